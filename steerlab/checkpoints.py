@@ -1,0 +1,135 @@
+"""Read a local Hugging Face directory, strictly: nothing missing, nothing guessed, nothing fetched."""
+
+import contextlib
+import copy
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
+
+EMBEDDED = ("tiny-arithmetic",)
+# TransformerLens picks a converter by these words in a path, before it looks at the config.
+MISLEADING = ("llama", "gemma", "bert", "t5", "hubert", "wav2vec2")
+
+
+def local_directory(name: str) -> Path | None:
+    """The folder that a model name means, or None where the name is for the Hub.
+
+    Raises:
+        FileNotFoundError: a path that does not exist, or a folder without a config.json.
+    """
+    if name in EMBEDDED:
+        path = Path(str(resources.files("steerlab") / "embedded" / name))
+    else:
+        path = Path(name).expanduser()
+        looks_like_path = name.startswith((".", "~")) or path.is_absolute() or path.exists()
+        if not looks_like_path:
+            return None
+    if not path.is_dir():
+        raise FileNotFoundError(f"model={name!r}: no such directory; give a Hugging Face directory, a Hub id or one of {EMBEDDED}")
+    if not (path / "config.json").is_file():
+        raise FileNotFoundError(f"model={name!r}: the directory holds no config.json; expected a Hugging Face model directory")
+    return path
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The safetensors files of a checkpoint.
+
+    Raises:
+        FileNotFoundError: none there; pickled weights are not read.
+    """
+    files = sorted(path.glob("*.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{path}: no *.safetensors file; pickled weights are not read, convert them to safetensors first")
+    return files
+
+
+def weights_sha256(path: Path) -> str:
+    """One digest over a checkpoint's weight files, in name order."""
+    digest = hashlib.sha256()
+    for file in weight_files(path):
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 22):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def read_checkpoint(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The Hugging Face model (eager attention, evaluation mode) and tokenizer of a directory.
+
+    Raises:
+        ValueError: weights that are corrupt, incomplete or of an unknown architecture.
+    """
+    weight_files(path)
+    try:
+        AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        model, info = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation="eager",
+            output_loading_info=True,
+        )
+    except SafetensorError as error:
+        raise ValueError(f"{path}: the weights cannot be read ({error}); the file is damaged or incomplete, copy it again") from error
+    except (KeyError, ValueError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a causal language model that transformers can load ({error})") from error
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise ValueError(f"{path}: the weights lack {len(missing)} tensors ({', '.join(missing[:3])}, …); the checkpoint is incomplete")
+    if info.get("mismatched_keys"):
+        raise ValueError(f"{path}: tensor shapes differ from config.json: {sorted(info['mismatched_keys'])[:3]}")
+    return model.eval(), read_tokenizer(path)
+
+
+def read_tokenizer(path: Path) -> Any:
+    """The tokenizer of a directory, or None where it has none (then a model takes tokens only)."""
+    names = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
+    if not any((path / name).is_file() for name in names):
+        return None
+    return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+
+
+def placeholder_tokenizer(d_vocab: int) -> Any:
+    """A tokenizer of `d_vocab` made-up words, for building a bridge around a checkpoint that has none."""
+    words = Tokenizer(WordLevel({f"token{i}": i for i in range(d_vocab)}, unk_token="token0"))
+    special = dict.fromkeys(("eos_token", "pad_token", "bos_token", "unk_token"), "token0")
+    return PreTrainedTokenizerFast(tokenizer_object=words, name_or_path="placeholder", add_bos_token=True, **special)
+
+
+def completed_config(hf_model: Any) -> Any:
+    """The model's config with every field that HookedTransformer's converters read.
+
+    Newer configs no longer carry ``n_ctx`` (GPT-2) or ``partial_rotary_factor`` (Phi, GPT-NeoX) at the top level.
+    """
+    config = copy.deepcopy(hf_model.config)
+    rope = getattr(config, "rope_parameters", None) or {}
+    if config.model_type == "gpt2":
+        config.n_ctx = config.n_positions
+    if "partial_rotary_factor" in rope:
+        config.partial_rotary_factor = config.rotary_pct = rope["partial_rotary_factor"]
+    config.architectures = config.architectures or [type(hf_model).__name__]
+    return config
+
+
+@contextlib.contextmanager
+def neutral_folder() -> Iterator[Path]:
+    """An empty-handed model folder (its config.json says nothing) under a path that names no architecture."""
+    parents = (tempfile.gettempdir(), "/tmp", "/var/tmp", str(Path.home()), str(Path.cwd()))
+    neutral = [p for p in parents if Path(p).is_dir() and not any(word in p.lower() for word in MISLEADING)]
+    if not neutral:
+        raise ValueError(f"no temporary folder without one of {MISLEADING} in its path; set TMPDIR to one, or use backend='bridge'")
+    with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=neutral[0]) as folder:
+        (Path(folder) / "config.json").write_text("{}")
+        yield Path(folder)

@@ -1,0 +1,178 @@
+"""Directions of the residual stream, and how they are estimated."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steerlab.activations import Activations
+from steerlab.models import SITES, Model, d_model, hook_name, processing_of
+
+
+@dataclass(frozen=True, eq=False)
+class Direction:
+    """A vector of the residual stream that knows where it was measured.
+
+    Attributes:
+        vector: ``[d_model]``, or ``[pos d_model]`` for one vector a position; float32.
+        layer: 0-based block.
+        site: "resid_pre", "resid_mid" or "resid_post".
+        positions: the positions it was measured at: "last", "mean", "all" or indices, one for each row of `vector`.
+        name: what tables and figures call it.
+        method: the estimator and its settings.
+        model: what `steerlab.models.describe` says of the model it was measured in; empty if unknown.
+
+    Raises:
+        ValueError: a vector that is empty, zero, not finite or of the wrong rank, or an unknown site.
+    """
+
+    vector: Float[Tensor, "*pos d_model"]
+    layer: int
+    site: str = "resid_post"
+    positions: str | tuple[int, ...] = "last"
+    name: str = "direction"
+    method: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        vector = torch.as_tensor(self.vector).detach().float()
+        if vector.ndim not in (1, 2) or vector.numel() == 0:
+            raise ValueError(f"direction {self.name!r}: shape {list(vector.shape)}; use [d_model] or [pos, d_model]")
+        if not bool(torch.isfinite(vector).all()):
+            bad = int((~torch.isfinite(vector)).sum())
+            raise ValueError(f"direction {self.name!r}: {bad} of {vector.numel()} values are NaN or infinite; steering with it would destroy every logit")
+        if float(vector.norm()) == 0:
+            raise ValueError(f"direction {self.name!r} is zero: the two groups do not differ at layer {self.layer}, positions={self.positions!r}")
+        if self.site not in SITES:
+            raise ValueError(f"site={self.site!r}; use one of {', '.join(SITES)}")
+        if isinstance(self.layer, bool) or not isinstance(self.layer, int | np.integer) or self.layer < 0:
+            raise ValueError(f"layer={self.layer!r}; use a block number from 0")
+        if vector.ndim == 2 and not isinstance(self.positions, str) and len(self.positions) != len(vector):
+            raise ValueError(f"direction {self.name!r}: {len(vector)} rows for {len(self.positions)} positions; give one row a position")
+        object.__setattr__(self, "vector", vector)
+        object.__setattr__(self, "layer", int(self.layer))
+        object.__setattr__(self, "method", MappingProxyType(dict(self.method)))
+        object.__setattr__(self, "model", MappingProxyType(dict(self.model)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Direction, (self.vector, self.layer, self.site, self.positions, self.name, dict(self.method), dict(self.model))
+
+    @property
+    def norm(self) -> float:
+        """Euclidean norm; over all positions where there are several (the sources' "total magnitude")."""
+        return float(self.vector.norm())
+
+    def unit(self) -> "Direction":
+        """The same direction with norm 1."""
+        return self.with_vector(self.vector / self.norm)
+
+    def token_norms(self) -> Float[np.ndarray, " pos"]:
+        """Norm of each position's vector; a single value where there is one vector."""
+        norms: np.ndarray = torch.atleast_2d(self.vector).norm(dim=-1).numpy()
+        return norms
+
+    def with_vector(self, vector: Tensor, name: str | None = None, method: Mapping[str, Any] | None = None) -> "Direction":
+        """Another vector at the same place."""
+        return replace(self, vector=vector, name=name or self.name, method=self.method if method is None else method)
+
+    def __repr__(self) -> str:
+        return f"Direction({self.name!r}, layer={self.layer}, site={self.site!r}, shape={list(self.vector.shape)}, norm={self.norm:.3g})"
+
+
+def check_direction(model: Model, direction: Direction) -> None:
+    """Make sure that a direction can act in a model.
+
+    Raises:
+        ValueError: another width, a layer that the model lacks, or a direction found under other weight processing.
+    """
+    width = int(direction.vector.shape[-1])
+    if width != d_model(model):
+        raise ValueError(f"direction {direction.name!r} has {width} dimensions; this model's residual stream has {d_model(model)}")
+    hook_name(model, direction.layer, direction.site)
+    found_under = direction.model.get("processing")
+    if found_under is not None and found_under != processing_of(model):
+        raise ValueError(
+            f"direction {direction.name!r} was found in a model with {found_under} weights, this one has {processing_of(model)} "
+            f"weights: the residual streams differ; load the model with processing={found_under!r}"
+        )
+
+
+def mean_difference(
+    correct: Activations, incorrect: Activations, *, layer: int, normalise: bool = False, name: str = "mean difference"
+) -> Direction:
+    """Mean activation of one group minus mean activation of another (the sources' ``correct_mean - wrong_mean``).
+
+    Args:
+        correct: activations of the first group, ``[problem layer pos d_model]``.
+        incorrect: those of the second, from the same model, site and positions.
+        layer: the layer to use, among those cached.
+        normalise: scale to norm 1.
+        name: for tables and figures.
+
+    Returns:
+        ``[d_model]`` where one position was cached, else ``[pos d_model]``.
+
+    Raises:
+        ValueError: groups that differ in model, site or positions, an empty group, or a zero or non-finite difference.
+    """
+    for what in ("site", "positions", "model"):
+        ours, theirs = getattr(correct, what), getattr(incorrect, what)
+        if ours != theirs:
+            raise ValueError(f"the groups differ in {what}: {ours!r} and {theirs!r}; cache both alike")
+    means = []
+    for group, which in ((correct, "correct"), (incorrect, "incorrect")):
+        if len(group.problem_ids) == 0:
+            raise ValueError(f"the {which} group is empty; a contrast needs both groups")
+        if not bool(group.mask.all()):
+            raise ValueError("prompts of different lengths were cached with positions='all'; use last, mean or indices for a mean difference")
+        means.append(group.at(layer).mean(0, dtype=torch.float64))
+    if means[0].shape != means[1].shape:
+        raise ValueError(f"the groups hold {len(means[0])} and {len(means[1])} positions; cache both alike")
+    difference = means[0] - means[1]
+    if normalise:
+        difference = difference / difference.norm()
+    method = {
+        "estimator": "mean_difference",
+        "normalised": normalise,
+        "n_correct": len(correct.problem_ids),
+        "n_incorrect": len(incorrect.problem_ids),
+    }
+    vector = (difference[0] if len(difference) == 1 else difference).float()
+    return Direction(vector, layer, correct.site, correct.positions, name, method, correct.model)
+
+
+def random_directions(
+    like: Direction, n: int, *, rng: np.random.Generator, name: str = "control"
+) -> list[Direction]:
+    """Isotropic Gaussian directions with the norm of a given one, position by position.
+
+    Args:
+        like: gives shape, place and norms.
+        n: how many.
+        rng: the only source of chance.
+        name: they are called ``{name}-000`` and so on.
+
+    Raises:
+        ValueError: n below 1.
+    """
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise ValueError(f"n={n!r}; use at least 1 random direction (99 give p-values down to 0.01)")
+    norms = like.vector.norm(dim=-1, keepdim=True)
+    drawn = []
+    for i in range(int(n)):
+        noise = torch.from_numpy(rng.standard_normal(tuple(like.vector.shape))).float()
+        vector = noise / noise.norm(dim=-1, keepdim=True) * norms
+        drawn.append(like.with_vector(vector, f"{name}-{i:03d}", {"estimator": "random_isotropic", "matched": "norm of each position"}))
+    return drawn
+
+
+def place(direction: Direction, layer: int | None, site: str | None) -> tuple[int, str]:
+    """Where a direction acts: where it was measured, unless another layer or site is named."""
+    return direction.layer if layer is None else layer, direction.site if site is None else site
+
+

@@ -1,0 +1,87 @@
+"""Write files so that none is ever half there; every other module writes through these functions."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place when the block ends without an error, and vanishes otherwise.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    target = Path(path)
+    parent = writable_folder(target.parent)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder that becomes `path` when the block ends without an error, and vanishes otherwise.
+
+    Raises:
+        FileExistsError: `path` exists and is not empty.
+        OSError: the parent cannot be made or written.
+    """
+    target = Path(path)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(f"{target} exists and is not an empty folder; choose another or remove it")
+    parent = writable_folder(target.parent)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent))
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        if target.exists():
+            target.rmdir()
+        temporary.replace(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def writable_folder(path: str | Path) -> Path:
+    """Make a folder if need be, and make sure that it can be written before hours of work go into it.
+
+    Raises:
+        OSError: it cannot be made or written.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write to folder {folder} ({error.strerror or error}); choose another output folder") from error
+    return folder
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text file whole, in UTF-8."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+    return Path(path)
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write JSON with sorted keys; NaN is refused."""
+    return write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,247 @@
+"""Causal interventions on the residual stream: operators, where they act, and `steer`.
+
+Every operator leaves the stream untouched, bit for bit, where alpha is 0.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from steerlab.activations import Positions
+from steerlab.directions import Direction, check_direction, place
+from steerlab.models import HookFn, Model, hook_name, hooks
+
+ALPHAS: tuple[float, ...] = (-3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
+
+Operator = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def add(resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
+    """``resid + alpha * vector``."""
+    return resid + alpha * vector
+
+
+def ablate(resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
+    """Take away alpha times the component along the vector; alpha = 1 removes it (directional ablation)."""
+    unit = vector / vector.norm(dim=-1, keepdim=True).clamp_min(1e-30)
+    return resid - alpha * (resid * unit).sum(-1, keepdim=True) * unit
+
+
+def clamp(resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
+    """Set the component along the vector to alpha times its norm, whatever it was (alpha = 0 is no intervention; to remove it, ablate)."""
+    norm = vector.norm(dim=-1, keepdim=True).clamp_min(1e-30)
+    unit = vector / norm
+    return resid + (alpha * norm - (resid * unit).sum(-1, keepdim=True)) * unit
+
+
+def rotate(resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
+    """Turn the stream towards ``resid + alpha * vector`` and keep its norm."""
+    moved = resid + alpha * vector
+    return moved * (resid.norm(dim=-1, keepdim=True) / moved.norm(dim=-1, keepdim=True).clamp_min(1e-30))
+
+
+OPERATORS: dict[str, Operator] = {"add": add, "ablate": ablate, "clamp": clamp, "rotate": rotate}
+
+
+def operator_named(operator: str | Operator) -> Operator:
+    """Look an operator up; a function of (resid, vector, alpha) is taken as it is.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if callable(operator):
+        return operator
+    if operator not in OPERATORS:
+        raise ValueError(f"operator={operator!r}; use one of {', '.join(OPERATORS)} or a function of (resid, vector, alpha)")
+    return OPERATORS[operator]
+
+
+def check_alpha(alpha: object) -> float:
+    """A finite number.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.integer | np.floating) or not np.isfinite(alpha):
+        raise ValueError(f"alpha={alpha!r} is not a finite number; use one like -3.0 or 0.5")
+    return float(alpha)
+
+
+def position_mask(positions: Positions, prompt_lengths: Sequence[int], length: int) -> Bool[Tensor, "batch pos"] | None:
+    """Which positions of right-padded rows an intervention acts on; None means every one.
+
+    Args:
+        positions: "all"; "prompt"; "last" token of the prompt; "generated" (behind the prompt); an index or indices,
+            where negative ones count from the prompt's end.
+        prompt_lengths: of each row.
+        length: of the padded rows.
+
+    Raises:
+        ValueError: an unknown word, or an index outside a prompt.
+    """
+    if isinstance(positions, str):
+        index = torch.arange(length)
+        ends = torch.tensor(list(prompt_lengths))[:, None]
+        masks = {"last": index == ends - 1, "prompt": index < ends, "generated": index >= ends}
+        if positions == "all":
+            return None
+        if positions not in masks:
+            raise ValueError(f"positions={positions!r}; use all, last, prompt, generated or a list of indices")
+        return masks[positions]
+    wanted = [positions] if isinstance(positions, int) else list(positions)
+    if not wanted:
+        raise ValueError("positions=[]; give at least one index")
+    mask = torch.zeros(len(prompt_lengths), length, dtype=torch.bool)
+    for row, end in enumerate(prompt_lengths):
+        for position in wanted:
+            if not -end <= position < end:
+                raise ValueError(f"position {position}: a prompt has {end} tokens; use {-end} to {end - 1}")
+            mask[row, position if position >= 0 else end + position] = True
+    return mask
+
+
+def spread(direction: Direction, prompt_lengths: Sequence[int], length: int) -> tuple[Tensor, Tensor]:
+    """A per-position direction as ``[batch pos d_model]`` with zeros elsewhere, and the mask of where it is.
+
+    Raises:
+        ValueError: positions that do not say which rows they are.
+    """
+    if isinstance(direction.positions, str):
+        raise ValueError(
+            f"direction {direction.name!r} has {len(direction.vector)} vectors but positions={direction.positions!r}; "
+            "give Direction(positions=(…)) one index for each"
+        )
+    vectors = torch.zeros(len(prompt_lengths), length, direction.vector.shape[-1])
+    mask = torch.zeros(len(prompt_lengths), length, dtype=torch.bool)
+    for row, end in enumerate(prompt_lengths):
+        for vector, position in zip(direction.vector, direction.positions, strict=True):
+            if not -end <= position < end:
+                raise ValueError(f"position {position} of direction {direction.name!r}: a prompt has {end} tokens; use {-end} to {end - 1}")
+            at = position if position >= 0 else end + position
+            vectors[row, at], mask[row, at] = vector, True
+    return vectors, mask
+
+
+@dataclass
+class Patch:
+    """An intervention resolved for a batch: what is added where, row by row. Called on a residual stream, it returns the new one.
+
+    Attributes:
+        operator: how vector and stream combine.
+        vectors: ``[batch|1 pos|1 d_model]``.
+        alphas: ``[batch|1 1 1]``.
+        mask: ``[batch|1 pos]``, or None for every position.
+        start: position of the first column that it is called on (generation feeds one position at a time).
+        calls: how often it was called; 0 means that the hook never fired.
+    """
+
+    operator: Operator
+    vectors: Float[Tensor, "batch pos d_model"]
+    alphas: Float[Tensor, "batch 1 1"]
+    mask: Bool[Tensor, "batch pos"] | None = None
+    start: int = 0
+    calls: int = field(default=0)
+
+    def __call__(self, resid: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+        self.calls += 1
+        window = slice(self.start, self.start + resid.shape[1])
+        vectors = self.vectors if self.vectors.shape[1] == 1 else self.vectors[:, window]
+        acts = self.alphas != 0
+        if self.mask is not None:
+            acts = acts & self.mask[:, window, None]
+        if not bool(acts.any()):
+            return resid
+        steered = self.operator(resid, vectors.to(resid), self.alphas.to(resid))
+        return steered if bool(acts.all()) else torch.where(acts, steered, resid)
+
+
+def patch(
+    direction: Direction,
+    alphas: Sequence[float],
+    *,
+    operator: str | Operator = "add",
+    positions: Positions = "all",
+    prompt_lengths: Sequence[int] = (),
+    length: int = 0,
+    device: torch.device | str = "cpu",
+) -> Patch:
+    """Resolve one direction for a batch: one alpha a row, or a single one for all rows.
+
+    A direction with one vector a position acts on its own positions; `positions` is then not asked.
+    """
+    alpha = torch.tensor([check_alpha(a) for a in alphas], dtype=torch.float32)[:, None, None]
+    if direction.vector.ndim == 2:
+        vectors, mask = spread(direction, prompt_lengths, length)
+        return Patch(operator_named(operator), vectors.to(device), alpha.to(device), mask.to(device))
+    mask_or_none = position_mask(positions, prompt_lengths, length)
+    vectors = direction.vector[None, None, :].to(device)
+    return Patch(operator_named(operator), vectors, alpha.to(device), None if mask_or_none is None else mask_or_none.to(device))
+
+
+@contextlib.contextmanager
+def steer(
+    model: Model,
+    direction: Direction | Sequence[Direction],
+    *,
+    alpha: float | Sequence[float] = 1.0,
+    operator: str | Operator = "add",
+    positions: Positions = "all",
+    layer: int | None = None,
+    site: str | None = None,
+) -> Iterator[list[str]]:
+    """Steer every run of the model inside the block; leave the model as it was afterwards.
+
+    Each direction acts where it was measured unless `layer` or `site` names another place. Positions are those of the
+    tokens given to the model: ``"last"`` is the last column of each call.
+
+    Args:
+        model: a TransformerLens model.
+        direction: one, or several that act together.
+        alpha: coefficient, or one for each direction.
+        operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
+        positions: "all", "last", an index or indices.
+        layer, site: act there instead.
+
+    Yields:
+        The hook points that are steered.
+
+    Raises:
+        ValueError: an unknown operator, layer, site or position, a direction that does not fit, or alphas that do not match.
+
+    Warns:
+        UserWarning: a hook that never fired although the block ended without an error.
+    """
+    directions = [direction] if isinstance(direction, Direction) else list(direction)
+    alphas = [alpha] * len(directions) if not isinstance(alpha, Sequence) else list(alpha)
+    if not directions or len(alphas) != len(directions):
+        raise ValueError(f"{len(directions)} directions and {len(alphas)} alphas; give at least one direction, and one alpha or one for each")
+    wanted: list[tuple[str, HookFn]] = []
+    fired: dict[int, int] = {}
+    for k, (one, strength) in enumerate(zip(directions, alphas, strict=True)):
+        check_direction(model, one)
+        point = hook_name(model, *place(one, layer, site))
+        operator_named(operator)
+        check_alpha(strength)
+        if isinstance(positions, str):
+            position_mask(positions, [1], 1)
+
+        def fn(resid: Tensor, k: int = k, one: Direction = one, strength: float = strength) -> Tensor:
+            fired[k] = fired.get(k, 0) + 1
+            batch, length = resid.shape[:2]
+            resolved = patch(
+                one, [strength], operator=operator, positions=positions, prompt_lengths=[length] * batch, length=length, device=resid.device
+            )
+            return resolved(resid)
+
+        wanted.append((point, fn))
+    with hooks(model, wanted):
+        yield [point for point, _ in wanted]
+    silent = [point for k, (point, _) in enumerate(wanted) if k not in fired]
+    if silent:
+        warnings.warn(f"steering never acted: no run of the model inside the block reached {', '.join(silent)}", UserWarning, stacklevel=3)

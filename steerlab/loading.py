@@ -1,0 +1,193 @@
+"""Load a model as a plain TransformerLens object: from the Hub, by name, from a local directory, or the embedded one."""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import torch
+import transformers
+from transformer_lens.model_bridge import TransformerBridge
+
+from steerlab import checkpoints
+
+try:  # TransformerLens 3.x has both classes, 4.x only the bridge
+    from transformer_lens import HookedTransformer
+except ImportError:
+    HookedTransformer = None
+
+Model = Any  # a HookedTransformer or a TransformerBridge; annotated here so that no other module names a class
+BACKENDS = ("auto", "hooked", "bridge")
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Silence progress bars and informational logs of transformers; warnings still show."""
+    logging = transformers.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_warning()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_model(
+    name: str = "tiny-arithmetic",
+    *,
+    backend: str = "auto",
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | str | None = None,
+    revision: str | None = None,
+    processing: str = "raw",
+) -> Model:
+    """Load a model as a plain TransformerLens object, in evaluation mode.
+
+    Args:
+        name: the embedded "tiny-arithmetic", a local Hugging Face directory, a HookedTransformer name or a Hub id.
+        backend: "hooked" (HookedTransformer), "bridge" (TransformerBridge), or "auto": hooked where it can load the model, else bridge.
+        device: default CUDA where there is one, else CPU.
+        dtype: default float32.
+        revision: branch, tag or commit on the Hub.
+        processing: "raw" weights as published, or "processed" (LayerNorm folded, weights centred). A direction found
+            under one does not hold under the other.
+
+    Raises:
+        ValueError: an unknown option or model, damaged weights, or a model that the backend cannot load.
+        FileNotFoundError: a directory that is missing or is not a model's.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend!r}; use one of {', '.join(BACKENDS)}")
+    if processing not in ("raw", "processed"):
+        raise ValueError(f"processing={processing!r}; use raw or processed")
+    if backend == "hooked" and HookedTransformer is None:
+        raise ValueError("backend='hooked': this TransformerLens has no HookedTransformer (it ended with 3.9); use backend='bridge'")
+    dtype = _dtype(dtype)
+    device = torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    path = checkpoints.local_directory(name)
+    if path is not None and revision is not None:
+        raise ValueError(f"revision={revision!r} is for the Hub; {name!r} is a local directory")
+    with _quietly():
+        if path is not None:
+            model = _load_directory(path, backend, device, dtype, processing)
+        else:
+            model = _load_hub(name, backend, device, dtype, revision, processing)
+    origin = {"name": name if path is None else path.name, "revision": revision, "processing": processing}
+    if path is not None:
+        origin["weights_sha256"] = checkpoints.weights_sha256(path)
+    object.__setattr__(model, "steerlab_origin", origin)
+    return model.eval()
+
+
+def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
+    found = torch.float32 if dtype is None else getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(f"dtype={dtype!r}; use float32, bfloat16, float16 or float64")
+    return found
+
+
+def _load_directory(path: Path, backend: str, device: torch.device, dtype: torch.dtype, processing: str) -> Model:
+    hf_model, tokenizer = checkpoints.read_checkpoint(path, dtype)
+    if backend != "bridge" and HookedTransformer is not None:
+        try:
+            return _hooked_from(path, hf_model, tokenizer, device, dtype, processing)
+        except _CannotConvert as error:
+            if backend == "hooked":
+                raise ValueError(f"backend='hooked' cannot load {path.name!r} ({error}); use backend='bridge'") from error
+    stand_in = tokenizer or checkpoints.placeholder_tokenizer(int(hf_model.config.vocab_size))
+    try:
+        model = TransformerBridge.boot_transformers(
+            str(path), hf_model=hf_model.to(device), tokenizer=stand_in, device=device, dtype=dtype
+        )
+    except ValueError as error:
+        raise ValueError(f"backend='bridge' cannot load {path.name!r} ({error}); try backend='hooked'") from error
+    if tokenizer is None:
+        model.tokenizer = None
+    if processing == "processed":
+        model.enable_compatibility_mode()
+    return model
+
+
+class _CannotConvert(Exception):
+    """A checkpoint that HookedTransformer's converters do not take, or do not get right."""
+
+
+def _hooked_from(path: Path, hf_model: Any, tokenizer: Any, device: torch.device, dtype: torch.dtype, processing: str) -> Model:
+    """Convert a Hugging Face model, and check on a few tokens that the conversion computes the same."""
+    from transformer_lens import loading_from_pretrained as loading
+
+    processed = processing == "processed"
+    flags = dict.fromkeys(("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases"), processed)
+    config = checkpoints.completed_config(hf_model)
+    read_config = SimpleNamespace(from_pretrained=lambda *args, **options: config)
+    # The converters choose by words in the path before they read the config: hand them a path without words.
+    with checkpoints.neutral_folder() as folder, mock.patch.object(loading, "AutoConfig", read_config):
+        try:
+            cfg = loading.get_pretrained_model_config(
+                str(folder), hf_cfg=config.to_dict(), fold_ln=processed, device="cpu", dtype=dtype
+            )
+            state = loading.get_pretrained_state_dict(str(folder), cfg, hf_model, dtype=dtype)
+        except (NotImplementedError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
+            raise _CannotConvert(f"its converters do not take {type(hf_model).__name__}: {error}") from error
+    cfg.model_name, cfg.tokenizer_name = path.name, None if tokenizer is None else str(path)
+    with _no_deprecation():
+        model = HookedTransformer(cfg, tokenizer, move_to_device=False)
+    model.load_and_process_state_dict(state, **flags)
+    probe = torch.arange(1, 9)[None] % int(cfg.d_vocab)
+    with torch.no_grad():
+        gap = float((model(probe).log_softmax(-1) - hf_model(probe).logits.log_softmax(-1)).abs().max())
+    if not gap <= (1e-3 if dtype in (torch.float32, torch.float64) else 0.5):
+        raise _CannotConvert(f"its conversion of {type(hf_model).__name__} changes log-probabilities by {gap:.2g}")
+    model.cfg.device = str(device)
+    return model.to(device, print_details=False)
+
+
+@contextlib.contextmanager
+def _no_deprecation() -> Iterator[None]:
+    """TransformerLens 3.9 announces the end of HookedTransformer at every construction; we know, and support it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="HookedTransformer", category=DeprecationWarning)
+        yield
+
+
+def _load_hub(name: str, backend: str, device: torch.device, dtype: torch.dtype, revision: str | None, processing: str) -> Model:
+    if backend != "bridge" and HookedTransformer is not None:
+        from transformer_lens.loading_from_pretrained import make_model_alias_map
+
+        if name.lower() in make_model_alias_map():
+            return _from_hub(name, lambda: _hooked_by_name(name, device, dtype, revision, processing))
+        if backend == "hooked":
+            raise ValueError(f"model={name!r}: not a HookedTransformer name; use backend='bridge' for any Hub id")
+
+    def boot() -> Model:
+        model = TransformerBridge.boot_transformers(name, device=device, dtype=dtype, revision=revision)
+        if processing == "processed":
+            model.enable_compatibility_mode()
+        return model
+
+    return _from_hub(name, boot)
+
+
+def _hooked_by_name(name: str, device: torch.device, dtype: torch.dtype, revision: str | None, processing: str) -> Model:
+    loader = HookedTransformer.from_pretrained if processing == "processed" else HookedTransformer.from_pretrained_no_processing
+    options = {} if revision is None else {"revision": revision}
+    with _no_deprecation(), contextlib.redirect_stdout(io.StringIO()):
+        return loader(name, device=str(device), dtype=dtype, **options)
+
+
+def _from_hub(name: str, load: Callable[[], Model]) -> Model:
+    try:
+        return load()
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"model={name!r}: unknown, or the Hub cannot be reached ({reason}); give a Hub id, a HookedTransformer name, "
+            "a local Hugging Face directory or 'tiny-arithmetic'"
+        ) from error

@@ -1,0 +1,297 @@
+"""Run a TransformerLens model to a layer, run it on from a layer, read it out.
+
+With `loading`, which builds the models, this is the only module that knows whether it holds a `HookedTransformer` or a
+`TransformerBridge`. Everything else takes the plain model object and the functions below.
+
+Sites follow TransformerLens: ``resid_pre``, ``resid_mid`` and ``resid_post`` of 0-based block l. ``resid_post``
+of block l is the output of block l, and the same tensor as ``resid_pre`` of block l + 1.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from steerlab.loading import HookedTransformer, Model, TransformerBridge, load_model
+
+__all__ = [
+    "SITES", "HookFn", "KeyValueCache", "Model", "backend_of", "context_length", "d_model", "describe", "device_of", "entering",
+    "forward", "hook_name", "hooks", "load_model", "n_layers", "processing_of", "read_out", "residuals", "run_from", "run_to", "token_ids",
+]
+
+HookFn = Callable[[Tensor], Tensor | None]
+SITES = ("resid_pre", "resid_mid", "resid_post")
+
+
+class _Stop(Exception):
+    """Leaves a forward pass once the wanted activation is in hand."""
+
+
+def backend_of(model: Model) -> str:
+    """"hooked" for a HookedTransformer, "bridge" for a TransformerBridge.
+
+    Raises:
+        TypeError: anything else.
+    """
+    if isinstance(model, TransformerBridge):
+        return "bridge"
+    if HookedTransformer is not None and isinstance(model, HookedTransformer):
+        return "hooked"
+    raise TypeError(
+        f"model is a {type(model).__name__}; expected a TransformerLens HookedTransformer or TransformerBridge, "
+        "as steerlab.load_model returns"
+    )
+
+
+def n_layers(model: Model) -> int:
+    """Number of blocks."""
+    return int(model.cfg.n_layers)
+
+
+def d_model(model: Model) -> int:
+    """Width of the residual stream."""
+    return int(model.cfg.d_model)
+
+
+def context_length(model: Model) -> int:
+    """The longest sequence, in tokens, that the model takes."""
+    return int(model.cfg.n_ctx)
+
+
+def device_of(model: Model) -> torch.device:
+    """Where the first parameter lives; inputs are sent there."""
+    return next(iter(model.parameters())).device
+
+
+def hook_name(model: Model, layer: int, site: str = "resid_post") -> str:
+    """The TransformerLens hook point of a site, checked against the model.
+
+    Raises:
+        ValueError: a layer that the model lacks, or a site that its blocks lack.
+    """
+    if site not in SITES:
+        raise ValueError(f"site={site!r}; use one of {', '.join(SITES)}")
+    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < n_layers(model):
+        raise ValueError(f"layer={layer!r}: this model has {n_layers(model)} layers; use 0 to {n_layers(model) - 1}")
+    name = f"blocks.{layer}.hook_{site}"
+    if name not in model.hook_dict:
+        raise ValueError(f"site={site!r}: block {layer} has no {name} (attention and MLP run side by side); use resid_pre or resid_post")
+    return name
+
+
+def describe(model: Model) -> dict[str, Any]:
+    """What provenance records of a model: name, source, backend, shape, dtype and weight processing."""
+    cfg = model.cfg
+    origin = getattr(model, "steerlab_origin", {})
+    return {
+        "name": origin.get("name", getattr(cfg, "model_name", "unknown")),
+        "revision": origin.get("revision"),
+        "weights_sha256": origin.get("weights_sha256"),
+        "backend": backend_of(model),
+        "processing": processing_of(model),
+        "n_layers": n_layers(model),
+        "d_model": d_model(model),
+        "d_vocab": int(cfg.d_vocab),
+        "dtype": str(next(iter(model.parameters())).dtype).removeprefix("torch."),
+        "transformer_lens": version("transformer-lens"),
+    }
+
+
+def processing_of(model: Model) -> str:
+    """"raw" for weights as published, "processed" where LayerNorm was folded or weights were centred.
+
+    Folding changes the basis of the residual stream, so a direction holds only under the processing it was found in.
+    TransformerLens marks folded norms by a normalisation type that ends in "Pre"; a bridge says so itself.
+    """
+    if backend_of(model) == "bridge":
+        return "processed" if getattr(model, "compatibility_mode", False) else "raw"
+    declared = getattr(model, "steerlab_origin", {}).get("processing")
+    folded = str(model.cfg.normalization_type or "").endswith("Pre")
+    return "processed" if folded else (declared or "raw")
+
+
+@contextlib.contextmanager
+def hooks(model: Model, fns: Sequence[tuple[str, HookFn]]) -> Iterator[None]:
+    """Attach functions to hook points for a while, then leave the model as it was, also after an error.
+
+    Args:
+        model: the model.
+        fns: pairs of hook point name and function of the activation; a returned tensor replaces it. Several on
+            one point run in the order given. Hooks that were there before stay.
+    """
+    attached = []
+    try:
+        for name, fn in fns:
+            point = model.hook_dict[name]
+            before = list(point.fwd_hooks)
+            point.add_hook(lambda activation, hook, fn=fn: fn(activation))
+            attached += [(point, handle) for handle in point.fwd_hooks if all(handle is not old for old in before)]
+        yield
+    finally:
+        for point, handle in reversed(attached):
+            handle.hook.remove()
+            point.fwd_hooks[:] = [kept for kept in point.fwd_hooks if kept is not handle]
+
+
+@contextlib.contextmanager
+def _only_blocks_from(model: TransformerBridge, layer: int) -> Iterator[None]:
+    """Take the blocks before `layer` out of the module list, so that a forward pass never calls them.
+
+    A bridge's `blocks` is the list that the wrapped model iterates, so this holds for every architecture.
+    """
+    blocks = model.blocks
+    every = dict(blocks._modules)
+    kept = list(every.values())[layer:]
+    try:
+        blocks._modules.clear()
+        blocks._modules.update({str(i): block for i, block in enumerate(kept)})
+        yield
+    finally:
+        blocks._modules.clear()
+        blocks._modules.update(every)
+
+
+def _forward(model: Model, tokens: Tensor) -> Tensor:
+    """Logits of the whole model. Padding stands on the right, where a causal model needs no mask."""
+    if backend_of(model) == "bridge":
+        return model(tokens, use_cache=False)
+    return model(tokens, padding_side="right")
+
+
+def forward(model: Model, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
+    """Logits at every position: the plain run that every shortcut here must agree with."""
+    return _forward(model, tokens)
+
+
+def residuals(
+    model: Model, tokens: Int[Tensor, "batch pos"], layers: Sequence[int], site: str = "resid_post"
+) -> dict[int, Float[Tensor, "batch pos d_model"]]:
+    """The residual stream at a site of several blocks, in one pass that stops after the last of them."""
+    found: dict[int, Tensor] = {}
+    last = max(layers)
+
+    def keep(layer: int) -> HookFn:
+        def fn(activation: Tensor) -> None:
+            found[layer] = activation
+            if layer == last:
+                raise _Stop
+
+        return fn
+
+    with hooks(model, [(hook_name(model, layer, site), keep(layer)) for layer in layers]), contextlib.suppress(_Stop):
+        _forward(model, tokens)
+    return found
+
+
+def entering(model: Model, tokens: Int[Tensor, "batch pos"], blocks: Sequence[int]) -> dict[int, Float[Tensor, "batch pos d_model"]]:
+    """The residual stream that enters each of several blocks, in one pass; ``n_layers`` means what leaves the last block."""
+    outputs = sorted(block - 1 for block in blocks if block > 0)
+    found: dict[int, Tensor] = {}
+    if 0 in blocks:
+        if not outputs:
+            return {0: residuals(model, tokens, [0], "resid_pre")[0]}
+        with hooks(model, [(hook_name(model, 0, "resid_pre"), lambda resid: found.update({0: resid}))]):
+            after = residuals(model, tokens, outputs)
+    else:
+        after = residuals(model, tokens, outputs)
+    return found | {layer + 1: resid for layer, resid in after.items()}
+
+
+def run_to(model: Model, tokens: Int[Tensor, "batch pos"], layer: int) -> Float[Tensor, "batch pos d_model"]:
+    """The residual stream that enters block `layer`; ``layer == n_layers`` gives what leaves the last block."""
+    return entering(model, tokens, [layer])[layer]
+
+
+def run_from(
+    model: Model,
+    resid: Float[Tensor, "batch pos d_model"],
+    layer: int,
+    tokens: Int[Tensor, "batch pos"] | None = None,
+) -> Float[Tensor, "batch pos d_model"]:
+    """Run blocks `layer` and later on a given residual stream; return what leaves the last block.
+
+    Blocks before `layer` are not called. ``layer == n_layers`` returns `resid` as it is.
+
+    Args:
+        model: the model.
+        resid: the residual stream that enters block `layer`.
+        layer: the first block to run.
+        tokens: the tokens behind `resid`; only their shape matters (a bridge derives positions from it).
+    """
+    last = n_layers(model)
+    if layer == last:
+        return resid
+    found: list[Tensor] = []
+
+    def keep(activation: Tensor) -> None:
+        found.append(activation)
+        raise _Stop
+
+    final = (hook_name(model, last - 1, "resid_post"), keep)
+    if backend_of(model) == "hooked":
+        with hooks(model, [final]), contextlib.suppress(_Stop):
+            model(resid, start_at_layer=layer, padding_side="right")
+        return found[0]
+    if tokens is None:
+        tokens = torch.zeros(resid.shape[:2], dtype=torch.long, device=resid.device)
+    entry = (hook_name(model, layer, "resid_pre"), lambda activation: resid)
+    with hooks(model, [entry, final]), _only_blocks_from(model, layer), contextlib.suppress(_Stop):
+        _forward(model, tokens)
+    return found[0]
+
+
+def read_out(
+    model: Model, resid: Float[Tensor, "row d_model"], columns: Int[Tensor, " column"] | None = None
+) -> Float[Tensor, "row column"]:
+    """Logits of chosen rows of the final residual stream; all tokens, or only the given vocabulary columns."""
+    normed = model.ln_final(resid[:, None, :])[:, 0] if model.cfg.normalization_type is not None else resid
+    if columns is None:
+        logits = model.unembed(normed[:, None, :])[:, 0]
+    else:
+        logits = normed @ model.W_U[:, columns] + model.b_U[columns]
+    cap = getattr(model.cfg, "output_logits_soft_cap", None)  # both classes apply it behind the unembedding
+    return cap * torch.tanh(logits / cap) if cap is not None and cap > 0 else logits
+
+
+class KeyValueCache:
+    """Keys and values of a run, for generation one token at a time. The length is the same in every row."""
+
+    def __init__(self, model: Model, batch: int) -> None:
+        self._model = model
+        self.length = 0
+        self._bridge_cache: Any = None
+        if backend_of(model) == "hooked":
+            from transformer_lens import TransformerLensKeyValueCache
+
+            self._hooked_cache = TransformerLensKeyValueCache.init_cache(model.cfg, device_of(model), batch)
+
+    def next_logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch d_vocab"]:
+        """Feed tokens after what was fed before; return the logits at the last position."""
+        if backend_of(self._model) == "hooked":
+            every = torch.ones_like(tokens)  # no padding: without a mask of our own, pad tokens would be looked for
+            logits = self._model(tokens, past_kv_cache=self._hooked_cache, padding_side="right", attention_mask=every)
+        else:
+            logits, self._bridge_cache = self._model(
+                tokens, return_type="logits_and_cache", use_cache=True, past_key_values=self._bridge_cache
+            )
+        self.length += tokens.shape[1]
+        return logits[:, -1]
+
+
+def token_ids(model: Model, text: str, *, prepend_bos: bool | None = None) -> list[int]:
+    """Token ids of a text as TransformerLens' own `to_tokens` gives them, without truncation.
+
+    Args:
+        model: the model, whose ``cfg.default_prepend_bos`` decides about a beginning-of-sequence token.
+        text: may be empty.
+        prepend_bos: overrides the model's default.
+    """
+    bos = model.cfg.default_prepend_bos if prepend_bos is None else prepend_bos
+    if text == "":
+        return [int(model.tokenizer.bos_token_id)] if bos and model.tokenizer.bos_token_id is not None else []
+    ids: list[int] = model.to_tokens(text, prepend_bos=bos, truncate=False, move_to_device=False)[0].tolist()
+    return ids

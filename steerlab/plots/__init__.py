@@ -1,0 +1,16 @@
+"""Figures from results. Each function takes a result and returns a Plotly figure; none runs a model or saves."""
+
+from steerlab.plots.bars import null_distribution, transition_matrix
+from steerlab.plots.curves import alpha_progression, training_curve
+from steerlab.plots.heatmaps import direction_heatmap, layer_alpha_heatmap
+from steerlab.plots.positions import token_magnitudes
+
+__all__ = [
+    "alpha_progression",
+    "direction_heatmap",
+    "layer_alpha_heatmap",
+    "null_distribution",
+    "token_magnitudes",
+    "training_curve",
+    "transition_matrix",
+]

@@ -1,0 +1,115 @@
+"""What the figures read from results, and plain errors for anything else."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import pandas as pd
+
+Expected = TypeVar("Expected")
+
+
+@runtime_checkable
+class Sweep(Protocol):
+    """The part of a sweep's result that is drawn."""
+
+    def accuracy(self) -> pd.DataFrame:
+        """One row per layer, direction and alpha, with n, correct, accuracy, low, high and change."""
+
+    def transitions(self) -> pd.DataFrame:
+        """One row per layer, direction and alpha, with the four counts of answers that changed or stayed."""
+
+
+@runtime_checkable
+class Control(Protocol):
+    """The part of a random-direction control's result that is drawn."""
+
+    @property
+    def alpha(self) -> float: ...
+
+    @property
+    def layer(self) -> int: ...
+
+    def changes(self) -> pd.DataFrame:
+        """One row per direction, with is_control, accuracy, change and margin_change."""
+
+    @property
+    def rank_test(self) -> Callable[..., Any]:
+        """The method that gives the Monte Carlo test, with p_value, smallest_p and n_controls."""
+
+
+@runtime_checkable
+class Vector(Protocol):
+    """The part of a direction that is drawn; `vector` is [d_model] or [pos, d_model]."""
+
+    @property
+    def vector(self) -> Any: ...
+
+    @property
+    def layer(self) -> int: ...
+
+    def token_norms(self) -> Any:
+        """One norm per position."""
+
+
+@runtime_checkable
+class Magnitudes(Protocol):
+    """The part of a magnitude analysis that is drawn."""
+
+    @property
+    def frame(self) -> pd.DataFrame: ...
+
+    def by_position(self) -> pd.DataFrame:
+        """One row per layer and position, with n and the mean norm and projection."""
+
+
+def expect(value: Expected, protocol: type, argument: str, expected: str) -> Expected:
+    """Return `value` if it has the protocol's parts.
+
+    Raises:
+        TypeError: It has not; the message names what it is and what was expected.
+    """
+    if isinstance(value, type) or not isinstance(value, protocol):
+        raise TypeError(f"{argument}: got {type(value).__name__}; expected {expected}")
+    return value
+
+
+def need(frame: object, name: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Return `frame` if it is a DataFrame with rows and these columns.
+
+    Raises:
+        TypeError: It is no DataFrame.
+        ValueError: It is empty, or a column is missing.
+    """
+    if not isinstance(frame, pd.DataFrame):
+        raise TypeError(f"{name}: got {type(frame).__name__}; expected a pandas DataFrame")
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise ValueError(f"{name}: no column {', '.join(missing)}; it has {listed(frame.columns)}")
+    if frame.empty:
+        raise ValueError(f"{name}: no rows; a figure needs at least one")
+    return frame
+
+
+def listed(values: Iterable[object], most: int = 12) -> str:
+    """Values in words for an error, the first `most` of them."""
+    shown = [str(value)[:60] for value in values]
+    rest = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + rest
+
+
+def matrix(d: Vector, argument: str) -> np.ndarray:
+    """A direction's vector as float64 [pos, d_model].
+
+    Raises:
+        ValueError: It has another shape, or is not finite.
+    """
+    vector = d.vector
+    if hasattr(vector, "detach"):  # a tensor that may ask for gradients, be on a device or be bfloat16
+        vector = vector.detach().cpu().double()
+    values = np.atleast_2d(np.asarray(vector, dtype=np.float64))
+    if values.ndim != 2 or values.size == 0:
+        raise ValueError(f"{argument}: vector of shape {values.shape}; expected [d_model] or [pos, d_model]")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{argument}: the vector has NaN or infinite values; find out where it was made")
+    return values

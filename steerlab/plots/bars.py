@@ -1,0 +1,187 @@
+"""Bars: which answers a direction changed, and where it stands among random directions."""
+
+import inspect
+import math
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from steerlab.plots import _cells, _input, theme
+from steerlab.statistics import format_p
+
+MEASURES = {
+    "accuracy": ("change", 100.0, "change in accuracy (percentage points)"),
+    "margin": ("margin_change", 1.0, "mean change in margin (the scorer's units)"),
+}
+
+
+def transition_matrix(sw: _input.Sweep, layer: int | None = None, direction: str | None = None) -> go.Figure:
+    """How many answers became right (up) and became wrong (down) at each alpha.
+
+    A net change of 0 may hide many answers that moved both ways; this figure shows them. Each layer, and each
+    direction where there are several, has a panel of its own on the same scale.
+
+    Args:
+        sw: A sweep's result.
+        layer: The layer to show; all by default.
+        direction: Name of the direction to show; all by default.
+
+    Raises:
+        TypeError: `sw` is no sweep result.
+        ValueError: No such layer or direction.
+    """
+    rows = _cells.only(_cells.only(_cells.cells(sw), "layer", layer), "direction", direction)
+    moved = rows.fillna({"became_right": 0, "became_wrong": 0, "stayed_right": rows["correct"]})
+    moved = moved.fillna({"stayed_wrong": moved["n"] - moved["correct"]})
+    parts = list(moved.groupby(["layer", "direction"], sort=False))
+    alphas = sorted(moved["alpha"].unique())
+    each = 280 if len(parts) == 1 else 150
+    inner = each * len(parts)
+    several = moved["direction"].nunique() > 1
+    names = [f"layer {at}, {theme.label(name, 30)}" if several else f"layer {at}" for (at, name), _ in parts]
+    fig = make_subplots(
+        rows=len(parts),
+        cols=1,
+        shared_xaxes=True,
+        subplot_titles=names if len(parts) > 1 else None,
+        vertical_spacing=28 / inner if len(parts) > 1 else None,
+    )
+    for place, (_, part) in enumerate(parts, start=1):
+        for trace in _moved_bars(part, alphas, first=place == 1):
+            fig.add_trace(trace, row=place, col=1)
+    up, down = int(moved["became_right"].max()), int(moved["became_wrong"].max())
+    step = _nice_step(max(up, down))
+    ticks = list(range(-step * (down // step), up + 1, step))
+    room = max(up + down, 1) * (0.12 if len(parts) == 1 else 0.3)  # for the counts outside the bars
+    fig.update_yaxes(tickvals=ticks, ticktext=[str(abs(tick)) for tick in ticks], range=[-down - room, up + room])
+    fig.update_yaxes(title_text="problems")
+    values, texts = _cells.alpha_ticks(alphas)
+    fig.update_xaxes(tickvals=values, ticktext=texts, tickangle=0, showgrid=False, zeroline=False)
+    fig.update_xaxes(title_text="coefficient alpha", row=len(parts), col=1)
+    fig.update_layout(barmode="relative", bargap=0.2)
+    theme.legend_below(fig, inner)
+    net = (moved["became_right"] - moved["became_wrong"]).astype(int)
+    at = int(net.abs().argmax())
+    most = moved.iloc[at]
+    notes = (
+        f"Largest net change {theme.signed(net.iloc[at], 0)} of {most['n']} problems, at layer {most['layer']}, "
+        f"alpha {theme.alpha_text(most['alpha'])}.",
+        f"Direction: {theme.label(moved['direction'].iloc[0])}." if not several else "",
+    )
+    where = names[0] if len(parts) == 1 else f"{len(parts)} panels"
+    return theme.style(fig, f"Answers that changed, by alpha, {where}", notes, inner + 100, bottom=100)
+
+
+def _moved_bars(part: pd.DataFrame, alphas: list[float], first: bool) -> list[go.Bar]:
+    places = [alphas.index(alpha) for alpha in part["alpha"]]
+    hover = [
+        f"layer {row['layer']}, alpha {theme.alpha_text(row['alpha'])}<br>became right {row['became_right']:.0f}"
+        f"<br>became wrong {row['became_wrong']:.0f}<br>stayed right {row['stayed_right']:.0f}"
+        f"<br>stayed wrong {row['stayed_wrong']:.0f}<br>n {row['n']}"
+        for row in part.to_dict("records")
+    ]
+    kinds = (("became right", "became_right", 1, theme.BLUE), ("became wrong", "became_wrong", -1, theme.VERMILLION))
+    return [
+        go.Bar(
+            x=places,
+            y=sign * part[column],
+            text=[str(int(count)) if count else "" for count in part[column]],
+            textposition="outside",
+            textangle=0,
+            cliponaxis=False,
+            constraintext="none",
+            marker_color=colour,
+            name=name,
+            legendgroup=name,
+            showlegend=first,
+            hovertext=hover,
+            hoverinfo="text",
+        )
+        for name, column, sign, colour in kinds
+    ]
+
+
+def _nice_step(largest: int) -> int:
+    power = 10 ** math.floor(math.log10(max(largest / 2, 1)))
+    return int(max(step for step in (1, 2, 5) if step * power <= max(largest / 2, 1)) * power)
+
+
+def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"] = "accuracy") -> go.Figure:
+    """Where the tested direction stands among the random controls.
+
+    The bars are the controls' changes, the line is the tested direction's, and the title has the Monte Carlo p-value
+    (the unit is the direction, so p cannot go below 1 / (number of controls + 1)).
+
+    Args:
+        ctl: A random control's result.
+        measure: "accuracy" or "margin".
+
+    Raises:
+        TypeError: `ctl` is no control result.
+        ValueError: Unknown measure, no control, or not exactly one tested direction.
+    """
+    ctl = _input.expect(ctl, _input.Control, "ctl", "a ControlResult, as steerlab.random_control returns it")
+    if measure not in MEASURES:
+        raise ValueError(f"measure={repr(measure)[:60]}: expected {' or '.join(MEASURES)}")
+    column, scale, unit = MEASURES[measure]
+    rows = _input.need(ctl.changes(), "ctl.changes()", ["direction", "is_control", column])
+    is_control = rows["is_control"].astype(bool)
+    controls, tested = scale * rows.loc[is_control, column].to_numpy(dtype=float), rows[~is_control]
+    if not len(controls) or len(tested) != 1:
+        raise ValueError(f"ctl.changes(): {len(controls)} controls and {len(tested)} tested; expected 1 or more, and 1")
+    if not np.isfinite(scale * rows[column].to_numpy(dtype=float)).all():
+        raise ValueError(f"ctl.changes(): {column} has missing values; this scorer may have no {measure}")
+    observed = scale * float(tested[column].iloc[0])
+    counts, edges = np.histogram(controls, bins=_bins(controls))
+    digits = 1 if measure == "accuracy" else 3
+    spans = [f"{theme.number(a, digits)} to {theme.number(b, digits)}" for a, b in pairwise(edges)]
+    fig = go.Figure(
+        go.Bar(
+            x=(edges[:-1] + edges[1:]) / 2,
+            y=counts,
+            width=np.diff(edges),
+            marker={"color": theme.GREY, "line": {"width": 0}},
+            hovertext=[f"{span}<br>{count} controls" for span, count in zip(spans, counts, strict=True)],
+            hoverinfo="text",
+        )
+    )
+    low, high = min(edges[0], observed, 0.0), max(edges[-1], observed, 0.0)
+    room = 0.06 * (high - low) or 1.0
+    left = observed > (low + high) / 2
+    fig.add_vline(x=0, line={"color": theme.GREY, "dash": "dot", "width": 1.5})
+    fig.add_vline(
+        x=observed,
+        line={"color": theme.VERMILLION, "width": 3},
+        annotation={"text": f"tested direction {theme.signed(observed, digits)}", "borderpad": 4},
+        annotation_position="top right" if not left else "top left",
+    )
+    fig.update_xaxes(title_text=unit, range=[low - room, high + room], zeroline=False)
+    fig.update_yaxes(title_text="random directions (count)", range=[0, 1.2 * int(counts.max())])
+    fig.update_yaxes(dtick=_nice_step(int(counts.max())))
+    test = _rank_test(ctl, measure)
+    name = theme.label(tested["direction"].iloc[0], 30)
+    weakest, strongest = theme.signed(float(controls.min()), digits), theme.signed(float(controls.max()), digits)
+    notes = (
+        f"Layer {ctl.layer}, alpha {theme.alpha_text(ctl.alpha)}. Controls: {weakest} to {strongest}.",
+        f"With {test.n_controls} controls the smallest possible p is {test.smallest_p:.2g}.",
+    )
+    headline = f"{name} among {len(controls)} random directions: {format_p(test.p_value)}"
+    return theme.style(fig, headline, notes, 350)
+
+
+def _bins(controls: np.ndarray) -> np.ndarray:
+    # Sturges' rule by hand: NumPy's "auto" makes thousands of bins when most controls are equal.
+    count = math.ceil(math.log2(len(controls))) + 3
+    low, high = float(controls.min()), float(controls.max())
+    return np.linspace(low, high, count + 1) if high > low else np.array([low - 0.5, low + 0.5])
+
+
+def _rank_test(ctl: _input.Control, measure: str) -> Any:
+    # One test per measure where the result offers it.
+    return (
+        ctl.rank_test(measure=measure) if "measure" in inspect.signature(ctl.rank_test).parameters else ctl.rank_test()
+    )

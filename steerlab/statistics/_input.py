@@ -1,0 +1,136 @@
+"""Checks of what callers pass in.
+
+Each function returns its argument in the form that the tests compute with, or raises a ValueError that names the
+value, what was expected and what to do.
+"""
+
+import math
+import operator
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+Alternative = Literal["two-sided", "greater", "less"]
+
+# Two numbers that differ by less than this share of the largest number around are the same number: sums and means
+# of float64 carry rounding errors of that order, and no result may hang on them.
+RELATIVE_NOISE = 1e-12
+
+
+def check_alternative(alternative: str) -> None:
+    """Refuse an alternative hypothesis that is not one of SciPy's three names."""
+    if alternative not in get_args(Alternative):
+        raise ValueError(f"alternative={alternative!r}: use 'two-sided', 'greater' or 'less'")
+
+
+def open_share(value: float, name: str) -> float:
+    """A number strictly between 0 and 1: a confidence, a level, a power."""
+    number = finite(value, name)
+    if not 0 < number < 1:
+        raise ValueError(f"{name}={value}: use a number between 0 and 1, both excluded (0.95, not 95)")
+    return number
+
+
+def finite(value: float, name: str) -> float:
+    """One finite number."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name}={value!r}: not a number; give one finite number") from error
+    if not math.isfinite(number):
+        raise ValueError(f"{name}={number}: not finite; drop or repair it before testing")
+    return number
+
+
+def count(value: int, name: str, *, at_least: int) -> int:
+    """An integer that is large enough."""
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise ValueError(f"{name}={value!r}: not an integer; give a count") from error
+    if number < at_least:
+        raise ValueError(f"{name}={number}: use an integer of at least {at_least}")
+    return number
+
+
+def reals(values: ArrayLike, name: str, *, at_least: int) -> NDArray[np.float64]:
+    """Finite real numbers in one dimension, at least so many."""
+    array = _one_dimension(np.asarray(values), name)
+    if array.size < at_least:
+        raise ValueError(f"{name}: {array.size} value(s) given; at least {at_least} needed")
+    # Complex numbers, dates and text have no order or no mean; object arrays may still hold plain numbers.
+    if array.dtype.kind not in "biufO":
+        raise ValueError(f"{name}: dtype {array.dtype}; give real numbers")
+    try:
+        numbers = array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name}: holds something that is not a number ({error}); give finite real numbers") from error
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    if bad.size:
+        raise ValueError(f"{name}[{bad[0]}]={numbers[bad[0]]}: not finite; drop or repair it before testing")
+    return numbers
+
+
+def common_scale(*values: ArrayLike) -> float:
+    """Largest absolute value of all that one test compares: rounding errors are judged against it.
+
+    Raises:
+        ValueError: sizes so large or so small that variances would overflow or vanish.
+    """
+    scale = max(float(np.abs(part).max()) for part in values)
+    if scale and not 1e-100 <= scale <= 1e100:
+        raise ValueError(f"values of size {scale:.3g} are beyond floating point when squared; rescale them")
+    return scale
+
+
+def outcomes(values: ArrayLike, name: str) -> NDArray[np.bool_]:
+    """Right or wrong for each problem: booleans, or integers 0 and 1; at least one."""
+    array = _one_dimension(np.asarray(values), name)
+    if array.size < 1:
+        raise ValueError(f"{name}: 0 outcomes given; at least 1 needed")
+    # pandas' nullable booleans arrive as objects, and so does a column with a missing value.
+    if array.dtype.kind == "O":
+        for position, value in enumerate(array):
+            if not isinstance(value, bool | np.bool_ | int | np.integer):
+                raise ValueError(f"{name}[{position}]={value!r}: not an outcome; use True and False, or 1 and 0")
+    elif array.dtype.kind not in "biu":
+        raise ValueError(f"{name}: dtype {array.dtype}; outcomes are booleans, or integers 0 and 1")
+    bad = np.flatnonzero((array != 0) & (array != 1))
+    if bad.size:
+        raise ValueError(f"{name}[{bad[0]}]={array[bad[0]]}: not an outcome; use True and False, or 1 and 0")
+    return array.astype(np.bool_)
+
+
+def check_pairs(before: ArrayLike, after: ArrayLike) -> None:
+    """Refuse two samples that cannot be, or are visibly not, the same problems in the same order.
+
+    Two Series pair by position, like arrays. Labels are evidence about the order all the same: equal labels agree
+    with it, and labels with nothing in common (row numbers of two slices of one frame) say nothing. Anything
+    between means that some problem would be paired with another one.
+    """
+    n_before, n_after = np.asarray(before).shape[:1], np.asarray(after).shape[:1]
+    if n_before != n_after:
+        lengths = " and ".join(str(shape[0]) if shape else "a single value" for shape in (n_before, n_after))
+        raise ValueError(f"before and after have lengths {lengths}; give one value of each per problem")
+    if not (isinstance(before, pd.Series) and isinstance(after, pd.Series)) or before.index.equals(after.index):
+        return
+    if len(before.index.intersection(after.index)):
+        raise ValueError("before and after are indexed in different orders; use after.reindex(before.index)")
+
+
+def probabilities(p_values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """P-values in any shape (a heatmap's cells too), at least one, each from 0 to 1."""
+    array = np.asarray(p_values)
+    numbers = reals(array.ravel(), name, at_least=1)
+    bad = numbers[(numbers < 0) | (numbers > 1)]
+    if bad.size:
+        raise ValueError(f"{name} holds {bad[0]}; p-values lie from 0 to 1")
+    return numbers.reshape(array.shape)
+
+
+def _one_dimension(array: np.ndarray, name: str) -> np.ndarray:
+    if array.ndim != 1:
+        raise ValueError(f"{name}: shape {array.shape}; give one value per problem, in one dimension")
+    return array

@@ -1,0 +1,179 @@
+"""Layer x alpha sweeps: the dose-response of one or several directions, problem by problem."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from steerlab.activations import Positions
+from steerlab.cells import Cell, run_cells
+from steerlab.directions import Direction, place
+from steerlab.interventions import ALPHAS, Operator, check_alpha
+from steerlab.models import Model
+from steerlab.statistics import wilson_interval
+from steerlab.tasks import Evaluation, Problem, Scorer
+from steerlab.tasks.scoring import MAX_TOKENS
+
+KEYS = ["layer", "direction", "alpha"]
+
+
+@dataclass(frozen=True, eq=False)
+class SweepResult:
+    """Outcomes of every cell of a sweep.
+
+    Attributes:
+        frame: one line a layer, alpha, direction and problem: layer, alpha, direction, problem_id, prediction, correct,
+            margin, nll. At alpha = 0 the lines are the baseline's.
+        baseline: the unsteered evaluation.
+        directions: the directions, in the order given.
+        checks: one line a cell: did the intervention act, how far did it move the stream, and the numbers read.
+        settings: operator, positions, site and scorer.
+    """
+
+    frame: pd.DataFrame
+    baseline: Evaluation
+    directions: tuple[Direction, ...]
+    checks: pd.DataFrame
+    settings: Mapping[str, Any]
+
+    def accuracy(self) -> pd.DataFrame:
+        """One line a cell: layer, direction, alpha, n, correct, accuracy, low, high (95% Wilson), change, margin_change."""
+        return self._accuracy.copy()
+
+    @cached_property
+    def _accuracy(self) -> pd.DataFrame:
+        grouped = self.frame.groupby(KEYS, sort=True, observed=True)
+        table = grouped.agg(n=("correct", "size"), correct=("correct", "sum"), margin=("margin", "mean")).reset_index()
+        table["accuracy"] = table["correct"] / table["n"]
+        intervals = [wilson_interval(int(k), int(n)) for k, n in zip(table["correct"], table["n"], strict=True)]
+        table["low"], table["high"] = [i.low for i in intervals], [i.high for i in intervals]
+        table["change"] = table["accuracy"] - self.baseline.accuracy
+        table["margin_change"] = table.pop("margin") - float(self.baseline.frame["margin"].mean())
+        return table
+
+    def transitions(self) -> pd.DataFrame:
+        """One line a cell: how many problems stayed right, became right, became wrong and stayed wrong."""
+        before = self.frame["problem_id"].map(self.baseline.frame.set_index("problem_id")["correct"]).astype(bool)
+        after = self.frame["correct"].astype(bool)
+        kinds = {
+            "stayed_right": before & after,
+            "became_right": ~before & after,
+            "became_wrong": before & ~after,
+            "stayed_wrong": ~before & ~after,
+        }
+        return self.frame[KEYS].assign(**kinds).groupby(KEYS, sort=True, observed=True).sum().reset_index()
+
+    def best(self, *, sign: int = 0) -> pd.Series:
+        """The cell of highest accuracy, alpha = 0 left out; equals go to the larger mean margin, then the smaller alpha.
+
+        Args:
+            sign: 1 for positive alphas only, -1 for negative ones, 0 for both.
+
+        Raises:
+            ValueError: no such alpha in the sweep.
+        """
+        table = self._accuracy
+        table = table[(table["alpha"] * sign > 0) if sign else (table["alpha"] != 0)]
+        if table.empty:
+            raise ValueError(f"sign={sign}: the sweep has no such alpha; its alphas are {sorted(set(self.frame['alpha']))}")
+        ranked = table.assign(size=table["alpha"].abs()).sort_values(
+            ["accuracy", "margin_change", "size", "layer"], ascending=[False, False, True, True], kind="stable"
+        )
+        return ranked.iloc[0].drop("size")
+
+    def warnings(self) -> list[str]:
+        """What a reader must know: interventions that never acted, or that changed nothing that was read."""
+        return inert(self.checks)
+
+    def __repr__(self) -> str:
+        cells, n = len(self._accuracy), self.baseline.n
+        return f"SweepResult({cells} cells x {n} problems, baseline accuracy {self.baseline.accuracy:.3f})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self!r}</p>" + self._accuracy.to_html(index=False, float_format="%.3f", escape=True)
+
+
+def inert(checks: pd.DataFrame) -> list[str]:
+    """Sentences on cells that are no evidence of "no effect": the hook never fired, or nothing that was read changed."""
+    said = []
+    steered = checks[checks["alpha"] != 0]
+    for (layer, direction), cells in steered.groupby(["layer", "direction"], sort=True):
+        silent = cells[cells["calls"] == 0]
+        still = cells[(cells["calls"] > 0) & (cells["score_change"] == 0)]
+        if len(silent):
+            said.append(f"Layer {layer}, {direction}: the intervention never acted in {len(silent)} of {len(cells)} cells; those cells show nothing.")
+        if len(still):
+            absorbed = still["resid_change"].max() > 0
+            why = "the stream was moved, but no position that is read depends on it" if absorbed else "it was too small to move the stream"
+            said.append(f"Layer {layer}, {direction}: {len(still)} of {len(cells)} cells changed no number that is read ({why}); this is not evidence of no effect.")
+    return said
+
+
+def sweep(
+    model: Model,
+    problems: Sequence[Problem],
+    directions: Direction | Sequence[Direction] | Mapping[int, Direction],
+    *,
+    alphas: Sequence[float] = ALPHAS,
+    positions: Positions = "all",
+    operator: str | Operator = "add",
+    layer: int | None = None,
+    site: str | None = None,
+    scorer: str | Scorer | None = None,
+    max_tokens: int = MAX_TOKENS,
+    progress: bool = False,
+) -> SweepResult:
+    """Steer with each direction at each alpha, and score every problem.
+
+    Each batch runs once up to the steered blocks; every alpha and direction resumes from there, in one larger batch.
+
+    Args:
+        model: a TransformerLens model.
+        problems: what to ask.
+        directions: one, a list, or ``{layer: direction}``, where each acts at its key.
+        alphas: coefficients; see `ALPHAS`.
+        positions: "all", "last" (of the prompt), "prompt", "generated", an index or indices.
+        operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
+        layer, site: act there instead of where the directions were measured.
+        scorer: default the task's own.
+        max_tokens: rows times positions of one forward pass.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: bad input, found before the first run.
+        RuntimeError: the resumed run disagrees with a plain hooked run.
+    """
+    if isinstance(directions, Direction):
+        placed = [(directions, layer)]
+    elif isinstance(directions, Mapping):
+        placed = [(direction, key) for key, direction in directions.items()]
+    else:
+        placed = [(direction, layer) for direction in directions]
+    if not placed:
+        raise ValueError("no directions given; a sweep needs at least one")
+    alphas = [check_alpha(alpha) for alpha in alphas]
+    if not alphas or len(set(alphas)) < len(alphas):
+        raise ValueError(f"alphas={list(alphas)}; give at least one, each once")
+    cells = [Cell(d, alpha, *place(d, at, site)) for d, at in placed for alpha in alphas]
+    labels = [(cell.layer, cell.direction.name) for cell in cells[:: len(alphas)]]
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise ValueError(f"two directions are called {twice[1]!r} at layer {twice[0]}; give each a name of its own")
+    done = run_cells(
+        model, problems, cells, operator=operator, positions=positions, scorer=scorer, max_tokens=max_tokens, progress=progress
+    )
+    parts = [
+        frame.assign(layer=cell.layer, alpha=cell.alpha, direction=cell.direction.name)
+        for cell, frame in zip(cells, done.frames, strict=True)
+    ]
+    columns = ["layer", "alpha", "direction", "problem_id", "prediction", "correct", "margin", "nll"]
+    settings = {
+        "operator": operator if isinstance(operator, str) else getattr(operator, "__name__", "custom"),
+        "positions": positions if isinstance(positions, str | int) else list(positions),
+        "sites": sorted({cell.site for cell in cells}),
+        "scorer": done.baseline.scorer,
+    }
+    frame = pd.concat(parts, ignore_index=True)[columns]
+    return SweepResult(frame, done.baseline, tuple(d for d, _ in placed), done.checks, settings)

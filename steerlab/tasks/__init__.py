@@ -1,0 +1,8 @@
+"""Problems, tasks with their splits, and the scorers that judge them."""
+
+from steerlab.tasks.evaluation import Balanced, Evaluation, balance, evaluate
+from steerlab.tasks.loaders import load_task
+from steerlab.tasks.problem import Problem, Task
+from steerlab.tasks.scorers import SCORERS, Scorer, extract_number
+
+__all__ = ["SCORERS", "Balanced", "Evaluation", "Problem", "Scorer", "Task", "balance", "evaluate", "extract_number", "load_task"]

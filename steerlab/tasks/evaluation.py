@@ -1,0 +1,148 @@
+"""Score a model on problems, and balance what it got right and wrong."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from steerlab.models import Model, n_layers, run_to
+from steerlab.statistics import Interval, wilson_interval
+from steerlab.tasks.problem import Problem
+from steerlab.tasks.scorers import Answer, Scorer, scorer_for
+from steerlab.tasks.scoring import MAX_TOKENS, Reader, generate, plan
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a model answered.
+
+    Attributes:
+        problems: the problems, in the order of the frame.
+        frame: one line a problem: problem_id, prediction, correct, margin, nll.
+        scorer: name of the scorer.
+    """
+
+    problems: tuple[Problem, ...]
+    frame: pd.DataFrame
+    scorer: str
+
+    @property
+    def n(self) -> int:
+        """Number of problems."""
+        return len(self.problems)
+
+    @cached_property
+    def accuracy(self) -> float:
+        """Share of problems answered rightly."""
+        return float(self.frame["correct"].mean())
+
+    def interval(self, *, confidence: float = 0.95) -> Interval:
+        """Wilson interval of the accuracy."""
+        return wilson_interval(int(self.frame["correct"].sum()), self.n, confidence=confidence)
+
+    def correct(self) -> list[Problem]:
+        """The problems answered rightly."""
+        return [p for p, ok in zip(self.problems, self.frame["correct"], strict=True) if ok]
+
+    def incorrect(self) -> list[Problem]:
+        """The problems answered wrongly."""
+        return [p for p, ok in zip(self.problems, self.frame["correct"], strict=True) if not ok]
+
+    def __repr__(self) -> str:
+        interval = self.interval()
+        return f"Evaluation(accuracy={self.accuracy:.3f} [{interval.low:.3f}, {interval.high:.3f}], n={self.n}, scorer={self.scorer!r})"
+
+    def _repr_html_(self) -> str:
+        interval = self.interval()
+        head = f"<p>accuracy {self.accuracy:.1%} (95% interval {interval.low:.1%} to {interval.high:.1%}), n = {self.n}, scorer {self.scorer}</p>"
+        return head + self.frame.head(10).to_html(index=False, escape=True)
+
+
+@torch.no_grad()
+def evaluate(
+    model: Model,
+    problems: Sequence[Problem],
+    *,
+    scorer: str | Scorer | None = None,
+    max_tokens: int = MAX_TOKENS,
+    progress: bool = False,
+) -> Evaluation:
+    """Score a model on problems.
+
+    Args:
+        model: a TransformerLens model; hooks that are on it act.
+        problems: what to ask.
+        scorer: default the task's own; see `steerlab.tasks.scorers.scorer_for`.
+        max_tokens: rows times positions of one forward pass.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: no problems, or problems that the scorer or model cannot take.
+    """
+    chosen = scorer_for(problems, scorer)
+    work = plan(model, problems, chosen)
+    answers: list[Answer] = [Answer()] * len(work.rows)
+    with tqdm(total=len(work.rows), desc="evaluate", unit="row", disable=None if progress else True) as bar:
+        for generated in (False, True):
+            for batch in work.batches(model, generated=generated, max_tokens=max_tokens):
+                if generated:
+                    found = generate(model, batch.tokens, batch.rows[0].new_tokens)
+                else:
+                    reader = Reader(batch.rows)
+                    found = reader.answers(reader.values(model, run_to(model, batch.tokens, n_layers(model)))[0])
+                for i, answer in zip(batch.index, found, strict=True):
+                    answers[i] = answer
+                bar.update(len(batch.index))
+    return Evaluation(tuple(problems), work.judge(model, answers), chosen.name)
+
+
+@dataclass(frozen=True)
+class Balanced:
+    """Equal numbers of problems that a model got right and wrong, split into train and test."""
+
+    train_correct: list[Problem]
+    train_incorrect: list[Problem]
+    test_correct: list[Problem]
+    test_incorrect: list[Problem]
+
+    @property
+    def train(self) -> list[Problem]:
+        """Right ones, then wrong ones."""
+        return self.train_correct + self.train_incorrect
+
+    @property
+    def test(self) -> list[Problem]:
+        """Right ones, then wrong ones."""
+        return self.test_correct + self.test_incorrect
+
+
+def balance(evaluation: Evaluation, *, rng: np.random.Generator, train: float = 0.8) -> Balanced:
+    """Draw as many right as wrong problems, and split both alike.
+
+    Args:
+        evaluation: what the model got right and wrong.
+        rng: draws the problems that are kept and the split.
+        train: share that goes to train; the rest is test.
+
+    Raises:
+        ValueError: nothing right or nothing wrong, or a share outside (0, 1].
+    """
+    if not 0 < train <= 1:
+        raise ValueError(f"train={train}; use a share above 0 and at most 1")
+    right, wrong = evaluation.correct(), evaluation.incorrect()
+    for name, found in (("right", right), ("wrong", wrong)):
+        if not found:
+            raise ValueError(
+                f"none of the {evaluation.n} problems was answered {name}; a contrast needs both. "
+                "Use more problems, an easier or harder task, or another model"
+            )
+    n = min(len(right), len(wrong))
+    n_train = round(train * n)
+    if n_train == 0:
+        raise ValueError(f"train={train} of {n} balanced pairs leaves none to train on; use a larger share or more problems")
+    kept = [[group[i] for i in rng.permutation(len(group))[:n]] for group in (right, wrong)]
+    return Balanced(kept[0][:n_train], kept[1][:n_train], kept[0][n_train:], kept[1][n_train:])

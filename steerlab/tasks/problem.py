@@ -1,0 +1,115 @@
+"""The unit of every experiment: a problem, and a task made of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One question to a model.
+
+    Attributes:
+        id: unique within its task; results are joined on it.
+        prompt: the text before the answer.
+        target: with choices, the right one (its text or its index); without, the number or text to generate.
+        choices: the answers scored after the prompt, with their leading space, e.g. ``(" A", " B")``;
+            None when the answer is generated.
+        meta: what else is known (number of steps, template, source row); never read by a scorer.
+        scorer: name of the scorer that its task is judged by; None where it belongs to no task.
+
+    Raises:
+        ValueError: fewer than two choices, repeated choices, or a target that is not among them.
+    """
+
+    id: str
+    prompt: str
+    target: str | int | float
+    choices: tuple[str, ...] | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    scorer: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
+        if self.choices is None:
+            return
+        object.__setattr__(self, "choices", tuple(self.choices))
+        if len(self.choices) < 2:
+            raise ValueError(f"problem {self.id!r}: {len(self.choices)} choice given; a choice needs at least 2")
+        if len(set(self.choices)) < len(self.choices):
+            raise ValueError(f"problem {self.id!r}: choices {self.choices} repeat; each must differ from the others")
+        self.target_index  # noqa: B018 - checks that the target is among the choices
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Problem, (self.id, self.prompt, self.target, self.choices, dict(self.meta), self.scorer)
+
+    @property
+    def target_index(self) -> int:
+        """Index of the right choice.
+
+        Raises:
+            ValueError: no choices, or a target that is not among them.
+        """
+        if self.choices is None:
+            raise ValueError(f"problem {self.id!r} has no choices; its target {self.target!r} is generated")
+        if isinstance(self.target, int):
+            if 0 <= self.target < len(self.choices):
+                return self.target
+            raise ValueError(
+                f"problem {self.id!r}: target={self.target}; use an index from 0 to {len(self.choices) - 1}"
+            )
+        wanted = str(self.target).strip()
+        matches = [i for i, choice in enumerate(self.choices) if choice.strip() == wanted]
+        if len(matches) != 1:
+            raise ValueError(f"problem {self.id!r}: target={self.target!r} is not one of the choices {self.choices}")
+        return matches[0]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Three disjoint lists of problems and the name of the scorer that judges them.
+
+    Attributes:
+        name: what reports call it.
+        train, validation, test: the splits. Directions come from train, choices of layer and alpha from
+            validation, claims from test.
+        scorer: name of the scorer in `steerlab.tasks.scorers` that this task is judged by; its problems carry it.
+        about: where the problems come from, for provenance.
+    """
+
+    name: str
+    train: list[Problem]
+    validation: list[Problem]
+    test: list[Problem]
+    scorer: str
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        seen: dict[str, str] = {}
+        for split in ("train", "validation", "test"):
+            stamped = [problem if problem.scorer else replace(problem, scorer=self.scorer) for problem in getattr(self, split)]
+            object.__setattr__(self, split, stamped)
+        for split in ("train", "validation", "test"):
+            for problem in getattr(self, split):
+                if problem.id in seen:
+                    raise ValueError(
+                        f"task {self.name!r}: problem id {problem.id!r} stands in {seen[problem.id]} and in {split}; "
+                        "ids must be unique and splits disjoint"
+                    )
+                seen[problem.id] = split
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{split}={len(getattr(self, split))}" for split in ("train", "validation", "test"))
+        return f"Task({self.name!r}, {sizes}, scorer={self.scorer!r})"
+
+
+LETTERS = "ABCDEFGHIJ"
+
+
+def lettered(options: Sequence[object]) -> tuple[str, tuple[str, ...]]:
+    """The option lines "A. first" of a multiple-choice prompt, and the answer strings " A", " B" that follow it."""
+    if len(options) > len(LETTERS):
+        raise ValueError(f"{len(options)} options; a lettered question has at most {len(LETTERS)}")
+    lines = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
+    return lines, tuple(f" {letter}" for letter in LETTERS[: len(options)])

@@ -1,0 +1,277 @@
+"""Rows of a data set, from a local file, a folder or the Hugging Face Hub, each knowing where it stands.
+
+Rows are untrusted: nothing in them is evaluated, a huge string stays a string, and what a message quotes is cut.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+EXTENSIONS = (".jsonl", ".json", ".parquet", ".csv")
+SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
+               "dev": "validation", "test": "test"}  # fmt: skip
+MAX_NUMBER_LENGTH = 400
+_INTEGER = re.compile(r"[+-]?[0-9]{1,300}")
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
+
+
+def shown(value: object, width: int = 80) -> str:
+    """The value as a message quotes it: its repr, cut to `width` characters."""
+    # A slice first, so that a string of a gigabyte does not become a repr of a gigabyte.
+    text = repr(value[: width + 1] if isinstance(value, (str, bytes)) else value)
+    return text if len(text) <= width + 2 else text[: width - 1] + "…"
+
+
+def parse_number(value: object) -> int | float | None:
+    """The number that a value is, as int when whole, or None when it is not one finite number.
+
+    Text counts when all of it is a decimal number; thousands separators and units do not.
+    """
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str):
+        if len(value) > MAX_NUMBER_LENGTH:  # no float needs more, and the patterns take quadratic time
+            return None
+        if _INTEGER.fullmatch(value.strip()):
+            return int(value)
+        if not _DECIMAL.fullmatch(value.strip()):
+            return None
+        value = float(value)
+    if not isinstance(value, float) or not math.isfinite(value):
+        return None
+    return int(value) if value.is_integer() else value
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a data set.
+
+    Attributes:
+        where: file and line, for messages.
+        number: 0-based place among the rows of its split.
+        columns: column name to value.
+    """
+
+    where: str
+    number: int
+    columns: Mapping[str, Any]
+
+    def need(self, column: str) -> Any:
+        """The value of a column.
+
+        Raises:
+            ValueError: no such column.
+        """
+        if column not in self.columns:
+            raise ValueError(f"no column {column!r}; the columns found are {shown(list(self.columns), 300)}")
+        return self.columns[column]
+
+    def text(self, column: str) -> str:
+        """The text in a column.
+
+        Raises:
+            ValueError: no such column, or its value is not text that can be written as UTF-8.
+        """
+        return _checked_text(self.need(column), column)
+
+    def number_in(self, column: str) -> int | float:
+        """The number in a column, as int when whole; text that is one number counts.
+
+        Raises:
+            ValueError: no such column, or its value is not a finite number.
+        """
+        value = self.need(column)
+        number = parse_number(value)
+        if number is None:
+            raise ValueError(f"column {column!r} holds {shown(value)}; it must be a finite number")
+        return number
+
+    def nested(self, column: str) -> Any:
+        """The list or object in a column; in a CSV file it is written as JSON text."""
+        value = self.need(column)
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"column {column!r} holds {shown(value)}; it must be a list (in CSV: JSON text)"
+            ) from error
+
+    def texts(self, column: str) -> list[str]:
+        """The list of texts in a column.
+
+        Raises:
+            ValueError: no such column, or its value is not a list of texts.
+        """
+        return checked_texts(self.nested(column), column)
+
+
+def _checked_text(value: object, column: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"column {column!r} holds {shown(value)}; it must be text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"column {column!r} holds {shown(value)}, with half of a surrogate pair in it") from error
+    return value
+
+
+def checked_texts(value: object, column: str) -> list[str]:
+    """The value, if it is a list of texts.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"column {column!r} holds {shown(value)}; it must be a list of texts")
+    return [_checked_text(item, column) for item in value]
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Rows by split, as a source holds them; a source of one pool holds it as `train`.
+
+    Attributes:
+        rows: split name to rows.
+        files: what was read, for provenance: name, sha256 and number of rows of each file.
+        whole: the source has no splits of its own.
+    """
+
+    rows: dict[str, list[Row]]
+    files: list[dict[str, Any]]
+    whole: bool
+
+
+def read_path(path: str | Path) -> Pools:
+    """Rows of a file (one pool) or of a folder with one or more files per split.
+
+    A file of a folder belongs to the split that its name says as a word of its own: `train.jsonl`,
+    `test-00000-of-00001.parquet`, `gsm8k_valid.json`. A folder with a single file is that file.
+
+    Raises:
+        FileNotFoundError: nothing there.
+        ValueError: no split files in the folder, an unknown extension, or a file that cannot be read as what its
+            extension says.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"path={str(path)!r}: no such file or folder")
+    found = _split_files(path) if path.is_dir() else {"train": [path]}
+    rows: dict[str, list[Row]] = {}
+    files = []
+    for split, members in found.items():
+        pool = rows.setdefault(split, [])
+        for member in members:
+            content = member.read_bytes()
+            before = len(pool)
+            pool.extend(Row(where, before + i, columns) for i, (where, columns) in enumerate(_parse(member, content)))
+            if len(pool) == before:
+                raise ValueError(f"{member.name}: the file holds no rows")
+            digest = hashlib.sha256(content).hexdigest()
+            files.append({"name": member.name, "sha256": digest, "rows": len(pool) - before})
+    return Pools(rows, files, whole=len(rows) == 1)
+
+
+def _split_files(folder: Path) -> dict[str, list[Path]]:
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in EXTENSIONS and not p.name.startswith("."))
+    found: dict[str, list[Path]] = {}
+    for file in files:
+        words = {SPLIT_WORDS[w] for w in re.split(r"[-_.]", file.stem.lower()) if w in SPLIT_WORDS}
+        if len(words) == 1:
+            found.setdefault(words.pop(), []).append(file)
+    if not found and len(files) == 1:
+        return {"train": files}
+    if not found:
+        names = shown([p.name for p in files], 300)
+        raise ValueError(
+            f"path={str(folder)!r}: no file named after train, validation or test; give the path of one file: {names}"
+        )
+    for split, members in found.items():
+        if len({p.suffix.lower() for p in members}) > 1:
+            names = ", ".join(p.name for p in members)
+            raise ValueError(f"path={str(folder)!r}: {names} would all be the {split} split; keep one kind of file")
+    return found
+
+
+def _parse(file: Path, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    readers = {".jsonl": _jsonl, ".json": _json, ".parquet": _parquet, ".csv": _csv}
+    if file.suffix.lower() not in readers:
+        raise ValueError(f"{file.name}: extension {file.suffix!r} is not one of {', '.join(EXTENSIONS)}")
+    if not content.strip():
+        raise ValueError(f"{file.name}: the file is empty")
+    return readers[file.suffix.lower()](file.name, content)
+
+
+def _loads(text: bytes, where: str, expected: str) -> Any:
+    try:
+        return json.loads(text.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deep" if isinstance(error, RecursionError) else shown(str(error)).strip("'\"")
+        raise ValueError(f"{where}: found {shown(text.decode(errors='replace'), 60)} ({reason}); {expected}") from error
+
+
+def _object(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: found {shown(value, 60)}; each row must be a JSON object")
+    return value
+
+
+def _jsonl(name: str, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    # Split at \n alone: str.splitlines would also cut at U+2028, which JSON allows inside a string.
+    for line_number, line in enumerate(content.split(b"\n"), start=1):
+        if line.strip():
+            where = f"{name}, line {line_number}"
+            yield where, _object(_loads(line, where, "each line must be one JSON object"), where)
+
+
+def _json(name: str, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    rows = _loads(content, name, "the file must be one JSON array; one object per line is .jsonl")
+    if not isinstance(rows, list):
+        raise ValueError(f"{name}: found {shown(rows, 60)}; the file must be one JSON array of objects")
+    for i, row in enumerate(rows, start=1):
+        yield f"{name}, row {i}", _object(row, f"{name}, row {i}")
+
+
+def _parquet(name: str, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    import pyarrow  # here, because only this format needs it
+    import pyarrow.parquet
+
+    try:
+        rows = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{name}: not a readable Parquet file ({shown(str(error))})") from error
+    for i, row in enumerate(rows, start=1):
+        yield f"{name}, row {i}", row
+
+
+def _csv(name: str, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
+    usual_limit = csv.field_size_limit(max(len(text), 1))
+    try:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        lines = [(reader.line_num, cells) for cells in reader if cells]
+    except csv.Error as error:
+        raise ValueError(f"{name}, line {reader.line_num}: not readable as CSV ({error})") from error
+    finally:
+        csv.field_size_limit(usual_limit)
+    header = lines[0][1]
+    if len(set(header)) < len(header):
+        raise ValueError(f"{name}: the column names {shown(header, 300)} repeat; each must differ from the others")
+    for line_number, cells in lines[1:]:
+        where = f"{name}, line {line_number}"
+        if len(cells) != len(header):
+            raise ValueError(f"{where}: {len(cells)} cells; the header has {len(header)} columns")
+        yield where, dict(zip(header, cells, strict=True))

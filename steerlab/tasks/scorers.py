@@ -1,0 +1,281 @@
+"""How an answer is read from a model and judged.
+
+A scorer turns a problem into rows (token sequences, with the logits or log-probabilities that have to be read from
+them) and turns the numbers read back into an outcome. It never runs the model, so that steering, caching and
+batching are the same for all of them.
+"""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from steerlab.models import Model, context_length, token_ids
+from steerlab.tasks.problem import Problem
+
+
+@dataclass(frozen=True)
+class Read:
+    """What to read behind one position of a row.
+
+    Attributes:
+        position: the position whose next-token distribution is read.
+        tokens: vocabulary columns.
+        log_prob: log-probabilities over the whole vocabulary, or (False) plain logits of those columns only.
+    """
+
+    position: int
+    tokens: tuple[int, ...]
+    log_prob: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence to run: its tokens, how many of them are the prompt, what to read, how many tokens to generate."""
+
+    tokens: tuple[int, ...]
+    prompt_length: int
+    reads: tuple[Read, ...] = ()
+    new_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back from a row: one tuple of numbers for each read, and the generated token ids."""
+
+    reads: tuple[tuple[float, ...], ...] = ()
+    generated: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A judged problem; `margin` is positive when the right answer leads, `nll` is the target's negative log-probability."""
+
+    prediction: str
+    correct: bool
+    margin: float
+    nll: float
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A pair of plain functions: problem -> rows, and (problem, answers) -> outcome.
+
+    Attributes:
+        name: for reports.
+        rows: the work that one problem needs.
+        judge: the verdict on what came back, in the order of the rows.
+        generates: whether answers are generated (and so not resumed from a layer).
+    """
+
+    name: str
+    rows: Callable[[Model, Problem], list[Row]]
+    judge: Callable[[Model, Problem, Sequence[Answer]], Outcome]
+    generates: bool = False
+
+
+def encode_prompt(model: Model, problem: Problem) -> list[int]:
+    """Token ids of the prompt.
+
+    Raises:
+        ValueError: an empty prompt on a model without a beginning-of-sequence token, or a prompt beyond the context.
+    """
+    ids = token_ids(model, problem.prompt)
+    if not ids:
+        raise ValueError(f"problem {problem.id!r}: the prompt is empty and the model prepends no token; there is nothing to read from")
+    return _fits(model, problem, ids)
+
+
+def _fits(model: Model, problem: Problem, ids: list[int], more: int = 0) -> list[int]:
+    if len(ids) + more > context_length(model):
+        extra = f" and {more} to generate" if more else ""
+        raise ValueError(
+            f"problem {problem.id!r}: {len(ids)} tokens{extra}, but this model's context is {context_length(model)}; shorten the prompt"
+        )
+    return ids
+
+
+def encode_continuation(model: Model, problem: Problem, text: str) -> tuple[list[int], int]:
+    """Token ids of prompt and continuation together, and where the continuation begins.
+
+    The two are tokenised as one text, as they would be read; the continuation begins at the first token that the
+    prompt alone does not have.
+    """
+    prompt = encode_prompt(model, problem)
+    whole = _fits(model, problem, token_ids(model, problem.prompt + text))
+    start = next((i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), min(len(prompt), len(whole)))
+    if start == len(whole):
+        raise ValueError(f"problem {problem.id!r}: the answer {text!r} adds no token to the prompt")
+    if start == 0:
+        raise ValueError(f"problem {problem.id!r}: no token stands before the answer {text!r}; give a prompt or prepend a token")
+    return whole, start
+
+
+# --- multiple choice by the answer letter's logit (the sources' way) -------------------------------------------------
+
+
+def _choice_rows(model: Model, problem: Problem) -> list[Row]:
+    prompt = encode_prompt(model, problem)
+    tokens = []
+    for choice in _choices(problem):
+        whole, start = encode_continuation(model, problem, choice)
+        if len(whole) - start != 1 or start != len(prompt):
+            raise ValueError(
+                f"problem {problem.id!r}: the choice {choice!r} is {len(whole) - start} tokens for this model, and this scorer "
+                "reads one logit per choice; use scorer='continuation'"
+            )
+        tokens.append(whole[-1])
+    if len(set(tokens)) < len(tokens):
+        raise ValueError(f"problem {problem.id!r}: two of the choices {problem.choices} are the same token for this model")
+    return [Row(tuple(prompt), len(prompt), (Read(len(prompt) - 1, tuple(tokens), log_prob=False),))]
+
+
+def _choices(problem: Problem) -> tuple[str, ...]:
+    if problem.choices is None:
+        raise ValueError(f"problem {problem.id!r} has no choices; use scorer='numeric' or 'text'")
+    return problem.choices
+
+
+def _judge_choice(model: Model, problem: Problem, answers: Sequence[Answer]) -> Outcome:
+    return _best(problem, list(answers[0].reads[0]))
+
+
+def _best(problem: Problem, scores: Sequence[float], log_likelihood: float | None = None) -> Outcome:
+    """The highest score wins; a tie for first place predicts nothing and counts as wrong."""
+    target, choices = problem.target_index, _choices(problem)
+    top = max(scores)
+    winners = [choice for choice, score in zip(choices, scores, strict=True) if score == top]
+    prediction = winners[0].strip() if len(winners) == 1 else ""
+    margin = scores[target] - max(score for i, score in enumerate(scores) if i != target)
+    nll = top + math.log(sum(math.exp(score - top) for score in scores)) - scores[target]
+    return Outcome(prediction, margin > 0, margin, nll if log_likelihood is None else -log_likelihood)
+
+
+# --- continuation log-likelihood (as lm-evaluation-harness) -----------------------------------------------------------
+
+
+def _continuation_rows(model: Model, problem: Problem) -> list[Row]:
+    return [_likelihood_row(*encode_continuation(model, problem, choice)) for choice in _choices(problem)]
+
+
+def _likelihood_row(whole: list[int], start: int) -> Row:
+    reads = tuple(Read(i - 1, (whole[i],), log_prob=True) for i in range(start, len(whole)))
+    return Row(tuple(whole[:-1]), start, reads)
+
+
+def _likelihood(answer: Answer) -> float:
+    return math.fsum(read[0] for read in answer.reads)
+
+
+def _judge_continuation(normalise: bool) -> Callable[[Model, Problem, Sequence[Answer]], Outcome]:
+    def judge(model: Model, problem: Problem, answers: Sequence[Answer]) -> Outcome:
+        sums = [_likelihood(answer) for answer in answers]
+        scale = [max(1, len(choice.encode())) if normalise else 1 for choice in _choices(problem)]
+        return _best(problem, [s / n for s, n in zip(sums, scale, strict=True)], sums[problem.target_index])
+
+    return judge
+
+
+def _pair_rows(model: Model, problem: Problem) -> list[Row]:
+    if len(_choices(problem)) != 2:
+        raise ValueError(f"problem {problem.id!r}: {len(_choices(problem))} choices; a minimal pair has exactly 2")
+    return _continuation_rows(model, problem)
+
+
+# --- generated answers ------------------------------------------------------------------------------------------------
+
+NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?|[-+]?\.\d+")
+
+
+def extract_number(text: str) -> float | None:
+    """The number that a generated text answers with: the first after "####" if there is one, else the last.
+
+    Thousands separators are dropped. This is the rule of GSM8K ("####") and of the CODI evaluation (last number).
+    """
+    if "####" in text:
+        found = NUMBER.findall(text.split("####", 1)[1])[:1]
+    else:
+        found = NUMBER.findall(text)[-1:]
+    return float(found[0].replace(",", "")) if found else None
+
+
+def _generation_rows(new_tokens: int) -> Callable[[Model, Problem], list[Row]]:
+    def rows(model: Model, problem: Problem) -> list[Row]:
+        prompt = _fits(model, problem, encode_prompt(model, problem), new_tokens)
+        likelihood = _likelihood_row(*encode_continuation(model, problem, f" {problem.target}"))
+        return [Row(tuple(prompt), len(prompt), new_tokens=new_tokens), likelihood]
+
+    return rows
+
+
+def _judge_generated(matches: Callable[[Problem, str], tuple[str, bool]]) -> Callable[[Model, Problem, Sequence[Answer]], Outcome]:
+    def judge(model: Model, problem: Problem, answers: Sequence[Answer]) -> Outcome:
+        text = model.tokenizer.decode(answers[0].generated, skip_special_tokens=True)
+        prediction, correct = matches(problem, text.split("Question:", 1)[0])
+        log_p = _likelihood(answers[1])
+        odds = log_p - math.log(-math.expm1(min(log_p, -1e-12)))
+        return Outcome(prediction, correct, odds, -log_p)
+
+    return judge
+
+
+def _same_number(problem: Problem, text: str) -> tuple[str, bool]:
+    try:
+        target = float(str(problem.target).replace(",", ""))
+    except ValueError:
+        raise ValueError(f"problem {problem.id!r}: target={problem.target!r} is not a number; use scorer='text'") from None
+    number = extract_number(text)
+    return ("" if number is None else f"{number:.12g}"), number is not None and math.isclose(number, target, rel_tol=1e-9, abs_tol=1e-9)
+
+
+def _same_text(problem: Problem, text: str) -> tuple[str, bool]:
+    return text.strip(), text.strip() == str(problem.target).strip()
+
+
+def numeric(new_tokens: int = 32) -> Scorer:
+    """A number by greedy generation of up to `new_tokens` tokens; see `extract_number` for the rule.
+
+    `margin` is the log-odds of the target written right behind the prompt, `nll` its negative log-probability there.
+    """
+    return Scorer("numeric", _generation_rows(new_tokens), _judge_generated(_same_number), generates=True)
+
+
+def text(new_tokens: int = 32) -> Scorer:
+    """A generated text that must equal the target, white space at its ends aside."""
+    return Scorer("text", _generation_rows(new_tokens), _judge_generated(_same_text), generates=True)
+
+
+SCORERS: dict[str, Scorer] = {
+    "choice": Scorer("choice", _choice_rows, _judge_choice),
+    "continuation": Scorer("continuation", _continuation_rows, _judge_continuation(normalise=False)),
+    "continuation_norm": Scorer("continuation_norm", _continuation_rows, _judge_continuation(normalise=True)),
+    "minimal_pair": Scorer("minimal_pair", _pair_rows, _judge_continuation(normalise=False)),
+    "numeric": numeric(),
+    "text": text(),
+}
+
+
+def scorer_for(problems: Sequence[Problem], scorer: "str | Scorer | None" = None) -> Scorer:
+    """The scorer asked for, or the one that the problems' form implies.
+
+    Without a name it is the one that the problems' task names, and for problems of no task: answer letters by their
+    logits, longer choices by their log-likelihood, and generated numbers where there are no choices.
+
+    Raises:
+        ValueError: an unknown name, or no problems.
+    """
+    if isinstance(scorer, Scorer):
+        return scorer
+    if scorer is not None:
+        if scorer not in SCORERS:
+            raise ValueError(f"scorer={scorer!r}; use one of {', '.join(SCORERS)} or a steerlab Scorer")
+        return SCORERS[scorer]
+    if not problems:
+        raise ValueError("no problems given; an empty split cannot be scored")
+    if problems[0].scorer is not None:
+        return SCORERS[problems[0].scorer]
+    choices = problems[0].choices
+    if choices is None:
+        return SCORERS["numeric"]
+    letters = all(len(choice.strip()) == 1 and choice.strip().isalpha() for choice in choices)
+    return SCORERS["choice" if letters else "continuation"]

@@ -1,0 +1,248 @@
+"""From a row to a problem: one function per data set and form.
+
+Each takes a row and the beginning of the problem's id, and returns the problem or raises ValueError with what is
+wrong in the row. `Unusable` marks rows that a published data set is known to hold and that no problem comes from.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from steerlab.tasks.problem import Problem, lettered
+from steerlab.tasks.rows import Row, checked_texts, parse_number, shown
+
+SCORERS = ("choice", "continuation", "continuation_norm", "minimal_pair", "numeric", "text")
+
+
+class Unusable(Exception):
+    """A row to leave out and to count; the message is the reason."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """How rows become problems, and how the answers are scored. `scorer` None: it follows from the problems."""
+
+    build: Callable[[Row, str], Problem]
+    scorer: str | None
+
+
+def _own_id(row: Row, *columns: str) -> str:
+    for column in columns:
+        value = row.columns.get(column)
+        if value is not None and value != "":
+            if not isinstance(value, (str, int)):
+                raise ValueError(f"column {column!r} holds {shown(value)}; an id must be text or a whole number")
+            return str(value)
+    return str(row.number)
+
+
+def _apart(choices: Sequence[str]) -> tuple[str, ...]:
+    if not all(c.strip() for c in choices):
+        raise Unusable("an empty choice")
+    if len({c.strip() for c in choices}) < len(choices):
+        raise Unusable("repeated choices")
+    return tuple(choices)
+
+
+def _hellaswag(row: Row) -> tuple[str, list[str], int]:
+    label = row.need("label")
+    if label is None or label == "":
+        raise Unusable("no label")
+    ctx, endings, index = row.text("ctx"), row.texts("endings"), row.number_in("label")
+    if index not in range(len(endings)):
+        raise ValueError(f"label {shown(label)} is out of range; {len(endings)} endings need 0 to {len(endings) - 1}")
+    return ctx, endings, int(index)
+
+
+def _meta(row: Row, *columns: str) -> dict[str, object]:
+    return {column: row.columns[column] for column in columns if column in row.columns}
+
+
+def hellaswag_choice(row: Row, prefix: str) -> Problem:
+    """The prompt of the activation fine-tuning study: four lettered endings, answer with a letter."""
+    ctx, endings, label = _hellaswag(row)
+    lines, letters = lettered(endings)
+    prompt = f"Complete the sentence:\n{ctx}\n\n{lines}\n\nThe best answer is:"
+    meta = _meta(row, "ind", "activity_label", "split_type")
+    return Problem(f"{prefix}-{_own_id(row, 'ind')}", prompt, label, letters, meta=meta)
+
+
+def wikihow_clean(text: str) -> str:
+    """HellaSwag's text without its WikiHow marks, as lm-evaluation-harness cleans it: "[title]" ends a sentence,
+    other bracketed marks go, and one pass makes double spaces single."""
+    lines = text.strip().replace(" [title]", ". ").split("\n")
+    return "\n".join(_without_brackets(line) for line in lines).replace("  ", " ")
+
+
+def _without_brackets(line: str) -> str:
+    # Only up to the last "]", so that a line of a million "[" is not searched to its end from each of them.
+    marked, bracket, rest = line.rpartition("]")
+    return re.sub(r"\[.*?\]", "", marked + bracket) + rest
+
+
+def hellaswag_continuation(row: Row, prefix: str) -> Problem:
+    """The cleaned context, continued by each cleaned ending. lm-evaluation-harness also writes the activity label
+    before the context; this does not, so absolute accuracies differ from its tables."""
+    ctx, endings, label = _hellaswag(row)
+    choices = _apart([" " + wikihow_clean(ending) for ending in endings])
+    meta = _meta(row, "ind", "activity_label", "split_type")
+    return Problem(f"{prefix}-{_own_id(row, 'ind')}", wikihow_clean(ctx), label, choices, meta=meta)
+
+
+def _arc(row: Row) -> tuple[str, list[str], int]:
+    question, options, key = row.text("question"), row.nested("choices"), row.need("answerKey")
+    if not isinstance(options, Mapping) or not {"text", "label"} <= set(options):
+        raise ValueError(f"column 'choices' holds {shown(options)}; it must be an object with lists 'text' and 'label'")
+    texts, labels = (checked_texts(options[part], f"choices.{part}") for part in ("text", "label"))
+    if len(texts) != len(labels):
+        raise ValueError(f"column 'choices' has {len(texts)} texts and {len(labels)} labels; it needs as many of each")
+    if labels.count(str(key)) != 1:
+        raise ValueError(f"answerKey {shown(key)} is out of range; the labels are {shown(labels)}")
+    return question, texts, labels.index(str(key))
+
+
+def arc_choice(row: Row, prefix: str) -> Problem:
+    """The question with lettered options; sources that number theirs are lettered too."""
+    question, texts, answer = _arc(row)
+    lines, letters = lettered(texts)
+    meta = {**_meta(row, "id"), "n_options": len(texts)}
+    return Problem(
+        f"{prefix}-{_own_id(row, 'id')}", f"Question: {question}\n{lines}\nAnswer:", answer, letters, meta=meta
+    )
+
+
+def arc_continuation(row: Row, prefix: str) -> Problem:
+    """The question alone, continued by the text of each option."""
+    question, texts, answer = _arc(row)
+    choices = _apart([" " + text for text in texts])
+    meta = {**_meta(row, "id"), "n_options": len(texts)}
+    return Problem(f"{prefix}-{_own_id(row, 'id')}", f"Question: {question}\nAnswer:", answer, choices, meta=meta)
+
+
+def gsm8k(row: Row, prefix: str) -> Problem:
+    """The question; the answer is the number after "####"; steps are the worked solution's calculations."""
+    question, answer = row.text("question"), row.text("answer")
+    solution, mark, final = answer.rpartition("####")
+    if not mark:
+        raise ValueError(f"column 'answer' ends in {shown(answer[-40:])}; it must end in '#### ' and a number")
+    number = parse_number(final.strip().replace(",", ""))
+    if number is None:
+        raise ValueError(f"column 'answer' has {shown(final)} after '####'; it must be a number")
+    meta = {"steps": solution.count("<<")}
+    return Problem(f"{prefix}-{_own_id(row, 'id')}", f"Question: {question}\nAnswer:", number, meta=meta)
+
+
+def svamp(row: Row, prefix: str) -> Problem:
+    """Body and question on one line; the answer is a number."""
+    prompt = f"Question: {row.text('Body').strip()} {row.text('Question').strip()}\nAnswer:"
+    meta = _meta(row, "ID", "Type", "Equation")
+    return Problem(f"{prefix}-{_own_id(row, 'ID')}", prompt, row.number_in("Answer"), meta=meta)
+
+
+def common_prefix(first: str, second: str) -> str:
+    """The longest common beginning of two sentences that a space follows in both; "" when there is none."""
+    end = 0
+    for i, (a, b) in enumerate(zip(first, second, strict=False)):
+        if a != b:
+            break
+        if a == " ":
+            end = i
+    return first[:end]
+
+
+def blimp(row: Row, prefix: str) -> Problem:
+    """A minimal pair: what both sentences begin with, continued by the rest of each.
+
+    Which sentence comes first follows from a hash of the pair's id, so neither a tie nor a liking for the first
+    choice favours the acceptable sentence.
+    """
+    good, bad = row.text("sentence_good").strip(), row.text("sentence_bad").strip()
+    if not good or not bad or good == bad:
+        raise ValueError(f"sentences {shown(good)} and {shown(bad)}; a minimal pair needs two that differ")
+    pair = f"{row.columns.get('UID', '')}-{_own_id(row, 'pairID', 'pair_id')}".lstrip("-")
+    good_at = hashlib.sha256(pair.encode()).digest()[0] % 2
+    prompt = common_prefix(good, bad)
+    rests = (good[len(prompt) :], bad[len(prompt) :])
+    meta = _meta(row, "UID", "field", "linguistics_term", "pairID", "pair_id")
+    return Problem(f"{prefix}-{pair}", prompt, good_at, (rests[good_at], rests[1 - good_at]), meta=meta)
+
+
+def jsonl(row: Row, prefix: str, scorer: str | None = None) -> Problem:
+    """The user's own problems: columns prompt and target, choices and id if any; other columns go to meta.
+
+    Args:
+        row: the row.
+        prefix: beginning of the problem's id.
+        scorer: "text" keeps a generated target as the text it is; else what is a number becomes one, so that a
+            number in CSV, which holds only text, is compared as a number.
+    """
+    prompt, target = row.text("prompt"), row.need("target")
+    if isinstance(target, bool) or not isinstance(target, (str, int, float)):
+        raise ValueError(f"column 'target' holds {shown(target)}; it must be text or a number")
+    meta = {name: value for name, value in row.columns.items() if name not in ("id", "prompt", "target", "choices")}
+    problem_id = f"{prefix}-{_own_id(row, 'id')}"
+    if row.columns.get("choices") in (None, ""):
+        number = parse_number(target)
+        if isinstance(target, str) and (number is None or scorer == "text"):
+            return Problem(problem_id, prompt, row.text("target"), meta=meta)
+        return Problem(problem_id, prompt, row.number_in("target"), meta=meta)
+    choices = row.texts("choices")
+    index = parse_number(target)
+    among = isinstance(target, str) and target.strip() in {c.strip() for c in choices}
+    if among:
+        return Problem(problem_id, prompt, target, tuple(choices), meta=meta)
+    if not isinstance(index, int):
+        raise ValueError(f"column 'target' holds {shown(target)}, which is not one of the choices {shown(choices)}")
+    return Problem(problem_id, prompt, index, tuple(choices), meta=meta)
+
+
+def jsonl_scorer(problems: Sequence[Problem], scorer: str | None) -> str:
+    """The scorer that a user's problems need, or the one asked for if it fits them.
+
+    Raises:
+        ValueError: an unknown scorer, one that does not fit, problems with and without choices, or text to generate
+            and no scorer named.
+    """
+    if scorer is not None and scorer not in SCORERS:
+        raise ValueError(f"scorer={scorer!r}; use one of {', '.join(SCORERS)}")
+    with_choices = [p for p in problems if p.choices is not None]
+    generated = [p for p in problems if p.choices is None]
+    if with_choices and generated:
+        raise ValueError(
+            f"problem {shown(with_choices[0].id)} has choices and {shown(generated[0].id)} has none; "
+            "one task has one scorer: give all of them choices, or none"
+        )
+    if with_choices:
+        if scorer in ("numeric", "text"):
+            raise ValueError(f"scorer={scorer!r}: it scores what is generated, but the problems have choices")
+        letters = all(re.fullmatch(" [A-Za-z]", choice) for p in with_choices for choice in p.choices or ())
+        return scorer or ("choice" if letters else "continuation")
+    if scorer not in (None, "numeric", "text"):
+        raise ValueError(f"scorer={scorer!r}: it scores choices, but the problems have none; use numeric or text")
+    words = [p for p in generated if isinstance(p.target, str)]
+    if words and scorer != "text":
+        raise ValueError(
+            f"problem {shown(words[0].id)} has the text {shown(words[0].target)} as target and no choices; "
+            'add choices, or pass scorer="text" to compare what is generated with it'
+        )
+    return scorer or "numeric"
+
+
+TEMPLATES: Mapping[str, Mapping[str, Template]] = MappingProxyType(
+    {
+        "hellaswag": {
+            "choice": Template(hellaswag_choice, "choice"),
+            "continuation": Template(hellaswag_continuation, "continuation_norm"),
+        },
+        "arc_challenge": {
+            "choice": Template(arc_choice, "choice"),
+            "continuation": Template(arc_continuation, "continuation"),
+        },
+        "gsm8k": {"numeric": Template(gsm8k, "numeric")},
+        "svamp": {"numeric": Template(svamp, "numeric")},
+        "blimp": {"minimal_pair": Template(blimp, "minimal_pair")},
+        "jsonl": {"rows": Template(jsonl, None)},
+    }
+)

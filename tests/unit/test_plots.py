@@ -1,0 +1,403 @@
+"""Figures from small stand-in results: what is drawn, what is said, and what is refused."""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+import torch
+
+from steerlab import plots
+from steerlab.plots import theme
+
+EVIL = '</b><a href="https://example.org">x</a>\u202e<script>'
+N = 100
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep's result: `moved` maps (layer, alpha) to answers that became right and became wrong, from 60 right."""
+
+    moved: dict[tuple[int, float], tuple[int, int]]
+    names: tuple[str, ...] = ("contrast",)
+
+    def _cells(self) -> list[dict[str, object]]:
+        rows = []
+        for name in self.names:
+            for (layer, alpha), (right, wrong) in self.moved.items():
+                rows.append({"layer": layer, "direction": name, "alpha": alpha, "right": right, "wrong": wrong})
+        return rows
+
+    def accuracy(self) -> pd.DataFrame:
+        rows = pd.DataFrame(self._cells())
+        correct = 60 + rows.pop("right") - rows.pop("wrong")
+        share = correct / N
+        return rows.assign(n=N, correct=correct, accuracy=share, low=share - 0.1, high=share + 0.1, change=share - 0.6)
+
+    def transitions(self) -> pd.DataFrame:
+        rows = pd.DataFrame(self._cells())
+        right, wrong = rows.pop("right"), rows.pop("wrong")
+        return rows.assign(stayed_right=60 - wrong, became_right=right, became_wrong=wrong, stayed_wrong=40 - right)
+
+
+@dataclass(frozen=True)
+class Control:
+    changes_of_controls: tuple[float, ...] = (-0.01, 0.0, 0.02, 0.0)
+    observed: float = -0.2
+    alpha: float = -3.0
+    layer: int = 6
+    name: str = "contrast"
+    asked: list[str] = field(default_factory=list)
+
+    def changes(self) -> pd.DataFrame:
+        change = np.array([self.observed, *self.changes_of_controls])
+        names = [self.name, *(f"control-{i:03d}" for i in range(len(change) - 1))]
+        is_control = [name.startswith("control") for name in names]
+        return pd.DataFrame(
+            {
+                "direction": names,
+                "is_control": is_control,
+                "accuracy": 0.6 + change,
+                "change": change,
+                "margin_change": 2 * change,
+            }
+        )
+
+    def rank_test(self, *, measure: str = "accuracy") -> SimpleNamespace:
+        self.asked.append(measure)
+        k = len(self.changes_of_controls)
+        return SimpleNamespace(p_value=1 / (k + 1), smallest_p=1 / (k + 1), n_controls=k)
+
+
+def direction(values: object, layer: int = 6, name: str = "contrast") -> SimpleNamespace:
+    vector = torch.as_tensor(values, dtype=torch.float32)
+    norms = torch.atleast_2d(vector).norm(dim=1).numpy()
+    return SimpleNamespace(vector=vector, layer=layer, site="resid_post", name=name, token_norms=lambda: norms)
+
+
+def magnitudes(problems: int = 1, sink: float = 5.0, projection: float = float("nan")) -> SimpleNamespace:
+    rows = [
+        (f"p{p}", layer, position, token, sink if position == 0 else 2.0, projection)
+        for p in range(problems)
+        for layer in (0, 3)
+        for position, token in enumerate(["<bos>", " two", "\n"])
+    ]
+    frame = pd.DataFrame(rows, columns=["problem_id", "layer", "position", "token", "norm", "projection"])
+    means = frame.groupby(["layer", "position"], as_index=False).agg(
+        n=("norm", "size"), norm=("norm", "mean"), projection=("projection", "mean")
+    )
+    return SimpleNamespace(frame=frame, by_position=lambda: means)
+
+
+def history(validation: float = 0.7) -> pd.DataFrame:
+    accuracy = [validation - 0.1, validation, validation - 0.05]
+    return pd.DataFrame(
+        {"epoch": [1, 2, 3], "loss": [2.0, 1.0, 0.5], "norm": [0.1, 0.2, 0.3], "validation_accuracy": accuracy}
+    )
+
+
+SMALL = {(6, -1.0): (2, 12), (6, 0.0): (0, 0), (6, 1.0): (5, 1), (9, -1.0): (1, 1), (9, 0.0): (0, 0), (9, 1.0): (0, 3)}
+
+
+def title(fig: go.Figure) -> str:
+    """The title as it is read: without line breaks and tags."""
+    text = fig.layout.title.text.replace("<br>", " ").replace("</span>", "")
+    return text.replace("<span style='font-size:12px'>", "")
+
+
+def everything_shown(fig: go.Figure) -> str:
+    return str(fig.to_plotly_json())
+
+
+ALL = {
+    "layer_alpha_heatmap": lambda: plots.layer_alpha_heatmap(Sweep(SMALL)),
+    "alpha_progression": lambda: plots.alpha_progression(Sweep(SMALL), control=Control()),
+    "transition_matrix": lambda: plots.transition_matrix(Sweep(SMALL)),
+    "direction_heatmap": lambda: plots.direction_heatmap(direction(np.eye(3))),
+    "token_magnitudes": lambda: plots.token_magnitudes(magnitudes(projection=1.0)),
+    "null_distribution": lambda: plots.null_distribution(Control()),
+    "training_curve": lambda: plots.training_curve(history()),
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_figure_has_the_template_a_title_and_named_axes(name: str):
+    fig = ALL[name]()
+    assert fig.layout.template == theme.TEMPLATE
+    assert title(fig)
+    assert any(axis.title.text for axis in fig.select_xaxes())
+    assert name == "direction_heatmap" or all(axis.title.text for axis in fig.select_yaxes())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_title_lines_fit_a_narrow_page(name: str):
+    headline = ALL[name]().layout.title.text.split("<span")[0]
+    assert max(len(line) for line in headline.split("<br>")) <= theme.TITLE_WIDTH
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_same_result_gives_the_same_figure(name: str):
+    assert ALL[name]().to_json() == ALL[name]().to_json()
+
+
+def test_the_heatmap_shows_points_centred_on_zero_and_states_the_baseline():
+    fig = plots.layer_alpha_heatmap(Sweep(SMALL))
+    assert np.allclose(fig.data[0].z, [[-10, 0, 4], [0, 0, -3]])
+    assert (fig.layout.coloraxis.cmin, fig.layout.coloraxis.cmax) == (pytest.approx(-10), pytest.approx(10))
+    assert "baseline of 60.0% (60 of 100)" in title(fig)
+    assert "became right 2 / became wrong 12 / n 100" in fig.data[0].hovertext[0][0]
+
+
+def test_a_cell_that_was_not_measured_stays_empty():
+    fig = plots.layer_alpha_heatmap(Sweep({(0, 0.0): (0, 0), (0, 1.0): (1, 0), (1, 0.0): (0, 0)}))
+    assert np.isnan(fig.data[0].z[1][1])
+    assert fig.data[0].hovertext[1][1] == "not measured"
+
+
+def test_two_directions_at_one_layer_get_a_panel_each():
+    both = Sweep(SMALL, names=("contrast", "learned"))
+    assert len(plots.layer_alpha_heatmap(both).data) == 2
+    assert len(plots.layer_alpha_heatmap(both, direction="learned").data) == 1
+
+
+def test_a_sweep_in_which_nothing_changes_still_has_a_colour_range():
+    axis = plots.layer_alpha_heatmap(Sweep({(0, 0.0): (0, 0), (0, 1.0): (0, 0)})).layout.coloraxis
+    assert axis.cmin < 0 < axis.cmax
+
+
+def test_an_unknown_layer_or_direction_names_what_exists():
+    with pytest.raises(ValueError, match=r"layer=14: this sweep has layer 6, 9"):
+        plots.transition_matrix(Sweep(SMALL), layer=14)
+    with pytest.raises(ValueError, match=r"direction='other': this sweep has direction contrast"):
+        plots.layer_alpha_heatmap(Sweep(SMALL), direction="other")
+
+
+def test_a_sweep_without_a_baseline_is_refused():
+    sweep = Sweep({(0, 1.0): (0, 0)})
+    without = SimpleNamespace(accuracy=lambda: sweep.accuracy().assign(change=np.nan), transitions=sweep.transitions)
+    with pytest.raises(ValueError, match="alpha 0"):
+        plots.layer_alpha_heatmap(without)
+
+
+def test_a_cell_that_occurs_twice_is_refused():
+    sweep = Sweep(SMALL, names=("same", "same"))
+    with pytest.raises(ValueError, match="occurs twice"):
+        plots.layer_alpha_heatmap(sweep)
+
+
+@pytest.mark.parametrize(
+    ("draw", "expected"),
+    [
+        (plots.layer_alpha_heatmap, "SweepResult"),
+        (plots.alpha_progression, "SweepResult"),
+        (plots.transition_matrix, "SweepResult"),
+        (plots.direction_heatmap, "Direction"),
+        (plots.token_magnitudes, "Magnitudes"),
+        (plots.null_distribution, "ControlResult"),
+        (plots.training_curve, "DataFrame"),
+    ],
+)
+@pytest.mark.parametrize("wrong", [None, 3, "sweep", Sweep, object()])
+def test_a_wrong_argument_is_told_what_was_expected(draw, expected: str, wrong: object):
+    with pytest.raises(TypeError, match=expected):
+        draw(wrong)
+
+
+def test_the_progression_has_the_wilson_band_and_the_baseline():
+    fig = plots.alpha_progression(Sweep(SMALL), layer=6)
+    band, line, start = fig.data
+    assert list(line.y) == pytest.approx([50, 60, 64])
+    assert list(band.y) == pytest.approx([60, 70, 74, 54, 50, 40])
+    assert list(start.y) == pytest.approx([60, 60])
+
+
+def test_many_layers_are_told_apart_by_a_colour_bar_instead_of_a_legend():
+    many = Sweep({(layer, alpha): (0, 0) for layer in range(12) for alpha in (-1.0, 0.0, 1.0)})
+    fig = plots.alpha_progression(many)
+    assert not fig.layout.showlegend
+    assert (fig.layout.coloraxis.cmin, fig.layout.coloraxis.cmax) == (0, 11)
+
+
+def test_a_control_stands_at_its_alpha_and_at_its_layer():
+    fig = plots.alpha_progression(Sweep(SMALL), control=Control())
+    points = next(trace for trace in fig.data if trace.name == "4 random directions")
+    assert set(points.x) == {-3.0}
+    assert sorted(points.y) == pytest.approx([59, 60, 60, 62])
+    assert "layer 6" in title(fig)
+    with pytest.raises(ValueError, match="made at layer 6"):
+        plots.alpha_progression(Sweep(SMALL), layer=9, control=Control())
+
+
+def test_answers_that_became_right_go_up_and_those_that_became_wrong_go_down():
+    up, down = plots.transition_matrix(Sweep(SMALL), layer=6).data
+    assert (list(up.y), list(down.y)) == ([2, 0, 5], [-12, 0, -1])
+    assert list(down.text) == ["12", "", "1"]
+
+
+def test_all_layers_of_the_transitions_are_shown_unless_one_is_chosen():
+    fig = plots.transition_matrix(Sweep(SMALL))
+    assert [note.text for note in fig.layout.annotations] == ["layer 6", "layer 9"]
+
+
+def test_of_a_large_direction_the_largest_dimensions_are_shown_and_the_title_says_so():
+    values = np.zeros(200)
+    values[[150, 7]] = [5.0, -4.0]
+    fig = plots.direction_heatmap(direction(values))
+    assert "the 64 largest of 200 dimensions" in title(fig)
+    assert (fig.data[0].z[0][0], fig.data[0].z[0][-1]) == (-4.0, 5.0)
+    assert fig.data[0].hovertext[0][-1] == "contrast<br>dimension 150<br>value 5"
+
+
+def test_dimensions_that_move_together_stand_together():
+    pattern = np.array([1.0, -1.0, 1.0, -1.0, 1.0, -1.0])
+    shown = plots.direction_heatmap([direction(pattern, layer=0), direction(2 * pattern, layer=1)]).data[0].z
+    assert np.array_equal(shown[1], [-2, -2, -2, 2, 2, 2])
+
+
+def test_rows_are_positions_of_one_direction_or_layers_of_several():
+    one = plots.direction_heatmap(direction(np.ones((2, 4))))
+    several = plots.direction_heatmap({0: direction([1.0, 2.0]), 5: direction([3.0, 1.0])})
+    assert one.layout.yaxis.ticktext == ("position 0", "position 1")
+    assert several.layout.yaxis.ticktext == ("layer 0", "layer 5")
+
+
+def test_directions_at_one_layer_are_told_apart_by_name():
+    fig = plots.direction_heatmap([direction([1.0, 2.0], name="a"), direction([3.0, 1.0], name="b")])
+    assert fig.layout.yaxis.ticktext == ("layer 6, a", "layer 6, b")
+
+
+def test_a_vector_in_bfloat16_that_asks_for_gradients_is_drawn():
+    d = SimpleNamespace(
+        vector=torch.ones(4, dtype=torch.bfloat16, requires_grad=True), layer=0, token_norms=lambda: [2.0]
+    )
+    assert plots.direction_heatmap(d).data[0].z.shape == (1, 4)
+
+
+def test_directions_that_cannot_be_drawn_are_refused():
+    with pytest.raises(ValueError, match="nothing to show"):
+        plots.direction_heatmap([])
+    with pytest.raises(ValueError, match="one model"):
+        plots.direction_heatmap([direction([1.0]), direction([1.0, 2.0])])
+    with pytest.raises(ValueError, match="NaN"):
+        plots.direction_heatmap(direction([1.0, float("nan")]))
+    with pytest.raises(TypeError, match=r"d\[1\]: got int"):
+        plots.direction_heatmap([direction([1.0]), 3])
+
+
+def test_a_directions_norms_are_bars():
+    assert list(plots.token_magnitudes(direction([[3.0, 4.0], [0.0, 1.0]])).data[0].y) == [5.0, 1.0]
+
+
+def test_a_single_prompt_shows_its_tokens_and_an_average_does_not():
+    assert plots.token_magnitudes(magnitudes()).layout.xaxis.ticktext == ("&lt;bos&gt;", "·two", "\\n")
+    assert plots.token_magnitudes(magnitudes(problems=2)).layout.xaxis.ticktext is None
+
+
+def test_an_attention_sink_makes_the_axis_logarithmic_and_the_axis_says_so():
+    fig = plots.token_magnitudes(magnitudes(sink=500.0))
+    assert fig.layout.yaxis.type == "log"
+    assert "log scale" in fig.layout.yaxis.title.text
+    assert plots.token_magnitudes(magnitudes()).layout.yaxis.type is None
+
+
+def test_projections_have_a_panel_only_when_there_are_any():
+    assert plots.token_magnitudes(magnitudes(projection=1.0)).layout.yaxis2.title.text
+    assert "yaxis2" not in plots.token_magnitudes(magnitudes()).layout
+
+
+@pytest.mark.parametrize(("measure", "scale"), [("accuracy", 100), ("margin", 2)])
+def test_the_null_distribution_counts_every_control_and_marks_the_direction(measure: str, scale: float):
+    control = Control()
+    fig = plots.null_distribution(control, measure=measure)
+    assert sum(fig.data[0].y) == 4
+    assert fig.layout.shapes[-1].x0 == pytest.approx(-0.2 * scale)
+    assert "p = 0.2000" in title(fig)
+    assert control.asked == [measure]
+
+
+def test_controls_that_are_all_equal_are_one_bar():
+    assert list(plots.null_distribution(Control((0.0, 0.0))).data[0].y) == [2]
+
+
+def test_a_control_that_offers_one_test_only_is_drawn_with_it():
+    control = Control()
+    plain = SimpleNamespace(alpha=1.0, layer=0, changes=control.changes, rank_test=lambda: control.rank_test())
+    assert "p = 0.2000" in title(plots.null_distribution(plain))
+
+
+def test_a_null_distribution_needs_a_known_measure_and_at_least_one_control():
+    with pytest.raises(ValueError, match="accuracy or margin"):
+        plots.null_distribution(Control(), measure="nll")
+    with pytest.raises(ValueError, match="0 controls and 1 tested"):
+        plots.null_distribution(Control(()))
+
+
+def test_the_training_curve_names_the_best_validation_epoch():
+    fig = plots.training_curve(history())
+    assert len(fig.data) == 3
+    assert "highest at epoch 2: 70.0%" in title(fig)
+    assert "falls from 2 to 0.5" in title(fig)
+
+
+def test_training_without_validation_says_so():
+    fig = plots.training_curve(history(float("nan")))
+    assert len(fig.data) == 2
+    assert "no validation set" in title(fig)
+
+
+def test_a_history_without_its_columns_or_rows_is_refused():
+    with pytest.raises(ValueError, match="no column norm; it has epoch, loss"):
+        plots.training_curve(history().drop(columns="norm"))
+    with pytest.raises(ValueError, match="no rows"):
+        plots.training_curve(history().head(0))
+
+
+def test_outside_names_are_text_and_never_markup():
+    figures = [
+        plots.layer_alpha_heatmap(Sweep(SMALL, names=(EVIL, "b"))),
+        plots.alpha_progression(Sweep(SMALL, names=(EVIL, "b"))),
+        plots.transition_matrix(Sweep(SMALL, names=(EVIL, "b"))),
+        plots.direction_heatmap(direction([[1.0]], name=EVIL)),
+        plots.direction_heatmap({EVIL: direction([1.0])}),
+        plots.token_magnitudes(direction([1.0], name=EVIL)),
+        plots.null_distribution(Control(name=EVIL)),
+    ]
+    for fig in figures:
+        shown = everything_shown(fig)
+        assert "&lt;a href" in shown or "&lt;/b&gt;" in shown
+        assert "<a" not in shown and "<script" not in shown and "\u202e" not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a<b>&amp;", "a&lt;b&gt;&amp;amp;"),
+        ("x\u202ey", "x\\u202ey"),
+        ("שלום", "\u2068שלום\u2069"),
+        ("x" * 100_000, "x" * 39 + "…"),
+        ("\u202e" * 100, "\\u202e" * 6 + "\\u2" + "…"),
+    ],
+)
+def test_a_label_is_escaped_spelled_out_isolated_and_cut(text: str, shown: str):
+    assert theme.label(text) == shown
+
+
+@pytest.mark.parametrize(("value", "shown"), [(-0.04, "0.0"), (0.0, "0.0"), (3, "+3.0"), (-1.5, "−1.5")])
+def test_a_change_has_its_sign_and_nothing_is_minus_zero(value: float, shown: str):
+    assert theme.signed(value) == shown
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+@pytest.mark.parametrize("template", [theme.TEMPLATE, theme.DARK_TEMPLATE])
+@pytest.mark.parametrize("colour", theme.LINES)
+def test_lines_are_seen_on_a_light_and_on_a_dark_page(template: go.layout.Template, colour: str):
+    """Oracle: the contrast ratio of WCAG 2.2, 1.4.11 asks for 3:1 for graphics."""
+    low, high = sorted([_luminance(colour), _luminance(template.layout.paper_bgcolor)])
+    assert (high + 0.05) / (low + 0.05) >= 3

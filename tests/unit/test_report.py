@@ -1,0 +1,217 @@
+"""The report page as text: its order, its safety, its size, and that it never changes by itself."""
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+from plotly.offline import get_plotlyjs
+
+from steerlab.plots import theme
+from steerlab.report import MOST_BYTES, render_report
+
+EVIL = '</script><script>window.pwned = 1</script><img src=x onerror="pwned=1">\' \u202e\u200f]]> <!-- &lt;'
+VOID = {"meta", "link", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, the text outside scripts, and whether every tag was closed in order."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.texts.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+
+def figure(text: str = "Accuracy") -> go.Figure:
+    return theme.style(go.Figure(go.Bar(x=[1, 2], y=np.array([0.5, 0.25]))), text)
+
+
+def report(**parts: Any) -> str:
+    return render_report(**{"title": "Report", "question": "Does it?", "answer": "It does.", **parts})
+
+
+def full(text: str = "words") -> str:
+    return report(
+        title=text,
+        question=text,
+        answer=text,
+        warnings=[text],
+        figures=[(text, figure(theme.label(text)), text)],
+        tables=[(text, pd.DataFrame({text: [text, "b"], "x": [1.5, float("nan")]}, index=[text, "row"]))],
+        method=[text],
+        provenance={text: text},
+    )
+
+
+def test_the_parts_come_in_order_under_one_h1():
+    page = Page(full())
+    assert [tag for tag, _ in page.tags if re.fullmatch(r"h\d", tag)] == ["h1"] + ["h2"] * 7
+    order = [a["id"] for a in page.all("h2")]
+    assert order == ["question", "answer", "warnings", "figures", "tables", "method", "provenance"]
+    assert len(page.all("main")) == 1
+    assert page.open == []
+
+
+def test_no_warnings_is_said():
+    assert "No warnings." in Page(report()).text
+    assert "No warnings." not in Page(report(warnings=["Small n."])).text
+
+
+def test_the_same_input_gives_the_same_bytes():
+    assert full() == full()
+
+
+def test_plotly_is_there_once_with_figures_and_not_at_all_without():
+    two = report(figures=[("a", figure(), "a"), ("b", figure(), "b")])
+    assert two.count(get_plotlyjs()) == 1
+    assert get_plotlyjs() not in report()
+
+
+def test_a_page_with_figures_and_tables_stays_under_six_megabytes():
+    many = [("caption", figure(), "words")] * 8
+    tables = [("rows", pd.DataFrame({"id": ["x" * 100_000] * 500, "n": range(500)}))] * 2
+    assert len(report(figures=many, tables=tables).encode()) < MOST_BYTES == 6_000_000
+
+
+def test_a_page_that_would_be_too_large_names_the_part_to_shorten():
+    large = go.Figure(go.Scatter(y=[str(i) * 3 for i in range(120_000)]))
+    with pytest.raises(ValueError, match=r"shorten figures\[1\]"):
+        report(figures=[("a", figure(), "a"), ("b", large, "b")])
+
+
+def test_untrusted_text_is_shown_and_never_becomes_markup():
+    page, plain = Page(full(EVIL)), Page(full())
+    assert [tag for tag, _ in page.tags] == [tag for tag, _ in plain.tags]
+    assert EVIL in page.text
+    assert page.open == []
+
+
+def test_untrusted_text_cannot_leave_a_figures_data():
+    fig = go.Figure(go.Scatter(y=[1], text=[EVIL], customdata=[[EVIL]]), layout={"title": {"text": EVIL}})
+    html = report(figures=[("caption", fig, "words")])
+    data = html.split('id="figure-1-data">')[1].split("</script>")[0]
+    assert not set("<>&") & set(data)
+    assert Page(html).open == []
+
+
+def test_a_figure_cannot_bring_a_link():
+    fig = go.Figure(layout={"title": {"text": '<b>x</b><A\nhref="https://example.org">y</a >'}})
+    data = report(figures=[("caption", fig, "words")]).split('id="figure-1-data">')[1].split("</script>")[0]
+    assert not re.search(r"(?i)\\u003c\s*/?\s*a\b", data)
+    assert "\\u003cb\\u003e" in data
+
+
+@pytest.mark.parametrize("text", ["a\x00b", "a\ud800b", "a\x1bb"])
+def test_characters_that_html_cannot_hold_are_replaced(text: str):
+    html = report(title=text, answer=text, figures=[(text, figure(text), text)], provenance={text: text})
+    assert Page(html).text.count("a\ufffdb") == 7
+    assert html.encode()
+
+
+def test_every_outside_text_is_isolated_from_the_direction_of_the_page():
+    html = full("שלום (1)")
+    assert html.count("<bdi>שלום (1)</bdi>") == 13
+
+
+def test_a_long_cell_is_cut_with_an_ellipsis_and_keeps_its_start_as_a_tooltip():
+    html = report(tables=[("rows", pd.DataFrame({"id": ["x" * 100_000]}))])
+    cut = next(a for a in Page(html).all("bdi") if "title" in a)
+    assert cut["title"] == "x" * 999 + "…"
+    assert "x" * 79 + "…</bdi>" in html
+
+
+def test_a_long_table_shows_its_first_rows_and_says_so():
+    page = Page(report(tables=[("rows", pd.DataFrame({"n": range(1234)}))]))
+    assert len(page.all("tr")) == 201
+    assert "(the first 200 of 1,234 rows)" in page.text
+
+
+def test_the_policy_forbids_the_network_and_names_scripts_by_hash():
+    page = Page(full())
+    policy = next(a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None and policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-inline" not in policy.split("script-src")[1].split(";")[0]
+    assert "unsafe-eval" not in policy and "http" not in policy and "*" not in policy
+    assert "script-src" not in report()
+
+
+def test_nothing_on_the_page_points_elsewhere():
+    page = Page(full())
+    targets = [a.get(name) for _, a in page.tags for name in ("src", "href", "action", "srcset", "poster", "data")]
+    assert {target for target in targets if target} == {"data:,"}
+    assert "@import" not in full().split("<style>")[1].split("</style>")[0]
+
+
+def test_figures_have_their_text_alternative_and_tables_their_heads():
+    page = Page(full())
+    plot = next(a for a in page.all("div") if a.get("role") == "img")
+    assert plot["aria-label"] == "words"
+    assert len(page.all("caption")) == 2
+    assert all(a.get("scope") in ("col", "row") for a in page.all("th"))
+    scrolled = [a for a in page.all("div") if a.get("class") == "scroll"]
+    assert all(a["tabindex"] == "0" and a["role"] == "region" for a in scrolled)
+
+
+def test_a_figure_of_ours_takes_the_pages_theme_and_another_keeps_its_own():
+    html = report(figures=[("ours", figure(), "a"), ("theirs", go.Figure(go.Bar(y=[1])), "b")])
+    kinds = [a.get("data-theme") for a in Page(html).all("div") if a.get("role") == "img"]
+    assert kinds == ["own", "foreign"]
+
+
+def test_cells_read_well():
+    frame = pd.DataFrame({"a": [-0.123456, float("nan")], "b": [True, False], "c": [None, "x"], "d": [1e-7, -1e-7]})
+    html = report(tables=[("rows", frame)])
+    cells = re.findall(r"<td class=\"(\w+)\"><bdi>(.*?)</bdi>", html)
+    assert cells[:4] == [("number", "−0.1235"), ("text", "yes"), ("text", "–"), ("number", "1e-07")]
+    assert cells[4:] == [("number", "–"), ("text", "no"), ("text", "x"), ("number", "−1e-07")]
+
+
+def test_an_index_with_levels_heads_its_rows():
+    frame = pd.DataFrame({"n": [1, 2]}, index=pd.MultiIndex.from_tuples([(0, "a"), (1, "b")], names=["layer", None]))
+    html = report(tables=[("rows", frame)])
+    assert html.count('<th scope="row">') == 4
+
+
+@pytest.mark.parametrize(
+    ("parts", "error", "message"),
+    [
+        ({"title": ""}, ValueError, "title: empty"),
+        ({"answer": None}, TypeError, "answer: got NoneType"),
+        ({"warnings": "one string"}, TypeError, "warnings: got str; expected a list of str"),
+        ({"method": [3]}, TypeError, r"method\[0\]: got int"),
+        ({"figures": [("caption", "no figure", "words")]}, TypeError, r"figures\[0\]: got str"),
+        ({"figures": [("caption", go.Figure())]}, TypeError, r"figures\[0\]: expected \(caption, Figure"),
+        ({"figures": [("caption", go.Figure(), " ")]}, ValueError, r"figures\[0\] text: empty"),
+        ({"tables": [("caption", [1, 2])]}, TypeError, r"tables\[0\]: got list"),
+        ({"provenance": ["model"]}, TypeError, "provenance: got list"),
+    ],
+)
+def test_a_wrong_part_is_named(parts: dict[str, Any], error: type[Exception], message: str):
+    with pytest.raises(error, match=message):
+        report(**parts)
