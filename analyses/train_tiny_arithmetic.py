@@ -42,13 +42,13 @@ class Config:
     choice_batch: int = 80  # multiple-choice problems in an update
     numeric_batch: int = 48  # numeric problems in an update
     warm_updates: int = 400  # updates on at most one step, before longer problems are mixed in
-    max_updates: int = 6000  # training ends here at the latest
+    max_updates: int = 4000  # training ends here at the latest
     target_accuracy: float = 0.60  # validation accuracy (multiple choice, stories) after which the rate decays
-    decay_updates: int = 200  # updates of the final decay
+    decay_updates: int = 100  # updates of the final decay
     learning_rate: float = 3e-3  # of Muon, for the matrices of the blocks
     embedding_rate: float = 1e-3  # of AdamW, for everything else
-    check_every: int = 100  # updates between validations and checkpoints
-    threads: int = 2  # fixed, because the order of float sums depends on it
+    check_every: int = 25  # updates between validations and checkpoints
+    threads: int = 1  # fixed, because the order of float sums depends on it
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -123,7 +123,7 @@ experimented on: it is right often and wrong often. It knows nothing but these p
 
 Trained for {updates} updates of {config.choice_batch} multiple-choice and {config.numeric_batch} numeric problems with 0 to 4 steps (the first
 {config.warm_updates} updates: at most one step), loss on the answer and the end token only, Muon (rate {config.learning_rate}) for the matrices of the blocks and
-AdamW (rate {config.embedding_rate}) for the rest, seed {config.seed}, {minutes:.0f} minutes on {config.threads} CPU cores. Training stopped at {config.target_accuracy:.0%} on
+AdamW (rate {config.embedding_rate}) for the rest, seed {config.seed}, {minutes:.0f} minutes on {config.threads} CPU core(s). Training stopped at {config.target_accuracy:.0%} on
 validation stories, on purpose.
 
 Accuracy on 300 validation problems per cell (greedy, over the whole vocabulary; chance for `choice` is 25%):
@@ -179,9 +179,7 @@ def main(config: Config) -> Path:
             scale = min(1.0, (update + 1) / 100, max(0.02, 1 - (update - decay_from) / config.decay_updates))
             loss_sum = 0.0
             for form, n in (("choice", config.choice_batch), ("numeric", config.numeric_batch)):
-                loss = answer_loss(model, *encode(draw(rng, n, "train", form, steps), ids)) / (
-                    config.choice_batch + config.numeric_batch
-                )
+                loss = answer_loss(model, *encode(draw(rng, n, "train", form, steps), ids)) / (config.choice_batch + config.numeric_batch)
                 loss.backward()
                 loss_sum += loss.item()
             if not math.isfinite(loss_sum):

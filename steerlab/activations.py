@@ -15,8 +15,8 @@ from tqdm.auto import tqdm
 from steerlab import files
 from steerlab.models import Model, d_model, describe, hook_name, residuals
 from steerlab.tasks import Problem
-from steerlab.tasks.scorers import Row, Scorer, encode_prompt
-from steerlab.tasks.scoring import MAX_TOKENS, Plan
+from steerlab.tasks.scorers import Row, encode_prompt
+from steerlab.tasks.scoring import MAX_TOKENS, check_ids, row_batches
 
 Positions = str | int | Sequence[int]
 DESCRIPTION, VALUES, MASK = "activations.json", "values.npy", "mask.npy"
@@ -66,9 +66,7 @@ class Activations:
         if missing:
             raise ValueError(f"problem {missing[0]!r} is not among the {len(place)} cached problems")
         index = [place[problem_id] for problem_id in problem_ids]
-        return Activations(
-            self.values[index], self.mask[index], tuple(problem_ids), self.layers, self.site, self.positions, self.model
-        )
+        return Activations(self.values[index], self.mask[index], tuple(problem_ids), self.layers, self.site, self.positions, self.model)
 
     def __repr__(self) -> str:
         return f"Activations({list(self.values.shape)} problem×layer×pos×d_model, layers={list(self.layers)}, site={self.site!r}, positions={self.positions!r})"
@@ -101,11 +99,12 @@ def cache_activations(
         progress: show a progress bar.
 
     Raises:
-        ValueError: no problems, or a layer, site or position that does not exist.
+        ValueError: no problems, repeated ids, or a layer, site or position that does not exist.
         FileExistsError: `path` is there already.
     """
     if not problems:
         raise ValueError("no problems given; there is nothing to cache")
+    check_ids(problems)
     layers = tuple(layers)
     if not layers or len(set(layers)) < len(layers):
         raise ValueError(f"layers={list(layers)}; give at least one layer, each once")
@@ -114,12 +113,11 @@ def cache_activations(
     prompts = [encode_prompt(model, problem) for problem in problems]
     pick, width, kept = _picker(positions, problems, [len(prompt) for prompt in prompts])
     rows = tuple(Row(tuple(prompt), len(prompt)) for prompt in prompts)
-    work = Plan(tuple(problems), Scorer("none", lambda *_: [], lambda *_: _never()), rows, ())
     shape = (len(problems), len(layers), width, d_model(model))
 
     def fill(values: np.ndarray, mask: np.ndarray) -> None:
         with tqdm(total=len(rows), desc="cache", unit="prompt", disable=None if progress else True) as bar:
-            for batch in work.batches(model, generated=False, max_tokens=max_tokens):
+            for batch in row_batches(model, rows, max_tokens=max_tokens):
                 found = residuals(model, batch.tokens, layers, site)
                 for k, layer in enumerate(layers):
                     here = found[layer].float().cpu().numpy()
@@ -148,10 +146,6 @@ def cache_activations(
         np.save(folder / MASK, mask, allow_pickle=False)
         files.write_json(folder / DESCRIPTION, header)
     return load_activations(path)
-
-
-def _never() -> Any:
-    raise RuntimeError("a cache plan is not judged")
 
 
 def _activations(values: Tensor, mask: Tensor, header: dict[str, Any]) -> Activations:

@@ -5,7 +5,6 @@ enters the block behind its site, and cells of one block run together as one lar
 baseline itself, not a second run.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -97,6 +96,9 @@ def run_cells(
         check_alpha(cell.alpha)
         hook_name(model, cell.layer, cell.site)
     work = plan(model, problems, scorer_for(problems, scorer))
+    shortest = min(row.prompt_length for row in work.rows)  # positions that it has, every prompt has
+    for cell in cells:
+        patch(cell.direction, [cell.alpha], positions=positions, prompt_lengths=[shortest], length=shortest)
     base: list[Answer] = [Answer()] * len(work.rows)
     answers = {k: list(base) for k, cell in enumerate(cells) if cell.alpha != 0}
     seen = {k: _Seen() for k in answers}
@@ -179,11 +181,13 @@ class _Settings:
             )
             for k in chunk
         ]
-        rows = len(batch.rows)
-        vectors = torch.cat([p.vectors.expand(rows, -1, -1) for p in parts])
+        rows, width = len(batch.rows), max(p.vectors.shape[1] for p in parts)
+        vectors = torch.cat([p.vectors.expand(rows, width, -1) for p in parts])
         alphas = torch.cat([p.alphas.expand(rows, -1, -1) for p in parts])
-        masks = [p.mask for p in parts if p.mask is not None]
-        return Patch(self.operator, vectors, alphas, torch.cat(masks) if masks else None)
+        if all(p.mask is None for p in parts):
+            return Patch(self.operator, vectors, alphas)
+        everywhere = torch.ones(rows, length, dtype=torch.bool, device=batch.tokens.device)
+        return Patch(self.operator, vectors, alphas, torch.cat([everywhere if p.mask is None else p.mask for p in parts]))
 
     def generate(self, chunk: list[int], batch: Batch, seen: dict[int, _Seen]) -> list[list[Answer]]:
         """Generated answers of each cell of the chunk."""
@@ -206,18 +210,21 @@ class _Settings:
         tokens = batch.tokens.repeat(len(chunk), 1)
         patched = self.patch_for(chunk, batch, tokens.shape[1])
         stream = streams[block].repeat(len(chunk), 1, 1)
-        if self.cells[chunk[0]].site == "resid_mid":
-            changes = [math.nan] * len(chunk)  # inside the block, not seen from here
-            with hooks(self.model, [(self.point(chunk), patched)]):
+
+        def act(resid: Tensor) -> Tensor:
+            steered = patched(resid)
+            moved = (steered - resid).norm(dim=-1) / resid.norm(dim=-1).clamp_min(1e-30)
+            for k, change in zip(chunk, moved.reshape(len(chunk), -1).amax(-1).tolist(), strict=True):
+                seen[k].resid_change = max(seen[k].resid_change, change)
+            return steered
+
+        if self.cells[chunk[0]].site == "resid_mid":  # inside the block
+            with hooks(self.model, [(self.point(chunk), act)]):
                 final = run_from(self.model, stream, block, tokens)
         else:
-            steered = patched(stream)
-            moved = (steered - stream).norm(dim=-1) / stream.norm(dim=-1).clamp_min(1e-30)
-            changes = moved.reshape(len(chunk), -1).amax(-1).tolist()
-            final = run_from(self.model, steered, block, tokens)
-        for k, change in zip(chunk, changes, strict=True):
+            final = run_from(self.model, act(stream), block, tokens)
+        for k in chunk:
             seen[k].calls += patched.calls
-            seen[k].resid_change = np.fmax(seen[k].resid_change, change)
         return reader.values(self.model, final, len(chunk))
 
     def point(self, chunk: list[int]) -> str:
@@ -241,5 +248,3 @@ class _Settings:
                     f"layer {cell.layer}, alpha {cell.alpha}: the resumed, batched run gives other scores than the plain hooked run "
                     f"(largest difference {gap:.2g}, allowed {limit:.2g}); results would be wrong. Please report the model's architecture"
                 )
-
-

@@ -16,14 +16,14 @@ C = TypeVar("C")
 def run(main: Callable[[C], Any], config_class: type[C], argv: Sequence[str] | None = None) -> Any:
     """Parse the command line into `config_class`, call `main` with it, and return what it returns.
 
-    Each field becomes an option of the same name (underscores as dashes); its default and the comment behind it in the source become the
-    help. Errors about the user's input end the program with one line and exit code 2, not with a traceback.
+    Each field becomes an option of the same name (underscores as dashes), a tuple without a default the positional words; its
+    default and the comment behind it in the source become the help. Errors about the user's input end the program with one line and exit code 2, not with a traceback.
     """
     config = parse(config_class, argv)
     try:
         return main(config)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", *str(error).split(), file=sys.stderr)  # one line, however many the message has
         raise SystemExit(2) from error
     except KeyboardInterrupt:
         print("interrupted; nothing half-written was kept", file=sys.stderr)
@@ -37,21 +37,29 @@ def parse(config_class: type[C], argv: Sequence[str] | None = None) -> C:
     helps = _comments(config_class)
     hints = typing.get_type_hints(config_class)
     for field in dataclasses.fields(typing.cast(Any, config_class)):
-        _add_option(parser, field, hints[field.name], helps.get(field.name, ""))
-    return config_class(**vars(parser.parse_args(argv)))
+        _add_option(parser, field, hints[field.name], helps.get(field.name, "").replace("%", "%%"))
+    words = vars(parser.parse_args(argv))
+    return config_class(**{name: tuple(value) if isinstance(value, list) else value for name, value in words.items()})
 
 
 def _comments(config_class: type) -> dict[str, str]:
-    """The comment behind each field in the source: one place for reader and user."""
-    pattern = re.compile(r"^\s+(\w+):[^#]*#\s*(.+)$", re.MULTILINE)
-    return dict(pattern.findall(inspect.getsource(config_class)))
+    """The comment behind each field in the source, inherited fields included: one place for reader and user."""
+    pattern = re.compile(r"^\s+(\w+):[^#\n]*#\s*(.+)$", re.MULTILINE)
+    found: dict[str, str] = {}
+    for base in reversed(config_class.__mro__):
+        if dataclasses.is_dataclass(base):
+            found |= dict(pattern.findall(inspect.getsource(base)))
+    return found
 
 
 def _add_option(parser: argparse.ArgumentParser, field: "dataclasses.Field[Any]", hint: Any, text: str) -> None:
+    if field.default is dataclasses.MISSING:
+        parser.add_argument(field.name, type=typing.get_args(hint)[0], nargs="+", metavar=field.name.upper(), help=text)
+        return
     name = "--" + field.name.replace("_", "-")
     default = field.default
     shown = f"{text} (default: {'none' if default is None else _shown(default)})"
-    optional = isinstance(hint, types.UnionType) and type(None) in typing.get_args(hint)
+    optional = typing.get_origin(hint) in (types.UnionType, typing.Union) and type(None) in typing.get_args(hint)
     kind = next(k for k in typing.get_args(hint) if k is not type(None)) if optional else hint
     if kind is bool:
         parser.add_argument(name, action=argparse.BooleanOptionalAction, default=default, help=shown)

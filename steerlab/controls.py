@@ -12,7 +12,7 @@ from steerlab.cells import Cell, run_cells
 from steerlab.directions import Direction, place, random_directions
 from steerlab.interventions import Operator, check_alpha
 from steerlab.models import Model
-from steerlab.statistics import RankTest, SignTest, TTest, cohens_d, one_sample_t_test, rank_test, sign_test
+from steerlab.statistics import Alternative, RankTest, SignTest, TTest, cohens_d, one_sample_t_test, rank_test, sign_test
 from steerlab.sweeps import inert
 from steerlab.tasks import Evaluation, Problem, Scorer
 from steerlab.tasks.scoring import MAX_TOKENS
@@ -72,11 +72,11 @@ class ControlResult:
         controls = self._changes["is_control"].astype(bool)
         return float(column[~controls].iloc[0]), column[controls].to_numpy(float)
 
-    def rank_test(self, *, measure: str = "accuracy", alternative: str = "two-sided") -> RankTest:
+    def rank_test(self, *, measure: str = "accuracy", alternative: Alternative = "two-sided") -> RankTest:
         """Is the direction's effect extreme among its controls? The unit is the direction; ties count against it."""
         return rank_test(*self.effect(measure), alternative=alternative)
 
-    def t_test(self, *, measure: str = "accuracy", alternative: str = "two-sided") -> TTest:
+    def t_test(self, *, measure: str = "accuracy", alternative: Alternative = "two-sided") -> TTest:
         """The sources' test: are the controls' effects, on average, other than the direction's?
 
         It treats the direction's effect as known without error and asks about the controls' mean, not about one
@@ -89,7 +89,7 @@ class ControlResult:
         """The direction's effect in standard deviations of its controls' effects, from their mean."""
         return cohens_d(*self.effect(measure))
 
-    def sign_test(self, *, alternative: str = "two-sided") -> SignTest:
+    def sign_test(self, *, alternative: Alternative = "two-sided") -> SignTest:
         """Did the direction itself move answers? Exact sign test on the problems that changed sides."""
         mine = self.frame[~self.frame["is_control"]].set_index("problem_id")["correct"]
         before = self.baseline.frame.set_index("problem_id")["correct"]
@@ -143,6 +143,10 @@ def random_control(
     if alpha == 0:
         raise ValueError("alpha=0 is the baseline; a control needs a coefficient other than 0")
     controls = draw(direction, n, rng=rng)
+    if not controls or len({control.name for control in controls}) < len(controls):
+        raise ValueError(
+            f"draw gave {len(controls)} controls, {len({c.name for c in controls})} of them with a name of their own; give each its own"
+        )
     at = place(direction, layer, site)
     cells = [Cell(one, alpha, *at) for one in [direction, *controls]]
     done = run_cells(

@@ -40,14 +40,18 @@ class Direction:
     model: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        vector = torch.as_tensor(self.vector).detach().float()
+        vector = torch.as_tensor(self.vector).detach().to("cpu", torch.float32, copy=True)
         if vector.ndim not in (1, 2) or vector.numel() == 0:
             raise ValueError(f"direction {self.name!r}: shape {list(vector.shape)}; use [d_model] or [pos, d_model]")
         if not bool(torch.isfinite(vector).all()):
             bad = int((~torch.isfinite(vector)).sum())
-            raise ValueError(f"direction {self.name!r}: {bad} of {vector.numel()} values are NaN or infinite; steering with it would destroy every logit")
+            raise ValueError(
+                f"direction {self.name!r}: {bad} of {vector.numel()} values are NaN or infinite; steering with it would destroy every logit"
+            )
         if float(vector.norm()) == 0:
-            raise ValueError(f"direction {self.name!r} is zero: the two groups do not differ at layer {self.layer}, positions={self.positions!r}")
+            raise ValueError(
+                f"direction {self.name!r} is zero: the two groups do not differ at layer {self.layer}, positions={self.positions!r}"
+            )
         if self.site not in SITES:
             raise ValueError(f"site={self.site!r}; use one of {', '.join(SITES)}")
         if isinstance(self.layer, bool) or not isinstance(self.layer, int | np.integer) or self.layer < 0:
@@ -129,13 +133,13 @@ def mean_difference(
         if len(group.problem_ids) == 0:
             raise ValueError(f"the {which} group is empty; a contrast needs both groups")
         if not bool(group.mask.all()):
-            raise ValueError("prompts of different lengths were cached with positions='all'; use last, mean or indices for a mean difference")
+            raise ValueError(
+                "prompts of different lengths were cached with positions='all'; use last, mean or indices for a mean difference"
+            )
         means.append(group.at(layer).mean(0, dtype=torch.float64))
     if means[0].shape != means[1].shape:
         raise ValueError(f"the groups hold {len(means[0])} and {len(means[1])} positions; cache both alike")
     difference = means[0] - means[1]
-    if normalise:
-        difference = difference / difference.norm()
     method = {
         "estimator": "mean_difference",
         "normalised": normalise,
@@ -143,12 +147,11 @@ def mean_difference(
         "n_incorrect": len(incorrect.problem_ids),
     }
     vector = (difference[0] if len(difference) == 1 else difference).float()
-    return Direction(vector, layer, correct.site, correct.positions, name, method, correct.model)
+    direction = Direction(vector, layer, correct.site, correct.positions, name, method, correct.model)
+    return direction.unit() if normalise else direction
 
 
-def random_directions(
-    like: Direction, n: int, *, rng: np.random.Generator, name: str = "control"
-) -> list[Direction]:
+def random_directions(like: Direction, n: int, *, rng: np.random.Generator, name: str = "control") -> list[Direction]:
     """Isotropic Gaussian directions with the norm of a given one, position by position.
 
     Args:
@@ -174,5 +177,3 @@ def random_directions(
 def place(direction: Direction, layer: int | None, site: str | None) -> tuple[int, str]:
     """Where a direction acts: where it was measured, unless another layer or site is named."""
     return direction.layer if layer is None else layer, direction.site if site is None else site
-
-

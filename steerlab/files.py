@@ -31,24 +31,38 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def new_folder(path: str | Path) -> Iterator[Path]:
+def new_folder(path: str | Path, *, replace_if: str | None = None, keep: bool = True) -> Iterator[Path]:
     """A temporary folder that becomes `path` when the block ends without an error, and vanishes otherwise.
 
+    Args:
+        path: where it goes.
+        replace_if: an older folder is replaced when it holds a file of this name.
+        keep: False only tries whether it could be written.
+
     Raises:
-        FileExistsError: `path` exists and is not empty.
+        FileExistsError: `path` exists, is not empty, and may not be replaced.
         OSError: the parent cannot be made or written.
     """
     target = Path(path)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{target} exists and is not an empty folder; choose another or remove it")
+    empty = target.is_dir() and not any(target.iterdir())
+    ours = replace_if is not None and (target / replace_if).is_file()
+    if target.exists() and not empty and not ours:
+        raise FileExistsError(
+            f"{target} exists and is not {'a run of ours' if replace_if else 'an empty folder'}; choose another or remove it"
+        )
     parent = writable_folder(target.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent))
     try:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        if target.exists():
-            target.rmdir()
-        temporary.replace(target)
+        if keep:
+            temporary.chmod(0o777 & ~_umask())
+            if target.exists():
+                aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent))
+                target.replace(aside)
+                temporary.replace(target)
+                shutil.rmtree(aside)
+            else:
+                temporary.replace(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

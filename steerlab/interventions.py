@@ -138,18 +138,17 @@ class Patch:
         alphas: ``[batch|1 1 1]``.
         mask: ``[batch|1 pos]``, or None for every position.
         start: position of the first column that it is called on (generation feeds one position at a time).
-        calls: how often it was called; 0 means that the hook never fired.
+        calls: how often it acted; 0 means that the hook never fired, or fired where there was nothing to act on.
     """
 
     operator: Operator
-    vectors: Float[Tensor, "batch pos d_model"]
-    alphas: Float[Tensor, "batch 1 1"]
-    mask: Bool[Tensor, "batch pos"] | None = None
+    vectors: Float[Tensor, "#batch #pos d_model"]
+    alphas: Float[Tensor, "#batch 1 1"]
+    mask: Bool[Tensor, "#batch #pos"] | None = None
     start: int = 0
     calls: int = field(default=0)
 
     def __call__(self, resid: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
-        self.calls += 1
         window = slice(self.start, self.start + resid.shape[1])
         vectors = self.vectors if self.vectors.shape[1] == 1 else self.vectors[:, window]
         acts = self.alphas != 0
@@ -157,6 +156,7 @@ class Patch:
             acts = acts & self.mask[:, window, None]
         if not bool(acts.any()):
             return resid
+        self.calls += 1
         steered = self.operator(resid, vectors.to(resid), self.alphas.to(resid))
         return steered if bool(acts.all()) else torch.where(acts, steered, resid)
 
@@ -220,7 +220,9 @@ def steer(
     directions = [direction] if isinstance(direction, Direction) else list(direction)
     alphas = [alpha] * len(directions) if not isinstance(alpha, Sequence) else list(alpha)
     if not directions or len(alphas) != len(directions):
-        raise ValueError(f"{len(directions)} directions and {len(alphas)} alphas; give at least one direction, and one alpha or one for each")
+        raise ValueError(
+            f"{len(directions)} directions and {len(alphas)} alphas; give at least one direction, and one alpha or one for each"
+        )
     wanted: list[tuple[str, HookFn]] = []
     fired: dict[int, int] = {}
     for k, (one, strength) in enumerate(zip(directions, alphas, strict=True)):
@@ -230,6 +232,10 @@ def steer(
         check_alpha(strength)
         if isinstance(positions, str):
             position_mask(positions, [1], 1)
+        if positions == "generated":
+            raise ValueError("positions='generated': steer does not know where a prompt ends; use sweep, or the indices of the tokens")
+        if one.vector.ndim == 2:
+            spread(one, [], 0)  # says so now if its positions are not indices
 
         def fn(resid: Tensor, k: int = k, one: Direction = one, strength: float = strength) -> Tensor:
             fired[k] = fired.get(k, 0) + 1

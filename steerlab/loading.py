@@ -20,6 +20,8 @@ try:  # TransformerLens 3.x has both classes, 4.x only the bridge
 except ImportError:
     HookedTransformer = None
 
+__all__ = ["BACKENDS", "HookedTransformer", "Model", "TransformerBridge", "load_model"]
+
 Model = Any  # a HookedTransformer or a TransformerBridge; annotated here so that no other module names a class
 BACKENDS = ("auto", "hooked", "bridge")
 
@@ -95,18 +97,18 @@ def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
 
 def _load_directory(path: Path, backend: str, device: torch.device, dtype: torch.dtype, processing: str) -> Model:
     hf_model, tokenizer = checkpoints.read_checkpoint(path, dtype)
+    check = _Probe(hf_model)
     if backend != "bridge" and HookedTransformer is not None:
         try:
-            return _hooked_from(path, hf_model, tokenizer, device, dtype, processing)
+            return _hooked_from(path, hf_model, tokenizer, device, dtype, processing, check)
         except _CannotConvert as error:
             if backend == "hooked":
                 raise ValueError(f"backend='hooked' cannot load {path.name!r} ({error}); use backend='bridge'") from error
     stand_in = tokenizer or checkpoints.placeholder_tokenizer(int(hf_model.config.vocab_size))
     try:
-        model = TransformerBridge.boot_transformers(
-            str(path), hf_model=hf_model.to(device), tokenizer=stand_in, device=device, dtype=dtype
-        )
-    except ValueError as error:
+        model = TransformerBridge.boot_transformers(str(path), hf_model=hf_model.to(device), tokenizer=stand_in, device=device, dtype=dtype)
+        check(model, type(hf_model).__name__)
+    except (ValueError, RuntimeError) as error:
         raise ValueError(f"backend='bridge' cannot load {path.name!r} ({error}); try backend='hooked'") from error
     if tokenizer is None:
         model.tokenizer = None
@@ -115,11 +117,34 @@ def _load_directory(path: Path, backend: str, device: torch.device, dtype: torch
     return model
 
 
-class _CannotConvert(Exception):
-    """A checkpoint that HookedTransformer's converters do not take, or do not get right."""
+class _CannotConvert(ValueError):
+    """A checkpoint that TransformerLens does not take, or does not get right."""
 
 
-def _hooked_from(path: Path, hf_model: Any, tokenizer: Any, device: torch.device, dtype: torch.dtype, processing: str) -> Model:
+class _Probe:
+    """Log-probabilities of a Hugging Face model on a few tokens, which the model made of it must give too."""
+
+    def __init__(self, hf_model: Any) -> None:
+        config = hf_model.config
+        length = min(64, getattr(config, "max_position_embeddings", 64))
+        self._tokens = torch.arange(1, length + 1)[None] % int(config.vocab_size)
+        self._expected = self._of(lambda tokens: hf_model(tokens).logits, hf_model.device)
+        self._allowed = 1e-3 if hf_model.dtype in (torch.float32, torch.float64) else 0.5
+
+    def _of(self, logits: Callable[[torch.Tensor], torch.Tensor], device: torch.device) -> torch.Tensor:
+        with torch.no_grad():
+            return logits(self._tokens.to(device)).float().log_softmax(-1).cpu()
+
+    def __call__(self, model: Model, architecture: str) -> None:
+        """Raises _CannotConvert where the model computes something else."""
+        gap = float((self._of(model, next(iter(model.parameters())).device) - self._expected).abs().max())
+        if not gap <= self._allowed:
+            raise _CannotConvert(f"TransformerLens' {architecture} changes log-probabilities by {gap:.2g}")
+
+
+def _hooked_from(
+    path: Path, hf_model: Any, tokenizer: Any, device: torch.device, dtype: torch.dtype, processing: str, check: _Probe
+) -> Model:
     """Convert a Hugging Face model, and check on a few tokens that the conversion computes the same."""
     from transformer_lens import loading_from_pretrained as loading
 
@@ -130,23 +155,28 @@ def _hooked_from(path: Path, hf_model: Any, tokenizer: Any, device: torch.device
     # The converters choose by words in the path before they read the config: hand them a path without words.
     with checkpoints.neutral_folder() as folder, mock.patch.object(loading, "AutoConfig", read_config):
         try:
-            cfg = loading.get_pretrained_model_config(
-                str(folder), hf_cfg=config.to_dict(), fold_ln=processed, device="cpu", dtype=dtype
-            )
+            cfg = loading.get_pretrained_model_config(str(folder), hf_cfg=config.to_dict(), fold_ln=processed, device="cpu", dtype=dtype)
+            _check_windows(config, cfg)
             state = loading.get_pretrained_state_dict(str(folder), cfg, hf_model, dtype=dtype)
+            cfg.model_name, cfg.tokenizer_name = path.name, None if tokenizer is None else str(path)
+            with _no_deprecation():
+                model = HookedTransformer(cfg, tokenizer, move_to_device=False)
+            model.load_and_process_state_dict(state, **flags)
         except (NotImplementedError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
-            raise _CannotConvert(f"its converters do not take {type(hf_model).__name__}: {error}") from error
-    cfg.model_name, cfg.tokenizer_name = path.name, None if tokenizer is None else str(path)
-    with _no_deprecation():
-        model = HookedTransformer(cfg, tokenizer, move_to_device=False)
-    model.load_and_process_state_dict(state, **flags)
-    probe = torch.arange(1, 9)[None] % int(cfg.d_vocab)
-    with torch.no_grad():
-        gap = float((model(probe).log_softmax(-1) - hf_model(probe).logits.log_softmax(-1)).abs().max())
-    if not gap <= (1e-3 if dtype in (torch.float32, torch.float64) else 0.5):
-        raise _CannotConvert(f"its conversion of {type(hf_model).__name__} changes log-probabilities by {gap:.2g}")
+            reason = " ".join(str(error).split())
+            raise _CannotConvert(f"its converters do not take this {type(hf_model).__name__}: {reason}") from error
+    check(model, type(hf_model).__name__)
     model.cfg.device = str(device)
     return model.to(device, print_details=False)
+
+
+def _check_windows(config: Any, cfg: Any) -> None:
+    """Sliding attention windows can be longer than any probe, so they are compared by what the configs say."""
+    kinds = getattr(config, "layer_types", None) or []
+    local = list(cfg.attn_types or []) if cfg.use_local_attn else []
+    sliding = [kind == "sliding_attention" for kind in kinds]
+    if any(sliding) and sliding != [kind == "local" for kind in local]:
+        raise _CannotConvert("it lets every layer attend everywhere where the config has sliding windows")
 
 
 @contextlib.contextmanager

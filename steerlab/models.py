@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
+from unittest import mock
 
 import torch
 from jaxtyping import Float, Int
@@ -19,8 +20,27 @@ from torch import Tensor
 from steerlab.loading import HookedTransformer, Model, TransformerBridge, load_model
 
 __all__ = [
-    "SITES", "HookFn", "KeyValueCache", "Model", "backend_of", "context_length", "d_model", "describe", "device_of", "entering",
-    "forward", "hook_name", "hooks", "load_model", "n_layers", "processing_of", "read_out", "residuals", "run_from", "run_to", "token_ids",
+    "SITES",
+    "HookFn",
+    "KeyValueCache",
+    "Model",
+    "backend_of",
+    "context_length",
+    "d_model",
+    "describe",
+    "device_of",
+    "entering",
+    "forward",
+    "hook_name",
+    "hooks",
+    "load_model",
+    "n_layers",
+    "processing_of",
+    "read_out",
+    "residuals",
+    "run_from",
+    "run_to",
+    "token_ids",
 ]
 
 HookFn = Callable[[Tensor], Tensor | None]
@@ -32,7 +52,7 @@ class _Stop(Exception):
 
 
 def backend_of(model: Model) -> str:
-    """"hooked" for a HookedTransformer, "bridge" for a TransformerBridge.
+    """ "hooked" for a HookedTransformer, "bridge" for a TransformerBridge.
 
     Raises:
         TypeError: anything else.
@@ -102,7 +122,7 @@ def describe(model: Model) -> dict[str, Any]:
 
 
 def processing_of(model: Model) -> str:
-    """"raw" for weights as published, "processed" where LayerNorm was folded or weights were centred.
+    """ "raw" for weights as published, "processed" where LayerNorm was folded or weights were centred.
 
     Folding changes the basis of the residual stream, so a direction holds only under the processing it was found in.
     TransformerLens marks folded norms by a normalisation type that ends in "Pre"; a bridge says so itself.
@@ -138,21 +158,25 @@ def hooks(model: Model, fns: Sequence[tuple[str, HookFn]]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _only_blocks_from(model: TransformerBridge, layer: int) -> Iterator[None]:
-    """Take the blocks before `layer` out of the module list, so that a forward pass never calls them.
+def _entering_at(model: TransformerBridge, layer: int, resid: Tensor) -> Iterator[None]:
+    """Let the blocks before `layer` do nothing, and give `resid` to block `layer`, whatever comes to it.
 
-    A bridge's `blocks` is the list that the wrapped model iterates, so this holds for every architecture.
+    The blocks stay in their places, because some models choose the mask or the rotary angles by a block's place.
     """
-    blocks = model.blocks
-    every = dict(blocks._modules)
-    kept = list(every.values())[layer:]
-    try:
-        blocks._modules.clear()
-        blocks._modules.update({str(i): block for i, block in enumerate(kept)})
+
+    def skip(*args: Any, **kwargs: Any) -> Tensor:
+        # Some models take a block's output as a tensor, others its first item; nobody reads this one, and it serves both.
+        return resid[None]
+
+    def enter(block: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return ((resid, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": resid})
+
+    with contextlib.ExitStack() as undo:
+        for block in list(model.blocks)[:layer]:
+            undo.enter_context(mock.patch.dict(block.__dict__, forward=skip))
+        handle = model.blocks[layer].register_forward_pre_hook(enter, with_kwargs=True)
+        undo.callback(handle.remove)
         yield
-    finally:
-        blocks._modules.clear()
-        blocks._modules.update(every)
 
 
 def _forward(model: Model, tokens: Tensor) -> Tensor:
@@ -238,8 +262,7 @@ def run_from(
         return found[0]
     if tokens is None:
         tokens = torch.zeros(resid.shape[:2], dtype=torch.long, device=resid.device)
-    entry = (hook_name(model, layer, "resid_pre"), lambda activation: resid)
-    with hooks(model, [entry, final]), _only_blocks_from(model, layer), contextlib.suppress(_Stop):
+    with hooks(model, [final]), _entering_at(model, layer, resid), contextlib.suppress(_Stop):
         _forward(model, tokens)
     return found[0]
 

@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
+from importlib import resources
 from typing import Any, Final
 
 import pandas as pd
@@ -23,87 +24,10 @@ LINE_LENGTH: Final = 300
 PARAGRAPH_LENGTH: Final = 5_000
 TOOLTIP_LENGTH: Final = 1_000
 
-STYLE: Final = """
-:root { color-scheme: light dark; --ink: #1b1f24; --muted: #59636e; --paper: #ffffff; --page: #f6f7f9;
-  --line: #d5dae0; --accent: #0072b2; --warn: #fff4e5; --warn-line: #d55e00; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --muted: #9aa4af; --paper: #161b22; --page: #0d1117;
-  --line: #30363d; --accent: #56b4e9; --warn: #2d1f12; --warn-line: #e69f00; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--page); color: var(--ink); overflow-wrap: anywhere;
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-main { max-width: 60rem; margin: 0 auto; padding: 2rem 1rem 4rem; }
-h1 { font-size: 1.75rem; line-height: 1.25; margin: 0 0 1.5rem; }
-h2 { font-size: 1.2rem; line-height: 1.3; margin: 2.5rem 0 .75rem; }
-p { margin: 0 0 .75rem; max-width: 44rem; white-space: pre-line; }
-.question h2, .answer h2 { margin: 0 0 .25rem; font-size: .85rem; font-weight: 600; color: var(--muted); }
-.question p { font-size: 1.15rem; margin-bottom: 1.25rem; }
-.answer { background: var(--paper); border: 1px solid var(--line); border-left: 4px solid var(--accent);
-  border-radius: 6px; padding: 1rem 1.25rem; }
-.answer p { font-size: 1.1rem; margin: 0; }
-.warnings ul { margin: 0; padding: .75rem 1rem .75rem 2rem; background: var(--warn); border-radius: 6px;
-  border: 1px solid var(--warn-line); }
-figure { margin: 0 0 1.5rem; padding: .5rem; background: var(--paper); border: 1px solid var(--line);
-  border-radius: 6px; }
-figcaption, caption { color: var(--muted); font-size: .95rem; text-align: left; }
-figcaption { padding: .5rem .5rem .25rem; }
-caption { padding: 0 0 .5rem; caption-side: top; }
-.plot { overflow: hidden; }
-.plot.foreign { background: #ffffff; color: #1b1f24; }
-.scroll { overflow-x: auto; margin: 0 0 1.5rem; }
-.scroll:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
-table { border-collapse: collapse; background: var(--paper); font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .35rem .75rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top;
-  overflow-wrap: normal; }
-thead th { border-bottom: 2px solid var(--muted); white-space: nowrap; }
-tbody th { font-weight: 600; }
-td.text { min-width: 8rem; max-width: 24rem; overflow-wrap: anywhere; }
-.number { text-align: right; white-space: nowrap; }
-@media (max-width: 480px) { main { padding: 1.25rem .75rem 3rem; } h1 { font-size: 1.4rem; }
-  figure { padding: .25rem; } .answer { padding: .75rem 1rem; } }
-@media print {
-  :root { color-scheme: light; --ink: #000000; --muted: #444444; --paper: #ffffff; --page: #ffffff; --line: #bbbbbb;
-    --accent: #0072b2; --warn: #ffffff; --warn-line: #000000; }
-  main { max-width: none; padding: 0; }
-  figure, tr, .answer, .warnings { break-inside: avoid; }
-  h2, caption { break-after: avoid; }
-  .scroll { overflow: visible; }
-  .modebar-container { display: none; }
-}
-"""
+STYLE: Final = resources.files("steerlab").joinpath("assets/report.css").read_text(encoding="utf-8")
 
 # A figure's text alternative stands in its place until it is drawn, and stays if it cannot be.
-SCRIPT: Final = """
-(() => {
-  "use strict";
-  const read = (id) => JSON.parse(document.getElementById(id).textContent);
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const roomy = matchMedia("(min-width: 600px) and (hover: hover)").matches;
-  // The buttons are listed because Plotly's own list has one that sends the figure's data to a website.
-  const config = { responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "",
-    displayModeBar: roomy ? "hover" : false,
-    modeBarButtons: [["toImage"], ["zoom2d", "pan2d", "resetScale2d"]] };
-  const draw = (node, printing) => {
-    const figure = read(node.id + "-data");
-    if (node.dataset.theme === "own") {
-      figure.layout.template = read("themes")[dark.matches && !printing ? "dark" : "light"];
-    }
-    if (printing) { figure.layout.width = 680; }
-    if (!node.querySelector(".plot-container")) { node.replaceChildren(); }
-    return Plotly.react(node, figure.data, figure.layout, config);
-  };
-  const drawAll = (printing) => {
-    for (const node of document.querySelectorAll(".plot")) {
-      const words = node.getAttribute("aria-label");
-      const failed = (error) => { node.textContent = words; node.dataset.failed = String(error); };
-      try { draw(node, printing).then(() => { node.dataset.drawn = "yes"; }, failed); } catch (error) { failed(error); }
-    }
-  };
-  drawAll(false);
-  dark.addEventListener("change", () => drawAll(false));
-  addEventListener("beforeprint", () => drawAll(true));
-  addEventListener("afterprint", () => drawAll(false));
-})();
-"""
+SCRIPT: Final = resources.files("steerlab").joinpath("assets/report.js").read_text(encoding="utf-8")
 
 
 def render_report(
@@ -259,9 +183,7 @@ def _warnings(texts: list[str]) -> str:
 
 def _figure_parts(entry: object, place: int) -> tuple[str, go.Figure, str]:
     if not isinstance(entry, tuple | list) or len(entry) != 3:
-        raise TypeError(
-            f"figures[{place - 1}]: expected (caption, Figure, text alternative), got {type(entry).__name__}"
-        )
+        raise TypeError(f"figures[{place - 1}]: expected (caption, Figure, text alternative), got {type(entry).__name__}")
     caption, fig, words = entry
     if not isinstance(fig, go.Figure):
         raise TypeError(f"figures[{place - 1}]: got {type(fig).__name__}; expected a plotly.graph_objects.Figure")

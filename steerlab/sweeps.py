@@ -92,7 +92,7 @@ class SweepResult:
         return f"SweepResult({cells} cells x {n} problems, baseline accuracy {self.baseline.accuracy:.3f})"
 
     def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self._accuracy.to_html(index=False, float_format="%.3f", escape=True)
+        return f"<p>{self!r}</p>" + self._accuracy.to_html(index=False, float_format="{:.3f}".format, escape=True)
 
 
 def inert(checks: pd.DataFrame) -> list[str]:
@@ -103,11 +103,15 @@ def inert(checks: pd.DataFrame) -> list[str]:
         silent = cells[cells["calls"] == 0]
         still = cells[(cells["calls"] > 0) & (cells["score_change"] == 0)]
         if len(silent):
-            said.append(f"Layer {layer}, {direction}: the intervention never acted in {len(silent)} of {len(cells)} cells; those cells show nothing.")
+            said.append(
+                f"Layer {layer}, {direction}: the intervention never acted in {len(silent)} of {len(cells)} cells; those cells show nothing."
+            )
         if len(still):
             absorbed = still["resid_change"].max() > 0
             why = "the stream was moved, but no position that is read depends on it" if absorbed else "it was too small to move the stream"
-            said.append(f"Layer {layer}, {direction}: {len(still)} of {len(cells)} cells changed no number that is read ({why}); this is not evidence of no effect.")
+            said.append(
+                f"Layer {layer}, {direction}: {len(still)} of {len(cells)} cells changed no number that is read ({why}); this is not evidence of no effect."
+            )
     return said
 
 
@@ -148,6 +152,10 @@ def sweep(
     if isinstance(directions, Direction):
         placed = [(directions, layer)]
     elif isinstance(directions, Mapping):
+        if layer is not None:
+            raise ValueError(
+                f"layer={layer}: the directions are given as {{layer: direction}}, which says where each acts; leave layer out"
+            )
         placed = [(direction, key) for key, direction in directions.items()]
     else:
         placed = [(direction, layer) for direction in directions]

@@ -40,13 +40,9 @@ def cells(sw: _input.Sweep) -> pd.DataFrame:
     for name, frame in (("sw.accuracy()", rows), ("sw.transitions()", moved)):
         if frame.duplicated(CELL).any():
             twice = frame[frame.duplicated(CELL)].iloc[0]
-            raise ValueError(
-                f"{name}: layer {twice.layer}, alpha {twice.alpha:g} occurs twice; one row per cell is needed"
-            )
+            raise ValueError(f"{name}: layer {twice.layer}, alpha {twice.alpha:g} occurs twice; one row per cell is needed")
     if rows["change"].isna().any():
-        raise ValueError(
-            "sw.accuracy(): change is missing; sweep with alpha 0 among the alphas so that there is a baseline"
-        )
+        raise ValueError("sw.accuracy(): change is missing; sweep with alpha 0 among the alphas so that there is a baseline")
     # A baseline may have no row of transitions: nothing moved.
     return rows.merge(moved, on=CELL, how="left").sort_values(["layer", "alpha"], kind="stable").reset_index(drop=True)
 

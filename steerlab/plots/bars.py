@@ -38,7 +38,7 @@ def transition_matrix(sw: _input.Sweep, layer: int | None = None, direction: str
     moved = rows.fillna({"became_right": 0, "became_wrong": 0, "stayed_right": rows["correct"]})
     moved = moved.fillna({"stayed_wrong": moved["n"] - moved["correct"]})
     parts = list(moved.groupby(["layer", "direction"], sort=False))
-    alphas = sorted(moved["alpha"].unique())
+    alphas = sorted(moved["alpha"].unique().tolist())
     each = 280 if len(parts) == 1 else 150
     inner = each * len(parts)
     several = moved["direction"].nunique() > 1
@@ -182,6 +182,4 @@ def _bins(controls: np.ndarray) -> np.ndarray:
 
 def _rank_test(ctl: _input.Control, measure: str) -> Any:
     # One test per measure where the result offers it.
-    return (
-        ctl.rank_test(measure=measure) if "measure" in inspect.signature(ctl.rank_test).parameters else ctl.rank_test()
-    )
+    return ctl.rank_test(measure=measure) if "measure" in inspect.signature(ctl.rank_test).parameters else ctl.rank_test()

@@ -30,9 +30,7 @@ def alpha_progression(sw: _input.Sweep, layer: int | None = None, control: _inpu
     """
     rows = _cells.cells(sw)
     if control is not None:
-        control = _input.expect(
-            control, _input.Control, "control", "a ControlResult, as steerlab.random_control returns it"
-        )
+        control = _input.expect(control, _input.Control, "control", "a ControlResult, as steerlab.random_control returns it")
         if layer is not None and layer != control.layer:
             raise ValueError(f"layer={layer}: the control was made at layer {control.layer}; use that layer or none")
         layer = control.layer
@@ -123,9 +121,7 @@ def _many_lines(fig: go.Figure, lines: list[tuple[Any, pd.DataFrame]]) -> None:
             hoverinfo="skip",
         )
     )
-    fig.update_layout(
-        coloraxis={"colorscale": list(theme.SEQUENTIAL), "cmin": low, "cmax": low + span, "colorbar": bar}
-    )
+    fig.update_layout(coloraxis={"colorscale": list(theme.SEQUENTIAL), "cmin": low, "cmax": low + span, "colorbar": bar})
 
 
 def _control(fig: go.Figure, control: _input.Control) -> None:
@@ -142,9 +138,7 @@ def _control(fig: go.Figure, control: _input.Control) -> None:
             mode="markers",
             marker={"color": theme.GREY, "opacity": 0.45, "size": 6, "symbol": "circle-open"},
             name=f"{len(accuracy)} random directions",
-            hovertext=[
-                f"{theme.label(n)}<br>accuracy {theme.number(a)}%" for n, a in zip(names, accuracy, strict=True)
-            ],
+            hovertext=[f"{theme.label(n)}<br>accuracy {theme.number(a)}%" for n, a in zip(names, accuracy, strict=True)],
             hoverinfo="text",
         )
     )
@@ -206,8 +200,6 @@ def training_curve(history: pd.DataFrame) -> go.Figure:
     notes = ["There was no validation set."]
     if accuracy.notna().any():
         best = int(np.nanargmax(accuracy))
-        notes = [
-            f"Validation accuracy is highest at epoch {rows['epoch'].iloc[best]}: {theme.number(accuracy.iloc[best])}%."
-        ]
+        notes = [f"Validation accuracy is highest at epoch {rows['epoch'].iloc[best]}: {theme.number(accuracy.iloc[best])}%."]
     headline = f"Training loss {verb} from {first:.3g} to {last:.3g} in {len(rows)} epochs"
     return theme.style(fig, headline, tuple(notes), 140 * len(series) + 54)

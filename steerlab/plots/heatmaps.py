@@ -29,7 +29,7 @@ def layer_alpha_heatmap(sw: _input.Sweep, direction: str | None = None) -> go.Fi
     """
     rows = _cells.only(_cells.cells(sw), "direction", direction)
     parts = _cells.panels(rows)
-    layers, alphas = sorted(rows["layer"].unique()), sorted(rows["alpha"].unique())
+    layers, alphas = sorted(rows["layer"].unique().tolist()), sorted(rows["alpha"].unique().tolist())
     each = max(150, 26 * len(layers)) + 24
     inner = each * len(parts)
     names = [theme.label(name) if name is not None else "" for name, _ in parts]
@@ -62,9 +62,7 @@ def layer_alpha_heatmap(sw: _input.Sweep, direction: str | None = None) -> go.Fi
     who = pd.unique(rows["direction"])
     about = f"Direction: {theme.label(who[0])}." if len(who) == 1 else f"{len(who)} directions."
     notes = (largest + theme.alpha_text(most["alpha"]) + ".", about)
-    return theme.style(
-        fig, f"Change in accuracy from a baseline of {_cells.baseline(rows)}", notes, inner + 130, bottom=130
-    )
+    return theme.style(fig, f"Change in accuracy from a baseline of {_cells.baseline(rows)}", notes, inner + 130, bottom=130)
 
 
 def _cells_trace(part: pd.DataFrame, layers: list[int], alphas: list[float]) -> go.Heatmap:
@@ -132,9 +130,7 @@ def direction_heatmap(d: _input.Vector | Sequence[_input.Vector] | Mapping[objec
         zeroline=False,
     )
     shown = list(range(0, len(labels), -(-len(labels) // 32)))
-    fig.update_yaxes(
-        tickvals=shown, ticktext=[labels[i] for i in shown], autorange="reversed", showgrid=False, zeroline=False
-    )
+    fig.update_yaxes(tickvals=shown, ticktext=[labels[i] for i in shown], autorange="reversed", showgrid=False, zeroline=False)
     all_of = f"all {width} dimensions" if width == len(order) else f"the {len(order)} largest of {width} dimensions"
     what = named[0][0] if len(named) == 1 else f"{len(named)} directions"
     note = "Dimensions are ordered so that those that move together stand together."
@@ -148,9 +144,7 @@ def _named(d: Any) -> list[tuple[str, np.ndarray]]:
     elif isinstance(d, Sequence) and not isinstance(d, str | bytes):
         layers = [getattr(v, "layer", None) for v in d]
         named_too = len(set(layers)) < len(layers)  # several at one layer are told apart by name
-        items = [
-            (f"layer {v.layer}, {theme.label(v.name, 16)}" if named_too and hasattr(v, "name") else "", v) for v in d
-        ]
+        items = [(f"layer {v.layer}, {theme.label(v.name, 16)}" if named_too and hasattr(v, "name") else "", v) for v in d]
     else:
         single = _input.expect(d, _input.Vector, "d", wanted)
         return [(theme.label(getattr(single, "name", f"layer {single.layer}"), 24), _input.matrix(single, "d"))]

@@ -28,9 +28,7 @@ def token_magnitudes(d_or_magnitudes: _input.Vector | _input.Magnitudes) -> go.F
     norms = np.atleast_1d(np.asarray(d.token_norms(), dtype=float))
     name = theme.label(getattr(d, "name", f"layer {d.layer}"))
     hover = [f"position {i}<br>norm {norm:.4g}" for i, norm in enumerate(norms)]
-    fig = go.Figure(
-        go.Bar(x=list(range(len(norms))), y=norms, marker_color=theme.BLUE, hovertext=hover, hoverinfo="text")
-    )
+    fig = go.Figure(go.Bar(x=list(range(len(norms))), y=norms, marker_color=theme.BLUE, hovertext=hover, hoverinfo="text"))
     fig.update_xaxes(title_text="position in the vector", zeroline=False, **({"dtick": 1} if len(norms) <= 12 else {}))
     fig.update_yaxes(title_text="norm (residual-stream units)")
     note = f"Layer {d.layer}; the largest is {norms.max():.3g} at position {int(norms.argmax())}."
@@ -42,7 +40,7 @@ def _magnitude_lines(m: _input.Magnitudes) -> go.Figure:
     frame = _input.need(m.frame, "frame", ["problem_id", "position", "token"])
     measures = ["norm", "projection"] if rows["projection"].notna().any() else ["norm"]
     fig = make_subplots(rows=len(measures), cols=1, shared_xaxes=True, vertical_spacing=0.08)
-    layers = sorted(rows["layer"].unique())
+    layers = sorted(rows["layer"].unique().tolist())
     tokens = _tokens(frame)
     for place, layer in enumerate(layers):
         part = rows[rows["layer"] == layer].sort_values("position")
@@ -100,6 +98,4 @@ def _tokens(frame: pd.DataFrame) -> dict[int, str]:
     one = frame.drop_duplicates("position").sort_values("position")
     if frame["problem_id"].nunique() > 1 or len(one) > MOST_TOKENS:
         return {}
-    return {
-        int(p): theme.label(str(t).replace(" ", "·"), 12) for p, t in zip(one["position"], one["token"], strict=True)
-    }
+    return {int(p): theme.label(str(t).replace(" ", "·"), 12) for p, t in zip(one["position"], one["token"], strict=True)}

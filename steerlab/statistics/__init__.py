@@ -5,6 +5,7 @@ is held against control directions by `rank_test`, with `one_sample_t_test` and 
 """
 
 from steerlab.statistics._display import format_p
+from steerlab.statistics._input import Alternative
 from steerlab.statistics._student import TTest
 from steerlab.statistics.against_controls import RankTest, cohens_d, one_sample_t_test, rank_test
 from steerlab.statistics.corrections import benjamini_hochberg, holm
@@ -13,6 +14,7 @@ from steerlab.statistics.paired import SignTest, paired_t_test, sign_test
 from steerlab.statistics.power import smallest_detectable_change
 
 __all__ = [
+    "Alternative",
     "Interval",
     "RankTest",
     "SignTest",

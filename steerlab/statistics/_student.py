@@ -72,9 +72,7 @@ class TTest:
         return html_table("t-test", rows)
 
 
-def student_t(
-    values: NDArray[np.float64], popmean: float, *, alternative: Alternative, scale: float, what: str
-) -> TTest:
+def student_t(values: NDArray[np.float64], popmean: float, *, alternative: Alternative, scale: float, what: str) -> TTest:
     """Test the mean of values against popmean.
 
     Args:

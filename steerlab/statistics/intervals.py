@@ -102,9 +102,7 @@ def paired_interval(before: ArrayLike, after: ArrayLike, *, confidence: float = 
     )
 
 
-def newcombe_interval(
-    *, became_right: int, became_wrong: int, stayed_right: int, stayed_wrong: int, confidence: float
-) -> Interval:
+def newcombe_interval(*, became_right: int, became_wrong: int, stayed_right: int, stayed_wrong: int, confidence: float) -> Interval:
     """The interval of `paired_interval` from the four counts of the paired table."""
     n = became_right + became_wrong + stayed_right + stayed_wrong
     right_after, right_before = stayed_right + became_right, stayed_right + became_wrong

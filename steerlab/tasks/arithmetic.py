@@ -12,9 +12,9 @@ import numpy as np
 
 from steerlab.tasks.problem import LETTERS, Problem, Task, lettered
 
-MAX_TOTAL = 50
-MAX_START = 40
-MAX_CHANGE = 20
+MAX_TOTAL = 30
+MAX_START = 20
+MAX_CHANGE = 10
 NAMES = ("Tom", "Ann", "Ben", "Eva", "Sam", "Lea", "Max", "Ida")
 THINGS = ("apples", "coins", "books", "cards", "shells", "stamps", "pens", "nuts")
 GAINS = ("buys", "finds", "gets", "wins")
@@ -165,9 +165,7 @@ def arithmetic(
             problem = next(source)
             unique.setdefault(problem.prompt, problem)
         else:
-            raise ValueError(
-                f"n_{split}={count}: only {len(unique)} different problems with steps={tuple(steps)}; ask for fewer"
-            )
+            raise ValueError(f"n_{split}={count}: only {len(unique)} different problems with steps={tuple(steps)}; ask for fewer")
         splits[split] = list(unique.values())
     about = {"source": "embedded generator", "seed": seed, "variant": variant, "form": form, "steps": list(steps)}
     scorer = "choice" if form == "choice" else "numeric"

@@ -154,9 +154,7 @@ def _read(name: str, path: str | Path | None, revision: str | None, paradigm: st
         kept = [row for row in rows if row.columns.get("UID", paradigm) == paradigm]
         if not kept:
             found = sorted({str(row.columns.get("UID")) for row in rows})
-            raise ValueError(
-                f"paradigm={paradigm!r}: no such rows in {split}; the paradigms found are {shown(found, 300)}"
-            )
+            raise ValueError(f"paradigm={paradigm!r}: no such rows in {split}; the paradigms found are {shown(found, 300)}")
         pools.rows[split] = kept
     return pools
 

@@ -56,9 +56,7 @@ class Problem:
         if isinstance(self.target, int):
             if 0 <= self.target < len(self.choices):
                 return self.target
-            raise ValueError(
-                f"problem {self.id!r}: target={self.target}; use an index from 0 to {len(self.choices) - 1}"
-            )
+            raise ValueError(f"problem {self.id!r}: target={self.target}; use an index from 0 to {len(self.choices) - 1}")
         wanted = str(self.target).strip()
         matches = [i for i, choice in enumerate(self.choices) if choice.strip() == wanted]
         if len(matches) != 1:

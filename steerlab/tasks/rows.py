@@ -103,9 +103,7 @@ class Row:
         try:
             return json.loads(value)
         except (ValueError, RecursionError) as error:
-            raise ValueError(
-                f"column {column!r} holds {shown(value)}; it must be a list (in CSV: JSON text)"
-            ) from error
+            raise ValueError(f"column {column!r} holds {shown(value)}; it must be a list (in CSV: JSON text)") from error
 
     def texts(self, column: str) -> list[str]:
         """The list of texts in a column.
@@ -193,9 +191,7 @@ def _split_files(folder: Path) -> dict[str, list[Path]]:
         return {"train": files}
     if not found:
         names = shown([p.name for p in files], 300)
-        raise ValueError(
-            f"path={str(folder)!r}: no file named after train, validation or test; give the path of one file: {names}"
-        )
+        raise ValueError(f"path={str(folder)!r}: no file named after train, validation or test; give the path of one file: {names}")
     for split, members in found.items():
         if len({p.suffix.lower() for p in members}) > 1:
             names = ", ".join(p.name for p in members)

@@ -102,7 +102,8 @@ def encode_continuation(model: Model, problem: Problem, text: str) -> tuple[list
     prompt alone does not have.
     """
     prompt = encode_prompt(model, problem)
-    whole = _fits(model, problem, token_ids(model, problem.prompt + text))
+    whole = token_ids(model, problem.prompt + text)
+    _fits(model, problem, whole[:-1])  # the last token is read, never fed
     start = next((i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), min(len(prompt), len(whole)))
     if start == len(whole):
         raise ValueError(f"problem {problem.id!r}: the answer {text!r} adds no token to the prompt")

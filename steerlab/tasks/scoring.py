@@ -53,33 +53,8 @@ class Plan:
     places: tuple[tuple[tuple[int, slice], ...], ...]
 
     def batches(self, model: Model, *, generated: bool, max_tokens: int = MAX_TOKENS) -> Iterator[Batch]:
-        """Rows grouped by length; rows that generate share one length exactly, so that none is padded.
-
-        Args:
-            model: tells the device.
-            generated: the rows that generate, or (False) the others.
-            max_tokens: rows times positions of one batch.
-        """
-        chosen = sorted((i for i, row in enumerate(self.rows) if bool(row.new_tokens) == generated), key=lambda i: (len(self.rows[i].tokens), i))
-        slack = 1.0 if generated else PADDING
-        start = 0
-        while start < len(chosen):
-            shortest = len(self.rows[chosen[start]].tokens)
-            stop = start + 1
-            while stop < len(chosen):
-                longest = len(self.rows[chosen[stop]].tokens)
-                if longest > slack * shortest or (stop - start + 1) * longest > max_tokens:
-                    break
-                stop += 1
-            yield self._batch(chosen[start:stop], device_of(model))
-            start = stop
-
-    def _batch(self, index: Sequence[int], device: torch.device) -> Batch:
-        rows = tuple(self.rows[i] for i in index)
-        tokens = torch.zeros(len(rows), max(len(row.tokens) for row in rows), dtype=torch.long)
-        for i, row in enumerate(rows):
-            tokens[i, : len(row.tokens)] = torch.tensor(row.tokens)
-        return Batch(tuple(index), rows, tokens.to(device))
+        """The rows that generate, or (False) the others, in batches; see `row_batches`."""
+        yield from row_batches(model, self.rows, generated=generated, max_tokens=max_tokens)
 
     def judge(self, model: Model, answers: Sequence[Answer]) -> pd.DataFrame:
         """Outcomes, one line a problem: problem_id, prediction, correct, margin, nll."""
@@ -91,6 +66,51 @@ class Plan:
         return pd.DataFrame(lines, columns=["problem_id", "prediction", "correct", "margin", "nll"])
 
 
+def row_batches(model: Model, rows: Sequence[Row], *, generated: bool = False, max_tokens: int = MAX_TOKENS) -> Iterator[Batch]:
+    """Group rows by length; rows that generate share one length exactly, so that none is padded.
+
+    Args:
+        model: tells the device.
+        rows: what has to run.
+        generated: the rows that generate, or (False) the others.
+        max_tokens: rows times positions of one batch; at least one row goes into each.
+    """
+    mine = [i for i, row in enumerate(rows) if bool(row.new_tokens) == generated]
+    chosen = sorted(mine, key=lambda i: (len(rows[i].tokens), i))
+    slack = 1.0 if generated else PADDING
+    start = 0
+    while start < len(chosen):
+        shortest = len(rows[chosen[start]].tokens)
+        stop = start + 1
+        while stop < len(chosen):
+            longest = len(rows[chosen[stop]].tokens)
+            if longest > slack * shortest or (stop - start + 1) * longest > max_tokens:
+                break
+            stop += 1
+        yield _batch(rows, chosen[start:stop], device_of(model))
+        start = stop
+
+
+def _batch(rows: Sequence[Row], index: Sequence[int], device: torch.device) -> Batch:
+    picked = tuple(rows[i] for i in index)
+    tokens = torch.zeros(len(picked), max(len(row.tokens) for row in picked), dtype=torch.long)
+    for i, row in enumerate(picked):
+        tokens[i, : len(row.tokens)] = torch.tensor(row.tokens)
+    return Batch(tuple(index), picked, tokens.to(device))
+
+
+def check_ids(problems: Sequence[Problem]) -> None:
+    """Make sure that results can be joined on the problems' ids.
+
+    Raises:
+        ValueError: repeated ids.
+    """
+    ids = [problem.id for problem in problems]
+    if len(set(ids)) < len(ids):
+        repeated = next(i for i in ids if ids.count(i) > 1)
+        raise ValueError(f"problem id {repeated!r} appears {ids.count(repeated)} times; ids must be unique")
+
+
 def plan(model: Model, problems: Sequence[Problem], scorer: Scorer) -> Plan:
     """List the different rows of the problems.
 
@@ -99,10 +119,7 @@ def plan(model: Model, problems: Sequence[Problem], scorer: Scorer) -> Plan:
     """
     if not problems:
         raise ValueError("no problems given; an empty split cannot be scored")
-    ids = [problem.id for problem in problems]
-    if len(set(ids)) < len(ids):
-        repeated = next(i for i in ids if ids.count(i) > 1)
-        raise ValueError(f"problem id {repeated!r} appears {ids.count(repeated)} times; ids must be unique")
+    check_ids(problems)
     merged: dict[tuple[tuple[int, ...], int, int], list[Read]] = {}
     keys = list[tuple[tuple[int, ...], int, int]]()
     places = []

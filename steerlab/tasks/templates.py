@@ -108,9 +108,7 @@ def arc_choice(row: Row, prefix: str) -> Problem:
     question, texts, answer = _arc(row)
     lines, letters = lettered(texts)
     meta = {**_meta(row, "id"), "n_options": len(texts)}
-    return Problem(
-        f"{prefix}-{_own_id(row, 'id')}", f"Question: {question}\n{lines}\nAnswer:", answer, letters, meta=meta
-    )
+    return Problem(f"{prefix}-{_own_id(row, 'id')}", f"Question: {question}\n{lines}\nAnswer:", answer, letters, meta=meta)
 
 
 def arc_continuation(row: Row, prefix: str) -> Problem:

@@ -1,0 +1,53 @@
+PYTHON ?= python3
+VENV := .venv
+VENV4 := .venv-tl4
+BIN := $(VENV)/bin
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: help demo test test-tl4 lint types check models figures clean
+
+help:            ## show this list
+	@grep -E '^[a-z0-9-]+: .*## |^[a-z0-9-]+:  +## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV4)/.installed-dev: pyproject.toml constraints.txt
+	test -x $(VENV4)/bin/python || $(PYTHON) -m venv $(VENV4)
+	grep -v '^transformer-lens==' constraints.txt > $(VENV4)/constraints.txt
+	$(VENV4)/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV4)/constraints.txt -e '.[dev]' 'transformer-lens>=4,<5'
+	touch $@
+
+demo: $(VENV)/.installed          ## run the main job on the embedded model
+	$(BIN)/python analyses/random_control.py
+
+test: $(VENV)/.installed-dev      ## run the tests
+	$(BIN)/python -m pytest -q
+
+test-tl4: $(VENV4)/.installed-dev ## run the tests against the newest TransformerLens 4.x
+	$(VENV4)/bin/python -m pytest -q
+
+lint: $(VENV)/.installed-dev      ## ruff (lint and format) and the import-direction check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.installed-dev     ## mypy
+	$(BIN)/mypy
+
+check: test test-tl4 lint types   ## everything that CI runs
+
+models: $(VENV)/.installed        ## train the embedded model again
+	$(BIN)/python analyses/train_tiny_arithmetic.py
+
+figures: $(VENV)/.installed-dev   ## make the pictures of the README again (needs chromium)
+	$(BIN)/python analyses/make_figures.py
+
+clean:           ## remove environments, caches and runs
+	rm -rf $(VENV) $(VENV4) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

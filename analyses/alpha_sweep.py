@@ -1,0 +1,61 @@
+"""Dose-response of one direction: accuracy and transitions at every alpha, at one layer.
+
+The direction comes from a file, or is the mean difference of right and wrong train problems. Nothing is chosen, so the
+split that is scored may be any.
+
+    python analyses/alpha_sweep.py --layer 3
+    python analyses/alpha_sweep.py --direction runs/random_control-tiny-arithmetic-arithmetic/direction.safetensors
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+import steerlab as sl
+from steerlab import store
+from steerlab.cli import run
+from steerlab.interventions import ALPHAS
+from steerlab.runs import save_sweep
+from steerlab.setup import Setup
+
+
+@dataclass(frozen=True)
+class Config(Setup):
+    """What the sweep needs to know."""
+
+    layer: int | None = None  # where the direction is measured and acts; the middle layer by default
+    direction: str | None = None  # safetensors file of a direction; without it the mean difference is taken
+    alphas: tuple[float, ...] = ALPHAS  # coefficients
+    split: Literal["train", "validation", "test"] = "test"  # split that is scored
+    positions: str = "all"  # where it acts: all, last, prompt or generated
+    operator: str = "add"  # how it acts: add, ablate, clamp or rotate
+
+
+def main(config: Config) -> Path:
+    """Sweep, print the table, write the run folder."""
+    folder = config.folder("alpha_sweep")
+    given = None if config.direction is None else sl.load_direction(config.direction)
+    model, task = config.load()
+    layer = config.layer if config.layer is not None else given.layer if given is not None else model.cfg.n_layers // 2
+    if given is None:
+        rng = np.random.default_rng([config.seed, 0])
+        given = sl.contrast_directions(model, sl.evaluate(model, task.train, progress=True), rng=rng, layers=[layer])[layer]
+    problems = getattr(task, config.split)
+    result = sl.sweep(
+        model, problems, given, layer=layer, alphas=config.alphas, positions=config.positions, operator=config.operator, progress=True
+    )
+    print(result.accuracy().to_string(index=False, float_format="%.3f"))
+    figures = [
+        ("Accuracy against alpha, with 95% Wilson intervals.", sl.plots.alpha_progression(result), "Accuracy at each alpha."),
+        ("Problems that changed sides.", sl.plots.transition_matrix(result), "Counts of problems that changed sides at each alpha."),
+    ]
+    question = f"How does accuracy on {config.split} problems of {task.name} depend on alpha at layer {layer}?"
+    save_sweep(folder, result, store.provenance(model, config.recorded(), task.about), question=question, figures=figures)
+    print(f"\nreport      {folder / 'report.html'}")
+    return folder
+
+
+if __name__ == "__main__":
+    run(main, Config)

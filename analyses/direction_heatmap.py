@@ -1,0 +1,61 @@
+"""Heatmap of directions: layers (or token positions) by dimensions, and how alike the layers' directions are.
+
+python analyses/direction_heatmap.py
+python analyses/direction_heatmap.py --direction FILE.safetensors
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import steerlab as sl
+from steerlab import store
+from steerlab.cli import run
+from steerlab.runs import save_figures
+from steerlab.setup import Setup
+
+
+@dataclass(frozen=True)
+class Config(Setup):
+    """What the heatmap needs to know."""
+
+    direction: str | None = None  # safetensors file of a direction; without it the mean differences of all layers are taken
+    cache_positions: str = "last"  # where directions are measured: last or mean
+
+
+def main(config: Config) -> Path:
+    """Get the directions, print their norms and cosines, write the run folder."""
+    folder = config.folder("direction_heatmap")
+    if config.direction is not None:
+        directions = [sl.load_direction(config.direction)]
+        provenance = store.provenance(None, config.recorded(), {})
+    else:
+        model, task = config.load()
+        rng = np.random.default_rng([config.seed, 0])
+        train = sl.evaluate(model, task.train, progress=True)
+        directions = list(sl.contrast_directions(model, train, rng=rng, positions=config.cache_positions).values())
+        provenance = store.provenance(model, config.recorded(), task.about)
+    units = np.stack([d.unit().vector.numpy().ravel() for d in directions])
+    cosines = pd.DataFrame(units @ units.T, columns=[f"cosine with layer {d.layer}" for d in directions])
+    table = pd.concat([pd.DataFrame({"layer": [d.layer for d in directions], "norm": [d.norm for d in directions]}), cosines], axis=1)
+    print(table.to_string(index=False, float_format="%.3f"))
+    figures = [
+        ("Directions by dimension.", sl.plots.direction_heatmap(directions), "Heatmap, one line a direction, one column a dimension."),
+    ]
+    save_figures(
+        folder,
+        provenance,
+        title="Direction heatmap",
+        question="Where does the direction differ between right and wrong answers, layer by layer?",
+        figures=figures,
+        tables={"norms": ("Norm of each direction, and cosines between layers.", table)},
+        directions=directions,
+    )
+    print(f"\nreport      {folder / 'report.html'}")
+    return folder
+
+
+if __name__ == "__main__":
+    run(main, Config)

@@ -1,0 +1,50 @@
+"""Layer × alpha heatmap: the mean difference of each layer, steered at each alpha, on the validation split.
+
+A heatmap shows many cells; its best cell is a choice, and a claim about it needs other problems (see random_control.py).
+
+    python analyses/layer_alpha_heatmap.py --alphas=-2,-1,0,1,2
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import steerlab as sl
+from steerlab import store
+from steerlab.cli import run
+from steerlab.interventions import ALPHAS
+from steerlab.runs import save_sweep
+from steerlab.setup import Setup
+
+
+@dataclass(frozen=True)
+class Config(Setup):
+    """What the heatmap needs to know."""
+
+    layers: tuple[int, ...] | None = None  # layers; all by default
+    alphas: tuple[float, ...] = ALPHAS  # coefficients
+    positions: str = "all"  # where directions act: all, last, prompt or generated
+    operator: str = "add"  # how they act: add, ablate, clamp or rotate
+
+
+def main(config: Config) -> Path:
+    """Sweep every layer, print the best cells, write the run folder."""
+    folder = config.folder("layer_alpha_heatmap")
+    model, task = config.load()
+    rng = np.random.default_rng([config.seed, 0])
+    directions = sl.contrast_directions(model, sl.evaluate(model, task.train, progress=True), rng=rng, layers=config.layers)
+    result = sl.sweep(
+        model, task.validation, directions, alphas=config.alphas, positions=config.positions, operator=config.operator, progress=True
+    )
+    table = result.accuracy()
+    print(table.sort_values("accuracy", ascending=False).head(10).to_string(index=False, float_format="%.3f"))
+    figures = [("Change of accuracy by layer and alpha.", sl.plots.layer_alpha_heatmap(result), "Heatmap, layers by alphas.")]
+    question = f"At which layer and alpha does the mean difference of right and wrong answers move accuracy on {task.name}?"
+    save_sweep(folder, result, store.provenance(model, config.recorded(), task.about), question=question, figures=figures)
+    print(f"\nreport      {folder / 'report.html'}")
+    return folder
+
+
+if __name__ == "__main__":
+    run(main, Config)

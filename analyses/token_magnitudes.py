@@ -1,0 +1,62 @@
+"""Per-token magnitudes: the norm of the residual stream at each token, and its projection on the direction.
+
+python analyses/token_magnitudes.py --layers 2,4
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+import steerlab as sl
+from steerlab import store
+from steerlab.cli import run
+from steerlab.runs import save_figures
+from steerlab.setup import Setup
+
+
+@dataclass(frozen=True)
+class Config(Setup):
+    """What the analysis needs to know."""
+
+    layers: tuple[int, ...] | None = None  # layers; all by default
+    direction: str | None = None  # safetensors file of a direction to project on; by default the middle layer's mean difference
+    split: Literal["train", "validation", "test"] = "validation"  # split whose prompts are measured
+
+
+def main(config: Config) -> Path:
+    """Measure, print the means by token, write the run folder."""
+    folder = config.folder("token_magnitudes")
+    given = None if config.direction is None else sl.load_direction(config.direction)
+    model, task = config.load()
+    layers = list(range(model.cfg.n_layers)) if config.layers is None else list(config.layers)
+    if given is None:
+        middle = layers[len(layers) // 2]
+        rng = np.random.default_rng([config.seed, 0])
+        given = sl.contrast_directions(model, sl.evaluate(model, task.train, progress=True), rng=rng, layers=[middle])[middle]
+    result = sl.token_magnitudes(model, getattr(task, config.split), layers=layers, direction=given, progress=True)
+    tokens = result.by_token()
+    print(tokens.groupby("layer").head(5).to_string(index=False, float_format="%.2f"))
+    figures = [
+        ("Mean norm and projection by position.", sl.plots.token_magnitudes(result), "Lines of mean norm against position, by layer.")
+    ]
+    save_figures(
+        folder,
+        store.provenance(model, config.recorded(), task.about),
+        title=f"Per-token magnitudes: {task.name}",
+        question=f"At which tokens is the residual stream large, and where does it lie along the direction of layer {given.layer}?",
+        figures=figures,
+        tables={
+            "by_position": ("Means by position.", result.by_position()),
+            "by_token": ("Means by token, largest norm first.", tokens),
+            "magnitudes": ("Every token of every prompt.", result.frame),
+        },
+        directions=[given],
+    )
+    print(f"\nreport      {folder / 'report.html'}")
+    return folder
+
+
+if __name__ == "__main__":
+    run(main, Config)

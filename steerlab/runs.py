@@ -1,0 +1,201 @@
+"""Write an experiment as a run folder, and read it back without the model."""
+
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from steerlab import files, store
+from steerlab.controls import ControlResult
+from steerlab.directions import Direction
+from steerlab.experiments import Experiment
+from steerlab.significance import Significance
+from steerlab.sweeps import SweepResult
+from steerlab.tasks import Evaluation, Problem
+
+OUTCOMES = ["problem_id", "prediction", "correct", "margin", "nll"]
+
+
+def save_experiment(path: str | Path, experiment: Experiment, provenance: Mapping[str, Any]) -> Path:
+    """Write results.parquet (every outcome), checks, problems, directions, provenance.json and report.html.
+
+    Raises:
+        OSError: the folder cannot be written, or holds something else.
+    """
+    e, significance = experiment, Significance(experiment)
+    results = [
+        e.train.frame.assign(split="train", stage="baseline", layer=-1, alpha=0.0, direction=""),
+        e.validation.frame.assign(split="validation", stage="sweep"),
+        e.test.frame.assign(split="test", stage="sweep"),
+        *(c.frame.assign(split="test", stage="control", layer=c.layer, alpha=c.alpha) for c in e.controls),
+    ]
+    frame = pd.concat(results, ignore_index=True)
+    frame["is_control"] = frame["is_control"].fillna(False).astype(bool)
+    checks = [e.validation.checks.assign(split="validation", stage="sweep"), e.test.checks.assign(split="test", stage="sweep")]
+    checks += [c.checks.assign(split="test", stage="control") for c in e.controls]
+    names = [f"directions/layer-{layer:03d}.safetensors" for layer in e.directions]
+    outcome = {
+        "task": e.task,
+        "layer": e.layer,
+        "alpha": e.alpha,
+        "scorer": e.train.scorer,
+        "settings": e.settings,
+        "validation_settings": dict(e.validation.settings),
+        "test_settings": dict(e.test.settings),
+        "controls": [{"alpha": c.alpha, "layer": c.layer, "site": c.site, "family": c.family} for c in e.controls],
+        "directions": names,
+    }
+    full = {**provenance, "experiment": outcome, "answer": significance.answer(), "warnings": significance.warnings()}
+    with store.run_folder(path) as folder:
+        store.write_table(folder, "results", frame[["split", "stage", "layer", "alpha", "direction", "is_control", *OUTCOMES]])
+        store.write_table(folder, "checks", pd.concat(checks, ignore_index=True))
+        splits = {"train": e.train.problems, "validation": e.validation.baseline.problems, "test": e.test.baseline.problems}
+        store.write_table(folder, "problems", store.problems_frame(splits))
+        for name, direction in zip(names, e.directions.values(), strict=True):
+            store.save_direction(folder / name, direction)
+        store.save_direction(folder / "direction.safetensors", e.direction)
+        files.write_json(folder / store.PROVENANCE, full)
+        store.write_report(folder / "report.html", **report_parts(significance, full))
+    return Path(path)
+
+
+def report_parts(significance: Significance, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of one experiment's report."""
+    return {
+        "title": f"Random-direction control: {significance.experiment.task}, {provenance['model']['name']}",
+        "question": significance.question(),
+        "answer": significance.answer(),
+        "warnings": significance.warnings(),
+        "figures": significance.figures(),
+        "tables": significance.tables(),
+        "method": significance.method(),
+        "provenance": flat_provenance(provenance),
+    }
+
+
+def flat_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Provenance as one table for a report."""
+    return {f"{group}: {key}": value for group in ("config", "model", "versions", "task") for key, value in provenance[group].items()}
+
+
+def save_sweep(
+    path: str | Path, result: SweepResult, provenance: Mapping[str, Any], *, question: str, figures: Sequence[tuple[str, Any, str]]
+) -> Path:
+    """Write a sweep that makes no claim: every outcome, its directions, provenance and a report.
+
+    Raises:
+        OSError: the folder cannot be written, or holds something else.
+    """
+    interval = result.baseline.interval()
+    best = result.best()
+    answer = (
+        f"Unsteered accuracy is {100 * result.baseline.accuracy:.1f}% of {result.baseline.n} problems (95% interval {100 * interval.low:.1f}% to "
+        f"{100 * interval.high:.1f}%). The highest of {len(result.accuracy())} cells is layer {int(best['layer'])}, alpha {best['alpha']:+g}, with "
+        f"{100 * best['change']:+.1f} points. It is the best of many, and no test was made; random_control.py makes one on problems of their own."
+    )
+    return save_figures(
+        path,
+        provenance,
+        title=f"Sweep: {provenance['model']['name']}",
+        question=question,
+        answer=answer,
+        warnings=result.warnings(),
+        figures=figures,
+        tables={"accuracy": ("Every cell, with 95% Wilson intervals.", result.accuracy()), "results": ("", result.frame)},
+        directions=result.directions,
+    )
+
+
+def save_figures(
+    path: str | Path,
+    provenance: Mapping[str, Any],
+    *,
+    title: str,
+    question: str,
+    figures: Sequence[tuple[str, Any, str]],
+    tables: Mapping[str, tuple[str, pd.DataFrame]],
+    answer: str = "This page describes; it tests nothing.",
+    warnings: Sequence[str] = (),
+    directions: Sequence[Direction] = (),
+) -> Path:
+    """Write tables (Parquet), directions, provenance and a report; a table without a caption, or of over 1,000 lines, stays out of the page.
+
+    Raises:
+        OSError: the folder cannot be written, or holds something else.
+    """
+    with store.run_folder(path) as folder:
+        for name, (_, table) in tables.items():
+            store.write_table(folder, name, table)
+        for direction in directions:
+            store.save_direction(folder / "directions" / f"layer-{direction.layer:03d}.safetensors", direction)
+        files.write_json(folder / store.PROVENANCE, {**provenance, "warnings": list(warnings)})
+        shown = [(caption, table) for caption, table in tables.values() if caption and len(table) <= 1000]
+        store.write_report(
+            folder / "report.html",
+            title=title,
+            question=question,
+            answer=answer,
+            warnings=warnings,
+            figures=figures,
+            tables=shown,
+            provenance=flat_provenance(provenance),
+        )
+    return Path(path)
+
+
+def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
+    """Read an experiment and its provenance from a run folder; no model is needed.
+
+    Raises:
+        FileNotFoundError: not a run folder.
+        ValueError: a run of another script, or an incomplete one.
+    """
+    folder = Path(path)
+    provenance = store.read_run(folder)
+    if "experiment" not in provenance:
+        raise ValueError(f"{folder}: a run of another script; give one that analyses/random_control.py wrote")
+    about = provenance["experiment"]
+    results = pd.read_parquet(folder / "results.parquet")
+    checks = pd.read_parquet(folder / "checks.parquet")
+    problems = _problems(pd.read_parquet(folder / "problems.parquet"))
+    directions = {d.layer: d for d in (store.load_direction(folder / name) for name in about["directions"])}
+
+    def evaluation(split: str, frame: pd.DataFrame) -> Evaluation:
+        return Evaluation(tuple(problems[split]), frame[OUTCOMES].reset_index(drop=True), about["scorer"])
+
+    def swept(split: str, used: Sequence[Direction]) -> SweepResult:
+        frame = results.query("split == @split and stage == 'sweep'").reset_index(drop=True)
+        zero = frame[frame["alpha"] == 0]
+        baseline = evaluation(split, zero[zero["layer"] == zero["layer"].iloc[0]])
+        columns = ["layer", "alpha", "direction", *OUTCOMES]
+        own = checks.query("split == @split and stage == 'sweep'").drop(columns=["split", "stage"])
+        return SweepResult(frame[columns], baseline, tuple(used), own.reset_index(drop=True), about[f"{split}_settings"])
+
+    validation = swept("validation", list(directions.values()))
+    direction = directions[about["layer"]]
+    test = swept("test", [direction])
+    controls = []
+    for one in about["controls"]:
+        alpha = one["alpha"]
+        rows = results.query("stage == 'control' and alpha == @alpha").reset_index(drop=True)
+        own = checks.query("stage == 'control' and alpha == @alpha").drop(columns=["split", "stage"]).reset_index(drop=True)
+        n = int(rows.loc[rows["is_control"], "direction"].nunique())
+        columns = ["direction", "is_control", *OUTCOMES]
+        controls.append(ControlResult(rows[columns], test.baseline, direction, alpha, one["layer"], one["site"], n, one["family"], own))
+    train = evaluation("train", results.query("split == 'train'"))
+    experiment = Experiment(
+        about["task"], train, directions, validation, about["layer"], about["alpha"], test, tuple(controls), about["settings"]
+    )
+    return experiment, provenance
+
+
+def _problems(frame: pd.DataFrame) -> dict[str, list[Problem]]:
+    splits: dict[str, list[Problem]] = {}
+    lines: list[dict[Hashable, Any]] = frame.to_dict("records")
+    for line in lines:
+        choices, target, meta = (json.loads(line[key]) for key in ("choices", "target", "meta"))
+        problem = Problem(line["problem_id"], line["prompt"], target, None if choices is None else tuple(choices), meta)
+        splits.setdefault(line["split"], []).append(problem)
+    return splits

@@ -1,0 +1,54 @@
+"""The options that every script shares: which model, which task, which seed, where to."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from steerlab import store
+from steerlab.models import Model, load_model
+from steerlab.tasks import Task, load_task
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Model, task, seed and output of a script."""
+
+    model: str = "tiny-arithmetic"  # embedded model, local Hugging Face directory, HookedTransformer name or Hub id
+    backend: Literal["auto", "hooked", "bridge"] = "auto"  # HookedTransformer, TransformerBridge, or whichever loads the model
+    device: str | None = None  # e.g. cpu or cuda; CUDA where there is one
+    dtype: str = "float32"  # float32, bfloat16 or float16
+    task: str = "arithmetic"  # arithmetic, hellaswag, arc_challenge, gsm8k, svamp, blimp or jsonl
+    task_path: str | None = None  # local file or folder of the task; without it the Hub is asked
+    form: str | None = None  # form of the task, e.g. choice, numeric or continuation
+    paradigm: str | None = None  # BLiMP only: which of its paradigms
+    limit: int | None = None  # at most so many problems in each split
+    seed: int = 0  # the only source of chance
+    out: str | None = None  # run folder; runs/SCRIPT-MODEL-TASK by default
+
+    def load(self) -> tuple[Model, Task]:
+        """Load the task, then the model.
+
+        Raises:
+            ValueError, FileNotFoundError, OSError: what the loaders say.
+        """
+        options: dict[str, Any] = {} if self.paradigm is None else {"paradigm": self.paradigm}
+        task = load_task(self.task, path=self.task_path, form=self.form, limit=self.limit, seed=self.seed, **options)
+        return load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype), task
+
+    def folder(self, script: str) -> Path:
+        """The run folder, checked to be writable before any work is done.
+
+        Raises:
+            OSError: it cannot be written, or holds something else.
+        """
+        name = f"{script}-{Path(self.model).name}-{self.task}"
+        return store.check_run_folder(self.out or Path("runs") / name)
+
+    def recorded(self) -> dict[str, Any]:
+        """The configuration for provenance: as given, but paths by their last part and without the output folder."""
+        values = asdict(self)
+        values.pop("out")
+        for key in ("model", "task_path"):
+            if values[key] is not None and Path(values[key]).exists():
+                values[key] = Path(values[key]).name
+        return values

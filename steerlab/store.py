@@ -1,0 +1,150 @@
+"""Run folders, provenance and vector files: what is kept, and how it is read back.
+
+Formats are safetensors, JSON and Parquet; nothing is pickled. No file carries a date or a path, so that the same seed gives
+the same bytes.
+"""
+
+import contextlib
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from steerlab import files, report
+from steerlab.directions import Direction
+from steerlab.models import Model, describe
+from steerlab.tasks import Problem
+
+FORMAT = "steerlab-direction-1"
+PROVENANCE = "provenance.json"
+PACKAGES = ("steerlab", "transformer-lens", "torch", "transformers", "numpy", "scipy", "pandas")
+
+
+def save_direction(path: str | Path, direction: Direction) -> Path:
+    """Write a direction as a self-describing safetensors file.
+
+    Its metadata say where the vector was measured, how, in which model and under which weight processing.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    vector = direction.vector.contiguous()
+    about = {
+        "format": FORMAT,
+        "name": direction.name,
+        "layer": direction.layer,
+        "site": direction.site,
+        "positions": direction.positions if isinstance(direction.positions, str) else list(direction.positions),
+        "norm": direction.norm,
+        "method": dict(direction.method),
+        "model": dict(direction.model),
+        "sha256": hashlib.sha256(vector.numpy().tobytes()).hexdigest(),
+        "steerlab": version("steerlab"),
+    }
+    with files.replacing(path) as temporary:
+        # one key, because the order of several is not stable from run to run
+        save_file({"vector": vector}, temporary, metadata={"steerlab": json.dumps(about, sort_keys=True)})
+    return Path(path)
+
+
+def load_direction(path: str | Path) -> Direction:
+    """Read what `save_direction` wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a direction of ours, damaged, or not finite.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file; give a direction that steerlab.save_direction wrote")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            if "steerlab" not in metadata or "vector" not in opened.keys():  # noqa: SIM118 - not a dict
+                raise ValueError(f"{file}: a safetensors file, but not a steerlab direction; its keys are {sorted(opened.keys())}")
+            vector = opened.get_tensor("vector")
+    except SafetensorError as error:
+        raise ValueError(f"{file}: not a readable safetensors file ({error}); it is damaged or of another kind") from error
+    about = json.loads(metadata["steerlab"])
+    if about.get("format") != FORMAT:
+        raise ValueError(f"{file}: format {about.get('format')!r}; this version reads {FORMAT}")
+    if hashlib.sha256(vector.numpy().tobytes()).hexdigest() != about["sha256"]:
+        raise ValueError(f"{file}: the vector does not match its sha256; the file was changed or damaged")
+    positions = about["positions"] if isinstance(about["positions"], str) else tuple(about["positions"])
+    return Direction(vector, about["layer"], about["site"], positions, about["name"], about["method"], about["model"])
+
+
+def write_report(path: str | Path, **parts: Any) -> Path:
+    """Write one self-contained HTML page; see `steerlab.report.render_report` for the parts.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: a page above the size limit.
+    """
+    return files.write_text(path, report.render_report(**parts))
+
+
+def provenance(model: Model | None, config: Mapping[str, Any], task: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """What produced a run: configuration, model, data, versions."""
+    return {
+        "config": dict(config),
+        "model": {} if model is None else describe(model),
+        "task": dict(task),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        **more,
+    }
+
+
+@contextlib.contextmanager
+def run_folder(path: str | Path) -> Iterator[Path]:
+    """A folder that takes the place of an earlier run once everything in it is written, and vanishes on an error.
+
+    Raises:
+        FileExistsError: `path` holds something that is not a run of ours.
+        OSError: it cannot be written.
+    """
+    with files.new_folder(path, replace_if=PROVENANCE) as folder:
+        yield folder
+
+
+def check_run_folder(path: str | Path) -> Path:
+    """Make sure before the work that a run can be written to `path`; the errors are those of `run_folder`."""
+    with files.new_folder(path, replace_if=PROVENANCE, keep=False):
+        pass
+    return Path(path)
+
+
+def write_table(folder: Path, name: str, table: pd.DataFrame) -> None:
+    """Write a frame as Parquet."""
+    with files.replacing(folder / f"{name}.parquet") as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def problems_frame(splits: Mapping[str, Sequence[Problem]]) -> pd.DataFrame:
+    """Problems as a frame: split, problem_id, prompt, and target, choices and meta as JSON."""
+    lines = [
+        (split, p.id, p.prompt, json.dumps(p.target), json.dumps(p.choices), json.dumps(dict(p.meta), default=str, sort_keys=True))
+        for split, problems in splits.items()
+        for p in problems
+    ]
+    return pd.DataFrame(lines, columns=["split", "problem_id", "prompt", "target", "choices", "meta"])
+
+
+def read_run(path: str | Path) -> dict[str, Any]:
+    """The provenance of a run folder.
+
+    Raises:
+        FileNotFoundError: not a run folder.
+    """
+    file = Path(path) / PROVENANCE
+    if not file.is_file():
+        raise FileNotFoundError(f"{path}: no {PROVENANCE} there; give a folder that a steerlab script wrote")
+    loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return loaded

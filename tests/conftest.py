@@ -1,0 +1,141 @@
+"""Models that the whole suite shares, and checking of shapes and types while it runs.
+
+The models are built here, from seeds, and loaded as a user loads them. They are shared by all tests of a session, so a
+test leaves them as it found them.
+"""
+
+import os
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+
+from jaxtyping import install_import_hook
+
+install_import_hook("steerlab", "beartype.beartype")  # before steerlab is imported: it checks what is imported after it
+
+import pytest
+import torch
+import transformers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+import steerlab as sl
+from steerlab.tasks.arithmetic import vocabulary
+
+BACKENDS = ("hooked", "bridge") if int(version("transformer-lens").split(".")[0]) < 4 else ("bridge",)
+STORIES = Path(__file__).resolve().parents[2] / "shared" / "models" / "stories260K"
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
+
+
+def _rope(theta: float = 10_000.0, **options: object) -> dict:
+    return {"rope_parameters": {"rope_type": "default", "rope_theta": theta, **options}}
+
+
+def _config(model_type: str, **options: object) -> transformers.PretrainedConfig:
+    sizes = {
+        "vocab_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+    }
+    return transformers.AutoConfig.for_model(model_type, **(sizes | options))
+
+
+def _gpt2(**options: object) -> transformers.PretrainedConfig:
+    return transformers.GPT2Config(vocab_size=64, n_embd=32, n_layer=3, n_head=4, n_positions=64, **options)
+
+
+FAMILIES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
+    "gpt2": _gpt2,
+    "gpt2-untied": lambda: _gpt2(tie_word_embeddings=False),
+    "gpt_neox": lambda: _config("gpt_neox"),
+    "gpt_neox-sequential": lambda: _config("gpt_neox", use_parallel_residual=False),
+    "gpt_neox-rotary-half": lambda: _config("gpt_neox", **_rope(partial_rotary_factor=0.5)),
+    "llama": lambda: _config("llama"),
+    "llama-grouped": lambda: _config("llama", num_key_value_heads=2),
+    "llama-theta": lambda: _config("llama", num_key_value_heads=2, **_rope(500_000.0)),
+    "llama-tied": lambda: _config("llama", tie_word_embeddings=True),
+    "mistral": lambda: _config("mistral", num_key_value_heads=2, sliding_window=None),
+    "mistral-sliding": lambda: _config("mistral", num_key_value_heads=2, sliding_window=4),
+    "qwen2": lambda: _config("qwen2", num_key_value_heads=2),
+    "phi": lambda: _config("phi"),
+    "phi-2": lambda: _config("phi", num_attention_heads=2, **_rope(partial_rotary_factor=0.4)),
+    "stablelm": lambda: _config("stablelm", num_key_value_heads=2),
+    "stablelm-rotary-half": lambda: _config("stablelm", num_key_value_heads=4, **_rope(partial_rotary_factor=0.5)),
+    "gemma": lambda: _config("gemma", num_key_value_heads=1, head_dim=8),
+}
+
+
+def write_checkpoint(folder: Path, config: transformers.PretrainedConfig, seed: int = 1) -> Path:
+    """A Hugging Face directory with random weights, none of them zero and no two rows alike."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = transformers.AutoModelForCausalLM.from_config(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    model.save_pretrained(folder)
+    if bars:
+        transformers.utils.logging.enable_progress_bar()
+    return folder
+
+
+def word_tokenizer(words: tuple[str, ...]) -> PreTrainedTokenizerFast:
+    """One token a word or sign, with a beginning-of-sequence token in front, like the embedded model's."""
+    raw = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*SPECIAL, *words])}, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), behavior="removed", invert=True)
+    raw.decoder = decoders.WordPiece(prefix="", cleanup=True)
+    raw.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
+    special = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), SPECIAL, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=raw, add_bos_token=True, **special)
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each kind of model that the installed TransformerLens has."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """``tiny_checkpoint(family)``: a Hugging Face directory without a tokenizer; see FAMILIES. Do not change it: copy it."""
+    return cache(lambda family: write_checkpoint(tmp_path_factory.mktemp("checkpoint") / family, FAMILIES[family]()))
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_checkpoint: Callable[[str], Path]) -> Callable[[str, str], object]:
+    """``tiny_model(family, backend)``: 3 blocks, d_model 32, 64 tokens, no tokenizer."""
+    return cache(lambda family, backend: sl.load_model(str(tiny_checkpoint(family)), backend=backend, device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], object]:
+    """``toy_model(backend)``: an untrained Llama of 3 blocks whose tokenizer writes the embedded arithmetic task."""
+    words = tuple(vocabulary())
+    config = _config(
+        "llama",
+        vocab_size=len(SPECIAL) + len(words),
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    folder = write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "toy", config, seed=2)
+    word_tokenizer(words).save_pretrained(folder)
+    return cache(lambda backend: sl.load_model(str(folder), backend=backend, device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def stories() -> Callable[[str], object]:
+    """``stories(backend)``: the real language model stories260K (5 blocks, d_model 64)."""
+    if not STORIES.is_dir():
+        pytest.skip(f"no {STORIES.parent.name}/{STORIES.name}: the folder ../shared is not here")
+    return cache(lambda backend: sl.load_model(str(STORIES), backend=backend, device="cpu"))

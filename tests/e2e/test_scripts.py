@@ -1,0 +1,175 @@
+"""Each script, run as a user runs it, on the embedded model and on a model and data that are not ours."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import steerlab as sl
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared"
+SMALL = ["--limit", "40", "--alphas=-3,0,1"]
+MAIN = ["random_control", *SMALL, "--controls", "5", "--layers", "2,3"]
+
+
+def script(name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, str(ROOT / "analyses" / f"{name}.py"), *words]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.fixture(scope="module")
+def main_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    cwd = tmp_path_factory.mktemp("main")
+    done = script(*MAIN, "--out", "run", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return cwd / "run", done.stdout
+
+
+def test_the_main_job_prints_what_a_reader_needs(main_run: tuple[Path, str]) -> None:
+    for words in ("baseline", "95% interval", "norm", "dose-response", "became right / wrong", "control at alpha", "Cohen's d", "report"):
+        assert words in main_run[1]
+
+
+def test_the_main_job_writes_results_direction_provenance_and_report(main_run: tuple[Path, str]) -> None:
+    folder = main_run[0]
+    results = pd.read_parquet(folder / "results.parquet")
+    assert set(results["split"]) == {"train", "validation", "test"}
+    controls = results.query("stage == 'control' and is_control")
+    assert controls.groupby("alpha")["direction"].nunique().tolist() == [5] * controls["alpha"].nunique()
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert provenance["config"]["seed"] == 0
+    assert provenance["model"]["name"] == "tiny-arithmetic"
+    assert len(provenance["model"]["weights_sha256"]) == 64
+    direction = sl.load_direction(folder / "direction.safetensors")
+    assert direction.layer == provenance["experiment"]["layer"]
+    assert direction.model["processing"] == "raw"
+    page = (folder / "report.html").read_text()
+    assert provenance["answer"][:60] in page
+    assert len(page) < 6_000_000
+
+
+def test_no_machine_path_or_date_gets_into_a_run(main_run: tuple[Path, str]) -> None:
+    text = (main_run[0] / "provenance.json").read_text() + (main_run[0] / "report.html").read_text()
+    assert str(main_run[0].parent) not in text
+    assert str(ROOT) not in text
+
+
+def test_the_same_seed_gives_the_same_bytes(main_run: tuple[Path, str], tmp_path: Path) -> None:
+    done = script(*MAIN, "--out", "again", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert digests(tmp_path / "again") == digests(main_run[0])
+
+
+def test_another_seed_gives_other_controls(main_run: tuple[Path, str], tmp_path: Path) -> None:
+    done = script(*MAIN, "--seed", "1", "--out", "other", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert digests(tmp_path / "other")["results.parquet"] != digests(main_run[0])["results.parquet"]
+
+
+def test_a_run_is_read_back_without_the_model(main_run: tuple[Path, str]) -> None:
+    experiment, provenance = sl.load_experiment(main_run[0])
+    assert sl.Significance(experiment).answer() == provenance["answer"]
+    assert sl.Significance(experiment).warnings() == provenance["warnings"]
+
+
+def test_the_significance_report_is_made_from_one_and_from_two_runs(main_run: tuple[Path, str], tmp_path: Path) -> None:
+    one = script("significance_report", str(main_run[0]), "--out", "one.html", cwd=tmp_path)
+    two = script("significance_report", str(main_run[0]), str(main_run[0]), "--out", "two.html", cwd=tmp_path)
+    assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
+    assert (tmp_path / "one.html").read_text() == (main_run[0] / "report.html").read_text()
+    assert "more looks" in (tmp_path / "two.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "table"),
+    [
+        ("alpha_sweep", [*SMALL, "--layer", "3"], "accuracy"),
+        ("layer_alpha_heatmap", [*SMALL, "--layers", "1,3"], "accuracy"),
+        ("direction_heatmap", ["--limit", "60"], "norms"),
+        ("token_magnitudes", ["--limit", "40", "--layers", "1,3"], "magnitudes"),
+    ],
+)
+def test_every_other_script_writes_a_run_folder_with_a_report(name: str, words: list[str], table: str, tmp_path: Path) -> None:
+    done = script(name, *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / f"{name}-tiny-arithmetic-arithmetic"
+    assert str(folder.relative_to(tmp_path) / "report.html") in done.stdout
+    assert len(pd.read_parquet(folder / f"{table}.parquet")) > 0
+    assert "<h1" in (folder / "report.html").read_text()
+
+
+def test_a_direction_found_by_the_main_job_can_be_swept(main_run: tuple[Path, str], tmp_path: Path) -> None:
+    done = script("alpha_sweep", *SMALL, "--direction", str(main_run[0] / "direction.safetensors"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", [p.stem for p in sorted((ROOT / "analyses").glob("*.py"))])
+def test_help_explains_each_script_and_its_options(name: str, tmp_path: Path) -> None:
+    done = script(name, "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"python analyses/{name}.py" in done.stdout
+    assert "default:" in done.stdout or name == "significance_report"
+
+
+BAD = {
+    "unknown model": (["--model", "no-such-model"], "no-such-model"),
+    "missing directory": (["--model", "./nowhere"], "no such directory"),
+    "unknown task": (["--task", "riddles"], "riddles"),
+    "missing task file": (["--task", "gsm8k", "--task-path", "nowhere.jsonl"], "nowhere.jsonl"),
+    "layer out of range": (["--layers", "99"], "layer=99"),
+    "no controls": (["--controls", "0"], "n_controls=0"),
+    "alpha is not a number": (["--alphas=0,-1,nan"], "not a finite number"),
+    "no suppression": (["--alphas=0,1"], "negative"),
+    "unknown positions": (["--positions", "middle"], "positions='middle'"),
+    "unknown operator": (["--operator", "multiply"], "operator='multiply'"),
+    "prompt beyond the context": (["--task", "jsonl", "--task-path", "long.jsonl"], "context is"),
+    "choice of several tokens": (["--task", "jsonl", "--task-path", "several.jsonl"], "several.jsonl"),
+    "malformed line": (["--task", "jsonl", "--task-path", "broken.jsonl"], "broken.jsonl"),
+    "output below a file": (["--out", "long.jsonl/run"], "long.jsonl"),
+    "output that is not a run": (["--out", "full"], "full"),
+}
+
+
+@pytest.mark.parametrize("case", list(BAD))
+def test_bad_input_gets_one_clear_line_and_leaves_nothing(case: str, tmp_path: Path) -> None:
+    words, said = BAD[case]
+    rows = [{"prompt": "Tom has " * 200 + f"{i} .", "target": " A", "choices": [" A", " B"]} for i in range(20)]
+    (tmp_path / "long.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    (tmp_path / "several.jsonl").write_text("\n".join(json.dumps({"prompt": f"{i}", "target": " A"}) for i in range(20)))
+    (tmp_path / "broken.jsonl").write_text('{"prompt": "a", "target": " A", "choices": [" A", " B"]}\n{oops\n')
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "diary.txt").write_text("mine")
+    before = digests(tmp_path)
+    done = script("random_control", "--limit", "20", *words, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert said in last
+    assert "Traceback" not in done.stderr
+    assert digests(tmp_path) == before
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared folder with stories260K and BLiMP beside the checkout")
+def test_backends_give_the_same_predictions_on_a_model_and_data_that_are_not_ours(backends: tuple[str, ...], tmp_path: Path) -> None:
+    data = SHARED / "datasets" / "blimp" / "anaphor_gender_agreement.jsonl"
+    model = SHARED / "models" / "stories260K"
+    frames = []
+    for backend in backends:
+        words = ["--model", str(model), "--task", "blimp", "--task-path", str(data), "--backend", backend, "--out", backend]
+        done = script(*MAIN[:1], *words, "--limit", "60", "--controls", "3", "--layers", "2", "--alphas=-2,0,1", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        frames.append(pd.read_parquet(tmp_path / backend / "results.parquet"))
+    for other in frames[1:]:
+        keys = ["split", "stage", "layer", "alpha", "direction", "problem_id", "prediction", "correct"]
+        pd.testing.assert_frame_equal(frames[0][keys], other[keys])
