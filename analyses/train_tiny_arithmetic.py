@@ -44,7 +44,7 @@ class Config:
     warm_updates: int = 400  # updates on at most one step, before longer problems are mixed in
     max_updates: int = 4000  # training ends here at the latest
     target_accuracy: float = 0.60  # validation accuracy (multiple choice, stories) after which the rate decays
-    decay_updates: int = 100  # updates of the final decay
+    decay_updates: int = 50  # updates of the final decay
     learning_rate: float = 3e-3  # of Muon, for the matrices of the blocks
     embedding_rate: float = 1e-3  # of AdamW, for everything else
     check_every: int = 25  # updates between validations and checkpoints

@@ -133,7 +133,7 @@ def run_cells(
                                 checked = True
                         for k, part, change in zip(chunk, parts, changes, strict=True):
                             _keep(answers[k], batch, part)
-                            seen[k].score_change = max(seen[k].score_change, change)
+                            seen[k].score_change = float(np.maximum(seen[k].score_change, change))  # NaN stays
                         bar.update(len(batch.index) * len(chunk))
     baseline = Evaluation(tuple(problems), work.judge(model, base), work.scorer.name)
     frames = [work.judge(model, answers[k]) if k in answers else baseline.frame for k in range(len(cells))]
@@ -148,6 +148,12 @@ def _keep(into: list[Answer], batch: Batch, found: Sequence[Answer]) -> None:
 def _chunks(group: list[int], batch: Batch, max_tokens: int) -> list[list[int]]:
     size = max(1, max_tokens // batch.tokens.numel())
     return [group[i : i + size] for i in range(0, len(group), size)]
+
+
+def _real(batch: Batch, length: int) -> Tensor:
+    """Where the rows of a batch hold, or will hold, tokens rather than padding: ``[batch pos]``."""
+    ends = torch.tensor([len(row.tokens) + row.new_tokens for row in batch.rows], device=batch.tokens.device)
+    return torch.arange(length, device=batch.tokens.device) < ends[:, None]
 
 
 def _checks(cells: Sequence[Cell], seen: dict[int, _Seen]) -> pd.DataFrame:
@@ -186,8 +192,8 @@ class _Settings:
         alphas = torch.cat([p.alphas.expand(rows, -1, -1) for p in parts])
         if all(p.mask is None for p in parts):
             return Patch(self.operator, vectors, alphas)
-        everywhere = torch.ones(rows, length, dtype=torch.bool, device=batch.tokens.device)
-        return Patch(self.operator, vectors, alphas, torch.cat([everywhere if p.mask is None else p.mask for p in parts]))
+        real = _real(batch, length)  # padding is neither prompt nor generated
+        return Patch(self.operator, vectors, alphas, torch.cat([real if p.mask is None else real & p.mask for p in parts]))
 
     def generate(self, chunk: list[int], batch: Batch, seen: dict[int, _Seen]) -> list[list[Answer]]:
         """Generated answers of each cell of the chunk."""
@@ -209,12 +215,12 @@ class _Settings:
         block = self.cells[chunk[0]].resumes_at
         tokens = batch.tokens.repeat(len(chunk), 1)
         patched = self.patch_for(chunk, batch, tokens.shape[1])
-        stream = streams[block].repeat(len(chunk), 1, 1)
+        stream, real = streams[block].repeat(len(chunk), 1, 1), _real(batch, tokens.shape[1])
 
         def act(resid: Tensor) -> Tensor:
             steered = patched(resid)
             moved = (steered - resid).norm(dim=-1) / resid.norm(dim=-1).clamp_min(1e-30)
-            for k, change in zip(chunk, moved.reshape(len(chunk), -1).amax(-1).tolist(), strict=True):
+            for k, change in zip(chunk, moved.unflatten(0, (len(chunk), -1))[:, real].amax(-1).tolist(), strict=True):
                 seen[k].resid_change = max(seen[k].resid_change, change)
             return steered
 

@@ -3,14 +3,15 @@
 import contextlib
 import copy
 import hashlib
-import json
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -53,8 +54,9 @@ def weight_files(path: Path) -> list[Path]:
     return files
 
 
+@cache
 def weights_sha256(path: Path) -> str:
-    """One digest over a checkpoint's weight files, in name order."""
+    """One digest over a checkpoint's weight files, in name order; read once for each folder."""
     digest = hashlib.sha256()
     for file in weight_files(path):
         with file.open("rb") as stream:
@@ -80,16 +82,18 @@ def read_checkpoint(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
             use_safetensors=True,
             attn_implementation="eager",
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # told below, by name
         )
     except SafetensorError as error:
         raise ValueError(f"{path}: the weights cannot be read ({error}); the file is damaged or incomplete, copy it again") from error
-    except (KeyError, ValueError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not a causal language model that transformers can load ({error})") from error
+    except (KeyError, ValueError, StrictDataclassError) as error:
+        raise ValueError(f"{path}: not a causal language model that transformers can load ({one_line(error)})") from error
+    mismatched = sorted(key for key, *_ in info["mismatched_keys"])
+    if mismatched:
+        raise ValueError(f"{path}: {len(mismatched)} tensors have other shapes than config.json says ({', '.join(mismatched[:3])}, …)")
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ValueError(f"{path}: the weights lack {len(missing)} tensors ({', '.join(missing[:3])}, …); the checkpoint is incomplete")
-    if info.get("mismatched_keys"):
-        raise ValueError(f"{path}: tensor shapes differ from config.json: {sorted(info['mismatched_keys'])[:3]}")
     return model.eval(), read_tokenizer(path)
 
 
@@ -98,7 +102,16 @@ def read_tokenizer(path: Path) -> Any:
     names = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json")
     if not any((path / name).is_file() for name in names):
         return None
-    return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    try:
+        return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: the tokenizer cannot be read ({one_line(error)}); copy its files again") from error
+
+
+def one_line(error: Exception) -> str:
+    """An error's message without line breaks, and not without end."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:200] + " …"
 
 
 def placeholder_tokenizer(d_vocab: int) -> Any:

@@ -11,6 +11,7 @@ from unittest import mock
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformer_lens.model_bridge import TransformerBridge
 
 from steerlab import checkpoints
@@ -42,7 +43,7 @@ def _quietly() -> Iterator[None]:
 
 
 def load_model(
-    name: str = "tiny-arithmetic",
+    name: str | Path = "tiny-arithmetic",
     *,
     backend: str = "auto",
     device: str | torch.device | None = None,
@@ -65,6 +66,7 @@ def load_model(
         ValueError: an unknown option or model, damaged weights, or a model that the backend cannot load.
         FileNotFoundError: a directory that is missing or is not a model's.
     """
+    name = str(name)
     if backend not in BACKENDS:
         raise ValueError(f"backend={backend!r}; use one of {', '.join(BACKENDS)}")
     if processing not in ("raw", "processed"):
@@ -72,7 +74,7 @@ def load_model(
     if backend == "hooked" and HookedTransformer is None:
         raise ValueError("backend='hooked': this TransformerLens has no HookedTransformer (it ended with 3.9); use backend='bridge'")
     dtype = _dtype(dtype)
-    device = torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device(device)
     path = checkpoints.local_directory(name)
     if path is not None and revision is not None:
         raise ValueError(f"revision={revision!r} is for the Hub; {name!r} is a local directory")
@@ -81,11 +83,23 @@ def load_model(
             model = _load_directory(path, backend, device, dtype, processing)
         else:
             model = _load_hub(name, backend, device, dtype, revision, processing)
-    origin = {"name": name if path is None else path.name, "revision": revision, "processing": processing}
+    origin: dict[str, Any] = {"name": name if path is None else path.name, "revision": revision, "processing": processing}
     if path is not None:
-        origin["weights_sha256"] = checkpoints.weights_sha256(path)
+        origin["path"] = path.resolve()
     object.__setattr__(model, "steerlab_origin", origin)
     return model.eval()
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device={device!r}; use cpu, cuda, cuda:0 or another device of torch") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={device!r}: torch finds no CUDA device here; use cpu")
+    return found
 
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
@@ -97,7 +111,7 @@ def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
 
 def _load_directory(path: Path, backend: str, device: torch.device, dtype: torch.dtype, processing: str) -> Model:
     hf_model, tokenizer = checkpoints.read_checkpoint(path, dtype)
-    check = _Probe(hf_model)
+    check = _Probe(path, hf_model)
     if backend != "bridge" and HookedTransformer is not None:
         try:
             return _hooked_from(path, hf_model, tokenizer, device, dtype, processing, check)
@@ -108,8 +122,9 @@ def _load_directory(path: Path, backend: str, device: torch.device, dtype: torch
     try:
         model = TransformerBridge.boot_transformers(str(path), hf_model=hf_model.to(device), tokenizer=stand_in, device=device, dtype=dtype)
         check(model, type(hf_model).__name__)
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(f"backend='bridge' cannot load {path.name!r} ({error}); try backend='hooked'") from error
+    except (_CannotConvert, ValueError, RuntimeError) as error:
+        reason = checkpoints.one_line(error)
+        raise ValueError(f"backend='bridge' cannot load {path.name!r} ({reason}); try backend='hooked'") from error
     if tokenizer is None:
         model.tokenizer = None
     if processing == "processed":
@@ -117,18 +132,20 @@ def _load_directory(path: Path, backend: str, device: torch.device, dtype: torch
     return model
 
 
-class _CannotConvert(ValueError):
+class _CannotConvert(Exception):
     """A checkpoint that TransformerLens does not take, or does not get right."""
 
 
 class _Probe:
     """Log-probabilities of a Hugging Face model on a few tokens, which the model made of it must give too."""
 
-    def __init__(self, hf_model: Any) -> None:
+    def __init__(self, path: Path, hf_model: Any) -> None:
         config = hf_model.config
         length = min(64, getattr(config, "max_position_embeddings", 64))
         self._tokens = torch.arange(1, length + 1)[None] % int(config.vocab_size)
         self._expected = self._of(lambda tokens: hf_model(tokens).logits, hf_model.device)
+        if bool(self._expected.isnan().any()):
+            raise ValueError(f"{path}: in {hf_model.dtype} this model's logits are NaN; its weights are damaged or need a wider dtype")
         self._allowed = 1e-3 if hf_model.dtype in (torch.float32, torch.float64) else 0.5
 
     def _of(self, logits: Callable[[torch.Tensor], torch.Tensor], device: torch.device) -> torch.Tensor:
@@ -163,7 +180,7 @@ def _hooked_from(
                 model = HookedTransformer(cfg, tokenizer, move_to_device=False)
             model.load_and_process_state_dict(state, **flags)
         except (NotImplementedError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
+            reason = checkpoints.one_line(error)
             raise _CannotConvert(f"its converters do not take this {type(hf_model).__name__}: {reason}") from error
     check(model, type(hf_model).__name__)
     model.cfg.device = str(device)
@@ -192,8 +209,12 @@ def _load_hub(name: str, backend: str, device: torch.device, dtype: torch.dtype,
         from transformer_lens.loading_from_pretrained import make_model_alias_map
 
         if name.lower() in make_model_alias_map():
-            return _from_hub(name, lambda: _hooked_by_name(name, device, dtype, revision, processing))
-        if backend == "hooked":
+            try:
+                return _from_hub(name, lambda: _hooked_by_name(name, device, dtype, revision, processing))
+            except _CannotConvert as error:
+                if backend == "hooked":
+                    raise ValueError(f"backend='hooked' cannot load {name!r} ({error}); use backend='bridge'") from error
+        elif backend == "hooked":
             raise ValueError(f"model={name!r}: not a HookedTransformer name; use backend='bridge' for any Hub id")
 
     def boot() -> Model:
@@ -209,12 +230,19 @@ def _hooked_by_name(name: str, device: torch.device, dtype: torch.dtype, revisio
     loader = HookedTransformer.from_pretrained if processing == "processed" else HookedTransformer.from_pretrained_no_processing
     options = {} if revision is None else {"revision": revision}
     with _no_deprecation(), contextlib.redirect_stdout(io.StringIO()):
-        return loader(name, device=str(device), dtype=dtype, **options)
+        try:
+            return loader(name, device=str(device), dtype=dtype, **options)
+        except (NotImplementedError, KeyError, AttributeError, TypeError, RuntimeError) as error:
+            raise _CannotConvert(f"its converters do not take this model: {checkpoints.one_line(error)}") from error
 
 
 def _from_hub(name: str, load: Callable[[], Model]) -> Model:
     try:
         return load()
+    except SafetensorError as error:
+        raise ValueError(
+            f"model={name!r}: the weights cannot be read ({error}); remove them from the Hub's cache and load again"
+        ) from error
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(

@@ -13,10 +13,12 @@ from importlib.metadata import version
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from steerlab import checkpoints
 from steerlab.loading import HookedTransformer, Model, TransformerBridge, load_model
 
 __all__ = [
@@ -95,7 +97,7 @@ def hook_name(model: Model, layer: int, site: str = "resid_post") -> str:
     """
     if site not in SITES:
         raise ValueError(f"site={site!r}; use one of {', '.join(SITES)}")
-    if isinstance(layer, bool) or not isinstance(layer, int) or not 0 <= layer < n_layers(model):
+    if isinstance(layer, bool) or not isinstance(layer, int | np.integer) or not 0 <= layer < n_layers(model):
         raise ValueError(f"layer={layer!r}: this model has {n_layers(model)} layers; use 0 to {n_layers(model) - 1}")
     name = f"blocks.{layer}.hook_{site}"
     if name not in model.hook_dict:
@@ -110,7 +112,7 @@ def describe(model: Model) -> dict[str, Any]:
     return {
         "name": origin.get("name", getattr(cfg, "model_name", "unknown")),
         "revision": origin.get("revision"),
-        "weights_sha256": origin.get("weights_sha256"),
+        "weights_sha256": checkpoints.weights_sha256(origin["path"]) if "path" in origin else None,
         "backend": backend_of(model),
         "processing": processing_of(model),
         "n_layers": n_layers(model),
@@ -179,16 +181,14 @@ def _entering_at(model: TransformerBridge, layer: int, resid: Tensor) -> Iterato
         yield
 
 
-def _forward(model: Model, tokens: Tensor) -> Tensor:
-    """Logits of the whole model. Padding stands on the right, where a causal model needs no mask."""
+def forward(model: Model, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
+    """Logits at every position: the plain run that every shortcut here must agree with.
+
+    Padding, if any, stands on the right, where a causal model needs no mask.
+    """
     if backend_of(model) == "bridge":
         return model(tokens, use_cache=False)
     return model(tokens, padding_side="right")
-
-
-def forward(model: Model, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
-    """Logits at every position: the plain run that every shortcut here must agree with."""
-    return _forward(model, tokens)
 
 
 def residuals(
@@ -207,7 +207,7 @@ def residuals(
         return fn
 
     with hooks(model, [(hook_name(model, layer, site), keep(layer)) for layer in layers]), contextlib.suppress(_Stop):
-        _forward(model, tokens)
+        forward(model, tokens)
     return found
 
 
@@ -263,7 +263,7 @@ def run_from(
     if tokens is None:
         tokens = torch.zeros(resid.shape[:2], dtype=torch.long, device=resid.device)
     with hooks(model, [final]), _entering_at(model, layer, resid), contextlib.suppress(_Stop):
-        _forward(model, tokens)
+        forward(model, tokens)
     return found[0]
 
 

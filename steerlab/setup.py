@@ -21,6 +21,7 @@ class Setup:
     task_path: str | None = None  # local file or folder of the task; without it the Hub is asked
     form: str | None = None  # form of the task, e.g. choice, numeric or continuation
     paradigm: str | None = None  # BLiMP only: which of its paradigms
+    scorer: str | None = None  # how answers are judged; the task's own by default, e.g. continuation for choice
     limit: int | None = None  # at most so many problems in each split
     seed: int = 0  # the only source of chance
     out: str | None = None  # run folder; runs/SCRIPT-MODEL-TASK by default
@@ -33,6 +34,8 @@ class Setup:
         """
         options: dict[str, Any] = {} if self.paradigm is None else {"paradigm": self.paradigm}
         task = load_task(self.task, path=self.task_path, form=self.form, limit=self.limit, seed=self.seed, **options)
+        if self.scorer is not None:
+            task = task.scored_by(self.scorer)
         return load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype), task
 
     def folder(self, script: str) -> Path:

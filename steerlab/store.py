@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from steerlab import files, report
 from steerlab.directions import Direction
@@ -45,13 +46,19 @@ def save_direction(path: str | Path, direction: Direction) -> Path:
         "norm": direction.norm,
         "method": dict(direction.method),
         "model": dict(direction.model),
-        "sha256": hashlib.sha256(vector.numpy().tobytes()).hexdigest(),
         "steerlab": version("steerlab"),
     }
+    about["sha256"] = _digest(vector, about)
     with files.replacing(path) as temporary:
         # one key, because the order of several is not stable from run to run
         save_file({"vector": vector}, temporary, metadata={"steerlab": json.dumps(about, sort_keys=True)})
     return Path(path)
+
+
+def _digest(vector: Tensor, about: Mapping[str, Any]) -> str:
+    """Over the vector and everything said about it: a layer changed by hand is as wrong as a number changed by hand."""
+    said = json.dumps({key: value for key, value in about.items() if key != "sha256"}, sort_keys=True)
+    return hashlib.sha256(vector.numpy().tobytes() + said.encode()).hexdigest()
 
 
 def load_direction(path: str | Path) -> Direction:
@@ -72,11 +79,17 @@ def load_direction(path: str | Path) -> Direction:
             vector = opened.get_tensor("vector")
     except SafetensorError as error:
         raise ValueError(f"{file}: not a readable safetensors file ({error}); it is damaged or of another kind") from error
-    about = json.loads(metadata["steerlab"])
+    try:
+        about = json.loads(metadata["steerlab"])
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file}: its description is not JSON ({error}); the file was changed or damaged") from error
     if about.get("format") != FORMAT:
         raise ValueError(f"{file}: format {about.get('format')!r}; this version reads {FORMAT}")
-    if hashlib.sha256(vector.numpy().tobytes()).hexdigest() != about["sha256"]:
-        raise ValueError(f"{file}: the vector does not match its sha256; the file was changed or damaged")
+    missing = sorted({"layer", "site", "positions", "name", "method", "model", "sha256"} - set(about))
+    if missing:
+        raise ValueError(f"{file}: its description lacks {missing[0]!r}; the file was changed or damaged")
+    if _digest(vector, about) != about["sha256"]:
+        raise ValueError(f"{file}: vector and description do not match their sha256; the file was changed or damaged")
     positions = about["positions"] if isinstance(about["positions"], str) else tuple(about["positions"])
     return Direction(vector, about["layer"], about["site"], positions, about["name"], about["method"], about["model"])
 

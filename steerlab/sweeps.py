@@ -101,6 +101,11 @@ def inert(checks: pd.DataFrame) -> list[str]:
     steered = checks[checks["alpha"] != 0]
     for (layer, direction), cells in steered.groupby(["layer", "direction"], sort=True):
         silent = cells[cells["calls"] == 0]
+        broken = cells[cells["score_change"].isna()]
+        if len(broken):
+            said.append(
+                f"Layer {layer}, {direction}: {len(broken)} of {len(cells)} cells gave NaN scores, which count as wrong; alpha is too large for this dtype."
+            )
         still = cells[(cells["calls"] > 0) & (cells["score_change"] == 0)]
         if len(silent):
             said.append(

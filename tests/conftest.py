@@ -3,18 +3,27 @@
 The models are built here, from seeds, and loaded as a user loads them. They are shared by all tests of a session, so a
 test leaves them as it found them.
 """
+# ruff: noqa: E402 - what is set up first decides what the imports below do
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from functools import cache
+from hashlib import sha1
 from importlib.metadata import version
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
+HUB_CACHE = Path(tempfile.mkdtemp(prefix="hub-cache-"))
+# Read when huggingface_hub is imported: no test reaches the network, or finds what this machine happens to have.
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(HUB_CACHE)}
 
 from jaxtyping import install_import_hook
 
-install_import_hook("steerlab", "beartype.beartype")  # before steerlab is imported: it checks what is imported after it
+# Modules whose signatures hold shapes. The others take arrays and frames, and answer for wrong types with errors of their own.
+SHAPED = ("models", "tasks", "activations", "directions", "interventions", "cells", "sweeps", "controls", "magnitudes", "experiments")
+# Before steerlab is imported: it checks what is imported after it. The tower: an int is a float, as everywhere in typing.
+install_import_hook([f"steerlab.{module}" for module in SHAPED], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 import pytest
 import torch
@@ -24,6 +33,8 @@ from transformers import PreTrainedTokenizerFast
 
 import steerlab as sl
 from steerlab.tasks.arithmetic import vocabulary
+
+torch.set_num_threads(1)  # the models here are so small that threads only wait for each other
 
 BACKENDS = ("hooked", "bridge") if int(version("transformer-lens").split(".")[0]) < 4 else ("bridge",)
 STORIES = Path(__file__).resolve().parents[2] / "shared" / "models" / "stories260K"
@@ -53,6 +64,7 @@ def _gpt2(**options: object) -> transformers.PretrainedConfig:
 FAMILIES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
     "gpt2": _gpt2,
     "gpt2-untied": lambda: _gpt2(tie_word_embeddings=False),
+    "gpt2-wide": lambda: _gpt2(n_inner=80),
     "gpt_neox": lambda: _config("gpt_neox"),
     "gpt_neox-sequential": lambda: _config("gpt_neox", use_parallel_residual=False),
     "gpt_neox-rotary-half": lambda: _config("gpt_neox", **_rope(partial_rotary_factor=0.5)),
@@ -63,11 +75,13 @@ FAMILIES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
     "mistral": lambda: _config("mistral", num_key_value_heads=2, sliding_window=None),
     "mistral-sliding": lambda: _config("mistral", num_key_value_heads=2, sliding_window=4),
     "qwen2": lambda: _config("qwen2", num_key_value_heads=2),
+    "qwen2-sliding": lambda: _config("qwen2", num_key_value_heads=2, use_sliding_window=True, sliding_window=4, max_window_layers=1),
     "phi": lambda: _config("phi"),
     "phi-2": lambda: _config("phi", num_attention_heads=2, **_rope(partial_rotary_factor=0.4)),
     "stablelm": lambda: _config("stablelm", num_key_value_heads=2),
     "stablelm-rotary-half": lambda: _config("stablelm", num_key_value_heads=4, **_rope(partial_rotary_factor=0.5)),
     "gemma": lambda: _config("gemma", num_key_value_heads=1, head_dim=8),
+    "gemma2": lambda: _config("gemma2", num_key_value_heads=2, head_dim=8, sliding_window=4),
 }
 
 
@@ -95,6 +109,17 @@ def word_tokenizer(words: tuple[str, ...]) -> PreTrainedTokenizerFast:
     raw.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
     special = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), SPECIAL, strict=True))
     return PreTrainedTokenizerFast(tokenizer_object=raw, add_bos_token=True, **special)
+
+
+def pytest_unconfigure() -> None:
+    """Take the made-up Hub away."""
+    shutil.rmtree(HUB_CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def backends() -> tuple[str, ...]:
+    """All kinds of model that the installed TransformerLens has."""
+    return BACKENDS
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
@@ -131,6 +156,24 @@ def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], objec
     folder = write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "toy", config, seed=2)
     word_tokenizer(words).save_pretrained(folder)
     return cache(lambda backend: sl.load_model(str(folder), backend=backend, device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def hub() -> Callable[[str, str], str]:
+    """``hub(name, family)``: put a tiny checkpoint with a tokenizer into the Hub's cache; returns its commit."""
+
+    def put(name: str, family: str) -> str:
+        commit = sha1(f"{name} {family}".encode()).hexdigest()
+        repository = HUB_CACHE / f"models--{name.replace('/', '--')}"
+        snapshot = repository / "snapshots" / commit
+        if not snapshot.exists():
+            (repository / "refs").mkdir(parents=True)
+            (repository / "refs" / "main").write_text(commit)
+            write_checkpoint(snapshot, FAMILIES[family]())
+            word_tokenizer(tuple(f"word{i}" for i in range(60))).save_pretrained(snapshot)
+        return commit
+
+    return put
 
 
 @pytest.fixture(scope="session")

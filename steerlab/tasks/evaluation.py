@@ -97,7 +97,13 @@ def evaluate(
                 for i, answer in zip(batch.index, found, strict=True):
                     answers[i] = answer
                 bar.update(len(batch.index))
-    return Evaluation(tuple(problems), work.judge(model, answers), chosen.name)
+    frame = work.judge(model, answers)
+    broken = frame.loc[frame["margin"].isna(), "problem_id"]
+    if len(broken):
+        raise ValueError(
+            f"the model gives NaN for {len(broken)} of {len(frame)} problems, {broken.iloc[0]!r} first; its weights are damaged or its dtype overflows"
+        )
+    return Evaluation(tuple(problems), frame, chosen.name)
 
 
 @dataclass(frozen=True)

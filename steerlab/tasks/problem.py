@@ -97,6 +97,11 @@ class Task:
                     )
                 seen[problem.id] = split
 
+    def scored_by(self, scorer: str) -> "Task":
+        """The same problems, judged by another scorer."""
+        splits = {split: [replace(p, scorer=scorer) for p in getattr(self, split)] for split in ("train", "validation", "test")}
+        return Task(self.name, **splits, scorer=scorer, about=self.about)
+
     def __repr__(self) -> str:
         sizes = ", ".join(f"{split}={len(getattr(self, split))}" for split in ("train", "validation", "test"))
         return f"Task({self.name!r}, {sizes}, scorer={self.scorer!r})"

@@ -144,6 +144,8 @@ def _judge_choice(model: Model, problem: Problem, answers: Sequence[Answer]) -> 
 def _best(problem: Problem, scores: Sequence[float], log_likelihood: float | None = None) -> Outcome:
     """The highest score wins; a tie for first place predicts nothing and counts as wrong."""
     target, choices = problem.target_index, _choices(problem)
+    if any(math.isnan(score) for score in scores):
+        return Outcome("", False, math.nan, math.nan)
     top = max(scores)
     winners = [choice for choice, score in zip(choices, scores, strict=True) if score == top]
     prediction = winners[0].strip() if len(winners) == 1 else ""

@@ -14,13 +14,8 @@ import pytest
 from steerlab.plots import theme
 from steerlab.report import render_report
 
-EVIL = (
-    "</script><script>window.pwned=1</script><img src=x onerror=\"window.pwned=1\"><svg onload='window.pwned=1'> \u202e"
-)
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-background-networking --disable-component-update "
-    "--disable-sync --no-first-run"
-)
+EVIL = "</script><script>window.pwned=1</script><img src=x onerror=\"window.pwned=1\"><svg onload='window.pwned=1'> \u202e"
+FLAGS = "--headless=new --no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run"
 
 
 def _need(found: object, what: str) -> None:
@@ -111,16 +106,12 @@ def test_untrusted_text_runs_nothing_and_nothing_is_loaded(browser: Any, address
     visit(browser, address)
     assert browser.execute_script("return window.pwned === undefined")
     assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
-    assert (
-        browser.execute_script("return document.querySelectorAll('.plot a[href], .plot image[href^=http]').length") == 0
-    )
+    assert browser.execute_script("return document.querySelectorAll('.plot a[href], .plot image[href^=http]').length") == 0
 
 
 def test_a_script_that_the_policy_does_not_name_is_refused(browser: Any, address: str):
     visit(browser, address)
-    browser.execute_script(
-        "const s = document.createElement('script'); s.textContent = 'window.injected = 1'; document.body.append(s);"
-    )
+    browser.execute_script("const s = document.createElement('script'); s.textContent = 'window.injected = 1'; document.body.append(s);")
     assert browser.execute_script("return window.injected === undefined")
     assert any("Content Security Policy" in entry["message"] for entry in browser.get_log("browser"))
 
@@ -128,9 +119,7 @@ def test_a_script_that_the_policy_does_not_name_is_refused(browser: Any, address
 def test_no_button_sends_the_data_away(browser: Any, address: str):
     visit(browser, address)
     titles = "return [...document.querySelectorAll('.modebar-btn')].map(b => b.dataset.title || '')"
-    assert not [
-        title for title in browser.execute_script(titles) if "share" in title.lower() or "cloud" in title.lower()
-    ]
+    assert not [title for title in browser.execute_script(titles) if "share" in title.lower() or "cloud" in title.lower()]
 
 
 def test_figures_follow_the_readers_theme_while_the_page_is_open(browser: Any, address: str):

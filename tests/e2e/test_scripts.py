@@ -135,7 +135,7 @@ BAD = {
     "unknown positions": (["--positions", "middle"], "positions='middle'"),
     "unknown operator": (["--operator", "multiply"], "operator='multiply'"),
     "prompt beyond the context": (["--task", "jsonl", "--task-path", "long.jsonl"], "context is"),
-    "choice of several tokens": (["--task", "jsonl", "--task-path", "several.jsonl"], "several.jsonl"),
+    "choice of several tokens": (["--task", "jsonl", "--task-path", "several.jsonl", "--scorer", "choice"], "is 2 tokens"),
     "malformed line": (["--task", "jsonl", "--task-path", "broken.jsonl"], "broken.jsonl"),
     "output below a file": (["--out", "long.jsonl/run"], "long.jsonl"),
     "output that is not a run": (["--out", "full"], "full"),
@@ -147,7 +147,9 @@ def test_bad_input_gets_one_clear_line_and_leaves_nothing(case: str, tmp_path: P
     words, said = BAD[case]
     rows = [{"prompt": "Tom has " * 200 + f"{i} .", "target": " A", "choices": [" A", " B"]} for i in range(20)]
     (tmp_path / "long.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    (tmp_path / "several.jsonl").write_text("\n".join(json.dumps({"prompt": f"{i}", "target": " A"}) for i in range(20)))
+    (tmp_path / "several.jsonl").write_text(
+        "\n".join(json.dumps({"prompt": f"Tom has {i} .", "target": 0, "choices": [" A B", " C D"]}) for i in range(20))
+    )
     (tmp_path / "broken.jsonl").write_text('{"prompt": "a", "target": " A", "choices": [" A", " B"]}\n{oops\n')
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "diary.txt").write_text("mine")

@@ -27,7 +27,9 @@ def test_the_wheel_runs_the_quick_start_in_a_clean_environment(tmp_path: Path) -
     program = tmp_path / "quick_start.py"
     program.write_text(quick_start + "\nprint(sl.__file__)\nprint(ctl)\n")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
-    done = subprocess.run([str(python), str(program)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        [str(python), str(program)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert str(tmp_path / "clean") in done.stdout
     assert "ControlResult(" in done.stdout

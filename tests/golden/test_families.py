@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import steerlab as sl
+from steerlab.models import KeyValueCache, backend_of, read_out, run_from, run_to
 
 HOOKED = (
     "gpt2",
@@ -27,7 +28,7 @@ HOOKED = (
     "phi",
     "phi-2",
 )
-BRIDGE_ONLY = ("stablelm", "stablelm-rotary-half", "gemma")
+BRIDGE_ONLY = ("gpt2-wide", "qwen2-sliding", "stablelm", "stablelm-rotary-half", "gemma", "gemma2")
 TOKENS = torch.randint(0, 64, (2, 13), generator=torch.Generator().manual_seed(3))
 CLOSE = {"rtol": 0, "atol": 1e-4}
 
@@ -45,9 +46,7 @@ def published(family, tiny_checkpoint):
 
 @pytest.fixture(scope="module")
 def loaded(family, backend, tiny_model):
-    if backend == "hooked" and family in BRIDGE_ONLY:
-        pytest.skip(f"HookedTransformer has no {family}")
-    return tiny_model(family, backend)
+    return tiny_model(family, "auto" if family in BRIDGE_ONLY else backend)
 
 
 def blocks_of(published):
@@ -80,3 +79,38 @@ def test_steering_a_block_is_adding_to_its_output(loaded, published):
         with sl.steer(loaded, sl.Direction(vector, layer), alpha=1.5):
             torch.testing.assert_close(loaded(TOKENS), by_hand, **CLOSE)
         assert (by_hand - published(TOKENS).logits).abs().max() > 0.01
+
+
+@torch.no_grad()
+def test_every_block_can_be_resumed_from(loaded):
+    """Also where a block's place decides its mask (Gemma 2, Qwen2 with windows)."""
+    full = loaded(TOKENS)
+    for layer in range(4):
+        final = run_from(loaded, run_to(loaded, TOKENS, layer), layer, TOKENS)
+        torch.testing.assert_close(read_out(loaded, final.flatten(0, 1)).view_as(full), full, **CLOSE)
+
+
+@torch.no_grad()
+def test_cached_keys_and_values_give_the_logits_of_the_whole_run(loaded):
+    full, cache = loaded(TOKENS), KeyValueCache(loaded, len(TOKENS))
+    torch.testing.assert_close(cache.next_logits(TOKENS[:, :5]), full[:, 4], **CLOSE)
+    for position in range(5, TOKENS.shape[1]):
+        torch.testing.assert_close(cache.next_logits(TOKENS[:, position : position + 1]), full[:, position], **CLOSE)
+
+
+def test_each_backend_loads_what_it_is_said_to(family, backend, tiny_checkpoint, tiny_model):
+    if backend == "bridge" or family in HOOKED:
+        assert backend_of(tiny_model(family, backend)) == backend
+    else:
+        with pytest.raises(ValueError, match=f"backend='hooked' cannot load '{family}' .*use backend='bridge'"):
+            sl.load_model(str(tiny_checkpoint(family)), backend="hooked")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["gpt_neox-sequential", "llama-grouped", "qwen2"], indirect=True)
+@pytest.mark.parametrize("word", ["llama", "gemma", "bert", "t5"])
+def test_words_in_a_path_say_nothing_about_the_model(family, word, backend, tiny_checkpoint, published, tmp_path):
+    """TransformerLens chooses converters by words in a path; here the config decides."""
+    folder = shutil.copytree(tiny_checkpoint(family), tmp_path / f"a-{word}-model" / word)
+    model = sl.load_model(str(folder), backend=backend)
+    torch.testing.assert_close(model(TOKENS), published(TOKENS).logits, **CLOSE)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="the folder ../share
 TEXTS = [
     ("Once upon a time, there was a", (" little girl named Lily.", " big red ball", " the")),
     ("Tom and Sue like to play", (" in the park. They run and jump.", " with")),
-    ("Lily's mom said,", (' "No, you can not eat it!"', " \"Let's go home.\" So they went home and had dinner.")),
+    ("Lily's mom said,", (' "No, you can not eat it!"', ' "Let\'s go home." So they went home and had dinner.')),
 ]
 PARADIGMS = {"anaphor_gender_agreement": 0.764, "irregular_past_participle_verbs": 0.910, "determiner_noun_agreement_1": 0.680}
 

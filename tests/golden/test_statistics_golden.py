@@ -195,9 +195,7 @@ def test_the_smallest_detectable_change_by_hand():
     assert wins**6 + (1 - wins) ** 6 == pytest.approx(0.8)
 
 
-@pytest.mark.parametrize(
-    ("n", "discordant", "level", "power"), [(14, 0.7, 0.05, 0.8), (20, 0.5, 0.1, 0.5), (5, 1.0, 0.0625, 0.6)]
-)
+@pytest.mark.parametrize(("n", "discordant", "level", "power"), [(14, 0.7, 0.05, 0.8), (20, 0.5, 0.1, 0.5), (5, 1.0, 0.0625, 0.6)])
 def test_the_smallest_detectable_change_has_the_power_it_promises(n, discordant, level, power):
     """Oracle: the trinomial probability of every outcome whose sign test, run on data, has p <= level."""
     change = st.smallest_detectable_change(n, discordant=discordant, level=level, power=power)

@@ -29,10 +29,7 @@ def split(rows):
 @given(hs.lists(effects, min_size=2, max_size=25), alternatives)
 def test_if_any_value_could_have_been_the_observed_one_p_is_not_too_small(values, alternative):
     """Exact: over the K + 1 equally likely choices of the observed one, at most j have p <= j / (K + 1)."""
-    p = sorted(
-        st.rank_test(value, values[:i] + values[i + 1 :], alternative=alternative).p_value
-        for i, value in enumerate(values)
-    )
+    p = sorted(st.rank_test(value, values[:i] + values[i + 1 :], alternative=alternative).p_value for i, value in enumerate(values))
     assert all(p[j] >= (j + 1) / len(values) - 1e-12 for j in range(len(values)))
 
 
@@ -128,9 +125,7 @@ def test_one_more_gain_is_more_evidence_of_gain(right, wrong, rest):
 @given(pairs, alternatives, hs.randoms(use_true_random=False))
 def test_the_order_of_problems_does_not_matter(rows, alternative, random):
     shuffled = random.sample(rows, len(rows))
-    assert st.sign_test(*split(rows), alternative=alternative) == st.sign_test(
-        *split(shuffled), alternative=alternative
-    )
+    assert st.sign_test(*split(rows), alternative=alternative) == st.sign_test(*split(shuffled), alternative=alternative)
     assert st.paired_interval(*split(rows)) == st.paired_interval(*split(shuffled))
 
 
@@ -158,9 +153,7 @@ def test_swapping_before_and_after_mirrors_the_t_test(rows, alternative):
     assume(np.ptp(np.subtract(after, before)) > 1e-6)
     forth = st.paired_t_test(before, after, alternative=alternative)
     back = st.paired_t_test(after, before, alternative=MIRROR[alternative])
-    assert (forth.p_value, forth.statistic, forth.cohens_d) == pytest.approx(
-        (back.p_value, -back.statistic, -back.cohens_d)
-    )
+    assert (forth.p_value, forth.statistic, forth.cohens_d) == pytest.approx((back.p_value, -back.statistic, -back.cohens_d))
 
 
 @given(effects, hs.lists(effects, min_size=1, max_size=20), alternatives)

@@ -121,7 +121,7 @@ def peak_of_memory(run) -> int:
 
 
 def test_streamed_memory_does_not_grow_with_the_number_of_prompts(toy, tmp_path):
-    few, many = ([Problem(f"p{i}", "Tom has 3 apples. " * 8, 0, (" A", " B")) for i in range(n)] for n in (50, 400))
+    few, many = ([Problem(f"p{i}", "Tom has 3 apples. " * 8, 0, (" A", " B")) for i in range(n)] for n in (40, 200))
     peaks = {}
     for name, asked in (("warm", few), ("few", few), ("many", many)):
         at = tmp_path / name

@@ -118,7 +118,7 @@ def test_totals_never_leave_the_range_of_the_vocabulary():
     source = generate(np.random.default_rng(3), steps=(8,))
     for problem in itertools.islice(source, 300):
         totals = list(itertools.accumulate(skeleton(problem)))
-        assert 0 <= min(totals)
+        assert min(totals) >= 0
         assert max(totals) <= 30
 
 

@@ -93,9 +93,7 @@ def magnitudes(problems: int = 1, sink: float = 5.0, projection: float = float("
 
 def history(validation: float = 0.7) -> pd.DataFrame:
     accuracy = [validation - 0.1, validation, validation - 0.05]
-    return pd.DataFrame(
-        {"epoch": [1, 2, 3], "loss": [2.0, 1.0, 0.5], "norm": [0.1, 0.2, 0.3], "validation_accuracy": accuracy}
-    )
+    return pd.DataFrame({"epoch": [1, 2, 3], "loss": [2.0, 1.0, 0.5], "norm": [0.1, 0.2, 0.3], "validation_accuracy": accuracy})
 
 
 SMALL = {(6, -1.0): (2, 12), (6, 0.0): (0, 0), (6, 1.0): (5, 1), (9, -1.0): (1, 1), (9, 0.0): (0, 0), (9, 1.0): (0, 3)}
@@ -269,9 +267,7 @@ def test_directions_at_one_layer_are_told_apart_by_name():
 
 
 def test_a_vector_in_bfloat16_that_asks_for_gradients_is_drawn():
-    d = SimpleNamespace(
-        vector=torch.ones(4, dtype=torch.bfloat16, requires_grad=True), layer=0, token_norms=lambda: [2.0]
-    )
+    d = SimpleNamespace(vector=torch.ones(4, dtype=torch.bfloat16, requires_grad=True), layer=0, token_norms=lambda: [2.0])
     assert plots.direction_heatmap(d).data[0].z.shape == (1, 4)
 
 
@@ -323,7 +319,7 @@ def test_controls_that_are_all_equal_are_one_bar():
 
 def test_a_control_that_offers_one_test_only_is_drawn_with_it():
     control = Control()
-    plain = SimpleNamespace(alpha=1.0, layer=0, changes=control.changes, rank_test=lambda: control.rank_test())
+    plain = SimpleNamespace(alpha=1.0, layer=0, changes=control.changes, rank_test=control.rank_test)
     assert "p = 0.2000" in title(plots.null_distribution(plain))
 
 
@@ -367,7 +363,9 @@ def test_outside_names_are_text_and_never_markup():
     for fig in figures:
         shown = everything_shown(fig)
         assert "&lt;a href" in shown or "&lt;/b&gt;" in shown
-        assert "<a" not in shown and "<script" not in shown and "\u202e" not in shown
+        assert "<a" not in shown
+        assert "<script" not in shown
+        assert "\u202e" not in shown
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,7 @@ def write_jsonl(path: Path, rows: list[dict]) -> Path:
 
 def hellaswag_rows(n: int, start: int = 0) -> list[dict]:
     return [
-        {"ind": i, "ctx": f"Context {i}.", "endings": [f"{w} {i}." for w in "wxyz"], "label": str(i % 4)}
-        for i in range(start, start + n)
+        {"ind": i, "ctx": f"Context {i}.", "endings": [f"{w} {i}." for w in "wxyz"], "label": str(i % 4)} for i in range(start, start + n)
     ]
 
 
@@ -55,8 +54,7 @@ def test_hellaswag_asks_for_a_letter_exactly_as_the_sources_do(tmp_path):
     }
     problem = only(tmp_path, "hellaswag", row)
     assert problem.prompt == (
-        "Complete the sentence:\nA man sits.\n\n"
-        "A. He stands.\nB. He flies.\nC. He sings.\nD. He naps.\n\nThe best answer is:"
+        "Complete the sentence:\nA man sits.\n\nA. He stands.\nB. He flies.\nC. He sings.\nD. He naps.\n\nThe best answer is:"
     )
     assert problem.choices == (" A", " B", " C", " D")
     assert problem.target_index == 2
@@ -142,9 +140,7 @@ def test_a_minimal_pair_begins_with_what_both_sentences_share(tmp_path, good, ba
 
 
 def test_the_acceptable_sentence_comes_first_about_half_the_time(tmp_path):
-    rows = [
-        {"sentence_good": f"Ann {i} goes", "sentence_bad": f"Ann {i} go", "UID": "u", "pairID": i} for i in range(400)
-    ]
+    rows = [{"sentence_good": f"Ann {i} goes", "sentence_bad": f"Ann {i} go", "UID": "u", "pairID": i} for i in range(400)]
     task = load_task("blimp", path=write_jsonl(tmp_path / "b.jsonl", rows))
     assert 150 < sum(problem.target for problem in everything(task)) < 250
     assert {p.id: p.target for p in everything(task)} == {
@@ -513,9 +509,7 @@ def test_the_hub_is_asked_for_the_official_data_set(monkeypatch):
 
 
 def test_a_paradigm_of_the_hub_is_one_pool_with_the_ids_of_the_file(monkeypatch, tmp_path):
-    rows = [
-        {"sentence_good": f"Ann {i} goes", "sentence_bad": f"Ann {i} go", "UID": "u", "pair_id": i} for i in range(10)
-    ]
+    rows = [{"sentence_good": f"Ann {i} goes", "sentence_bad": f"Ann {i} go", "UID": "u", "pair_id": i} for i in range(10)]
     asked = hub_with(monkeypatch, {"train": rows})
     hub = load_task("blimp", paradigm="u")
     assert asked[0][:2] == ("nyu-mll/blimp", "u")

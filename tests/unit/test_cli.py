@@ -1,0 +1,158 @@
+"""A config dataclass is command line and help at once."""
+
+import re
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal, Optional
+
+import pytest
+
+from steerlab.cli import parse, run
+
+
+@dataclass(frozen=True)
+class Base:
+    """What every script needs."""
+
+    seed: int = 0  # the only source of chance
+    rate: float = 0.5  # share, 50% by default
+    backend: Literal["auto", "hooked"] = "auto"  # which class
+
+
+@dataclass(frozen=True)
+class Config(Base):
+    """What this script needs."""
+
+    layers: tuple[int, ...] | None = None  # candidate layers; all by default
+    alphas: tuple[float, ...] = (-1.0, 0.0, 1.0)  # coefficients
+    out_folder: Path | None = None  # where to
+    limit: Optional[int] = None  # noqa: UP045 - the older spelling works too
+    quick: bool = False  # leave the slow part out
+    chart: bool = True  # draw
+    plain: str = "x"
+    told: str = "y"  # stands behind one without a comment
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Several inputs."""
+
+    runs: tuple[Path, ...]  # run folders
+    seed: int = 0  # chance
+
+
+def helped(capsys, config_class=Config) -> str:
+    """The help text in one line, whatever the width of the terminal."""
+    with pytest.raises(SystemExit) as ended:
+        parse(config_class, ["--help"])
+    assert ended.value.code == 0
+    return re.sub(r"\s+", " ", capsys.readouterr().out)
+
+
+def test_without_words_every_field_has_its_default():
+    assert parse(Config, []) == Config()
+
+
+def test_every_field_is_an_option_of_the_same_name(capsys):
+    text = helped(capsys)
+    for field in fields(Config):
+        assert f" --{field.name.replace('_', '-')}" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        (["--seed", "7"], "seed", 7),
+        (["--seed=-7"], "seed", -7),
+        (["--rate", "1e-3"], "rate", 0.001),
+        (["--backend", "hooked"], "backend", "hooked"),
+        (["--layers", "0,2"], "layers", (0, 2)),
+        (["--layers=3"], "layers", (3,)),
+        (["--alphas=-3,0,3"], "alphas", (-3.0, 0.0, 3.0)),
+        (["--alphas=-0.5, 1"], "alphas", (-0.5, 1.0)),
+        (["--out-folder", "a/b"], "out_folder", Path("a/b")),
+        (["--limit", "5"], "limit", 5),
+        (["--quick"], "quick", True),
+        (["--no-quick"], "quick", False),
+        (["--no-chart"], "chart", False),
+        (["--plain", "a b"], "plain", "a b"),
+    ],
+)
+def test_a_word_becomes_a_value_of_the_fields_type(words, field, value):
+    assert asdict(parse(Config, words)) == asdict(Config()) | {field: value}
+
+
+def test_help_shows_comments_and_defaults_of_own_and_inherited_fields(capsys):
+    text = helped(capsys)
+    for said in (
+        "the only source of chance (default: 0)",
+        "share, 50% by default (default: 0.5)",
+        "{auto,hooked} which class (default: auto)",
+        "candidate layers; all by default (default: none)",
+        "coefficients (default: -1.0,0.0,1.0)",
+        "where to (default: none)",
+        "leave the slow part out (default: False)",
+        "draw (default: True)",
+        "--plain STR (default: x)",
+        "stands behind one without a comment (default: y)",
+    ):
+        assert said in text
+    assert "A config dataclass is command line and help at once." in text
+
+
+def test_a_tuple_without_a_default_is_the_words_themselves(capsys):
+    assert parse(Merge, ["a", "b", "--seed", "1"]) == Merge((Path("a"), Path("b")), 1)
+    assert "run folders" in helped(capsys, Merge)
+    with pytest.raises(SystemExit) as ended:
+        parse(Merge, [])
+    assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seed", "x"], "argument --seed: invalid int value: 'x'"),
+        (["--layers", "0,x"], "argument --layers: invalid comma-separated list of int value: '0,x'"),
+        (["--backend", "bridge"], "argument --backend: invalid choice: 'bridge' (choose from"),
+        (["--sead", "1"], "unrecognized arguments: --sead"),
+        (["--seed"], "argument --seed: expected one argument"),
+    ],
+)
+def test_a_word_that_does_not_fit_ends_with_code_2_and_says_why(capsys, words, message):
+    with pytest.raises(SystemExit) as ended:
+        parse(Config, words)
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_run_gives_the_config_to_main_and_returns_what_it_returns():
+    assert run(lambda config: config.seed + 1, Config, ["--seed", "4"]) == 5
+
+
+@pytest.mark.parametrize("error", [ValueError("layer=14: use 0 to 11"), FileNotFoundError("no such file"), OSError("line one\nline two")])
+def test_an_error_of_the_users_input_ends_with_code_2_and_one_line(capsys, error):
+    def main(config):
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run(main, Config, [])
+    assert ended.value.code == 2
+    assert capsys.readouterr() == ("", f"error: {' '.join(str(error).split())}\n")
+
+
+def test_an_error_of_ours_is_not_hidden():
+    def main(config):
+        raise RuntimeError("ours")
+
+    with pytest.raises(RuntimeError, match="ours"):
+        run(main, Config, [])
+
+
+def test_an_interrupt_ends_with_code_130(capsys):
+    def main(config):
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        run(main, Config, [])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted; nothing half-written was kept\n"
