@@ -159,7 +159,7 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
     about = provenance["experiment"]
     results = pd.read_parquet(folder / "results.parquet")
     checks = pd.read_parquet(folder / "checks.parquet")
-    problems = _problems(pd.read_parquet(folder / "problems.parquet"))
+    problems = _problems(pd.read_parquet(folder / "problems.parquet"), about["scorer"])
     directions = {d.layer: d for d in (store.load_direction(folder / name) for name in about["directions"])}
 
     def evaluation(split: str, frame: pd.DataFrame) -> Evaluation:
@@ -191,11 +191,11 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
     return experiment, provenance
 
 
-def _problems(frame: pd.DataFrame) -> dict[str, list[Problem]]:
+def _problems(frame: pd.DataFrame, scorer: str) -> dict[str, list[Problem]]:
     splits: dict[str, list[Problem]] = {}
     lines: list[dict[Hashable, Any]] = frame.to_dict("records")
     for line in lines:
         choices, target, meta = (json.loads(line[key]) for key in ("choices", "target", "meta"))
-        problem = Problem(line["problem_id"], line["prompt"], target, None if choices is None else tuple(choices), meta)
+        problem = Problem(line["problem_id"], line["prompt"], target, None if choices is None else tuple(choices), meta, scorer)
         splits.setdefault(line["split"], []).append(problem)
     return splits

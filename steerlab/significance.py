@@ -74,37 +74,32 @@ class Significance:
             "answers, or would any direction of the same size have done it?"
         )
 
+    def place(self, control: ControlResult) -> str:
+        """Where a control stands, and why there."""
+        why = "chosen on validation" if control.alpha == self.experiment.alpha else "the strongest suppression"
+        return f"at alpha = {control.alpha:+g} ({why})"
+
     def finding(self, control: ControlResult) -> str:
-        """What one control says, in two sentences."""
-        e, sign, rank = self.experiment, control.sign_test(), control.rank_test()
-        why = "chosen on validation" if control.alpha == e.alpha else "the strongest suppression"
+        """The numbers of one control, in two sentences."""
+        sign, rank = control.sign_test(), control.rank_test()
         after = control.baseline.accuracy + sign.change
         interval = sign.interval()
-        moved = (
-            f"At alpha = {control.alpha:+g} ({why}), test accuracy goes from {_percent(control.baseline.accuracy)} to {_percent(after)} "
-            f"({_points(sign.change)}, 95% interval {100 * interval.low:+.1f} to {100 * interval.high:+.1f}): {sign.became_right} became right, "
-            f"{sign.became_wrong} became wrong of {sign.n} (sign test {format_p(sign.p_value)})."
+        return (
+            f"Test accuracy goes from {_percent(control.baseline.accuracy)} to {_percent(after)} ({_points(sign.change)}, 95% interval "
+            f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}): {sign.became_right} became right, {sign.became_wrong} became wrong of {sign.n} "
+            f"(sign test {format_p(sign.p_value)}). Of {control.n} random directions of the same norm, {rank.exceeds} did at least as much "
+            f"({format_p(rank.p_value)}; {format_p(self.adjusted(control))} after Holm's correction for {len(self.tests)} tests)."
         )
-        against = (
-            f"Of {control.n} random directions of the same norm, {rank.exceeds} did at least as much: {format_p(rank.p_value)}, "
-            f"{format_p(self.adjusted(control))} after Holm's correction for {len(self.tests)} tests."
-        )
-        return f"{moved} {against}"
 
     def verdict(self, control: ControlResult) -> str:
         """One sentence that follows from one control and from nothing else."""
-        p, rank = self.adjusted(control), control.rank_test()
-        at = f"at alpha = {control.alpha:+g}"
-        if p < LEVEL:
+        rank, at = control.rank_test(), self.place(control).capitalize()
+        if self.adjusted(control) < LEVEL:
             kind = "raises" if rank.observed > 0 else "lowers"
-            return f"{at.capitalize()} the direction {kind} accuracy in a way that random directions of its size do not."
+            return f"{at} the direction {kind} accuracy in a way that random directions of its size do not."
         margin = self.adjusted(control, "margin")
-        beside = (
-            f" Its effect on the margin, though, is outside what random directions do ({format_p(margin)} after correction)."
-            if margin < LEVEL
-            else ""
-        )
-        return f"{at.capitalize()} there is no evidence that this direction moves accuracy other than a random direction of its size does.{beside}"
+        beside = f" Its effect on the margin, though, is outside what they do ({format_p(margin)} after correction)." if margin < LEVEL else ""
+        return f"{at} there is no evidence that this direction moves accuracy other than random directions of its size do.{beside}"
 
     def detectable(self) -> str:
         """What a null result could have missed."""
@@ -122,11 +117,11 @@ class Significance:
         )
 
     def answer(self) -> str:
-        """The answer in one paragraph."""
+        """The answer: a line for each control, and for a null result what could have been seen."""
         parts = [f"{self.verdict(c)} {self.finding(c)}" for c in self.experiment.controls]
         if all(self.adjusted(c) >= LEVEL for c in self.experiment.controls):
             parts.append(self.detectable())
-        return " ".join(parts)
+        return "\n".join(parts)
 
     def warnings(self) -> list[str]:
         """What a reader must know before believing anything."""

@@ -1,0 +1,168 @@
+"""The protocol keeps its splits apart, and its words follow from its numbers."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import steerlab as sl
+from steerlab.controls import ControlResult
+from steerlab.experiments import Experiment
+from steerlab.store import provenance
+
+SMALL = {"seed": 0, "layers": [0, 1], "alphas": (-2.0, 0.0, 1.0), "n_controls": 4}
+
+
+@pytest.fixture(scope="module")
+def task() -> sl.Task:
+    return sl.load_task("arithmetic", n_train=60, n_validation=20, n_test=20)
+
+
+@pytest.fixture(scope="module")
+def experiment(toy_model: Callable[[str], object], task: sl.Task) -> Experiment:
+    return sl.run_experiment(toy_model("bridge"), task, **SMALL)
+
+
+def outcomes(direction: str, is_control: bool, right: int, n: int = 100) -> pd.DataFrame:
+    correct = np.arange(n) < right
+    ids = [f"p{i}" for i in range(n)]
+    margin = correct - 0.5
+    return pd.DataFrame(
+        {
+            "direction": direction,
+            "is_control": is_control,
+            "problem_id": ids,
+            "prediction": "A",
+            "correct": correct,
+            "margin": margin,
+            "nll": 1.0,
+        }
+    )
+
+
+def control(alpha: float, right: int, controls: list[int], baseline: int = 50) -> ControlResult:
+    """A control in which the direction answers `right` of 100 problems rightly, and the random ones `controls`."""
+    d = sl.Direction(torch.ones(4), 1, method={"n_correct": 50})
+    base = outcomes("", False, baseline).drop(columns=["direction", "is_control"])
+    problems = tuple(sl.Problem(f"p{i}", "?", " A", (" A", " B")) for i in range(100))
+    frames = [outcomes(d.name, False, right), *(outcomes(f"control-{k:03d}", True, n) for k, n in enumerate(controls))]
+    checks = pd.DataFrame(
+        {"layer": [1], "direction": [d.name], "alpha": [alpha], "calls": [1], "resid_change": [1.0], "score_change": [1.0]}
+    )
+    evaluation = sl.Evaluation(problems, base, "choice")
+    return ControlResult(
+        pd.concat(frames, ignore_index=True), evaluation, d, alpha, 1, "resid_post", len(controls), "random_isotropic", checks
+    )
+
+
+def with_controls(experiment: Experiment, *controls: ControlResult) -> sl.Significance:
+    return sl.Significance(replace(experiment, controls=controls, alpha=controls[0].alpha))
+
+
+def spread(n: int, centre: int = 50) -> list[int]:
+    return [centre + (k % 5) - 2 for k in range(n)]
+
+
+def test_layer_and_alpha_are_the_best_cell_of_validation(experiment: Experiment) -> None:
+    best = experiment.validation.best()
+    assert (experiment.layer, experiment.alpha) == (best["layer"], best["alpha"])
+
+
+def test_no_problem_of_one_split_is_used_in_another(experiment: Experiment) -> None:
+    splits = [set(e.frame["problem_id"]) for e in (experiment.train, experiment.validation.baseline, experiment.test.baseline)]
+    assert not (splits[0] & splits[1] | splits[0] & splits[2] | splits[1] & splits[2])
+
+
+def test_controls_stand_at_the_chosen_alpha_and_at_the_strongest_suppression(experiment: Experiment) -> None:
+    assert {c.alpha for c in experiment.controls} == {experiment.alpha, -2.0}
+    assert all(c.n == 4 and c.layer == experiment.layer for c in experiment.controls)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_other_controls(
+    toy_model: Callable[[str], object], task: sl.Task, experiment: Experiment
+) -> None:
+    again = sl.run_experiment(toy_model("bridge"), task, **SMALL)
+    other = sl.run_experiment(toy_model("bridge"), task, **(SMALL | {"seed": 1}))
+    pd.testing.assert_frame_equal(again.controls[0].frame, experiment.controls[0].frame)
+    assert not other.controls[0].frame["margin"].equals(experiment.controls[0].frame["margin"])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"n_controls": 0}, "n_controls=0"),
+        ({"alphas": (0.0, 1.0)}, "negative value"),
+        ({"alphas": (-1.0, 1.0)}, "must hold 0"),
+        ({"layers": [7]}, "layer=7"),
+    ],
+)
+def test_bad_settings_are_refused(toy_model: Callable[[str], object], task: sl.Task, change: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        sl.run_experiment(toy_model("bridge"), task, **(SMALL | change))
+
+
+def test_an_empty_split_is_refused_before_any_work(toy_model: Callable[[str], object], task: sl.Task) -> None:
+    with pytest.raises(ValueError, match="the validation split of task 'arithmetic' is empty"):
+        sl.run_experiment(toy_model("bridge"), replace(task, validation=[]), **SMALL)
+
+
+def test_a_direction_beyond_all_controls_is_said_to_do_what_they_do_not(experiment: Experiment) -> None:
+    said = with_controls(experiment, control(1.0, 90, spread(99)), control(-2.0, 10, spread(99)))
+    assert said.tests["p (rank)"].tolist() == [0.01] * 4
+    assert said.adjusted(said.experiment.controls[0]) == pytest.approx(0.04)
+    assert "raises accuracy in a way that random directions of its size do not" in said.answer()
+    assert "lowers accuracy in a way that random directions of its size do not" in said.answer()
+    assert "no evidence" not in said.answer()
+
+
+def test_a_direction_among_its_controls_is_reported_as_a_null_result_with_what_could_have_been_seen(experiment: Experiment) -> None:
+    said = with_controls(experiment, control(1.0, 51, spread(99)), control(-2.0, 49, spread(99)))
+    assert said.answer().count("there is no evidence that this direction moves accuracy") == 2
+    assert "random directions of its size do not" not in said.answer()
+    assert "with 80% power" in said.answer()
+
+
+def test_a_large_effect_is_no_evidence_when_random_directions_have_it_too(experiment: Experiment) -> None:
+    said = with_controls(experiment, control(-2.0, 10, spread(99, centre=10)))
+    assert "-40.0 points" in said.answer()
+    assert "there is no evidence that this direction moves accuracy" in said.answer()
+
+
+def test_the_answer_names_the_test_the_number_of_controls_and_the_correction(experiment: Experiment) -> None:
+    said = with_controls(experiment, control(1.0, 90, spread(99))).answer()
+    assert (
+        "Of 99 random directions of the same norm, 0 did at least as much (p = 0.0100; p = 0.0200 after Holm's correction for 2 tests)"
+        in said
+    )
+    assert "sign test p < 0.0001" in said
+
+
+def test_too_few_controls_are_warned_of_with_the_number_needed(experiment: Experiment) -> None:
+    warned = " ".join(with_controls(experiment, control(1.0, 90, spread(5))).warnings())
+    assert "cannot fall below 0.33; use at least 40 controls" in warned
+    assert "controls" not in " ".join(with_controls(experiment, control(1.0, 90, spread(99))).warnings())
+
+
+def test_controls_that_are_all_alike_leave_the_effect_size_undefined_and_not_infinite(experiment: Experiment) -> None:
+    said = with_controls(experiment, control(1.0, 90, [50] * 99))
+    assert said.tests["Cohen's d"].isna().all()
+    assert "Cohen's d undefined" in said.summary()
+
+
+def test_an_experiment_is_read_back_from_its_run_folder(
+    experiment: Experiment, toy_model: Callable[[str], object], task: sl.Task, tmp_path
+) -> None:
+    record = provenance(toy_model("bridge"), {"seed": 0}, task.about)
+    sl.save_experiment(tmp_path / "run", experiment, record)
+    loaded, found = sl.load_experiment(tmp_path / "run")
+    pd.testing.assert_frame_equal(loaded.test.frame, experiment.test.frame)
+    pd.testing.assert_frame_equal(loaded.validation.accuracy(), experiment.validation.accuracy())
+    pd.testing.assert_frame_equal(loaded.controls[-1].changes(), experiment.controls[-1].changes())
+    assert loaded.train.problems == experiment.train.problems
+    assert sl.Significance(loaded).summary() == sl.Significance(experiment).summary()
+    assert found["model"]["n_layers"] == 3
+    sl.save_experiment(tmp_path / "run", loaded, {k: v for k, v in found.items() if k in ("config", "model", "task", "versions")})
+    assert sl.Significance(sl.load_experiment(tmp_path / "run")[0]).answer() == found["answer"]
