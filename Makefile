@@ -28,10 +28,10 @@ demo: $(VENV)/.installed          ## run the main job on the embedded model
 	$(BIN)/python analyses/random_control.py
 
 test: $(VENV)/.installed-dev      ## run the tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 test-tl4: $(VENV4)/.installed-dev ## run the tests against the newest TransformerLens 4.x
-	$(VENV4)/bin/python -m pytest -q
+	$(VENV4)/bin/python -m pytest -q -n auto --dist loadfile
 
 lint: $(VENV)/.installed-dev      ## ruff (lint and format) and the import-direction check
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from steerlab import files
 from steerlab.models import Model, d_model, describe, hook_name, residuals

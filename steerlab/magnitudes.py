@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from steerlab.directions import Direction, check_direction
 from steerlab.models import Model, hook_name, residuals

@@ -77,7 +77,9 @@ def report_parts(significance: Significance, provenance: Mapping[str, Any]) -> d
 
 def flat_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Provenance as one table for a report."""
-    return {f"{group}: {key}": value for group in ("config", "model", "versions", "task") for key, value in provenance[group].items()}
+    return {
+        f"{group}: {key}": value for group in ("config", "model", "versions", "task") for key, value in sorted(provenance[group].items())
+    }
 
 
 def save_sweep(

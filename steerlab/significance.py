@@ -98,7 +98,9 @@ class Significance:
             kind = "raises" if rank.observed > 0 else "lowers"
             return f"{at} the direction {kind} accuracy in a way that random directions of its size do not."
         margin = self.adjusted(control, "margin")
-        beside = f" Its effect on the margin, though, is outside what they do ({format_p(margin)} after correction)." if margin < LEVEL else ""
+        beside = (
+            f" Its effect on the margin, though, is outside what they do ({format_p(margin)} after correction)." if margin < LEVEL else ""
+        )
         return f"{at} there is no evidence that this direction moves accuracy other than random directions of its size do.{beside}"
 
     def detectable(self) -> str:

@@ -107,7 +107,7 @@ def write_report(path: str | Path, **parts: Any) -> Path:
 def provenance(model: Model | None, config: Mapping[str, Any], task: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     """What produced a run: configuration, model, data, versions."""
     return {
-        "config": dict(config),
+        "config": json.loads(json.dumps(dict(config))),  # as it is read back
         "model": {} if model is None else describe(model),
         "task": dict(task),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},

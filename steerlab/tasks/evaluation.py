@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from steerlab.models import Model, n_layers, run_to
 from steerlab.statistics import Interval, wilson_interval

@@ -36,4 +36,4 @@ def test_the_notebook_runs_and_shows_figures_and_tables(tmp_path: Path, monkeypa
     kinds = {kind for output in shown for kind in output.get("data", {})}
     assert "text/html" in kinds
     assert any("plotly" in kind for kind in kinds)
-    assert any("rank test" in str(output.get("data", {})) for output in shown)
+    assert any("RankTest" in str(output.get("data", {})) for output in shown)

@@ -1,16 +1,24 @@
-"""Each script, run as a user runs it, on the embedded model and on a model and data that are not ours."""
+"""Each script, on the embedded model and on a model and data that are not ours.
+
+The main job runs once as a process of its own, as a user runs it; the rest run in this one, because every process spends
+seconds on importing torch.
+"""
 
 import hashlib
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 import pytest
 
 import steerlab as sl
+from steerlab.cli import run
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
@@ -18,10 +26,40 @@ SMALL = ["--limit", "40", "--alphas=-3,0,1"]
 MAIN = ["random_control", *SMALL, "--controls", "5", "--layers", "2,3"]
 
 
-def script(name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, str(ROOT / "analyses" / f"{name}.py"), *words]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False)
+@dataclass(frozen=True)
+class Done:
+    """What a script left: its exit code and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def script(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """``script(name, *words, cwd=…)`` runs a script in this process."""
+    monkeypatch.setattr(sys, "path", [str(ROOT / "analyses"), *sys.path])
+
+    def call(name: str, *words: str, cwd: Path) -> Done:
+        module, code = loaded(name), 0
+        with monkeypatch.context() as here:
+            here.chdir(cwd)
+            try:
+                run(module.main, module.Config, words)
+            except SystemExit as stop:
+                code = int(stop.code or 0)
+        said = capsys.readouterr()
+        return Done(code, said.out, said.err)
+
+    return call
+
+
+def loaded(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "analyses" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -32,7 +70,9 @@ def digests(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def main_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     cwd = tmp_path_factory.mktemp("main")
-    done = script(*MAIN, "--out", "run", cwd=cwd)
+    command = [sys.executable, str(ROOT / "analyses" / f"{MAIN[0]}.py"), *MAIN[1:], "--out", "run"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return cwd / "run", done.stdout
 
@@ -66,13 +106,13 @@ def test_no_machine_path_or_date_gets_into_a_run(main_run: tuple[Path, str]) -> 
     assert str(ROOT) not in text
 
 
-def test_the_same_seed_gives_the_same_bytes(main_run: tuple[Path, str], tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes(script, main_run: tuple[Path, str], tmp_path: Path) -> None:
     done = script(*MAIN, "--out", "again", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert digests(tmp_path / "again") == digests(main_run[0])
 
 
-def test_another_seed_gives_other_controls(main_run: tuple[Path, str], tmp_path: Path) -> None:
+def test_another_seed_gives_other_controls(script, main_run: tuple[Path, str], tmp_path: Path) -> None:
     done = script(*MAIN, "--seed", "1", "--out", "other", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert digests(tmp_path / "other")["results.parquet"] != digests(main_run[0])["results.parquet"]
@@ -84,7 +124,7 @@ def test_a_run_is_read_back_without_the_model(main_run: tuple[Path, str]) -> Non
     assert sl.Significance(experiment).warnings() == provenance["warnings"]
 
 
-def test_the_significance_report_is_made_from_one_and_from_two_runs(main_run: tuple[Path, str], tmp_path: Path) -> None:
+def test_the_significance_report_is_made_from_one_and_from_two_runs(script, main_run: tuple[Path, str], tmp_path: Path) -> None:
     one = script("significance_report", str(main_run[0]), "--out", "one.html", cwd=tmp_path)
     two = script("significance_report", str(main_run[0]), str(main_run[0]), "--out", "two.html", cwd=tmp_path)
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
@@ -101,7 +141,7 @@ def test_the_significance_report_is_made_from_one_and_from_two_runs(main_run: tu
         ("token_magnitudes", ["--limit", "40", "--layers", "1,3"], "magnitudes"),
     ],
 )
-def test_every_other_script_writes_a_run_folder_with_a_report(name: str, words: list[str], table: str, tmp_path: Path) -> None:
+def test_every_other_script_writes_a_run_folder_with_a_report(script, name: str, words: list[str], table: str, tmp_path: Path) -> None:
     done = script(name, *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs" / f"{name}-tiny-arithmetic-arithmetic"
@@ -110,13 +150,13 @@ def test_every_other_script_writes_a_run_folder_with_a_report(name: str, words: 
     assert "<h1" in (folder / "report.html").read_text()
 
 
-def test_a_direction_found_by_the_main_job_can_be_swept(main_run: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_direction_found_by_the_main_job_can_be_swept(script, main_run: tuple[Path, str], tmp_path: Path) -> None:
     done = script("alpha_sweep", *SMALL, "--direction", str(main_run[0] / "direction.safetensors"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", [p.stem for p in sorted((ROOT / "analyses").glob("*.py"))])
-def test_help_explains_each_script_and_its_options(name: str, tmp_path: Path) -> None:
+def test_help_explains_each_script_and_its_options(script, name: str, tmp_path: Path) -> None:
     done = script(name, "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"python analyses/{name}.py" in done.stdout
@@ -143,7 +183,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", list(BAD))
-def test_bad_input_gets_one_clear_line_and_leaves_nothing(case: str, tmp_path: Path) -> None:
+def test_bad_input_gets_one_clear_line_and_leaves_nothing(script, case: str, tmp_path: Path) -> None:
     words, said = BAD[case]
     rows = [{"prompt": "Tom has " * 200 + f"{i} .", "target": " A", "choices": [" A", " B"]} for i in range(20)]
     (tmp_path / "long.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
@@ -163,7 +203,9 @@ def test_bad_input_gets_one_clear_line_and_leaves_nothing(case: str, tmp_path: P
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared folder with stories260K and BLiMP beside the checkout")
-def test_backends_give_the_same_predictions_on_a_model_and_data_that_are_not_ours(backends: tuple[str, ...], tmp_path: Path) -> None:
+def test_backends_give_the_same_predictions_on_a_model_and_data_that_are_not_ours(
+    script, backends: tuple[str, ...], tmp_path: Path
+) -> None:
     data = SHARED / "datasets" / "blimp" / "anaphor_gender_agreement.jsonl"
     model = SHARED / "models" / "stories260K"
     frames = []
