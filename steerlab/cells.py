@@ -1,6 +1,6 @@
 """The engine of sweeps and controls: many steered cells of work over one batch, from the steered block on.
 
-Steering block l changes nothing before it. Each batch is run once; every cell resumes from the residual stream that
+Steering block l changes nothing before it, and steering position p nothing before that. Each batch is run once; every cell resumes from the residual stream that
 enters the block behind its site, and cells of one block run together as one larger batch. What alpha = 0 gives is the
 baseline itself, not a second run.
 """
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from steerlab.activations import Positions
 from steerlab.directions import Direction, check_direction
 from steerlab.interventions import Operator, Patch, check_alpha, operator_named, patch
+from steerlab.keyvalues import KeyValueCache
 from steerlab.models import Model, entering, forward, hook_name, hooks, n_layers, run_from
 from steerlab.tasks import Evaluation, Problem, Scorer
 from steerlab.tasks.scorers import Answer, scorer_for
@@ -109,6 +110,7 @@ def run_cells(
         for generated in (False, True):
             for batch in work.batches(model, generated=generated, max_tokens=max_tokens):
                 streams: dict[int, Tensor] = {}
+                pasts: dict[int, KeyValueCache] = {}
                 reader = Reader(batch.rows)
                 before = np.empty(0)
                 if generated:
@@ -122,10 +124,10 @@ def run_cells(
                 for _, group in groupby(order, key=lambda k: (cells[k].resumes_at, cells[k].site, cells[k].layer)):
                     for chunk in _chunks(list(group), batch, max_tokens):
                         if generated:
-                            parts = settings.generate(chunk, batch, seen)
+                            parts = settings.generate(chunk, batch, pasts, seen)
                             changes = [float(part != found) for part in parts]
                         else:
-                            values = settings.run(chunk, batch, streams, reader, seen)
+                            values = settings.run(chunk, batch, streams, pasts, reader, seen)
                             changes = np.abs(values - before).max(axis=1, initial=0).tolist()
                             parts = [reader.answers(line) for line in values]
                             if not checked:
@@ -195,27 +197,49 @@ class _Settings:
         real = _real(batch, length)  # padding is neither prompt nor generated
         return Patch(self.operator, vectors, alphas, torch.cat([real if p.mask is None else real & p.mask for p in parts]))
 
-    def generate(self, chunk: list[int], batch: Batch, seen: dict[int, _Seen]) -> list[list[Answer]]:
+    def past(self, batch: Batch, start: int, pasts: dict[int, KeyValueCache], copies: int, block: int) -> KeyValueCache | None:
+        """Keys and values of the columns before `start`, which no cell changes, for several copies of the batch."""
+        if start <= 0:
+            return None
+        if start not in pasts:
+            pasts[start] = KeyValueCache(self.model, len(batch.rows))
+            pasts[start].fill(batch.tokens[:, :start])
+        return pasts[start].copies(copies, block)
+
+    def generate(self, chunk: list[int], batch: Batch, pasts: dict[int, KeyValueCache], seen: dict[int, _Seen]) -> list[list[Answer]]:
         """Generated answers of each cell of the chunk."""
         rows, new_tokens = len(batch.rows), batch.rows[0].new_tokens
         tokens = batch.tokens.repeat(len(chunk), 1)
         patched = self.patch_for(chunk, batch, tokens.shape[1] + new_tokens)
+        first = min(patched.first(), tokens.shape[1] - 1)  # the last prompt token is always fed: its logits give the first new one
+        past = self.past(batch, first, pasts, len(chunk), 0)
 
         def at(start: int) -> None:
             patched.start = start
 
         with hooks(self.model, [(self.point(chunk), patched)]):
-            flat = generate(self.model, tokens, new_tokens, at)
+            flat = generate(self.model, tokens[:, max(first, 0) :], new_tokens, at, past)
         for k in chunk:
             seen[k].calls += patched.calls
         return [flat[i * rows : (i + 1) * rows] for i in range(len(chunk))]
 
-    def run(self, chunk: list[int], batch: Batch, streams: dict[int, Tensor], reader: Reader, seen: dict[int, _Seen]) -> np.ndarray:
-        """Numbers read under each cell of the chunk, ``[cell read]``, resumed at the steered block."""
+    def run(
+        self,
+        chunk: list[int],
+        batch: Batch,
+        streams: dict[int, Tensor],
+        pasts: dict[int, KeyValueCache],
+        reader: Reader,
+        seen: dict[int, _Seen],
+    ) -> np.ndarray:
+        """Numbers read under each cell of the chunk, ``[cell read]``, resumed at the steered block and the first steered position."""
         block = self.cells[chunk[0]].resumes_at
-        tokens = batch.tokens.repeat(len(chunk), 1)
-        patched = self.patch_for(chunk, batch, tokens.shape[1])
-        stream, real = streams[block].repeat(len(chunk), 1, 1), _real(batch, tokens.shape[1])
+        patched = self.patch_for(chunk, batch, batch.tokens.shape[1])
+        start = min(patched.first(), reader.first)
+        patched.start = start
+        past = self.past(batch, start, pasts, len(chunk), block)
+        tokens = batch.tokens[:, start:].repeat(len(chunk), 1)
+        stream, real = streams[block][:, start:].repeat(len(chunk), 1, 1), _real(batch, batch.tokens.shape[1])[:, start:]
 
         def act(resid: Tensor) -> Tensor:
             steered = patched(resid)
@@ -226,12 +250,12 @@ class _Settings:
 
         if self.cells[chunk[0]].site == "resid_mid":  # inside the block
             with hooks(self.model, [(self.point(chunk), act)]):
-                final = run_from(self.model, stream, block, tokens)
+                final = run_from(self.model, stream, block, tokens, past)
         else:
-            final = run_from(self.model, act(stream), block, tokens)
+            final = run_from(self.model, act(stream), block, tokens, past)
         for k in chunk:
             seen[k].calls += patched.calls
-        return reader.values(self.model, final, len(chunk))
+        return reader.values(self.model, final, len(chunk), start)
 
     def point(self, chunk: list[int]) -> str:
         """The hook point at which a chunk acts."""

@@ -148,6 +148,13 @@ class Patch:
     start: int = 0
     calls: int = field(default=0)
 
+    def first(self) -> int:
+        """The first column that it acts on in any row; 0 where it acts everywhere, the number of columns where it acts nowhere."""
+        if self.mask is None:
+            return 0
+        columns = self.mask.any(0)
+        return int(columns.long().argmax()) if bool(columns.any()) else len(columns)
+
     def __call__(self, resid: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
         window = slice(self.start, self.start + resid.shape[1])
         vectors = self.vectors if self.vectors.shape[1] == 1 else self.vectors[:, window]

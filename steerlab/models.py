@@ -10,7 +10,7 @@ of block l is the output of block l, and the same tensor as ``resid_pre`` of blo
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 from unittest import mock
 
 import numpy as np
@@ -24,7 +24,6 @@ from steerlab.loading import HookedTransformer, Model, TransformerBridge, load_m
 __all__ = [
     "SITES",
     "HookFn",
-    "KeyValueCache",
     "Model",
     "backend_of",
     "context_length",
@@ -181,18 +180,28 @@ def _entering_at(model: TransformerBridge, layer: int, resid: Tensor) -> Iterato
         yield
 
 
-def forward(model: Model, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_vocab"]:
+@runtime_checkable
+class Past(Protocol):
+    """What went before the tokens that are run; see `steerlab.keyvalues.KeyValueCache`."""
+
+    def options(self, fed: Tensor) -> dict[str, Any]:
+        """The arguments that make a model attend to it, and store `fed` in it."""
+
+
+def forward(
+    model: Model, tokens: Int[Tensor, "batch pos"], past: Past | None = None
+) -> Float[Tensor, "batch pos d_vocab"]:
     """Logits at every position: the plain run that every shortcut here must agree with.
 
     Padding, if any, stands on the right, where a causal model needs no mask.
     """
     if backend_of(model) == "bridge":
-        return model(tokens, use_cache=False)
-    return model(tokens, padding_side="right")
+        return model(tokens, **(past.options(tokens) if past else {"use_cache": False}))
+    return model(tokens, padding_side="right", **(past.options(tokens) if past else {}))
 
 
 def residuals(
-    model: Model, tokens: Int[Tensor, "batch pos"], layers: Sequence[int], site: str = "resid_post"
+    model: Model, tokens: Int[Tensor, "batch pos"], layers: Sequence[int], site: str = "resid_post", past: Past | None = None
 ) -> dict[int, Float[Tensor, "batch pos d_model"]]:
     """The residual stream at a site of several blocks, in one pass that stops after the last of them."""
     found: dict[int, Tensor] = {}
@@ -207,27 +216,31 @@ def residuals(
         return fn
 
     with hooks(model, [(hook_name(model, layer, site), keep(layer)) for layer in layers]), contextlib.suppress(_Stop):
-        forward(model, tokens)
+        forward(model, tokens, past)
     return found
 
 
-def entering(model: Model, tokens: Int[Tensor, "batch pos"], blocks: Sequence[int]) -> dict[int, Float[Tensor, "batch pos d_model"]]:
+def entering(
+    model: Model, tokens: Int[Tensor, "batch pos"], blocks: Sequence[int], past: Past | None = None
+) -> dict[int, Float[Tensor, "batch pos d_model"]]:
     """The residual stream that enters each of several blocks, in one pass; ``n_layers`` means what leaves the last block."""
     outputs = sorted(block - 1 for block in blocks if block > 0)
     found: dict[int, Tensor] = {}
     if 0 in blocks:
         if not outputs:
-            return {0: residuals(model, tokens, [0], "resid_pre")[0]}
+            return {0: residuals(model, tokens, [0], "resid_pre", past)[0]}
         with hooks(model, [(hook_name(model, 0, "resid_pre"), lambda resid: found.update({0: resid}))]):
-            after = residuals(model, tokens, outputs)
+            after = residuals(model, tokens, outputs, past=past)
     else:
-        after = residuals(model, tokens, outputs)
+        after = residuals(model, tokens, outputs, past=past)
     return found | {layer + 1: resid for layer, resid in after.items()}
 
 
-def run_to(model: Model, tokens: Int[Tensor, "batch pos"], layer: int) -> Float[Tensor, "batch pos d_model"]:
+def run_to(
+    model: Model, tokens: Int[Tensor, "batch pos"], layer: int, past: Past | None = None
+) -> Float[Tensor, "batch pos d_model"]:
     """The residual stream that enters block `layer`; ``layer == n_layers`` gives what leaves the last block."""
-    return entering(model, tokens, [layer])[layer]
+    return entering(model, tokens, [layer], past)[layer]
 
 
 def run_from(
@@ -235,6 +248,7 @@ def run_from(
     resid: Float[Tensor, "batch pos d_model"],
     layer: int,
     tokens: Int[Tensor, "batch pos"] | None = None,
+    past: Past | None = None,
 ) -> Float[Tensor, "batch pos d_model"]:
     """Run blocks `layer` and later on a given residual stream; return what leaves the last block.
 
@@ -245,6 +259,7 @@ def run_from(
         resid: the residual stream that enters block `layer`.
         layer: the first block to run.
         tokens: the tokens behind `resid`; only their shape matters (a bridge derives positions from it).
+        past: keys and values of the positions before `resid`, which is then attended to and not run.
     """
     last = n_layers(model)
     if layer == last:
@@ -258,12 +273,12 @@ def run_from(
     final = (hook_name(model, last - 1, "resid_post"), keep)
     if backend_of(model) == "hooked":
         with hooks(model, [final]), contextlib.suppress(_Stop):
-            model(resid, start_at_layer=layer, padding_side="right")
+            model(resid, start_at_layer=layer, padding_side="right", **(past.options(resid) if past else {}))
         return found[0]
     if tokens is None:
         tokens = torch.zeros(resid.shape[:2], dtype=torch.long, device=resid.device)
     with hooks(model, [final]), _entering_at(model, layer, resid), contextlib.suppress(_Stop):
-        forward(model, tokens)
+        forward(model, tokens, past)
     return found[0]
 
 
@@ -278,31 +293,6 @@ def read_out(
         logits = normed @ model.W_U[:, columns] + model.b_U[columns]
     cap = getattr(model.cfg, "output_logits_soft_cap", None)  # both classes apply it behind the unembedding
     return cap * torch.tanh(logits / cap) if cap is not None and cap > 0 else logits
-
-
-class KeyValueCache:
-    """Keys and values of a run, for generation one token at a time. The length is the same in every row."""
-
-    def __init__(self, model: Model, batch: int) -> None:
-        self._model = model
-        self.length = 0
-        self._bridge_cache: Any = None
-        if backend_of(model) == "hooked":
-            from transformer_lens import TransformerLensKeyValueCache
-
-            self._hooked_cache = TransformerLensKeyValueCache.init_cache(model.cfg, device_of(model), batch)
-
-    def next_logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch d_vocab"]:
-        """Feed tokens after what was fed before; return the logits at the last position."""
-        if backend_of(self._model) == "hooked":
-            every = torch.ones_like(tokens)  # no padding: without a mask of our own, pad tokens would be looked for
-            logits = self._model(tokens, past_kv_cache=self._hooked_cache, padding_side="right", attention_mask=every)
-        else:
-            logits, self._bridge_cache = self._model(
-                tokens, return_type="logits_and_cache", use_cache=True, past_key_values=self._bridge_cache
-            )
-        self.length += tokens.shape[1]
-        return logits[:, -1]
 
 
 def token_ids(model: Model, text: str, *, prepend_bos: bool | None = None) -> list[int]:

@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steerlab.models import KeyValueCache, Model, device_of, read_out
+from steerlab.keyvalues import KeyValueCache
+from steerlab.models import Model, device_of, read_out
 from steerlab.tasks.problem import Problem
 from steerlab.tasks.scorers import Answer, Read, Row, Scorer
 
@@ -148,6 +149,7 @@ class Reader:
         found = [(i, read) for i, row in enumerate(rows) for read in row.reads]
         sizes = [len(read.tokens) for _, read in found]
         self.size = sum(sizes)
+        self.first = min((read.position for _, read in found), default=0)
         starts = np.concatenate([[0], np.cumsum(sizes)])
         for log_prob in (False, True):
             mine = [(i, read, int(start)) for (i, read), start in zip(found, starts, strict=False) if read.log_prob == log_prob]
@@ -163,20 +165,29 @@ class Reader:
             self._kinds.append((log_prob, rows_at, positions, lines, torch.stack([cols, places]), torch.tensor(columns)))
 
     @torch.no_grad()
-    def values(self, model: Model, final: Float[Tensor, "batch pos d_model"], copies: int = 1) -> Float[np.ndarray, "copy read"]:
-        """The numbers read, for one or several copies of the batch stacked over each other."""
+    def values(
+        self, model: Model, final: Float[Tensor, "batch pos d_model"], copies: int = 1, start: int = 0
+    ) -> Float[np.ndarray, "copy read"]:
+        """The numbers read, for one or several copies of the batch stacked over each other.
+
+        Args:
+            model: the model.
+            final: the residual stream that leaves the last block.
+            copies: how often the batch is stacked.
+            start: position of the first column of `final`.
+        """
         stacked = final.unflatten(0, (copies, len(self._rows)))
         out = np.empty((copies, self.size))
         for log_prob, rows_at, positions, lines, (columns, places), vocabulary in self._kinds:
-            resid = stacked[:, rows_at, positions]
+            resid = stacked[:, rows_at, positions - start]
             step = max(1, READ_VALUES // ((model.cfg.d_vocab if log_prob else len(vocabulary)) * resid.shape[1]))
-            for start in range(0, copies, step):
-                part = resid[start : start + step]
+            for done in range(0, copies, step):
+                part = resid[done : done + step]
                 logits = read_out(model, part.flatten(0, 1), None if log_prob else vocabulary.to(final.device)).float()
                 if log_prob:
                     logits = logits - logits.logsumexp(-1, keepdim=True)
                 picked = logits.unflatten(0, part.shape[:2])[:, lines, columns]
-                out[start : start + step, places.numpy()] = picked.cpu().numpy()
+                out[done : done + step, places.numpy()] = picked.cpu().numpy()
         return out
 
     def answers(self, values: Float[np.ndarray, " read"]) -> list[Answer]:
@@ -193,18 +204,23 @@ class Reader:
 
 @torch.no_grad()
 def generate(
-    model: Model, tokens: Int[Tensor, "batch pos"], new_tokens: int, before_step: Callable[[int], None] = lambda start: None
+    model: Model,
+    tokens: Int[Tensor, "batch pos"],
+    new_tokens: int,
+    before_step: Callable[[int], None] = lambda start: None,
+    past: KeyValueCache | None = None,
 ) -> list[Answer]:
     """Continue rows of one length greedily with cached keys and values, each until its end token.
 
     Args:
         model: the model.
-        tokens: prompts of one length.
+        tokens: prompts of one length, or what of them is not in `past`; at least one token.
         new_tokens: at most so many are generated.
         before_step: called with the position of the first token that is fed next.
+        past: keys and values of what stands before `tokens`; they are added to.
     """
     end = model.tokenizer.eos_token_id
-    cache = KeyValueCache(model, len(tokens))
+    cache = past or KeyValueCache(model, len(tokens))
     step, made, running = tokens, [], torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
     for _ in range(new_tokens):
         before_step(cache.length)

@@ -10,7 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import steerlab as sl
-from steerlab.models import KeyValueCache, backend_of, read_out, run_from, run_to
+from steerlab.keyvalues import KeyValueCache
+from steerlab.models import backend_of, read_out, run_from, run_to
 
 HOOKED = (
     "gpt2",

@@ -10,7 +10,7 @@ from functools import cached_property
 import pandas as pd
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import steerlab as sl
@@ -20,7 +20,7 @@ from steerlab.tasks.scorers import Outcome, Read, Row, Scorer
 SEQUENTIAL = ("gpt2", "llama-grouped", "mistral-sliding", "qwen2", "gpt_neox-sequential")  # these have a resid_mid
 PARALLEL = ("gpt_neox", "phi-2")
 ANYWHERE = ("stablelm", "gemma2", "qwen2-sliding")  # loaded as bridges, whatever was asked for
-quick = settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=25, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=[HealthCheck.too_slow])
 
 
 def rows(model, problem):
@@ -170,7 +170,7 @@ def test_a_sweep_equals_plain_hooked_runs(model_of, case):
         assert list(lines["problem_id"]) == [problem.id for problem in case.problems]
         for problem, line in zip(case.problems, lines.itertuples(), strict=True):
             values = plainly(model, case, problem, alpha)
-            assert line.prediction == str(max(range(len(values)), key=values.__getitem__))
+            assert values[int(line.prediction)] >= max(values) - 1e-4  # equals may be told apart by rounding
             assert line.margin == pytest.approx(math.fsum(values), abs=1e-4 * len(values), rel=0)
             weighted = math.fsum(v * (i + 1) for i, v in enumerate(values)) / len(values)
             assert line.nll == pytest.approx(weighted, abs=1e-4 * len(values), rel=0)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import steerlab as sl
+from steerlab.keyvalues import KeyValueCache
 from steerlab.models import (
-    KeyValueCache,
     backend_of,
     context_length,
     d_model,
