@@ -28,7 +28,7 @@ class Config(Setup):
     layer: int | None = None  # where the direction is measured and acts; the middle layer by default
     direction: str | None = None  # safetensors file of a direction; without it the mean difference is taken
     alphas: tuple[float, ...] = ALPHAS  # coefficients
-    split: Literal["train", "validation", "test"] = "test"  # split that is scored
+    split: Literal["train", "validation", "test"] = "validation"  # split that is scored; test only once all choices are made
     positions: str = "all"  # where it acts: all, last, prompt or generated
     operator: str = "add"  # how it acts: add, ablate, clamp or rotate
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,16 @@ class Activations:
     def __repr__(self) -> str:
         return f"Activations({list(self.values.shape)} problem×layer×pos×d_model, layers={list(self.layers)}, site={self.site!r}, positions={self.positions!r})"
 
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>"
+
 
 @torch.no_grad()
 def cache_activations(
     model: Model,
     problems: Sequence[Problem],
     *,
-    layers: Sequence[int],
+    layers: int | Sequence[int],
     site: str = "resid_post",
     positions: Positions = "last",
     path: str | Path | None = None,
@@ -89,7 +93,7 @@ def cache_activations(
     Args:
         model: a TransformerLens model.
         problems: whose prompts are run (answers are not).
-        layers: 0-based blocks.
+        layers: one or several 0-based blocks.
         site: "resid_pre", "resid_mid" or "resid_post".
         positions: "last" prompt token, "mean" over the prompt (as the sources), "all" of them, or indices, where
             negative ones count from the prompt's end.
@@ -105,7 +109,7 @@ def cache_activations(
     if not problems:
         raise ValueError("no problems given; there is nothing to cache")
     check_ids(problems)
-    layers = tuple(layers)
+    layers = (layers,) if isinstance(layers, int | np.integer) else tuple(layers)
     if not layers or len(set(layers)) < len(layers):
         raise ValueError(f"layers={list(layers)}; give at least one layer, each once")
     for layer in layers:

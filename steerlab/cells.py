@@ -245,7 +245,7 @@ class _Settings:
             steered = patched(resid)
             moved = (steered - resid).norm(dim=-1) / resid.norm(dim=-1).clamp_min(1e-30)
             for k, change in zip(chunk, moved.unflatten(0, (len(chunk), -1))[:, real].amax(-1).tolist(), strict=True):
-                seen[k].resid_change = max(seen[k].resid_change, change)
+                seen[k].resid_change = float(np.maximum(seen[k].resid_change, change))
             return steered
 
         if self.cells[chunk[0]].site == "resid_mid":  # inside the block

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from html import escape
 from types import MappingProxyType
 from typing import Any
 
@@ -87,6 +88,9 @@ class Direction:
     def __repr__(self) -> str:
         return f"Direction({self.name!r}, layer={self.layer}, site={self.site!r}, shape={list(self.vector.shape)}, norm={self.norm:.3g})"
 
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>"
+
 
 def check_direction(model: Model, direction: Direction) -> None:
     """Make sure that a direction can act in a model.
@@ -94,6 +98,8 @@ def check_direction(model: Model, direction: Direction) -> None:
     Raises:
         ValueError: another width, a layer that the model lacks, or a direction found under other weight processing.
     """
+    if not isinstance(direction, Direction):
+        raise TypeError(f"direction is a {type(direction).__name__}; give a steerlab Direction, e.g. Direction(vector, layer)")
     width = int(direction.vector.shape[-1])
     if width != d_model(model):
         raise ValueError(f"direction {direction.name!r} has {width} dimensions; this model's residual stream has {d_model(model)}")
@@ -163,6 +169,8 @@ def random_directions(like: Direction, n: int, *, rng: np.random.Generator, name
     Raises:
         ValueError: n below 1.
     """
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng={rng!r}; give a generator, e.g. numpy.random.default_rng(0)")
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise ValueError(f"n={n!r}; use at least 1 random direction (99 give p-values down to 0.01)")
     norms = like.vector.norm(dim=-1, keepdim=True)

@@ -18,6 +18,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
         OSError: the folder cannot be made or written.
     """
     target = Path(path)
+    if target.is_dir():
+        raise OSError(f"{target} is a folder; give the name of a file")
     parent = writable_folder(target.parent)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=parent)
     os.close(handle)
@@ -50,6 +52,7 @@ def new_folder(path: str | Path, *, replace_if: str | None = None, keep: bool = 
         raise FileExistsError(
             f"{target} exists and is not {'a run of ours' if replace_if else 'an empty folder'}; choose another or remove it"
         )
+    made = not target.parent.exists()
     parent = writable_folder(target.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent))
     try:
@@ -65,6 +68,8 @@ def new_folder(path: str | Path, *, replace_if: str | None = None, keep: bool = 
                 temporary.replace(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if made and not any(parent.iterdir()):
+            parent.rmdir()
 
 
 def writable_folder(path: str | Path) -> Path:

@@ -66,7 +66,9 @@ class KeyValueCache:
         entries = []
         for block, entry in enumerate(self._cache.entries):
             times = n if block >= first_block else 1
-            entries.append(TransformerLensKeyValueCacheEntry(entry.past_keys.repeat(times, 1, 1, 1), entry.past_values.repeat(times, 1, 1, 1)))
+            entries.append(
+                TransformerLensKeyValueCacheEntry(entry.past_keys.repeat(times, 1, 1, 1), entry.past_values.repeat(times, 1, 1, 1))
+            )
         mask = self._cache.previous_attention_mask.repeat(n, 1)
         copy._cache = TransformerLensKeyValueCache(entries=entries, previous_attention_mask=mask)
         return copy

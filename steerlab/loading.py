@@ -29,10 +29,10 @@ BACKENDS = ("auto", "hooked", "bridge")
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Silence progress bars and informational logs of transformers; warnings still show."""
+    """Silence progress bars and logs of transformers."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_warning()
+    logging.set_verbosity_error()  # what matters raises an error of ours
     logging.disable_progress_bar()
     try:
         yield

@@ -1,6 +1,6 @@
 """Run a TransformerLens model to a layer, run it on from a layer, read it out.
 
-With `loading`, which builds the models, this is the only module that knows whether it holds a `HookedTransformer` or a
+With `loading`, which builds the models, and `keyvalues`, which stores for them, this is the only module that knows whether it holds a `HookedTransformer` or a
 `TransformerBridge`. Everything else takes the plain model object and the functions below.
 
 Sites follow TransformerLens: ``resid_pre``, ``resid_mid`` and ``resid_post`` of 0-based block l. ``resid_post``
@@ -188,9 +188,7 @@ class Past(Protocol):
         """The arguments that make a model attend to it, and store `fed` in it."""
 
 
-def forward(
-    model: Model, tokens: Int[Tensor, "batch pos"], past: Past | None = None
-) -> Float[Tensor, "batch pos d_vocab"]:
+def forward(model: Model, tokens: Int[Tensor, "batch pos"], past: Past | None = None) -> Float[Tensor, "batch pos d_vocab"]:
     """Logits at every position: the plain run that every shortcut here must agree with.
 
     Padding, if any, stands on the right, where a causal model needs no mask.
@@ -236,9 +234,7 @@ def entering(
     return found | {layer + 1: resid for layer, resid in after.items()}
 
 
-def run_to(
-    model: Model, tokens: Int[Tensor, "batch pos"], layer: int, past: Past | None = None
-) -> Float[Tensor, "batch pos d_model"]:
+def run_to(model: Model, tokens: Int[Tensor, "batch pos"], layer: int, past: Past | None = None) -> Float[Tensor, "batch pos d_model"]:
     """The residual stream that enters block `layer`; ``layer == n_layers`` gives what leaves the last block."""
     return entering(model, tokens, [layer], past)[layer]
 
@@ -302,7 +298,12 @@ def token_ids(model: Model, text: str, *, prepend_bos: bool | None = None) -> li
         model: the model, whose ``cfg.default_prepend_bos`` decides about a beginning-of-sequence token.
         text: may be empty.
         prepend_bos: overrides the model's default.
+
+    Raises:
+        ValueError: a model without a tokenizer.
     """
+    if model.tokenizer is None:
+        raise ValueError("this model has no tokenizer; add tokenizer.json to its directory, or give tokens to the model yourself")
     bos = model.cfg.default_prepend_bos if prepend_bos is None else prepend_bos
     if text == "":
         return [int(model.tokenizer.bos_token_id)] if bos and model.tokenizer.bos_token_id is not None else []

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from steerlab import plots
@@ -84,46 +85,57 @@ class Significance:
         sign, rank = control.sign_test(), control.rank_test()
         after = control.baseline.accuracy + sign.change
         interval = sign.interval()
+        low, middle, high = (100 * float(q) for q in np.quantile(control.effect()[1], [0.025, 0.5, 0.975]))
         return (
             f"Test accuracy goes from {_percent(control.baseline.accuracy)} to {_percent(after)} ({_points(sign.change)}, 95% interval "
             f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}): {sign.became_right} became right, {sign.became_wrong} became wrong of {sign.n} "
-            f"(sign test {format_p(sign.p_value)}). Of {control.n} random directions of the same norm, {rank.exceeds} did at least as much "
-            f"({format_p(rank.p_value)}; {format_p(self.adjusted(control))} after Holm's correction for {len(self.tests)} tests)."
+            f"(sign test {format_p(sign.p_value)}). {control.n} random directions of the same norm change it by {middle:+.1f} points in the median, "
+            f"95% of them by {low:+.1f} to {high:+.1f}; {rank.exceeds} lie at least as far from the median of all {control.n + 1} as the direction does "
+            f"({format_p(rank.p_value)}; {format_p(self.adjusted(control))} after Holm's correction for {len(self.tests)} rank tests)."
         )
 
     def verdict(self, control: ControlResult) -> str:
         """One sentence that follows from one control and from nothing else."""
         rank, at = control.rank_test(), self.place(control).capitalize()
         if self.adjusted(control) < LEVEL:
-            kind = "raises" if rank.observed > 0 else "lowers"
-            return f"{at} the direction {kind} accuracy in a way that random directions of its size do not."
+            above = rank.observed > float(np.median(rank.controls))
+            if rank.observed == 0:
+                kind = f"leaves accuracy as it is, where random directions of its size {'lower' if above else 'raise'} it"
+            else:
+                verb, more = ("raises", above) if rank.observed > 0 else ("lowers", not above)
+                kind = f"{verb} accuracy {'more' if more else 'less'} than random directions of its size do"
+            return f"{at} the direction {kind}."
         margin = self.adjusted(control, "margin")
         beside = (
             f" Its effect on the margin, though, is outside what they do ({format_p(margin)} after correction)." if margin < LEVEL else ""
         )
         return f"{at} there is no evidence that this direction moves accuracy other than random directions of its size do.{beside}"
 
-    def detectable(self) -> str:
-        """What a null result could have missed."""
-        control = self.experiment.controls[0]
+    def detectable(self, control: ControlResult) -> str:
+        """What a null result at one alpha could have missed, as a change from the baseline."""
         sign = control.sign_test()
         share = (sign.became_right + sign.became_wrong) / sign.n
         if share == 0:
             return f"No answer changed among {sign.n} problems, so nothing can be said about small effects."
         smallest = smallest_detectable_change(sign.n, discordant=share)
         if smallest is None:
-            return f"With {sign.n} problems, of which {_percent(share)} changed sides, no change could be detected with 80% power."
+            return f"With {sign.n} problems, of which {_percent(share)} changed sides, no change from the baseline could be detected with 80% power."
         return (
-            f"With {sign.n} problems, of which {_percent(share)} changed sides, the sign test detects a change of "
-            f"{100 * smallest:.1f} points or more with 80% power."
+            f"With {sign.n} problems, of which {_percent(share)} changed sides, a change from the baseline of {100 * smallest:.1f} points or more "
+            "would be detected by the sign test with 80% power."
         )
+
+    def conclusion(self, control: ControlResult) -> str:
+        """The verdict on one control, and for a null result what could have been missed."""
+        null = self.adjusted(control) >= LEVEL
+        return f"{self.verdict(control)} {self.detectable(control)}" if null else self.verdict(control)
 
     def answer(self) -> str:
         """The answer: a line for each control, and for a null result what could have been seen."""
-        parts = [f"{self.verdict(c)} {self.finding(c)}" for c in self.experiment.controls]
-        if all(self.adjusted(c) >= LEVEL for c in self.experiment.controls):
-            parts.append(self.detectable())
-        return "\n".join(parts)
+        return "\n".join(
+            f"{self.verdict(c)} {self.finding(c)}{' ' + self.detectable(c) if self.adjusted(c) >= LEVEL else ''}"
+            for c in self.experiment.controls
+        )
 
     def warnings(self) -> list[str]:
         """What a reader must know before believing anything."""
@@ -172,9 +184,7 @@ class Significance:
                 f"{100 * control.effect()[1].mean():+.1f} on average; {format_p(rank.p_value)} (accuracy), {format_p(margin.p_value)} (margin), "
                 f"Cohen's d {'undefined' if pd.isna(d) else f'{d:+.2f}'}"
             )
-        lines += ["", *(self.verdict(c) for c in e.controls)]
-        if all(self.adjusted(c) >= LEVEL for c in e.controls):
-            lines.append(self.detectable())
+        lines += ["", *(self.conclusion(c) for c in e.controls)]
         return "\n".join(lines + [f"warning: {w}" for w in self.warnings()])
 
     def figures(self) -> list[tuple[str, Any, str]]:
@@ -195,7 +205,7 @@ class Significance:
                 (
                     f"Test split: change of accuracy under {control.n} random directions at alpha = {control.alpha:+g}, and under the direction.",
                     plots.null_distribution(control),
-                    f"Histogram of {control.n} control effects; the direction's {_points(rank.observed)} ranks {rank.rank} of {control.n + 1}.",
+                    f"Histogram of {control.n} control effects; the direction's is {_points(rank.observed)}; {rank.exceeds} controls lie at least as far from the median.",
                 )
             )
         figures += [
@@ -243,8 +253,9 @@ class Significance:
             f"tried; layer {e.layer} and alpha {e.alpha:+g} had the highest accuracy (equals: the larger mean margin).",
             f"Test ({e.test.baseline.n} problems) was scored once, at the chosen layer. Operator {e.settings['operator']}, positions "
             f"{e.settings['positions']}; scorer {e.test.baseline.scorer}.",
-            f"Controls: {n} isotropic Gaussian directions with the direction's norm, at the same place and alpha. The p-value is (1 + the number "
-            f"of controls at least as extreme) / ({n} + 1), two-sided, ties counted against the direction; it cannot be below {1 / (n + 1):.2g}. "
+            f"Controls: {n} isotropic Gaussian directions with the direction's norm, at the same place and alpha. An effect is as extreme as it is "
+            f"far from the median of all {n + 1} effects, on either side. The p-value is (1 + the number of controls at least as extreme) / ({n} + 1), ties counted "
+            f"against the direction; it cannot be below {1 / (n + 1):.2g}. "
             "The t-test and Cohen's d compare the controls with the direction's effect as if that were known without error; they are shown because "
             "the field reports them, and no conclusion rests on them.",
             "Paired comparisons use the exact sign test on problems that changed sides; their interval is Newcombe's method 10. Intervals of single "

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from steerlab.activations import Positions
@@ -101,6 +102,12 @@ def inert(checks: pd.DataFrame) -> list[str]:
     steered = checks[checks["alpha"] != 0]
     for (layer, direction), cells in steered.groupby(["layer", "direction"], sort=True):
         silent = cells[cells["calls"] == 0]
+        burst = cells[~np.isfinite(cells["resid_change"])]
+        if len(burst):
+            said.append(
+                f"Layer {layer}, {direction}: {len(burst)} of {len(cells)} cells moved the stream beyond what its dtype holds; their scores mean nothing. "
+                "Use a smaller alpha."
+            )
         broken = cells[cells["score_change"].isna()]
         if len(broken):
             said.append(

@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
-from steerlab.models import Model, n_layers, run_to
+from steerlab.models import Model, backend_of, n_layers, run_to
 from steerlab.statistics import Interval, wilson_interval
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.problem import Problem, Task
 from steerlab.tasks.scorers import Answer, Scorer, scorer_for
 from steerlab.tasks.scoring import MAX_TOKENS, Reader, generate, plan
 
@@ -83,6 +84,9 @@ def evaluate(
     Raises:
         ValueError: no problems, or problems that the scorer or model cannot take.
     """
+    backend_of(model)  # a clear error for anything that is no model
+    if isinstance(problems, Task | Problem):
+        raise TypeError(f"problems is a {type(problems).__name__}; give a list of problems, e.g. task.test")
     chosen = scorer_for(problems, scorer)
     work = plan(model, problems, chosen)
     answers: list[Answer] = [Answer()] * len(work.rows)
@@ -115,6 +119,13 @@ class Balanced:
     test_correct: list[Problem]
     test_incorrect: list[Problem]
 
+    def __repr__(self) -> str:
+        groups = ("train_correct", "train_incorrect", "test_correct", "test_incorrect")
+        return f"Balanced({', '.join(f'{group}={len(getattr(self, group))}' for group in groups)})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>"
+
     @property
     def train(self) -> list[Problem]:
         """Right ones, then wrong ones."""
@@ -137,6 +148,8 @@ def balance(evaluation: Evaluation, *, rng: np.random.Generator, train: float = 
     Raises:
         ValueError: nothing right or nothing wrong, or a share outside (0, 1].
     """
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng={rng!r}; give a generator, e.g. numpy.random.default_rng(0)")
     if not 0 < train <= 1:
         raise ValueError(f"train={train}; use a share above 0 and at most 1")
     right, wrong = evaluation.correct(), evaluation.incorrect()

@@ -269,14 +269,13 @@ def scorer_for(problems: Sequence[Problem], scorer: "str | Scorer | None" = None
     """
     if isinstance(scorer, Scorer):
         return scorer
-    if scorer is not None:
-        if scorer not in SCORERS:
-            raise ValueError(f"scorer={scorer!r}; use one of {', '.join(SCORERS)} or a steerlab Scorer")
-        return SCORERS[scorer]
     if not problems:
         raise ValueError("no problems given; an empty split cannot be scored")
-    if problems[0].scorer is not None:
-        return SCORERS[problems[0].scorer]
+    name = scorer if scorer is not None else problems[0].scorer
+    if name is not None:
+        if name not in SCORERS:
+            raise ValueError(f"scorer={name!r}; use one of {', '.join(SCORERS)} or a steerlab Scorer")
+        return SCORERS[name]
     choices = problems[0].choices
     if choices is None:
         return SCORERS["numeric"]

@@ -173,6 +173,7 @@ BAD = {
     "alpha is not a number": (["--alphas=0,-1,nan"], "not a finite number"),
     "no suppression": (["--alphas=0,1"], "negative"),
     "unknown positions": (["--positions", "middle"], "positions='middle'"),
+    "unknown scorer": (["--scorer", "guess"], "scorer='guess'"),
     "unknown operator": (["--operator", "multiply"], "operator='multiply'"),
     "prompt beyond the context": (["--task", "jsonl", "--task-path", "long.jsonl"], "context is"),
     "choice of several tokens": (["--task", "jsonl", "--task-path", "several.jsonl", "--scorer", "choice"], "is 2 tokens"),

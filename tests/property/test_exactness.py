@@ -20,7 +20,14 @@ from steerlab.tasks.scorers import Outcome, Read, Row, Scorer
 SEQUENTIAL = ("gpt2", "llama-grouped", "mistral-sliding", "qwen2", "gpt_neox-sequential")  # these have a resid_mid
 PARALLEL = ("gpt_neox", "phi-2")
 ANYWHERE = ("stablelm", "gemma2", "qwen2-sliding")  # loaded as bridges, whatever was asked for
-quick = settings(max_examples=25, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=[HealthCheck.too_slow])
+quick = settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 
 def rows(model, problem):

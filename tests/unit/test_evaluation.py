@@ -116,3 +116,20 @@ def test_a_share_outside_its_range_is_refused(train):
 def test_a_share_that_leaves_nothing_to_train_on_is_refused():
     with pytest.raises(ValueError, match="leaves none to train on"):
         sl.balance(answered(5, 5), rng=np.random.default_rng(0), train=0.05)
+
+
+def test_something_that_is_no_model_is_named():
+    task = sl.load_task("arithmetic", n_train=4, n_validation=0, n_test=0)
+    with pytest.raises(TypeError, match="model is a str"):
+        sl.evaluate("gpt2", task.train)
+
+
+def test_results_have_short_representations_for_notebooks(toy_model):
+    task = sl.load_task("arithmetic", n_train=60, n_validation=0, n_test=0)
+    split = sl.balance(sl.evaluate(toy_model("bridge"), task.train), rng=np.random.default_rng(0))
+    acts = sl.cache_activations(toy_model("bridge"), split.train, layers=1)
+    direction = sl.Direction(torch.ones(32), 1, name="<b>")
+    for result in (task, split, acts, direction):
+        assert len(repr(result)) < 300
+        assert len(result._repr_html_()) < 400
+    assert "<b>" not in direction._repr_html_()

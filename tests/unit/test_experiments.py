@@ -113,15 +113,15 @@ def test_a_direction_beyond_all_controls_is_said_to_do_what_they_do_not(experime
     said = with_controls(experiment, control(1.0, 90, spread(99)), control(-2.0, 10, spread(99)))
     assert said.tests["p (rank)"].tolist() == [0.01] * 4
     assert said.adjusted(said.experiment.controls[0]) == pytest.approx(0.04)
-    assert "raises accuracy in a way that random directions of its size do not" in said.answer()
-    assert "lowers accuracy in a way that random directions of its size do not" in said.answer()
+    assert "raises accuracy more than random directions of its size do" in said.answer()
+    assert "lowers accuracy more than random directions of its size do" in said.answer()
     assert "no evidence" not in said.answer()
 
 
 def test_a_direction_among_its_controls_is_reported_as_a_null_result_with_what_could_have_been_seen(experiment: Experiment) -> None:
     said = with_controls(experiment, control(1.0, 51, spread(99)), control(-2.0, 49, spread(99)))
     assert said.answer().count("there is no evidence that this direction moves accuracy") == 2
-    assert "random directions of its size do not" not in said.answer()
+    assert "more than random" not in said.answer()
     assert "with 80% power" in said.answer()
 
 
@@ -131,10 +131,21 @@ def test_a_large_effect_is_no_evidence_when_random_directions_have_it_too(experi
     assert "there is no evidence that this direction moves accuracy" in said.answer()
 
 
+def test_a_direction_that_harms_less_than_random_ones_is_not_said_to_harm_more(experiment: Experiment) -> None:
+    said = with_controls(experiment, control(-2.0, 48, spread(99, centre=33)))
+    assert said.tests["p (rank)"].iloc[0] == 0.01
+    assert "lowers accuracy less than random directions of its size do" in said.answer()
+
+
+def test_a_direction_that_changes_nothing_where_random_ones_harm_is_said_to_leave_accuracy_as_it_is(experiment: Experiment) -> None:
+    said = with_controls(experiment, control(-2.0, 50, spread(99, centre=33)))
+    assert "leaves accuracy as it is, where random directions of its size lower it" in said.answer()
+
+
 def test_the_answer_names_the_test_the_number_of_controls_and_the_correction(experiment: Experiment) -> None:
     said = with_controls(experiment, control(1.0, 90, spread(99))).answer()
     assert (
-        "Of 99 random directions of the same norm, 0 did at least as much (p = 0.0100; p = 0.0200 after Holm's correction for 2 tests)"
+        "0 lie at least as far from the median of all 100 as the direction does (p = 0.0100; p = 0.0200 after Holm's correction for 2 rank tests)"
         in said
     )
     assert "sign test p < 0.0001" in said
