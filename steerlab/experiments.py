@@ -6,6 +6,7 @@ alpha on validation; then, once, on test: every alpha at the chosen layer, and r
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,15 @@ class Experiment:
     def direction(self) -> Direction:
         """The direction of the chosen layer."""
         return self.directions[self.layer]
+
+    def __repr__(self) -> str:
+        return (
+            f"Experiment({self.task!r}, layer={self.layer}, alpha={self.alpha}, chosen on {self.validation.baseline.n} problems, "
+            f"tested on {self.test.baseline.n}, {len(self.controls)} controls)"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>"
 
 
 def contrast_directions(

@@ -3,6 +3,7 @@
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,12 @@ class Significance:
     """
 
     experiment: Experiment
+
+    def __repr__(self) -> str:
+        return f"Significance of {self.experiment!r}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self.answer())}</p>" + self.tests.to_html(index=False, float_format="{:.4g}".format, escape=True)
 
     @cached_property
     def tests(self) -> pd.DataFrame:

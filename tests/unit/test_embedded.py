@@ -14,7 +14,6 @@ from steerlab.models import backend_of, context_length, describe, forward, token
 from steerlab.tasks.arithmetic import arithmetic
 
 FOLDER = Path(str(resources.files("steerlab") / "embedded" / "tiny-arithmetic"))
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the embedded model tiny-arithmetic is not in this checkout")
 
 
 @pytest.fixture(scope="module")

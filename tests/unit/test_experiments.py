@@ -177,3 +177,8 @@ def test_an_experiment_is_read_back_from_its_run_folder(
     assert found["model"]["n_layers"] == 3
     sl.save_experiment(tmp_path / "run", loaded, {k: v for k, v in found.items() if k in ("config", "model", "task", "versions")})
     assert sl.Significance(sl.load_experiment(tmp_path / "run")[0]).answer() == found["answer"]
+
+
+def test_an_experiment_and_its_significance_show_themselves_in_a_notebook(experiment: Experiment) -> None:
+    assert len(repr(experiment)) < 300
+    assert "<table" in sl.Significance(experiment)._repr_html_()
