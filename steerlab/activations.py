@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from steerlab.tasks import Problem
 from steerlab.tasks.scorers import Row, encode_prompt
 from steerlab.tasks.scoring import MAX_TOKENS, check_ids, row_batches
 
-Positions = str | int | Sequence[int]
+Positions = str | int | np.integer | Sequence[int]
 DESCRIPTION, VALUES, MASK = "activations.json", "values.npy", "mask.npy"
 
 
@@ -180,6 +180,18 @@ def load_activations(path: str | Path) -> Activations:
     return _activations(torch.from_numpy(values), torch.from_numpy(mask), header)
 
 
+def indices(positions: object) -> list[int]:
+    """One index or several, as a list of ints.
+
+    Raises:
+        ValueError: none, or something that is no whole number.
+    """
+    wanted = [positions] if isinstance(positions, int | float | np.number) else list(cast("Sequence[object]", positions))
+    if not wanted or not all(isinstance(p, int | np.integer) and not isinstance(p, bool) for p in wanted):
+        raise ValueError(f"positions={positions!r}; give a whole number or several, e.g. -1 or [0, 1]")
+    return [int(cast("int", p)) for p in wanted]
+
+
 def _picker(
     positions: Positions, problems: Sequence[Problem], lengths: Sequence[int]
 ) -> tuple[Callable[[np.ndarray], np.ndarray], int, str | tuple[int, ...]]:
@@ -193,9 +205,7 @@ def _picker(
         if positions not in pickers:
             raise ValueError(f"positions={positions!r}; use last, mean, all or a list of indices")
         return *pickers[positions], positions
-    index = (positions,) if isinstance(positions, int) else tuple(int(p) for p in positions)
-    if not index:
-        raise ValueError("positions=[]; give at least one index")
+    index = tuple(indices(positions))
     for problem, length in zip(problems, lengths, strict=True):
         bad = [p for p in index if not -length <= p < length]
         if bad:

@@ -30,6 +30,8 @@ def local_directory(name: str) -> Path | None:
     """
     if name in EMBEDDED:
         path = Path(str(resources.files("steerlab") / "embedded" / name))
+    elif not name:
+        raise ValueError("model='': give a Hugging Face directory, a Hub id or 'tiny-arithmetic'")
     else:
         path = Path(name).expanduser()
         looks_like_path = name.startswith((".", "~")) or path.is_absolute() or path.exists()

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steerlab.activations import Positions
+from steerlab.activations import Positions, indices
 from steerlab.directions import Direction, check_direction, place
 from steerlab.models import HookFn, Model, hook_name, hooks
 
@@ -68,6 +68,8 @@ def check_alpha(alpha: object) -> float:
     Raises:
         ValueError: anything else.
     """
+    if isinstance(alpha, np.ndarray | Tensor) and alpha.ndim == 0:
+        alpha = alpha.item()
     if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.integer | np.floating) or not np.isfinite(alpha):
         raise ValueError(f"alpha={alpha!r} is not a finite number; use one like -3.0 or 0.5")
     return float(alpha)
@@ -94,9 +96,7 @@ def position_mask(positions: Positions, prompt_lengths: Sequence[int], length: i
         if positions not in masks:
             raise ValueError(f"positions={positions!r}; use all, last, prompt, generated or a list of indices")
         return masks[positions]
-    wanted = [positions] if isinstance(positions, int) else list(positions)
-    if not wanted:
-        raise ValueError("positions=[]; give at least one index")
+    wanted = indices(positions)
     mask = torch.zeros(len(prompt_lengths), length, dtype=torch.bool)
     for row, end in enumerate(prompt_lengths):
         for position in wanted:

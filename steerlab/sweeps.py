@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steerlab.activations import Positions
+from steerlab.activations import Positions, indices
 from steerlab.cells import Cell, run_cells
 from steerlab.directions import Direction, place
 from steerlab.interventions import ALPHAS, Operator, check_alpha
@@ -132,7 +132,7 @@ def sweep(
     problems: Sequence[Problem],
     directions: Direction | Sequence[Direction] | Mapping[int, Direction],
     *,
-    alphas: Sequence[float] = ALPHAS,
+    alphas: float | Sequence[float] = ALPHAS,
     positions: Positions = "all",
     operator: str | Operator = "add",
     layer: int | None = None,
@@ -149,7 +149,7 @@ def sweep(
         model: a TransformerLens model.
         problems: what to ask.
         directions: one, a list, or ``{layer: direction}``, where each acts at its key.
-        alphas: coefficients; see `ALPHAS`.
+        alphas: one or several coefficients; see `ALPHAS`.
         positions: "all", "last" (of the prompt), "prompt", "generated", an index or indices.
         operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
         layer, site: act there instead of where the directions were measured.
@@ -173,7 +173,7 @@ def sweep(
         placed = [(direction, layer) for direction in directions]
     if not placed:
         raise ValueError("no directions given; a sweep needs at least one")
-    alphas = [check_alpha(alpha) for alpha in alphas]
+    alphas = [check_alpha(alpha) for alpha in ([alphas] if isinstance(alphas, int | float) else alphas)]
     if not alphas or len(set(alphas)) < len(alphas):
         raise ValueError(f"alphas={list(alphas)}; give at least one, each once")
     cells = [Cell(d, alpha, *place(d, at, site)) for d, at in placed for alpha in alphas]
@@ -191,7 +191,7 @@ def sweep(
     columns = ["layer", "alpha", "direction", "problem_id", "prediction", "correct", "margin", "nll"]
     settings = {
         "operator": operator if isinstance(operator, str) else getattr(operator, "__name__", "custom"),
-        "positions": positions if isinstance(positions, str | int) else list(positions),
+        "positions": positions if isinstance(positions, str) else indices(positions),
         "sites": sorted({cell.site for cell in cells}),
         "scorer": done.baseline.scorer,
     }

@@ -171,7 +171,7 @@ def test_a_folder_of_something_else_is_not_loaded(tmp_path):
         ({"layers": [1, 1]}, r"layers=\[1, 1\]; give at least one layer, each once"),
         ({"layers": [0], "site": "mlp_out"}, "site='mlp_out'; use one of resid_pre, resid_mid, resid_post"),
         ({"layers": [0], "positions": "first"}, "positions='first'; use last, mean, all or a list of indices"),
-        ({"layers": [0], "positions": []}, r"positions=\[\]; give at least one index"),
+        ({"layers": [0], "positions": []}, r"positions=\[\]; give a whole number or several"),
         ({"layers": [0], "positions": [0, 60]}, r"position 60: the prompt of problem 'story-.*' has \d+ tokens; use -\d+ to \d+"),
     ],
 )

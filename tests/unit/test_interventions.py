@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 import steerlab as sl
+from steerlab.activations import indices
 from steerlab.interventions import OPERATORS, Patch, ablate, add, check_alpha, clamp, patch, position_mask, rotate
 from steerlab.models import hook_name, hooks, residuals
 
@@ -201,7 +203,7 @@ def test_a_patch_counts_how_often_it_acted():
 # What is refused, and what is said aloud
 
 
-@pytest.mark.parametrize("alpha", [math.nan, math.inf, -math.inf, "2", None, True, 1j, [1.0], torch.tensor(1.0)])
+@pytest.mark.parametrize("alpha", [math.nan, math.inf, -math.inf, "2", None, True, 1j, [1.0], torch.ones(2)])
 def test_alpha_is_a_finite_number(alpha):
     with pytest.raises(ValueError, match=r"alpha=.* is not a finite number; use one like -3\.0 or 0\.5"):
         check_alpha(alpha)
@@ -279,3 +281,18 @@ def test_an_error_inside_the_block_is_the_only_thing_heard_of_it(toy):
 
 def test_the_alphas_are_the_sources_thirteen():
     assert [2 * alpha for alpha in sl.ALPHAS] == list(range(-6, 7))
+
+
+@pytest.mark.parametrize(("positions", "found"), [(np.int64(1), [1]), (np.array([0, 2]), [0, 2]), (-1, [-1]), ((0, 1), [0, 1])])
+def test_whole_numbers_of_every_kind_are_positions(positions, found):
+    assert indices(positions) == found
+
+
+@pytest.mark.parametrize("positions", [1.5, ["a"], [], [0, 1.0], [True]])
+def test_other_things_are_no_positions_and_are_shown(positions):
+    with pytest.raises(ValueError, match=r"positions=.*; give a whole number or several"):
+        indices(positions)
+
+
+def test_an_alpha_of_no_dimension_is_a_number():
+    assert check_alpha(torch.tensor(1.5)) == check_alpha(np.array(1.5)) == 1.5
