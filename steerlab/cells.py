@@ -104,7 +104,7 @@ def run_cells(
     answers = {k: list(base) for k, cell in enumerate(cells) if cell.alpha != 0}
     seen = {k: _Seen() for k in answers}
     order = sorted(answers, key=lambda k: (cells[k].resumes_at, cells[k].site, cells[k].layer, k))
-    settings = _Settings(model, cells, act, positions, max_tokens)
+    settings = _Settings(model, cells, act, positions)
     checked = False
     with tqdm(total=len(work.rows) * (1 + len(order)), desc=label, unit="run", disable=None if progress else True) as bar:
         for generated in (False, True):
@@ -172,7 +172,6 @@ class _Settings:
     cells: Sequence[Cell]
     operator: Operator
     positions: Positions
-    max_tokens: int
 
     def patch_for(self, chunk: Sequence[int], batch: Batch, length: int) -> Patch:
         """One patch for several cells stacked over one batch, cell by cell."""
