@@ -14,10 +14,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from steerlab import files
-from steerlab.models import Model, d_model, describe, hook_name, residuals
+from steerlab.memory import pass_tokens
+from steerlab.models import Model, d_model, describe, device_of, hook_name
+from steerlab.passes import residuals
 from steerlab.tasks import Problem
+from steerlab.tasks.batches import row_batches
 from steerlab.tasks.scorers import Row, encode_prompt
-from steerlab.tasks.scoring import MAX_TOKENS, check_ids, row_batches
+from steerlab.tasks.scoring import check_ids
 
 Positions = str | int | np.integer | Sequence[int]
 DESCRIPTION, VALUES, MASK = "activations.json", "values.npy", "mask.npy"
@@ -85,7 +88,7 @@ def cache_activations(
     site: str = "resid_post",
     positions: Positions = "last",
     path: str | Path | None = None,
-    max_tokens: int = MAX_TOKENS,
+    max_tokens: int | None = None,
     progress: bool = False,
 ) -> Activations:
     """Run the prompts once, up to the last layer asked for, and keep the activations asked for.
@@ -121,7 +124,7 @@ def cache_activations(
 
     def fill(values: np.ndarray, mask: np.ndarray) -> None:
         with tqdm(total=len(rows), desc="cache", unit="prompt", disable=None if progress else True) as bar:
-            for batch in row_batches(model, rows, max_tokens=max_tokens):
+            for batch in row_batches(rows, room=pass_tokens(model, max_tokens), device=device_of(model), share=False):
                 found = residuals(model, batch.tokens, layers, site)
                 for k, layer in enumerate(layers):
                     here = found[layer].float().cpu().numpy()

@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 
 from steerlab.activations import Positions
-from steerlab.cells import Cell, run_cells
+from steerlab.cells import Cell, Place, run_cells
 from steerlab.directions import Direction, place, random_directions
 from steerlab.interventions import Operator, check_alpha
 from steerlab.models import Model
 from steerlab.statistics import Alternative, RankTest, SignTest, TTest, cohens_d, one_sample_t_test, rank_test, sign_test
 from steerlab.sweeps import inert
 from steerlab.tasks import Evaluation, Problem, Scorer
-from steerlab.tasks.scoring import MAX_TOKENS
 
 MEASURES = {"accuracy": "change", "margin": "margin_change"}
 
@@ -121,7 +120,8 @@ def random_control(
     layer: int | None = None,
     site: str | None = None,
     scorer: str | Scorer | None = None,
-    max_tokens: int = MAX_TOKENS,
+    max_tokens: int | None = None,
+    memory: str | int | None = None,
     progress: bool = False,
 ) -> ControlResult:
     """Steer with a direction and with n controls, at one alpha, on the same problems.
@@ -134,7 +134,7 @@ def random_control(
         n: number of controls; the smallest p-value is 1 / (n + 1).
         rng: draws the controls.
         draw: a function ``(direction, n, rng=rng)`` that gives controls; default norm-matched isotropic ones.
-        positions, operator, layer, site, scorer, max_tokens, progress: as in `steerlab.sweep`.
+        positions, operator, layer, site, scorer, max_tokens, memory, progress: as in `steerlab.sweep`.
 
     Raises:
         ValueError: bad input (n below 1, alpha 0 or not finite, …), found before the first run.
@@ -148,7 +148,7 @@ def random_control(
             f"draw gave {len(controls)} controls, {len({c.name for c in controls})} of them with a name of their own; give each its own"
         )
     at = place(direction, layer, site)
-    cells = [Cell(one, alpha, *at) for one in [direction, *controls]]
+    cells = [Cell((Place(one, *at),), alpha) for one in [direction, *controls]]
     done = run_cells(
         model,
         problems,
@@ -157,13 +157,11 @@ def random_control(
         positions=positions,
         scorer=scorer,
         max_tokens=max_tokens,
+        memory=memory,
         progress=progress,
         label="control",
     )
-    parts = [
-        frame.assign(direction=cell.direction.name, is_control=k > 0)
-        for k, (cell, frame) in enumerate(zip(cells, done.frames, strict=True))
-    ]
+    parts = [frame.assign(direction=cell.name, is_control=k > 0) for k, (cell, frame) in enumerate(zip(cells, done.frames, strict=True))]
     columns = ["direction", "is_control", "problem_id", "prediction", "correct", "margin", "nll"]
     frame = pd.concat(parts, ignore_index=True)[columns]
     family = str(controls[0].method.get("estimator", getattr(draw, "__name__", "custom")))

@@ -106,6 +106,15 @@ def position_mask(positions: Positions, prompt_lengths: Sequence[int], length: i
     return mask
 
 
+def first_position(direction: Direction, positions: Positions, prompt_length: int) -> int:
+    """The first position of a row that an intervention acts on."""
+    if direction.vector.ndim == 2:
+        positions = direction.positions
+    if isinstance(positions, str):
+        return {"last": prompt_length - 1, "generated": prompt_length}.get(positions, 0)
+    return min(p if p >= 0 else prompt_length + p for p in indices(positions))
+
+
 def spread(direction: Direction, prompt_lengths: Sequence[int], length: int) -> tuple[Tensor, Tensor]:
     """A per-position direction as ``[batch pos d_model]`` with zeros elsewhere, and the mask of where it is.
 
@@ -148,12 +157,13 @@ class Patch:
     start: int = 0
     calls: int = field(default=0)
 
-    def first(self) -> int:
-        """The first column that it acts on in any row; 0 where it acts everywhere, the number of columns where it acts nowhere."""
-        if self.mask is None:
-            return 0
-        columns = self.mask.any(0)
-        return int(columns.long().argmax()) if bool(columns.any()) else len(columns)
+    def acting(self, cells: int, width: int) -> list[bool]:
+        """Whether it acts on the columns that it was just called on, for each of several cells that are stacked in it."""
+        acts = (self.alphas != 0)[:, 0].expand(-1, width)
+        if self.mask is not None:
+            acts = acts & self.mask[:, self.start : self.start + width]
+        found: list[bool] = acts.unflatten(0, (cells, -1)).flatten(1).any(1).tolist()
+        return found
 
     def __call__(self, resid: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
         window = slice(self.start, self.start + resid.shape[1])
@@ -231,6 +241,8 @@ def steer(
             f"{len(directions)} directions and {len(alphas)} alphas; give at least one direction, and one alpha or one for each"
         )
     wanted: list[tuple[str, HookFn]] = []
+    points: list[str] = []
+    steering: list[int] = []
     fired: dict[int, int] = {}
     for k, (one, strength) in enumerate(zip(directions, alphas, strict=True)):
         check_direction(model, one)
@@ -252,9 +264,12 @@ def steer(
             )
             return resolved(resid)
 
-        wanted.append((point, fn))
+        points.append(point)
+        if strength:  # alpha = 0 is the model itself: nothing is attached
+            wanted.append((point, fn))
+            steering.append(k)
     with hooks(model, wanted):
-        yield [point for point, _ in wanted]
-    silent = [point for k, (point, _) in enumerate(wanted) if k not in fired]
+        yield points
+    silent = [points[k] for k in steering if k not in fired]
     if silent:
         warnings.warn(f"steering never acted: no run of the model inside the block reached {', '.join(silent)}", UserWarning, stacklevel=3)

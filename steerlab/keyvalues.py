@@ -6,14 +6,26 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
-from steerlab.models import Model, backend_of, device_of, forward, n_layers, run_to
+from steerlab.models import Model, backend_of, device_of, n_layers
+from steerlab.passes import forward
+
+
+class _Frozen(DynamicLayer):
+    """A layer that lends its keys and values, and keeps no new ones."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
 
 
 class KeyValueCache:
     """Keys and values of every block, for a batch whose rows have the same length.
 
-    It is fed with tokens, by `fill` or `next_logits`, and can be copied for many variants of what follows.
+    It is filled by the functions of `steerlab.passes`, and rows of it can be taken for variants of what follows.
+
+    Attributes:
+        length: positions that are stored.
     """
 
     def __init__(self, model: Model, batch: int) -> None:
@@ -35,40 +47,76 @@ class KeyValueCache:
         # No padding: without a mask of our own, pad tokens would be looked for.
         return {"past_kv_cache": self._cache, "attention_mask": torch.ones_like(fed)}
 
-    def fill(self, tokens: Int[Tensor, "batch pos"]) -> None:
-        """Feed tokens after what was fed before, and read nothing out."""
-        run_to(self._model, tokens, n_layers(self._model), past=self)
-        self.length += tokens.shape[1]
+    def advance(self, n: int, first: int, until: int) -> None:
+        """Blocks `first` to `until` (not included) stored n positions; the others count them, because positions are told by any block's length."""
+        self.length += n
+        if backend_of(self._model) == "bridge":
+            for block in [*range(first), *range(until, n_layers(self._model))]:
+                self._set(block, *self._nothing())
 
     def next_logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch d_vocab"]:
         """Feed tokens after what was fed before; return the logits at the last position."""
-        logits = forward(self._model, tokens, self)
-        self.length += tokens.shape[1]
-        return logits[:, -1]
+        return forward(self._model, tokens, self)[:, -1]
 
-    def copies(self, n: int, first_block: int = 0) -> "KeyValueCache":
-        """The same keys and values for n copies of the batch, stacked over each other; this cache stays as it is.
+    def take(
+        self, rows: Int[Tensor, " row"], stop: int | None = None, blocks: range | None = None, *, grows: bool = True
+    ) -> "KeyValueCache":
+        """Some of the rows, any of them several times, up to a position; this cache stays as it is.
 
         Args:
-            n: how many.
-            first_block: blocks before it are not going to run, and are not copied.
+            rows: places of the rows.
+            stop: positions to keep; default all.
+            blocks: blocks that are going to run; others are not copied. Default all.
+            grows: store what is fed to the new cache; without it, what is fed attends and is forgotten.
         """
-        copy = KeyValueCache.__new__(KeyValueCache)
-        copy._model, copy.length = self._model, self.length
-        if backend_of(self._model) == "bridge":
-            copy._cache = DynamicCache()
-            for block, layer in enumerate(self._cache.layers):
-                times = n if block >= first_block else 1  # the first block's length tells the positions, so it has to be there
-                copy._cache.update(layer.keys.repeat(times, 1, 1, 1), layer.values.repeat(times, 1, 1, 1), block)
-            return copy
-        from transformer_lens import TransformerLensKeyValueCache, TransformerLensKeyValueCacheEntry
+        taken = KeyValueCache(self._model, len(rows))
+        taken.length = self.length if stop is None else stop
+        blocks = range(n_layers(self._model)) if blocks is None else blocks
+        for block in range(n_layers(self._model)):
+            if block in blocks:
+                taken._set(block, *(_rows(tensor, rows, self._axis, taken.length) for tensor in self._get(block)))
+            elif backend_of(self._model) == "bridge":
+                taken._set(block, *taken._nothing())
+        if backend_of(self._model) == "hooked":
+            taken._cache.previous_attention_mask = self._cache.previous_attention_mask[rows, : taken.length]
+            for block in blocks if not grows else ():
+                taken._cache.entries[block].frozen = True
+        elif not grows:
+            for block in blocks:
+                keys, values = taken._get(block)
+                taken._cache.layers[block] = _Frozen()
+                taken._set(block, keys, values)
+        return taken
 
-        entries = []
-        for block, entry in enumerate(self._cache.entries):
-            times = n if block >= first_block else 1
-            entries.append(
-                TransformerLensKeyValueCacheEntry(entry.past_keys.repeat(times, 1, 1, 1), entry.past_values.repeat(times, 1, 1, 1))
-            )
-        mask = self._cache.previous_attention_mask.repeat(n, 1)
-        copy._cache = TransformerLensKeyValueCache(entries=entries, previous_attention_mask=mask)
-        return copy
+    @property
+    def _axis(self) -> int:
+        return 2 if backend_of(self._model) == "bridge" else 1
+
+    def _nothing(self) -> tuple[Tensor, Tensor]:
+        """A stand-in that has the length and no content."""
+        empty = torch.zeros(1, 1, self.length, 1, device=device_of(self._model))
+        return empty, empty
+
+    def _get(self, block: int) -> tuple[Tensor, Tensor]:
+        if backend_of(self._model) == "bridge":
+            layer = self._cache.layers[block]
+            return layer.keys, layer.values
+        entry = self._cache.entries[block]
+        return entry.past_keys, entry.past_values
+
+    def _set(self, block: int, keys: Tensor, values: Tensor) -> None:
+        if backend_of(self._model) == "bridge":
+            while len(self._cache.layers) <= block:
+                self._cache.layers.append(DynamicLayer())
+            layer = self._cache.layers[block]
+            layer.lazy_initialization(keys, values)
+            layer.keys, layer.values = keys, values
+        else:
+            self._cache.entries[block].past_keys, self._cache.entries[block].past_values = keys, values
+
+
+def _rows(tensor: Tensor, rows: Tensor, axis: int, stop: int) -> Tensor:
+    kept = tensor.narrow(axis, 0, stop)
+    if len(rows) and bool((rows == rows[0]).all()):
+        return kept[int(rows[0]) : int(rows[0]) + 1].expand(len(rows), *kept.shape[1:])  # the model's own concatenation makes the copies
+    return kept.index_select(0, rows)

@@ -9,10 +9,12 @@ import torch
 from tqdm import tqdm
 
 from steerlab.directions import Direction, check_direction
-from steerlab.models import Model, hook_name, residuals
+from steerlab.memory import pass_tokens
+from steerlab.models import Model, device_of, hook_name
+from steerlab.passes import residuals
 from steerlab.tasks import Problem
+from steerlab.tasks.batches import row_batches
 from steerlab.tasks.scorers import Row, encode_prompt
-from steerlab.tasks.scoring import MAX_TOKENS, row_batches
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,7 @@ def token_magnitudes(
     layers: Sequence[int],
     site: str = "resid_post",
     direction: Direction | None = None,
-    max_tokens: int = MAX_TOKENS,
+    max_tokens: int | None = None,
     progress: bool = False,
 ) -> Magnitudes:
     """Measure the residual stream at every token of every prompt.
@@ -98,7 +100,7 @@ def token_magnitudes(
     rows = tuple(Row(tuple(ids), len(ids)) for ids in (encode_prompt(model, problem) for problem in problems))
     parts: dict[int, list[pd.DataFrame]] = {}
     with tqdm(total=len(rows), desc="magnitudes", unit="prompt", disable=None if progress else True) as bar:
-        for batch in row_batches(model, rows, max_tokens=max_tokens):
+        for batch in row_batches(rows, room=pass_tokens(model, max_tokens), device=device_of(model), share=False):
             found = residuals(model, batch.tokens, list(layers), site)
             for layer in layers:
                 resid = found[layer].float()

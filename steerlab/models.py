@@ -1,7 +1,7 @@
-"""Run a TransformerLens model to a layer, run it on from a layer, read it out.
+"""What a TransformerLens model is: its shape, its hook points, its tokens.
 
-With `loading`, which builds the models, and `keyvalues`, which stores for them, this is the only module that knows whether it holds a `HookedTransformer` or a
-`TransformerBridge`. Everything else takes the plain model object and the functions below.
+With `loading`, which builds the models, `passes`, which runs them, and `keyvalues`, which stores for them, this is the only module that knows
+whether it holds a `HookedTransformer` or a `TransformerBridge`. Everything else takes the plain model object and the functions of these modules.
 
 Sites follow TransformerLens: ``resid_pre``, ``resid_mid`` and ``resid_post`` of 0-based block l. ``resid_post``
 of block l is the output of block l, and the same tensor as ``resid_pre`` of block l + 1.
@@ -10,12 +10,10 @@ of block l is the output of block l, and the same tensor as ``resid_pre`` of blo
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
-from typing import Any, Protocol, runtime_checkable
-from unittest import mock
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlab import checkpoints
@@ -30,26 +28,17 @@ __all__ = [
     "d_model",
     "describe",
     "device_of",
-    "entering",
-    "forward",
     "hook_name",
     "hooks",
+    "is_hooked",
     "load_model",
     "n_layers",
     "processing_of",
-    "read_out",
-    "residuals",
-    "run_from",
-    "run_to",
     "token_ids",
 ]
 
 HookFn = Callable[[Tensor], Tensor | None]
 SITES = ("resid_pre", "resid_mid", "resid_post")
-
-
-class _Stop(Exception):
-    """Leaves a forward pass once the wanted activation is in hand."""
 
 
 def backend_of(model: Model) -> str:
@@ -135,6 +124,11 @@ def processing_of(model: Model) -> str:
     return "processed" if folded else (declared or "raw")
 
 
+def is_hooked(model: Model) -> bool:
+    """Whether functions hang on any hook point; they may count positions, so that rows have to be run whole."""
+    return any(point.fwd_hooks for point in model.hook_dict.values())
+
+
 @contextlib.contextmanager
 def hooks(model: Model, fns: Sequence[tuple[str, HookFn]]) -> Iterator[None]:
     """Attach functions to hook points for a while, then leave the model as it was, also after an error.
@@ -156,139 +150,6 @@ def hooks(model: Model, fns: Sequence[tuple[str, HookFn]]) -> Iterator[None]:
         for point, handle in reversed(attached):
             handle.hook.remove()
             point.fwd_hooks[:] = [kept for kept in point.fwd_hooks if kept is not handle]
-
-
-@contextlib.contextmanager
-def _entering_at(model: TransformerBridge, layer: int, resid: Tensor) -> Iterator[None]:
-    """Let the blocks before `layer` do nothing, and give `resid` to block `layer`, whatever comes to it.
-
-    The blocks stay in their places, because some models choose the mask or the rotary angles by a block's place.
-    """
-
-    def skip(*args: Any, **kwargs: Any) -> Tensor:
-        # Some models take a block's output as a tensor, others its first item; nobody reads this one, and it serves both.
-        return resid[None]
-
-    def enter(block: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return ((resid, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": resid})
-
-    with contextlib.ExitStack() as undo:
-        for block in list(model.blocks)[:layer]:
-            undo.enter_context(mock.patch.dict(block.__dict__, forward=skip))
-        handle = model.blocks[layer].register_forward_pre_hook(enter, with_kwargs=True)
-        undo.callback(handle.remove)
-        yield
-
-
-@runtime_checkable
-class Past(Protocol):
-    """What went before the tokens that are run; see `steerlab.keyvalues.KeyValueCache`."""
-
-    def options(self, fed: Tensor) -> dict[str, Any]:
-        """The arguments that make a model attend to it, and store `fed` in it."""
-
-
-def forward(model: Model, tokens: Int[Tensor, "batch pos"], past: Past | None = None) -> Float[Tensor, "batch pos d_vocab"]:
-    """Logits at every position: the plain run that every shortcut here must agree with.
-
-    Padding, if any, stands on the right, where a causal model needs no mask.
-    """
-    if backend_of(model) == "bridge":
-        return model(tokens, **(past.options(tokens) if past else {"use_cache": False}))
-    return model(tokens, padding_side="right", **(past.options(tokens) if past else {}))
-
-
-def residuals(
-    model: Model, tokens: Int[Tensor, "batch pos"], layers: Sequence[int], site: str = "resid_post", past: Past | None = None
-) -> dict[int, Float[Tensor, "batch pos d_model"]]:
-    """The residual stream at a site of several blocks, in one pass that stops after the last of them."""
-    found: dict[int, Tensor] = {}
-    last = max(layers)
-
-    def keep(layer: int) -> HookFn:
-        def fn(activation: Tensor) -> None:
-            found[layer] = activation
-            if layer == last:
-                raise _Stop
-
-        return fn
-
-    with hooks(model, [(hook_name(model, layer, site), keep(layer)) for layer in layers]), contextlib.suppress(_Stop):
-        forward(model, tokens, past)
-    return found
-
-
-def entering(
-    model: Model, tokens: Int[Tensor, "batch pos"], blocks: Sequence[int], past: Past | None = None
-) -> dict[int, Float[Tensor, "batch pos d_model"]]:
-    """The residual stream that enters each of several blocks, in one pass; ``n_layers`` means what leaves the last block."""
-    outputs = sorted(block - 1 for block in blocks if block > 0)
-    found: dict[int, Tensor] = {}
-    if 0 in blocks:
-        if not outputs:
-            return {0: residuals(model, tokens, [0], "resid_pre", past)[0]}
-        with hooks(model, [(hook_name(model, 0, "resid_pre"), lambda resid: found.update({0: resid}))]):
-            after = residuals(model, tokens, outputs, past=past)
-    else:
-        after = residuals(model, tokens, outputs, past=past)
-    return found | {layer + 1: resid for layer, resid in after.items()}
-
-
-def run_to(model: Model, tokens: Int[Tensor, "batch pos"], layer: int, past: Past | None = None) -> Float[Tensor, "batch pos d_model"]:
-    """The residual stream that enters block `layer`; ``layer == n_layers`` gives what leaves the last block."""
-    return entering(model, tokens, [layer], past)[layer]
-
-
-def run_from(
-    model: Model,
-    resid: Float[Tensor, "batch pos d_model"],
-    layer: int,
-    tokens: Int[Tensor, "batch pos"] | None = None,
-    past: Past | None = None,
-) -> Float[Tensor, "batch pos d_model"]:
-    """Run blocks `layer` and later on a given residual stream; return what leaves the last block.
-
-    Blocks before `layer` are not called. ``layer == n_layers`` returns `resid` as it is.
-
-    Args:
-        model: the model.
-        resid: the residual stream that enters block `layer`.
-        layer: the first block to run.
-        tokens: the tokens behind `resid`; only their shape matters (a bridge derives positions from it).
-        past: keys and values of the positions before `resid`, which is then attended to and not run.
-    """
-    last = n_layers(model)
-    if layer == last:
-        return resid
-    found: list[Tensor] = []
-
-    def keep(activation: Tensor) -> None:
-        found.append(activation)
-        raise _Stop
-
-    final = (hook_name(model, last - 1, "resid_post"), keep)
-    if backend_of(model) == "hooked":
-        with hooks(model, [final]), contextlib.suppress(_Stop):
-            model(resid, start_at_layer=layer, padding_side="right", **(past.options(resid) if past else {}))
-        return found[0]
-    if tokens is None:
-        tokens = torch.zeros(resid.shape[:2], dtype=torch.long, device=resid.device)
-    with hooks(model, [final]), _entering_at(model, layer, resid), contextlib.suppress(_Stop):
-        forward(model, tokens, past)
-    return found[0]
-
-
-def read_out(
-    model: Model, resid: Float[Tensor, "row d_model"], columns: Int[Tensor, " column"] | None = None
-) -> Float[Tensor, "row column"]:
-    """Logits of chosen rows of the final residual stream; all tokens, or only the given vocabulary columns."""
-    normed = model.ln_final(resid[:, None, :])[:, 0] if model.cfg.normalization_type is not None else resid
-    if columns is None:
-        logits = model.unembed(normed[:, None, :])[:, 0]
-    else:
-        logits = normed @ model.W_U[:, columns] + model.b_U[columns]
-    cap = getattr(model.cfg, "output_logits_soft_cap", None)  # both classes apply it behind the unembedding
-    return cap * torch.tanh(logits / cap) if cap is not None and cap > 0 else logits
 
 
 def token_ids(model: Model, text: str, *, prepend_bos: bool | None = None) -> list[int]:

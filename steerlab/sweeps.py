@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 
 from steerlab.activations import Positions, indices
-from steerlab.cells import Cell, run_cells
+from steerlab.cells import Cell, Place, run_cells
 from steerlab.directions import Direction, place
 from steerlab.interventions import ALPHAS, Operator, check_alpha
 from steerlab.models import Model
 from steerlab.statistics import wilson_interval
 from steerlab.tasks import Evaluation, Problem, Scorer
-from steerlab.tasks.scoring import MAX_TOKENS
 
 KEYS = ["layer", "direction", "alpha"]
 
@@ -138,7 +137,9 @@ def sweep(
     layer: int | None = None,
     site: str | None = None,
     scorer: str | Scorer | None = None,
-    max_tokens: int = MAX_TOKENS,
+    together: bool = False,
+    max_tokens: int | None = None,
+    memory: str | int | None = None,
     progress: bool = False,
 ) -> SweepResult:
     """Steer with each direction at each alpha, and score every problem.
@@ -154,7 +155,9 @@ def sweep(
         operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
         layer, site: act there instead of where the directions were measured.
         scorer: default the task's own.
-        max_tokens: rows times positions of one forward pass.
+        together: the directions act at the same time, each at its own layer, as one intervention.
+        max_tokens: rows times positions of one forward pass; default what is fast on the model's device.
+        memory: what a forward pass may take, e.g. "2GB"; passes become smaller where it, or the device, has no room.
         progress: show a progress bar.
 
     Raises:
@@ -176,23 +179,30 @@ def sweep(
     alphas = [check_alpha(alpha) for alpha in ([alphas] if isinstance(alphas, int | float) else alphas)]
     if not alphas or len(set(alphas)) < len(alphas):
         raise ValueError(f"alphas={list(alphas)}; give at least one, each once")
-    cells = [Cell(d, alpha, *place(d, at, site)) for d, at in placed for alpha in alphas]
-    labels = [(cell.layer, cell.direction.name) for cell in cells[:: len(alphas)]]
+    places = [Place(d, *place(d, at, site)) for d, at in placed]
+    interventions = [tuple(places)] if together else [(one,) for one in places]
+    cells = [Cell(acting, alpha) for acting in interventions for alpha in alphas]
+    labels = [(cell.layer, cell.name) for cell in cells[:: len(alphas)]]
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
         raise ValueError(f"two directions are called {twice[1]!r} at layer {twice[0]}; give each a name of its own")
     done = run_cells(
-        model, problems, cells, operator=operator, positions=positions, scorer=scorer, max_tokens=max_tokens, progress=progress
+        model,
+        problems,
+        cells,
+        operator=operator,
+        positions=positions,
+        scorer=scorer,
+        max_tokens=max_tokens,
+        memory=memory,
+        progress=progress,
     )
-    parts = [
-        frame.assign(layer=cell.layer, alpha=cell.alpha, direction=cell.direction.name)
-        for cell, frame in zip(cells, done.frames, strict=True)
-    ]
+    parts = [frame.assign(layer=cell.layer, alpha=cell.alpha, direction=cell.name) for cell, frame in zip(cells, done.frames, strict=True)]
     columns = ["layer", "alpha", "direction", "problem_id", "prediction", "correct", "margin", "nll"]
     settings = {
         "operator": operator if isinstance(operator, str) else getattr(operator, "__name__", "custom"),
         "positions": positions if isinstance(positions, str) else indices(positions),
-        "sites": sorted({cell.site for cell in cells}),
+        "sites": sorted({one.site for one in places}),
         "scorer": done.baseline.scorer,
     }
     frame = pd.concat(parts, ignore_index=True)[columns]

@@ -10,11 +10,14 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from steerlab.models import Model, backend_of, n_layers, run_to
+from steerlab.memory import pass_tokens, shrinking
+from steerlab.models import Model, backend_of
 from steerlab.statistics import Interval, wilson_interval
+from steerlab.tasks.batches import Batch
 from steerlab.tasks.problem import Problem, Task
+from steerlab.tasks.reading import Reader, generate_batch, prompt_past, run_batch
 from steerlab.tasks.scorers import Answer, Scorer, scorer_for
-from steerlab.tasks.scoring import MAX_TOKENS, Reader, generate, plan
+from steerlab.tasks.scoring import plan
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +72,8 @@ def evaluate(
     problems: Sequence[Problem],
     *,
     scorer: str | Scorer | None = None,
-    max_tokens: int = MAX_TOKENS,
+    max_tokens: int | None = None,
+    memory: str | int | None = None,
     progress: bool = False,
 ) -> Evaluation:
     """Score a model on problems.
@@ -78,7 +82,8 @@ def evaluate(
         model: a TransformerLens model; hooks that are on it act.
         problems: what to ask.
         scorer: default the task's own; see `steerlab.tasks.scorers.scorer_for`.
-        max_tokens: rows times positions of one forward pass.
+        max_tokens: rows times positions of one forward pass; default what is fast on the model's device.
+        memory: what a forward pass may take, e.g. "2GB"; passes become smaller where it, or the device, has no room.
         progress: show a progress bar.
 
     Raises:
@@ -90,17 +95,19 @@ def evaluate(
     chosen = scorer_for(problems, scorer)
     work = plan(model, problems, chosen)
     answers: list[Answer] = [Answer()] * len(work.rows)
+    room = pass_tokens(model, max_tokens, memory)
+
+    def run(batch: Batch, room: int) -> list[Answer]:
+        if batch.rows[0].new_tokens:
+            return generate_batch(model, batch, prompt_past(model, batch))
+        reader = Reader(batch)
+        return reader.answers(run_batch(model, batch, reader).values)
+
     with tqdm(total=len(work.rows), desc="evaluate", unit="row", disable=None if progress else True) as bar:
-        for generated in (False, True):
-            for batch in work.batches(model, generated=generated, max_tokens=max_tokens):
-                if generated:
-                    found = generate(model, batch.tokens, batch.rows[0].new_tokens)
-                else:
-                    reader = Reader(batch.rows)
-                    found = reader.answers(reader.values(model, run_to(model, batch.tokens, n_layers(model)))[0])
-                for i, answer in zip(batch.index, found, strict=True):
-                    answers[i] = answer
-                bar.update(len(batch.index))
+        for batch, found in shrinking(work.batches(model, room), room, run, work.smaller, work.least):
+            for i, answer in zip(batch.index, found, strict=True):
+                answers[i] = answer
+            bar.update(len(batch.index))
     frame = work.judge(model, answers)
     broken = frame.loc[frame["margin"].isna(), "problem_id"]
     if len(broken):

@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM
 
 import steerlab as sl
 from steerlab.keyvalues import KeyValueCache
-from steerlab.models import backend_of, read_out, run_from, run_to
+from steerlab.models import backend_of
+from steerlab.passes import read_out, run_from, run_to
 
 HOOKED = (
     "gpt2",

@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import steerlab as sl
-from steerlab.models import forward, hook_name, hooks
+from steerlab.models import hook_name, hooks
+from steerlab.passes import forward
 from steerlab.tasks.scorers import Outcome, Read, Row, Scorer
 
 SEQUENTIAL = ("gpt2", "llama-grouped", "mistral-sliding", "qwen2", "gpt_neox-sequential")  # these have a resid_mid
@@ -83,9 +84,24 @@ def token_rows(draw):
 
 
 @st.composite
+def rows_with_common_beginnings(draw):
+    """Few-shot headers, and prompts with several endings, which the fast path runs once."""
+    header = draw(st.lists(st.integers(0, 63), max_size=9))
+    found = []
+    for _ in range(draw(st.integers(1, 3))):
+        prompt = header + draw(st.lists(st.integers(0, 63), min_size=1, max_size=7))
+        for _ in range(draw(st.integers(1, 3))):
+            tokens = tuple(prompt + draw(st.lists(st.integers(0, 63), max_size=4)))
+            position = st.integers(0, len(tokens) - 1) | st.just(len(prompt) - 1)
+            read = st.tuples(position, st.tuples(st.integers(0, 63)), st.booleans())
+            found.append((tokens, len(prompt), draw(st.lists(read, min_size=1, max_size=3))))
+    return found
+
+
+@st.composite
 def cases(draw, one_vector=False):
     family = draw(st.sampled_from(SEQUENTIAL + PARALLEL + ANYWHERE))
-    found = draw(st.lists(token_rows(), min_size=1, max_size=5))
+    found = draw(st.lists(token_rows(), min_size=1, max_size=5) | rows_with_common_beginnings())
     shortest = min(prompt_length for _, prompt_length, _ in found)
     index = st.integers(-shortest, shortest - 1)
     at = None

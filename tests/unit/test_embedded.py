@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab.models import backend_of, context_length, describe, forward, token_ids
+from steerlab.models import backend_of, context_length, describe, token_ids
+from steerlab.passes import forward
 from steerlab.tasks.arithmetic import arithmetic
 
 FOLDER = Path(str(resources.files("steerlab") / "embedded" / "tiny-arithmetic"))

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 import steerlab as sl
 from steerlab import loading
-from steerlab.models import backend_of, describe, forward, processing_of, run_to
+from steerlab.models import backend_of, describe, processing_of
+from steerlab.passes import forward, run_to
 
 TOKENS = torch.randint(0, 64, (2, 9), generator=torch.Generator().manual_seed(0))
 HAS_HOOKED = loading.HookedTransformer is not None

@@ -8,24 +8,9 @@ import torch
 
 import steerlab as sl
 from steerlab.keyvalues import KeyValueCache
-from steerlab.models import (
-    backend_of,
-    context_length,
-    d_model,
-    describe,
-    device_of,
-    entering,
-    forward,
-    hook_name,
-    hooks,
-    n_layers,
-    read_out,
-    residuals,
-    run_from,
-    run_to,
-    token_ids,
-)
-from steerlab.tasks.scoring import generate
+from steerlab.models import backend_of, context_length, d_model, describe, device_of, hook_name, hooks, n_layers, token_ids
+from steerlab.passes import entering, forward, read_out, residuals, run_from, run_to
+from steerlab.tasks.reading import generate
 
 TOKENS = torch.randint(0, 64, (3, 11), generator=torch.Generator().manual_seed(0))
 FAMILIES = ("gpt2", "gpt_neox", "llama-grouped", "phi")

@@ -6,7 +6,8 @@ import torch
 
 import steerlab as sl
 from steerlab.interventions import position_mask
-from steerlab.models import context_length, d_model, forward, hook_name, hooks
+from steerlab.models import context_length, d_model, hook_name, hooks
+from steerlab.passes import forward
 from steerlab.tasks import SCORERS, Problem, Scorer, extract_number, load_task
 from steerlab.tasks.scorers import Answer, Outcome, numeric, scorer_for, text
 

@@ -1,0 +1,186 @@
+"""Rows of tokens in batches, in which what rows begin with in common stands once.
+
+A batch is cut into levels of columns: a header that all rows share (few-shot examples), the prompts that several rows
+share (a question with several endings), and the rows' own rest. Each level holds each different beginning once.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from steerlab.tasks.scorers import Row
+
+PADDING = 1.0625  # positions that are run, at most, for each one that is needed
+WORTH = 8  # beginnings are shared where that saves more than one position in so many
+
+
+@dataclass(frozen=True)
+class Level:
+    """Columns `start` to `stop` of a batch, each different beginning once.
+
+    Attributes:
+        start, stop: columns.
+        tokens: ``[beginning pos]``, padded on the right in the last level only.
+        parent: for each beginning, its place in the level before.
+        of: for each row of the batch, the place of its beginning.
+    """
+
+    start: int
+    stop: int
+    tokens: Int[Tensor, "beginning pos"]
+    parent: Int[Tensor, " beginning"]
+    of: tuple[int, ...]
+
+    @cached_property
+    def rows(self) -> tuple[tuple[int, ...], ...]:
+        """For each beginning, the rows of the batch that begin so."""
+        groups: list[list[int]] = [[] for _ in range(len(self.tokens))]
+        for i, place in enumerate(self.of):
+            groups[place].append(i)
+        return tuple(map(tuple, groups))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of about one length, padded on the right (a causal model never sees the padding).
+
+    Attributes:
+        index: place of each row in the plan.
+        rows: the rows.
+        cuts: columns at which one level ends and the next begins.
+        device: where the tokens are.
+    """
+
+    index: tuple[int, ...]
+    rows: tuple[Row, ...]
+    cuts: tuple[int, ...] = ()
+    device: torch.device | str = "cpu"
+
+    @property
+    def width(self) -> int:
+        """Columns of the longest row."""
+        return max(len(row.tokens) for row in self.rows)
+
+    @cached_property
+    def tokens(self) -> Int[Tensor, "batch pos"]:
+        """All rows, padded on the right."""
+        tokens = torch.zeros(len(self.rows), self.width, dtype=torch.long)
+        for i, row in enumerate(self.rows):
+            tokens[i, : len(row.tokens)] = torch.tensor(row.tokens)
+        return tokens.to(self.device)
+
+    @cached_property
+    def levels(self) -> tuple[Level, ...]:
+        """The columns, level by level."""
+        found: list[Level] = []
+        edges = (0, *self.cuts, self.width)
+        before = (0,) * len(self.rows)
+        for start, stop in zip(edges, edges[1:], strict=False):
+            last = stop == self.width
+            places: dict[object, int] = {}
+            first: list[int] = []
+            of = []
+            for i, row in enumerate(self.rows):
+                key = i if last else row.tokens[:stop]
+                if key not in places:
+                    places[key] = len(first)
+                    first.append(i)
+                of.append(places[key])
+            parent = torch.tensor([before[i] for i in first], device=self.device)
+            found.append(Level(start, stop, self.tokens[first, start:stop], parent, tuple(of)))
+            before = tuple(of)
+        return tuple(found)
+
+    @property
+    def size(self) -> int:
+        """Positions that a pass over the batch runs."""
+        return sum(level.tokens.numel() for level in self.levels)
+
+
+def row_batches(
+    rows: Sequence[Row], *, room: int, generated: bool = False, device: torch.device | str = "cpu", share: bool = True
+) -> list[Batch]:
+    """Group rows by length, and find what they share.
+
+    Args:
+        rows: what has to run.
+        room: positions that a pass over one batch runs, at most; at least one row goes into each.
+        generated: the rows that generate (which share one length exactly, so that none is padded), or (False) the others.
+        device: where the tokens go.
+        share: cut batches into levels where rows begin alike.
+    """
+    chosen = [i for i, row in enumerate(rows) if bool(row.new_tokens) == generated]
+    return batches_of(rows, chosen, room, device, share=share)
+
+
+def batches_of(
+    rows: Sequence[Row], chosen: Sequence[int], room: int, device: torch.device | str = "cpu", *, share: bool = True
+) -> list[Batch]:
+    """The batches of some of the rows, all of which generate or none; see `row_batches`."""
+    if not chosen:
+        return []
+    slack = 1.0 if rows[chosen[0]].new_tokens else PADDING
+    header = _header(rows, chosen) if share else 0
+    found: list[Batch] = []
+    together = _groups(rows, chosen, header, room) if share else {0: [[i] for i in chosen]}
+    for prompt, groups in sorted(together.items()):
+        for index in _filled(rows, groups, header, prompt, room, slack):
+            found.append(Batch(tuple(index), tuple(rows[i] for i in index), tuple(cut for cut in (header, prompt) if cut), device))
+    return found
+
+
+def _header(rows: Sequence[Row], chosen: Sequence[int]) -> int:
+    """Columns that all rows share, if that is worth a level of its own; the last token of a row is never among them."""
+    if len(chosen) < 2:
+        return 0
+    tokens = [rows[i].tokens for i in chosen]
+    first, last = min(tokens), max(tokens)  # what these two share, all that sort between them share
+    shared = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    shared = min(shared, min(map(len, tokens)) - 1)
+    total = sum(len(rows[i].tokens) for i in chosen)
+    return shared if WORTH * shared * (len(chosen) - 1) > total else 0
+
+
+def _groups(rows: Sequence[Row], chosen: Sequence[int], header: int, room: int) -> dict[int, list[list[int]]]:
+    """Rows that share a prompt, by the length of that prompt (0 for rows that share none)."""
+    prompts: dict[tuple[int, ...], list[int]] = {}
+    for i in chosen:
+        row = rows[i]
+        if header < row.prompt_length < len(row.tokens):
+            prompts.setdefault(row.tokens[: row.prompt_length], []).append(i)
+
+    def fits(prompt: tuple[int, ...], group: list[int]) -> bool:
+        return len(prompt) + len(group) * (max(len(rows[i].tokens) for i in group) - len(prompt)) <= room
+
+    shared = {prompt: group for prompt, group in prompts.items() if len(group) > 1 and fits(prompt, group)}
+    saved = sum((len(prompt) - header) * (len(group) - 1) for prompt, group in shared.items())
+    if WORTH * saved <= sum(len(rows[i].tokens) - header for i in chosen):
+        shared = {}
+    groups: dict[int, list[list[int]]] = {}
+    for prompt, group in shared.items():
+        groups.setdefault(len(prompt), []).append(group)
+    alone = sorted(set(chosen) - {i for group in shared.values() for i in group})
+    if alone:
+        groups[0] = [[i] for i in alone]
+    return groups
+
+
+def _filled(rows: Sequence[Row], groups: list[list[int]], header: int, prompt: int, room: int, slack: float) -> Iterator[list[int]]:
+    """Whole groups together, as many as room and padding allow."""
+    own = max(header, prompt)  # where the rows' own columns begin
+    batch: list[int] = []
+    beginnings = needed = 0
+    for group in sorted(groups, key=lambda group: (max(len(rows[i].tokens) for i in group), group)):
+        lengths = [len(rows[i].tokens) - own for i in group]
+        more = own - header  # columns of the prompt that the group shares
+        padded = header + beginnings + more + (len(batch) + len(group)) * max(lengths)  # groups come by their longest row
+        if batch and (padded > room or padded > slack * (header + beginnings + more + needed + sum(lengths))):
+            yield batch
+            batch, beginnings, needed = [], 0, 0
+        batch = batch + group
+        beginnings, needed = beginnings + more, needed + sum(lengths)
+    yield batch

@@ -1,0 +1,228 @@
+"""Run a batch, level by level, and read from it what its rows ask for; nothing else is unembedded."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from steerlab.keyvalues import KeyValueCache
+from steerlab.models import Model, n_layers
+from steerlab.passes import entering, mlp_only_at, read_out
+from steerlab.tasks.batches import Batch
+from steerlab.tasks.scorers import Answer
+
+READ_VALUES = 1 << 24  # logits computed at a time
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What is read from some beginnings in one level, from some column on.
+
+    Attributes:
+        rows, columns: the different positions that are read.
+        kinds: plain logits, then log-probabilities: for each number, which position, which column of the logits and
+            its place among the batch's numbers; and the vocabulary columns that have to be computed.
+    """
+
+    rows: Int[Tensor, " position"]
+    columns: Int[Tensor, " position"]
+    kinds: tuple[tuple[bool, Tensor, Tensor, np.ndarray, Tensor], ...]
+
+    def numbers(
+        self, model: Model, final: Float[Tensor, "batch pos d_model"], copies: int = 1
+    ) -> Iterator[tuple[slice, np.ndarray, Tensor]]:
+        """The numbers, as tensors ``[copies number]``: which copies, their places, the values.
+
+        Args:
+            model: the model.
+            final: the residual stream that leaves the last block, for one or several copies stacked over each other.
+            copies: how many.
+        """
+        if not len(self.rows):
+            return
+        resid = final.unflatten(0, (copies, -1))[:, self.rows, self.columns]
+        for log_prob, line, column, places, vocabulary in self.kinds:
+            used, at = torch.unique(line, return_inverse=True)
+            step = max(1, READ_VALUES // ((model.cfg.d_vocab if log_prob else len(vocabulary)) * len(used)))
+            for done in range(0, copies, step):
+                part = resid[done : done + step, used]
+                logits = read_out(model, part.flatten(0, 1), None if log_prob else vocabulary).float()
+                if log_prob:
+                    logits = logits - logits.logsumexp(-1, keepdim=True)
+                yield slice(done, done + step), places, logits.unflatten(0, part.shape[:2])[:, at, column]
+
+
+class Reader:
+    """Where the numbers of a batch are read, in the order of its rows and their reads."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._made: dict[tuple[tuple[tuple[int, ...], ...], int, int], Reads] = {}
+        found = [(i, read) for i, row in enumerate(batch.rows) for read in row.reads]
+        starts = np.concatenate([[0], np.cumsum([len(read.tokens) for _, read in found])]).astype(int)
+        self.size = int(starts[-1])
+        self._found = [(i, read, int(start)) for (i, read), start in zip(found, starts, strict=False)]
+
+    def reads(self, rows: tuple[tuple[int, ...], ...], begin: int, stop: int) -> Reads:
+        """What is read in columns `begin` to `stop` of some rows.
+
+        Args:
+            rows: for each row of the stream that will be read from, the rows of the batch that it stands for.
+            begin, stop: the columns that the stream will hold.
+        """
+        key = (rows, begin, stop)
+        if key not in self._made:
+            self._made[key] = self._make(*key)
+        return self._made[key]
+
+    def _make(self, rows: tuple[tuple[int, ...], ...], begin: int, stop: int) -> Reads:
+        device = self._batch.device
+        place_of = {i: place for place, group in enumerate(rows) for i in group}
+        mine = [
+            ((place_of[i], read.position - begin), read, start)
+            for i, read, start in self._found
+            if begin <= read.position < stop and i in place_of
+        ]
+        lines = {position: k for k, position in enumerate(dict.fromkeys(position for position, _, _ in mine))}
+        kinds = []
+        for log_prob in (False, True):
+            numbers = [
+                (lines[position], token, start + t)
+                for position, read, start in mine
+                if read.log_prob == log_prob
+                for t, token in enumerate(read.tokens)
+            ]
+            if not numbers:
+                continue
+            vocabulary = sorted({token for _, token, _ in numbers})
+            column_of = {token: column for column, token in enumerate(vocabulary)}
+            line, column, places = zip(*((k, t if log_prob else column_of[t], p) for k, t, p in numbers), strict=True)
+            kinds.append((log_prob, _index(line, device), _index(column, device), np.array(places), _index(vocabulary, device)))
+        return Reads(_index([r for r, _ in lines], device), _index([c for _, c in lines], device), tuple(kinds))
+
+    def of_rows(self, rows: Iterable[int]) -> list[int]:
+        """Places of the numbers that some rows ask for."""
+        wanted = set(rows)
+        return [start + t for i, read, start in self._found if i in wanted for t in range(len(read.tokens))]
+
+    def answers(self, values: Float[np.ndarray, " number"]) -> list[Answer]:
+        """The numbers, sorted into rows and reads."""
+        flat, at, answers = values.tolist(), 0, []
+        for row in self._batch.rows:
+            reads = []
+            for read in row.reads:
+                reads.append(tuple(flat[at : at + len(read.tokens)]))
+                at += len(read.tokens)
+            answers.append(Answer(tuple(reads)))
+        return answers
+
+
+def _index(values: Sequence[int], device: torch.device | str) -> Tensor:
+    return torch.tensor(values, dtype=torch.long, device=device)
+
+
+@dataclass(frozen=True)
+class Run:
+    """An unsteered run of a batch.
+
+    Attributes:
+        values: the numbers that the batch's rows ask for.
+        streams: level by level, the residual stream that enters the blocks asked for. What leaves the last block
+            (``n_layers``) is right where it is read, and perhaps only there.
+        pasts: level by level, keys and values up to the level's end, where they were kept.
+    """
+
+    values: Float[np.ndarray, " number"]
+    streams: tuple[dict[int, Tensor], ...]  # [beginning pos d_model], each level with its own
+    pasts: tuple[KeyValueCache | None, ...]
+
+
+@torch.no_grad()
+def run_batch(model: Model, batch: Batch, reader: Reader, blocks: Sequence[int] = (), *, keep: bool = False) -> Run:
+    """Run a batch once, each different beginning once, and read it.
+
+    Args:
+        model: the model; hooks that are on it act.
+        batch: the rows.
+        reader: of this batch.
+        blocks: blocks whose entering streams are returned.
+        keep: keep keys and values.
+    """
+    last = n_layers(model)
+    values = np.empty(reader.size)
+    streams: list[dict[int, Tensor]] = []
+    pasts: list[KeyValueCache | None] = []
+    for k, level in enumerate(batch.levels):
+        reads = reader.reads(level.rows, level.start, level.stop)
+        past: KeyValueCache | None = None
+        if k:
+            before = pasts[k - 1]
+            past = before.take(level.parent) if before is not None else None
+        elif keep or len(batch.levels) > 1:
+            past = KeyValueCache(model, len(level.tokens))
+        size = (level.tokens.shape[0], level.tokens.shape[1])
+        with mlp_only_at(model, reads.rows, reads.columns, size):
+            found = entering(model, level.tokens, sorted({*blocks, last}), past)
+        for _, places, numbers in reads.numbers(model, found[last]):
+            values[places] = numbers[0].cpu().numpy()
+        streams.append({block: found[block] for block in blocks})
+        pasts.append(past)
+    return Run(values, tuple(streams), tuple(pasts))
+
+
+@torch.no_grad()
+def prompt_past(model: Model, batch: Batch) -> KeyValueCache | None:
+    """Keys and values of all but the last token of prompts of one length; None where there is only one."""
+    if batch.width == 1:
+        return None
+    rows = tuple(replace(row, tokens=row.tokens[:-1], reads=()) for row in batch.rows)
+    shorter = Batch(batch.index, rows, tuple(cut for cut in batch.cuts if cut < batch.width - 1), batch.device)
+    return run_batch(model, shorter, Reader(shorter), keep=True).pasts[-1]
+
+
+@torch.no_grad()
+def generate(
+    model: Model,
+    tokens: Int[Tensor, "batch pos"],
+    new_tokens: int,
+    before_step: Callable[[int], None] = lambda start: None,
+    past: KeyValueCache | None = None,
+) -> list[Answer]:
+    """Continue rows of one length greedily with cached keys and values, each until its end token.
+
+    Args:
+        model: the model.
+        tokens: prompts of one length, or what of them is not in `past`; at least one token.
+        new_tokens: at most so many are generated.
+        before_step: called with the position of the first token that is fed next.
+        past: keys and values of what stands before `tokens`; they are added to.
+    """
+    end = model.tokenizer.eos_token_id if model.tokenizer is not None else None
+    cache = past or KeyValueCache(model, len(tokens))
+    step, made, running = tokens, [], torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
+    for _ in range(new_tokens):
+        before_step(cache.length)
+        chosen = cache.next_logits(step).argmax(-1)
+        made.append(chosen)
+        if end is not None:
+            running &= chosen != end
+        if not bool(running.any()):
+            break
+        step = chosen[:, None]
+    lines = torch.stack(made, 1).tolist()
+    return [Answer(generated=tuple(line[: line.index(end)] if end in line else line)) for line in lines]
+
+
+@torch.no_grad()
+def generate_batch(model: Model, batch: Batch, past: KeyValueCache | None) -> list[Answer]:
+    """Generated answers of a batch, after its `prompt_past`, which stays as it is."""
+    whole = torch.arange(len(batch.rows), device=batch.device)
+    return generate(
+        model,
+        batch.tokens if past is None else batch.tokens[:, past.length :],
+        batch.rows[0].new_tokens,
+        past=None if past is None else past.take(whole),
+    )

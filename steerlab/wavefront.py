@@ -1,0 +1,358 @@
+"""Run many steered variants of one batch, each from its first steered block and position on.
+
+Steering block l changes nothing before it, and steering position p nothing before that. The unsteered run of a batch
+gives every variant the residual stream that enters its first block, and the keys and values of the positions before its
+first one. Variants that resume at different blocks share one pass: at block l the pass holds all that were steered
+before it, so it grows from block to block like a wavefront.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steerlab.activations import Positions
+from steerlab.directions import Direction
+from steerlab.interventions import Operator, Patch, first_position, patch, position_mask
+from steerlab.keyvalues import KeyValueCache
+from steerlab.memory import keys_width, widest
+from steerlab.models import HookFn, Model, hook_name, hooks, n_layers
+from steerlab.passes import mlp_only_at, run_from
+from steerlab.tasks.batches import Batch
+from steerlab.tasks.reading import Reader, Run, generate
+from steerlab.tasks.scorers import Answer
+
+ENOUGH = 512  # positions of a pass below which rows of several lengths are padded rather than run apart
+
+
+@dataclass(frozen=True)
+class Place:
+    """One direction at one site."""
+
+    direction: Direction
+    layer: int
+    site: str
+
+    @property
+    def resumes_at(self) -> int:
+        """The first block that has to run again."""
+        return self.layer + 1 if self.site == "resid_post" else self.layer
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One intervention: a small, picklable description of work.
+
+    Attributes:
+        places: what is added where; several act together.
+        alpha: how much of it.
+    """
+
+    places: tuple[Place, ...]
+    alpha: float
+
+    @property
+    def resumes_at(self) -> int:
+        """The first block that has to run again."""
+        return min(place.resumes_at for place in self.places)
+
+    @property
+    def layer(self) -> int:
+        """The layer of the first place."""
+        return self.places[0].layer
+
+    @property
+    def name(self) -> str:
+        """The names of its directions."""
+        return " + ".join(place.direction.name for place in self.places)
+
+
+@dataclass
+class Seen:
+    """What an intervention did: how often it acted, and the largest changes of the stream (relative to its norm) and of a number read."""
+
+    calls: int = 0
+    resid_change: float = 0.0
+    score_change: float = 0.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Columns that are run together, for some beginnings of a batch.
+
+    Attributes:
+        begin, stop: columns.
+        rows: for each beginning, the rows of the batch that begin so.
+        parent: for each beginning, its place in the piece before.
+    """
+
+    begin: int
+    stop: int
+    rows: tuple[tuple[int, ...], ...]
+    parent: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Positions."""
+        return len(self.rows) * (self.stop - self.begin)
+
+
+@dataclass(frozen=True)
+class Front:
+    """How variants of a batch are run.
+
+    Attributes:
+        model: the model.
+        operator: how vector and stream combine.
+        positions: where directions of one vector act.
+    """
+
+    model: Model
+    operator: Operator
+    positions: Positions
+
+    def shares(self, batch: Batch, cells: Sequence[Cell]) -> list[tuple[Piece, ...]]:
+        """The steered part of a batch, in groups of rows that begin to be steered at one column; rows without any are left out."""
+        lengths = [len(row.tokens) for row in batch.rows]
+        directions = list({id(p.direction): p.direction for cell in cells for p in cell.places}.values())
+        starts = [min(first_position(d, self.positions, row.prompt_length) for d in directions) for row in batch.rows]
+        shared = len(batch.levels) > 1 and all(self._alike(batch, level, directions) for level in range(len(batch.levels) - 1))
+        apart = not (shared and len(batch.levels[-2].tokens) > 1) and len(cells) * batch.size >= ENOUGH * len(set(lengths))
+        groups: dict[tuple[int, int], list[int]] = {}
+        for i, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+            if start < length:
+                groups.setdefault((start, length if apart else 0), []).append(i)
+        return [tuple(self._pieces(batch, rows, start, shared)) for (start, _), rows in groups.items()]
+
+    def _alike(self, batch: Batch, level: int, directions: Sequence[Direction]) -> bool:
+        """Whether rows with one beginning are steered at the same of its columns."""
+        here = batch.levels[level]
+        seen: dict[tuple[int, int], list[int]] = {}
+        for row, beginning in zip(batch.rows, here.of, strict=True):
+            for k, direction in enumerate(directions):
+                columns = acts_at(direction, self.positions, row.prompt_length, here.stop)
+                if seen.setdefault((beginning, k), columns) != columns:
+                    return False
+        return True
+
+    def _pieces(self, batch: Batch, rows: list[int], start: int, shared: bool) -> Iterator[Piece]:
+        stop = max(len(batch.rows[i].tokens) for i in rows)
+        if not shared:
+            yield Piece(start, stop, tuple((i,) for i in rows), tuple(range(len(rows))))
+            return
+        place: dict[int, int] = dict.fromkeys(rows, 0)  # of each row, in the piece before
+        for level in batch.levels:
+            if level.stop <= start:
+                continue
+            groups: dict[int, list[int]] = {}
+            for i in rows:
+                groups.setdefault(level.of[i], []).append(i)
+            parent = tuple(place[group[0]] for group in groups.values())
+            yield Piece(max(start, level.start), min(stop, level.stop), tuple(map(tuple, groups.values())), parent)
+            place = {i: k for k, group in enumerate(groups.values()) for i in group}
+
+    def cost(self, pieces: Sequence[Piece]) -> float:
+        """What one cell takes, in positions: those that are run, and a part for each whose keys and values are looked up."""
+        looked_up = 2 * keys_width(self.model) / widest(self.model)
+        return sum(piece.size + len(piece.rows) * piece.begin * looked_up for piece in pieces)
+
+    def run(
+        self, cells: Sequence[Cell], batch: Batch, pieces: Sequence[Piece], base: Run, reader: Reader, seen: Sequence[Seen]
+    ) -> np.ndarray:
+        """The numbers of the batch under each cell, ``[cell number]``; what is not steered is the unsteered run's.
+
+        Args:
+            cells: sorted by the block that they resume at.
+            batch, base, reader: the batch, its unsteered run, its reader.
+            pieces: one of its shares.
+            seen: for each cell, what it did; added to.
+        """
+        last = n_layers(self.model)
+        values = np.tile(base.values, (len(cells), 1))
+        blocks = sorted({cell.resumes_at for cell in cells})
+        stretches = list(zip(blocks, [*blocks[1:], last], strict=True))
+        active = [sum(cell.resumes_at <= block for cell in cells) for block in blocks]
+        pasts: list[KeyValueCache | None] = [None] * len(stretches)
+        for j, piece in enumerate(pieces):
+            more, final = j + 1 < len(pieces), torch.empty(0)
+            reads = reader.reads(piece.rows, piece.begin, piece.stop)
+            for s, (block, until) in enumerate(stretches):
+                new = range(active[s - 1] if s else 0, active[s])
+                entry = _stream(base, batch, piece, block).repeat(len(new), 1, 1)
+                for stacked in self._patches(cells, new, piece, batch, entry=block):
+                    entry = _watched(stacked, new, seen, self._noticed(batch, piece, reads.rows, reads.columns, block))(entry)
+                final = torch.cat([final, entry]) if s else entry
+                if until == block:
+                    continue
+                pasts[s] = self._past(base, batch, pieces, j, pasts[s], active[s], range(block, until))
+                with ExitStack() as stack:
+                    stack.enter_context(hooks(self.model, self._inside(cells[: active[s]], block, until, piece, batch, seen)))
+                    if until == last:
+                        copies = torch.arange(active[s], device=batch.device).repeat_interleave(len(reads.rows)) * len(piece.rows)
+                        at = (reads.rows.repeat(active[s]) + copies, reads.columns.repeat(active[s]))
+                        stack.enter_context(mlp_only_at(self.model, *at, (final.shape[0], final.shape[1])))
+                    final = run_from(self.model, final, block, past=pasts[s], until=until)
+                if not more:
+                    pasts[s] = None
+            for which, places, numbers in reads.numbers(self.model, final, len(cells)):
+                values[which, places] = numbers.cpu().numpy()
+        return values
+
+    def _past(
+        self, base: Run, batch: Batch, pieces: Sequence[Piece], j: int, before: KeyValueCache | None, cells: int, blocks: range
+    ) -> KeyValueCache | None:
+        """Keys and values of what stands before a piece, in the blocks of a stretch, for the cells that are in it."""
+        piece, more = pieces[j], j + 1 < len(pieces)
+        if j:
+            parents = torch.tensor(piece.parent, device=batch.device)
+            offsets = torch.arange(cells, device=batch.device)[:, None] * len(pieces[j - 1].rows)
+            return before.take((offsets + parents).flatten(), blocks=blocks, grows=more) if before is not None else None
+        if piece.begin == 0:
+            return KeyValueCache(self.model, cells * len(piece.rows)) if more else None
+        k = next(k for k, level in enumerate(batch.levels) if piece.begin <= level.stop)
+        rows = torch.tensor([batch.levels[k].of[group[0]] for group in piece.rows], device=batch.device)
+        kept = base.pasts[k]
+        return kept.take(rows.repeat(cells), stop=piece.begin, blocks=blocks, grows=more) if kept is not None else None
+
+    def _patches(
+        self, cells: Sequence[Cell], which: range, piece: Piece, batch: Batch, *, entry: int | None = None, point: str | None = None
+    ) -> list[Patch]:
+        """What cells do at one point, stacked cell by cell; several where a cell acts there more than once.
+
+        The point is a hook point inside blocks that run, or the entry of the first block that runs.
+        """
+
+        def here(place: Place) -> bool:
+            if entry is not None:
+                return place.site != "resid_mid" and place.resumes_at == entry
+            return hook_name(self.model, place.layer, place.site) == point
+
+        acting = [[place for place in cells[c].places if here(place)] for c in which]
+        found = []
+        for rank in range(max(map(len, acting), default=0)):
+            parts = [(mine[rank], cells[c].alpha) if rank < len(mine) else None for c, mine in zip(which, acting, strict=True)]
+            found.append(self._stacked(parts, piece, batch))
+        return found
+
+    def _stacked(self, parts: Sequence[tuple[Place, float] | None], piece: Piece, batch: Batch) -> Patch:
+        """One patch for several cells stacked over each other; None is a cell that does nothing."""
+        rows = [batch.rows[group[0]] for group in piece.rows]
+        lengths = [row.prompt_length for row in rows]
+        stop = max(piece.stop, *lengths)  # a piece may end inside the prompts, whose positions are counted from their ends
+        resolve = partial(
+            patch, operator=self.operator, positions=self.positions, prompt_lengths=lengths, length=stop, device=batch.device
+        )
+        some = next(part[0].direction for part in parts if part is not None)
+        made = [resolve(some, [0.0]) if part is None else resolve(part[0].direction, [part[1]]) for part in parts]
+        width = max(p.vectors.shape[1] for p in made)
+        vectors = torch.cat([p.vectors.expand(len(rows), width, -1) for p in made])
+        alphas = torch.cat([p.alphas.expand(len(rows), -1, -1) for p in made])
+        if all(p.mask is None for p in made):
+            return Patch(self.operator, vectors, alphas, start=piece.begin)
+        ends = [len(row.tokens) + row.new_tokens for row in rows]
+        real = _real(ends, stop, batch.device)  # padding is neither prompt nor generated
+        mask = torch.cat([real if p.mask is None else real & p.mask for p in made])
+        return Patch(self.operator, vectors, alphas, mask, start=piece.begin)
+
+    def _inside(
+        self, cells: Sequence[Cell], block: int, until: int, piece: Piece, batch: Batch, seen: Sequence[Seen]
+    ) -> list[tuple[str, HookFn]]:
+        """Hooks for what acts inside the blocks of a stretch: resid_mid of its first block, and second places of cells."""
+        points: dict[str, list[int]] = {}
+        for c, cell in enumerate(cells):
+            for place in cell.places:
+                entered = place.site != "resid_mid" and place.resumes_at == cell.resumes_at
+                if not entered and block <= place.layer < until:
+                    points.setdefault(hook_name(self.model, place.layer, place.site), []).append(c)
+        real = _real([len(batch.rows[group[0]].tokens) for group in piece.rows], piece.stop, batch.device)[:, piece.begin :]
+        found: list[tuple[str, HookFn]] = []
+        for point, acting in points.items():
+            which, n = range(min(acting), max(acting) + 1), len(piece.rows)
+            for stacked in self._patches(cells, which, piece, batch, point=point):
+                found.append((point, _on_rows(slice(which.start * n, which.stop * n), _watched(stacked, which, seen, real))))
+        return found
+
+    def _noticed(self, batch: Batch, piece: Piece, rows: Tensor, columns: Tensor, block: int) -> Tensor:
+        """Positions whose change of the stream is reported: real tokens; what leaves the last block is known only where it is read."""
+        if block < n_layers(self.model):
+            return _real([len(batch.rows[group[0]].tokens) for group in piece.rows], piece.stop, batch.device)[:, piece.begin :]
+        read = torch.zeros(len(piece.rows), piece.stop - piece.begin, dtype=torch.bool, device=batch.device)
+        read[rows, columns] = True
+        return read
+
+    def generate(self, cells: Sequence[Cell], batch: Batch, past: KeyValueCache | None, seen: Sequence[Seen]) -> list[list[Answer]]:
+        """Generated answers of each cell, for a batch of prompts of one length whose keys and values but the last are in `past`."""
+        rows, new_tokens, width = len(batch.rows), batch.rows[0].new_tokens, batch.width
+        starts = [first_position(p.direction, self.positions, width) for cell in cells for p in cell.places]
+        first = min([*starts, width - 1])  # the last prompt token is always fed: its logits give the first new one
+        piece = Piece(0, width + new_tokens, tuple((i,) for i in range(rows)), ())
+        acting = self._everywhere(cells, piece, batch)
+
+        def at(start: int) -> None:
+            for _, stacked in acting:
+                stacked.start = start
+
+        index = torch.arange(rows, device=batch.device).repeat(len(cells))
+        taken = past.take(index, stop=first) if past is not None and first > 0 else None
+        with hooks(self.model, list(acting)):
+            flat = generate(self.model, batch.tokens[:, max(first, 0) :].repeat(len(cells), 1), new_tokens, at, taken)
+        for one in seen:
+            one.calls += sum(stacked.calls for _, stacked in acting)
+        return [flat[c * rows : (c + 1) * rows] for c in range(len(cells))]
+
+    def everywhere(self, cell: Cell, batch: Batch) -> list[tuple[str, Patch]]:
+        """What a cell does to a whole, plain run of a batch: hook points and patches."""
+        return self._everywhere([cell], Piece(0, batch.width, tuple((i,) for i in range(len(batch.rows))), ()), batch)
+
+    def _everywhere(self, cells: Sequence[Cell], piece: Piece, batch: Batch) -> list[tuple[str, Patch]]:
+        points = dict.fromkeys(hook_name(self.model, p.layer, p.site) for cell in cells for p in cell.places)
+        return [(point, p) for point in points for p in self._patches(cells, range(len(cells)), piece, batch, point=point)]
+
+
+def acts_at(direction: Direction, positions: Positions, prompt_length: int, stop: int) -> list[int]:
+    """Columns before `stop` that a direction acts on in a row."""
+    where = direction.positions if direction.vector.ndim == 2 else positions
+    mask = position_mask(where, [prompt_length], max(stop, prompt_length))
+    return list(range(stop)) if mask is None else [column for column in mask[0].nonzero()[:, 0].tolist() if column < stop]
+
+
+def _stream(base: Run, batch: Batch, piece: Piece, block: int) -> Tensor:
+    """The unsteered stream that enters a block, at a piece's columns: ``[beginning pos d_model]``."""
+    parts = []
+    for level, streams in zip(batch.levels, base.streams, strict=True):
+        begin, stop = max(piece.begin, level.start), min(piece.stop, level.stop)
+        if begin < stop:
+            rows = torch.tensor([level.of[group[0]] for group in piece.rows], device=batch.device)
+            parts.append(streams[block][rows, begin - level.start : stop - level.start])
+    return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+
+
+def _real(ends: Sequence[int], length: int, device: torch.device | str) -> Tensor:
+    """Where rows hold, or will hold, tokens rather than padding: ``[row pos]``."""
+    return torch.arange(length, device=device) < torch.tensor(list(ends), device=device)[:, None]
+
+
+def _on_rows(rows: slice, act: Callable[[Tensor], Tensor]) -> HookFn:
+    """An intervention on some rows of a batch."""
+    return lambda resid: torch.cat([resid[: rows.start], act(resid[rows]), resid[rows.stop :]])
+
+
+def _watched(stacked: Patch, which: range, seen: Sequence[Seen], real: Tensor) -> Callable[[Tensor], Tensor]:
+    """A patch that notes for each of its cells that it acted, and how far it moved the stream at real positions."""
+
+    def act(resid: Tensor) -> Tensor:
+        steered = stacked(resid)
+        if steered is resid:
+            return resid
+        moved = (steered - resid).norm(dim=-1) / resid.norm(dim=-1).clamp_min(1e-30)
+        largest = moved.unflatten(0, (len(which), -1))[:, real].amax(-1).tolist() if bool(real.any()) else [0.0] * len(which)
+        for c, acted, change in zip(which, stacked.acting(len(which), resid.shape[1]), largest, strict=True):
+            seen[c].calls += acted
+            seen[c].resid_change = float(np.maximum(seen[c].resid_change, change))  # NaN stays
+        return steered
+
+    return act
