@@ -22,11 +22,14 @@ from steerlab.tasks.batches import Batch
 from steerlab.tasks.reading import Reader, generate_batch, prompt_past, run_batch
 from steerlab.tasks.scorers import Answer, scorer_for
 from steerlab.tasks.scoring import plan
-from steerlab.wavefront import Cell, Front, Place, Seen
+from steerlab.variants import Cell, Place, shares
+from steerlab.wavefront import Front, Seen
 
 __all__ = ["Cell", "CellRun", "Place", "run_cells"]
 
 TOLERANCE = 1e-3  # logits may differ by this much from the plain hooked run before we refuse to go on
+
+ROUNDING = 8  # differently shaped batches may give logits that differ by so many units in the last place of the largest
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class CellRun:
         baseline: the unsteered evaluation.
         frames: outcomes of each cell, one line a problem.
         checks: one line a cell: layer, direction, alpha, calls (times that the intervention acted), resid_change
-            (largest change of the stream, relative to its norm) and score_change (largest change of a number read).
+            (largest change of the stream, relative to its norm) and score_change (largest change of a number read; 0 where rounding explains it).
     """
 
     baseline: Evaluation
@@ -130,11 +133,11 @@ class _Engine:
 
     def _read(self, batch: Batch, room: int) -> tuple[list[Answer], list[list[Answer]]]:
         front, cells, reader = self._front, self._cells, Reader(batch)
-        shares = front.shares(batch, cells) if cells else []
+        mine = shares(batch, cells, front.positions) if cells else []
         blocks = sorted({cell.resumes_at for cell in cells})
-        base = run_batch(front.model, batch, reader, blocks, keep=any(share[0].begin > 0 for share in shares))
+        base = run_batch(front.model, batch, reader, blocks, keep=any(share[0].begin > 0 for share in mine))
         values = np.tile(base.values, (len(cells), 1))
-        for share in shares:
+        for share in mine:
             size = max(1, int(room // front.cost(share)))
             for first in range(0, len(cells), size):
                 which = slice(first, first + size)
@@ -142,6 +145,8 @@ class _Engine:
                 theirs = reader.of_rows(i for group in share[-1].rows for i in group)
                 values[which, theirs] = found[:, theirs]
         changes = np.abs(values - base.values).max(axis=1, initial=0)
+        rounding = ROUNDING * torch.finfo(next(iter(front.model.parameters())).dtype).eps * np.abs(base.values).max(initial=1)
+        changes[changes <= rounding] = 0
         for one, change in zip(self.seen, changes.tolist(), strict=True):
             one.score_change = float(np.maximum(one.score_change, change))  # NaN stays
         steered = [reader.answers(line) for line in values]

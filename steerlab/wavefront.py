@@ -6,7 +6,7 @@ first one. Variants that resume at different blocks share one pass: at block l t
 before it, so it grows from block to block like a wavefront.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from steerlab.activations import Positions
-from steerlab.directions import Direction
-from steerlab.interventions import Operator, Patch, first_position, patch, position_mask
+from steerlab.interventions import Operator, Patch, first_position, patch
 from steerlab.keyvalues import KeyValueCache
 from steerlab.memory import keys_width, widest
 from steerlab.models import HookFn, Model, hook_name, hooks, n_layers
@@ -25,50 +24,7 @@ from steerlab.passes import mlp_only_at, run_from
 from steerlab.tasks.batches import Batch
 from steerlab.tasks.reading import Reader, Run, generate
 from steerlab.tasks.scorers import Answer
-
-ENOUGH = 512  # positions of a pass below which rows of several lengths are padded rather than run apart
-
-
-@dataclass(frozen=True)
-class Place:
-    """One direction at one site."""
-
-    direction: Direction
-    layer: int
-    site: str
-
-    @property
-    def resumes_at(self) -> int:
-        """The first block that has to run again."""
-        return self.layer + 1 if self.site == "resid_post" else self.layer
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One intervention: a small, picklable description of work.
-
-    Attributes:
-        places: what is added where; several act together.
-        alpha: how much of it.
-    """
-
-    places: tuple[Place, ...]
-    alpha: float
-
-    @property
-    def resumes_at(self) -> int:
-        """The first block that has to run again."""
-        return min(place.resumes_at for place in self.places)
-
-    @property
-    def layer(self) -> int:
-        """The layer of the first place."""
-        return self.places[0].layer
-
-    @property
-    def name(self) -> str:
-        """The names of its directions."""
-        return " + ".join(place.direction.name for place in self.places)
+from steerlab.variants import Cell, Piece, Place
 
 
 @dataclass
@@ -78,27 +34,6 @@ class Seen:
     calls: int = 0
     resid_change: float = 0.0
     score_change: float = 0.0
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Columns that are run together, for some beginnings of a batch.
-
-    Attributes:
-        begin, stop: columns.
-        rows: for each beginning, the rows of the batch that begin so.
-        parent: for each beginning, its place in the piece before.
-    """
-
-    begin: int
-    stop: int
-    rows: tuple[tuple[int, ...], ...]
-    parent: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        """Positions."""
-        return len(self.rows) * (self.stop - self.begin)
 
 
 @dataclass(frozen=True)
@@ -114,46 +49,6 @@ class Front:
     model: Model
     operator: Operator
     positions: Positions
-
-    def shares(self, batch: Batch, cells: Sequence[Cell]) -> list[tuple[Piece, ...]]:
-        """The steered part of a batch, in groups of rows that begin to be steered at one column; rows without any are left out."""
-        lengths = [len(row.tokens) for row in batch.rows]
-        directions = list({id(p.direction): p.direction for cell in cells for p in cell.places}.values())
-        starts = [min(first_position(d, self.positions, row.prompt_length) for d in directions) for row in batch.rows]
-        shared = len(batch.levels) > 1 and all(self._alike(batch, level, directions) for level in range(len(batch.levels) - 1))
-        apart = not (shared and len(batch.levels[-2].tokens) > 1) and len(cells) * batch.size >= ENOUGH * len(set(lengths))
-        groups: dict[tuple[int, int], list[int]] = {}
-        for i, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-            if start < length:
-                groups.setdefault((start, length if apart else 0), []).append(i)
-        return [tuple(self._pieces(batch, rows, start, shared)) for (start, _), rows in groups.items()]
-
-    def _alike(self, batch: Batch, level: int, directions: Sequence[Direction]) -> bool:
-        """Whether rows with one beginning are steered at the same of its columns."""
-        here = batch.levels[level]
-        seen: dict[tuple[int, int], list[int]] = {}
-        for row, beginning in zip(batch.rows, here.of, strict=True):
-            for k, direction in enumerate(directions):
-                columns = acts_at(direction, self.positions, row.prompt_length, here.stop)
-                if seen.setdefault((beginning, k), columns) != columns:
-                    return False
-        return True
-
-    def _pieces(self, batch: Batch, rows: list[int], start: int, shared: bool) -> Iterator[Piece]:
-        stop = max(len(batch.rows[i].tokens) for i in rows)
-        if not shared:
-            yield Piece(start, stop, tuple((i,) for i in rows), tuple(range(len(rows))))
-            return
-        place: dict[int, int] = dict.fromkeys(rows, 0)  # of each row, in the piece before
-        for level in batch.levels:
-            if level.stop <= start:
-                continue
-            groups: dict[int, list[int]] = {}
-            for i in rows:
-                groups.setdefault(level.of[i], []).append(i)
-            parent = tuple(place[group[0]] for group in groups.values())
-            yield Piece(max(start, level.start), min(stop, level.stop), tuple(map(tuple, groups.values())), parent)
-            place = {i: k for k, group in enumerate(groups.values()) for i in group}
 
     def cost(self, pieces: Sequence[Piece]) -> float:
         """What one cell takes, in positions: those that are run, and a part for each whose keys and values are looked up."""
@@ -180,11 +75,12 @@ class Front:
         for j, piece in enumerate(pieces):
             more, final = j + 1 < len(pieces), torch.empty(0)
             reads = reader.reads(piece.rows, piece.begin, piece.stop)
+            real = _real([len(batch.rows[group[0]].tokens) for group in piece.rows], piece.stop, batch.device)[:, piece.begin :]
             for s, (block, until) in enumerate(stretches):
                 new = range(active[s - 1] if s else 0, active[s])
                 entry = _stream(base, batch, piece, block).repeat(len(new), 1, 1)
                 for stacked in self._patches(cells, new, piece, batch, entry=block):
-                    entry = _watched(stacked, new, seen, self._noticed(batch, piece, reads.rows, reads.columns, block))(entry)
+                    entry = _watched(stacked, new, seen, real)(entry)
                 final = torch.cat([final, entry]) if s else entry
                 if until == block:
                     continue
@@ -243,9 +139,7 @@ class Front:
         rows = [batch.rows[group[0]] for group in piece.rows]
         lengths = [row.prompt_length for row in rows]
         stop = max(piece.stop, *lengths)  # a piece may end inside the prompts, whose positions are counted from their ends
-        resolve = partial(
-            patch, operator=self.operator, positions=self.positions, prompt_lengths=lengths, length=stop, device=batch.device
-        )
+        resolve = partial(patch, operator=self.operator, positions=self.positions, prompt_lengths=lengths, length=stop, device=batch.device)
         some = next(part[0].direction for part in parts if part is not None)
         made = [resolve(some, [0.0]) if part is None else resolve(part[0].direction, [part[1]]) for part in parts]
         width = max(p.vectors.shape[1] for p in made)
@@ -272,17 +166,10 @@ class Front:
         found: list[tuple[str, HookFn]] = []
         for point, acting in points.items():
             which, n = range(min(acting), max(acting) + 1), len(piece.rows)
-            for stacked in self._patches(cells, which, piece, batch, point=point):
-                found.append((point, _on_rows(slice(which.start * n, which.stop * n), _watched(stacked, which, seen, real))))
+            rows = slice(which.start * n, which.stop * n)
+            patches = self._patches(cells, which, piece, batch, point=point)
+            found += [(point, _on_rows(rows, _watched(stacked, which, seen, real))) for stacked in patches]
         return found
-
-    def _noticed(self, batch: Batch, piece: Piece, rows: Tensor, columns: Tensor, block: int) -> Tensor:
-        """Positions whose change of the stream is reported: real tokens; what leaves the last block is known only where it is read."""
-        if block < n_layers(self.model):
-            return _real([len(batch.rows[group[0]].tokens) for group in piece.rows], piece.stop, batch.device)[:, piece.begin :]
-        read = torch.zeros(len(piece.rows), piece.stop - piece.begin, dtype=torch.bool, device=batch.device)
-        read[rows, columns] = True
-        return read
 
     def generate(self, cells: Sequence[Cell], batch: Batch, past: KeyValueCache | None, seen: Sequence[Seen]) -> list[list[Answer]]:
         """Generated answers of each cell, for a batch of prompts of one length whose keys and values but the last are in `past`."""
@@ -311,13 +198,6 @@ class Front:
     def _everywhere(self, cells: Sequence[Cell], piece: Piece, batch: Batch) -> list[tuple[str, Patch]]:
         points = dict.fromkeys(hook_name(self.model, p.layer, p.site) for cell in cells for p in cell.places)
         return [(point, p) for point in points for p in self._patches(cells, range(len(cells)), piece, batch, point=point)]
-
-
-def acts_at(direction: Direction, positions: Positions, prompt_length: int, stop: int) -> list[int]:
-    """Columns before `stop` that a direction acts on in a row."""
-    where = direction.positions if direction.vector.ndim == 2 else positions
-    mask = position_mask(where, [prompt_length], max(stop, prompt_length))
-    return list(range(stop)) if mask is None else [column for column in mask[0].nonzero()[:, 0].tolist() if column < stop]
 
 
 def _stream(base: Run, batch: Batch, piece: Piece, block: int) -> Tensor:

@@ -7,6 +7,7 @@ share (a question with several endings), and the rows' own rest. Each level hold
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from jaxtyping import Int
@@ -79,7 +80,7 @@ class Batch:
         found: list[Level] = []
         edges = (0, *self.cuts, self.width)
         before = (0,) * len(self.rows)
-        for start, stop in zip(edges, edges[1:], strict=False):
+        for start, stop in pairwise(edges):
             last = stop == self.width
             places: dict[object, int] = {}
             first: list[int] = []
@@ -128,8 +129,9 @@ def batches_of(
     found: list[Batch] = []
     together = _groups(rows, chosen, header, room) if share else {0: [[i] for i in chosen]}
     for prompt, groups in sorted(together.items()):
-        for index in _filled(rows, groups, header, prompt, room, slack):
-            found.append(Batch(tuple(index), tuple(rows[i] for i in index), tuple(cut for cut in (header, prompt) if cut), device))
+        cuts = tuple(cut for cut in (header, prompt) if cut)
+        filled = _filled(rows, groups, header, prompt, room, slack)
+        found += [Batch(tuple(index), tuple(rows[i] for i in index), cuts, device) for index in filled]
     return found
 
 

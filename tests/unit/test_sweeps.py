@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import cells
+from steerlab import cells, wavefront
 from steerlab.sweeps import KEYS
 
 ALPHAS = (-2.0, 0.0, 1.0)
@@ -239,14 +239,14 @@ def test_a_result_shows_itself(swept):
     ],
 )
 def test_bad_input_is_found_before_the_first_run(toy, problems, monkeypatch, given, options, message):
-    monkeypatch.setattr(cells, "entering", lambda *args: pytest.fail("the model was run"))
+    monkeypatch.setattr(cells, "run_batch", lambda *args: pytest.fail("the model was run"))
     with pytest.raises(ValueError, match=message):
         sl.sweep(toy, problems, given, **options)
 
 
 def test_a_resumed_run_that_disagrees_with_a_plain_run_is_an_error(toy, problems, monkeypatch):
-    run_from = cells.run_from
-    monkeypatch.setattr(cells, "run_from", lambda *args: run_from(*args) + 0.05)
+    run_from = wavefront.run_from
+    monkeypatch.setattr(wavefront, "run_from", lambda *args, **options: run_from(*args, **options) + 0.05)
     with pytest.raises(RuntimeError, match=r"layer 1, alpha 1.0: the resumed, batched run gives other scores than the plain hooked run"):
         sl.sweep(toy, problems, direction(), alphas=[1.0])
 

@@ -1,0 +1,127 @@
+"""What a sweep is made of, and which part of a batch it has to run again.
+
+Steering position p changes nothing before it, so rows are run from the first column at which any cell acts.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from steerlab.activations import Positions
+from steerlab.directions import Direction
+from steerlab.interventions import first_position, position_mask
+from steerlab.tasks.batches import Batch
+
+ENOUGH = 512  # positions of a pass below which rows of several lengths are padded rather than run apart
+
+
+@dataclass(frozen=True)
+class Place:
+    """One direction at one site."""
+
+    direction: Direction
+    layer: int
+    site: str
+
+    @property
+    def resumes_at(self) -> int:
+        """The first block that has to run again."""
+        return self.layer + 1 if self.site == "resid_post" else self.layer
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One intervention: a small, picklable description of work.
+
+    Attributes:
+        places: what is added where; several act together.
+        alpha: how much of it.
+    """
+
+    places: tuple[Place, ...]
+    alpha: float
+
+    @property
+    def resumes_at(self) -> int:
+        """The first block that has to run again."""
+        return min(place.resumes_at for place in self.places)
+
+    @property
+    def layer(self) -> int:
+        """The layer of the first place."""
+        return self.places[0].layer
+
+    @property
+    def name(self) -> str:
+        """The names of its directions."""
+        return " + ".join(place.direction.name for place in self.places)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Columns that are run together, for some beginnings of a batch.
+
+    Attributes:
+        begin, stop: columns.
+        rows: for each beginning, the rows of the batch that begin so.
+        parent: for each beginning, its place in the piece before.
+    """
+
+    begin: int
+    stop: int
+    rows: tuple[tuple[int, ...], ...]
+    parent: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Positions."""
+        return len(self.rows) * (self.stop - self.begin)
+
+
+def shares(batch: Batch, cells: Sequence[Cell], positions: Positions) -> list[tuple[Piece, ...]]:
+    """The steered part of a batch, in groups of rows that begin to be steered at one column; rows without any are left out."""
+    lengths = [len(row.tokens) for row in batch.rows]
+    directions = list({id(p.direction): p.direction for cell in cells for p in cell.places}.values())
+    starts = [min(first_position(d, positions, row.prompt_length) for d in directions) for row in batch.rows]
+    shared = len(batch.levels) > 1 and all(_alike(batch, level, directions, positions) for level in range(len(batch.levels) - 1))
+    apart = not (shared and len(batch.levels[-2].tokens) > 1) and len(cells) * batch.size >= ENOUGH * len(set(lengths))
+    groups: dict[tuple[int, int], list[int]] = {}
+    for i, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        if start < length:
+            groups.setdefault((start, length if apart else 0), []).append(i)
+    return [tuple(_pieces(batch, rows, start, shared)) for (start, _), rows in groups.items()]
+
+
+def _alike(batch: Batch, level: int, directions: Sequence[Direction], positions: Positions) -> bool:
+    """Whether rows with one beginning are steered at the same of its columns."""
+    here = batch.levels[level]
+    seen: dict[tuple[int, int], list[int]] = {}
+    for row, beginning in zip(batch.rows, here.of, strict=True):
+        for k, direction in enumerate(directions):
+            columns = acts_at(direction, positions, row.prompt_length, here.stop)
+            if seen.setdefault((beginning, k), columns) != columns:
+                return False
+    return True
+
+
+def _pieces(batch: Batch, rows: list[int], start: int, shared: bool) -> Iterator[Piece]:
+    stop = max(len(batch.rows[i].tokens) for i in rows)
+    if not shared:
+        yield Piece(start, stop, tuple((i,) for i in rows), tuple(range(len(rows))))
+        return
+    place: dict[int, int] = dict.fromkeys(rows, 0)  # of each row, in the piece before
+    for level in batch.levels:
+        if level.stop <= start:
+            continue
+        groups: dict[int, list[int]] = {}
+        for i in rows:
+            groups.setdefault(level.of[i], []).append(i)
+        parent = tuple(place[group[0]] for group in groups.values())
+        yield Piece(max(start, level.start), min(stop, level.stop), tuple(map(tuple, groups.values())), parent)
+        place = {i: k for k, group in enumerate(groups.values()) for i in group}
+
+
+def acts_at(direction: Direction, positions: Positions, prompt_length: int, stop: int) -> list[int]:
+    """Columns before `stop` that a direction acts on in a row."""
+    where = direction.positions if direction.vector.ndim == 2 else positions
+    mask = position_mask(where, [prompt_length], max(stop, prompt_length))
+    return list(range(stop)) if mask is None else [column for column in mask[0].nonzero()[:, 0].tolist() if column < stop]
