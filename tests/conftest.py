@@ -21,7 +21,19 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(HUB_CACHE)}
 from jaxtyping import install_import_hook
 
 # Modules whose signatures hold shapes. The others take arrays and frames, and answer for wrong types with errors of their own.
-SHAPED = ("models", "tasks", "activations", "directions", "interventions", "cells", "sweeps", "controls", "magnitudes", "experiments")
+SHAPED = (
+    "models",
+    "tasks",
+    "activations",
+    "activation_files",
+    "directions",
+    "interventions",
+    "cells",
+    "sweeps",
+    "controls",
+    "magnitudes",
+    "experiments",
+)
 # Before steerlab is imported: it checks what is imported after it. The tower: an int is a float, as everywhere in typing.
 install_import_hook([f"steerlab.{module}" for module in SHAPED], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
