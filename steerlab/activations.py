@@ -1,29 +1,31 @@
 """Cache activations of chosen layers, sites and positions, in memory or streamed to disk."""
 
-import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from hashlib import sha256
 from html import escape
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from steerlab import files
-from steerlab.memory import pass_tokens
-from steerlab.models import Model, d_model, describe, device_of, hook_name
-from steerlab.passes import residuals
+from steerlab import activation_files
+from steerlab.memory import pass_tokens, shrinking
+from steerlab.models import HookFn, Model, d_model, describe, device_of, hook_name, hooks
+from steerlab.passes import mlp_only_at, residuals
 from steerlab.tasks import Problem
-from steerlab.tasks.batches import row_batches
+from steerlab.tasks.batches import Batch, least, row_batches, smaller
 from steerlab.tasks.scorers import Row, encode_prompt
 from steerlab.tasks.scoring import check_ids
 
 Positions = str | int | np.integer | Sequence[int]
-DESCRIPTION, VALUES, MASK = "activations.json", "values.npy", "mask.npy"
+Pick = Callable[[Tensor, Tensor], Tensor]  # of a batch's residual stream, by the prompts' lengths
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +91,7 @@ def cache_activations(
     positions: Positions = "last",
     path: str | Path | None = None,
     max_tokens: int | None = None,
+    memory: str | int | None = None,
     progress: bool = False,
 ) -> Activations:
     """Run the prompts once, up to the last layer asked for, and keep the activations asked for.
@@ -100,13 +103,16 @@ def cache_activations(
         site: "resid_pre", "resid_mid" or "resid_post".
         positions: "last" prompt token, "mean" over the prompt (as the sources), "all" of them, or indices, where
             negative ones count from the prompt's end.
-        path: a new folder to stream to. Memory then does not grow with the number of problems; the values are
-            memory-mapped NumPy files, which `load_activations` opens lazily.
-        max_tokens: rows times positions of one forward pass.
+        path: a new folder to stream to. Memory then does not grow with the activations; `load_activations` opens the
+            folder, of plain NumPy files, lazily. Until it is complete it stands beside as ``<path>.partial``; after an
+            interruption, the same call goes on from there.
+        max_tokens: rows times positions of one forward pass; default what is fast on the model's device.
+        memory: what a forward pass may take, e.g. "2GB"; passes become smaller where it, or the device, has no room.
         progress: show a progress bar.
 
     Raises:
-        ValueError: no problems, repeated ids, or a layer, site or position that does not exist.
+        ValueError: no problems, repeated ids, a layer, site or position that does not exist, or ``<path>.partial``
+            holds a cache of something else. (What hooks on the model do is not compared.)
         FileExistsError: `path` is there already.
     """
     if not problems:
@@ -117,22 +123,31 @@ def cache_activations(
         raise ValueError(f"layers={list(layers)}; give at least one layer, each once")
     for layer in layers:
         hook_name(model, layer, site)
-    prompts = [encode_prompt(model, problem) for problem in problems]
-    pick, width, kept = _picker(positions, problems, [len(prompt) for prompt in prompts])
-    rows = tuple(Row(tuple(prompt), len(prompt)) for prompt in prompts)
+    layers = tuple(int(layer) for layer in layers)  # NumPy integers too, which JSON does not take
+    ids = dict[int, int]()  # one integer object a token of the vocabulary, rather than one a token of the prompts
+    prompts = [tuple(ids.setdefault(token, token) for token in encode_prompt(model, problem)) for problem in problems]
+    rows = tuple(Row(prompt, len(prompt)) for prompt in prompts)
+    lengths = [len(prompt) for prompt in prompts]
+    pick, width, kept = _picker(positions, problems, lengths)
+    widths = lengths if kept == "all" else [width] * len(problems)
+    mask = np.arange(width) < np.array(widths)[:, None]
     shape = (len(problems), len(layers), width, d_model(model))
 
-    def fill(values: np.ndarray, mask: np.ndarray) -> None:
-        with tqdm(total=len(rows), desc="cache", unit="prompt", disable=None if progress else True) as bar:
-            for batch in row_batches(rows, room=pass_tokens(model, max_tokens), device=device_of(model), share=False):
-                found = residuals(model, batch.tokens, layers, site)
-                for k, layer in enumerate(layers):
-                    here = found[layer].float().cpu().numpy()
-                    for i, row, resid in zip(batch.index, batch.rows, here, strict=True):
-                        chosen = pick(resid[: row.prompt_length])
-                        values[i, k, : len(chosen)] = chosen
-                        mask[i, : len(chosen)] = True
-                bar.update(len(batch.index))
+    narrow = (-1,) if kept == "last" else () if isinstance(kept, str) else kept
+    room = pass_tokens(model, max_tokens, memory)
+
+    def run(batch: Batch, room: int) -> list[np.ndarray]:
+        return _picked(model, batch.tokens, [lengths[i] for i in batch.index], layers, site, pick, narrow)
+
+    def fill(done: np.ndarray, put: Callable[[Sequence[int], Sequence[Sequence[np.ndarray]]], None]) -> None:
+        left = ~done  # a copy: what is being written changes `done`
+        # Whole batches are run, so that the values are those of a run without interruption, to the bit.
+        batches = [b for b in row_batches(rows, room=room, device=device_of(model), share=False) if left[list(b.index)].any()]
+        with tqdm(total=len(done), initial=int(done.sum()), desc="cache", unit="prompt", disable=None if progress else True) as bar:
+            for batch, found in shrinking(batches, room, run, partial(smaller, rows), least):
+                new = [(j, i) for j, i in enumerate(batch.index) if left[i]]
+                put([i for _, i in new], [[resid[j, : widths[i]] for resid in found] for j, i in new])
+                bar.update(len(new))
 
     header = {
         "problem_ids": [problem.id for problem in problems],
@@ -142,24 +157,68 @@ def cache_activations(
         "model": describe(model),
     }
     if path is None:
-        values, mask = np.zeros(shape, np.float32), np.zeros((shape[0], width), bool)
-        fill(values, mask)
-        return _activations(torch.from_numpy(values), torch.from_numpy(mask), header)
-    with files.new_folder(path) as folder:
-        on_disk = np.lib.format.open_memmap(folder / VALUES, "w+", np.float32, shape)
-        mask = np.zeros((shape[0], width), bool)
-        fill(on_disk, mask)
-        on_disk.flush()
-        np.save(folder / MASK, mask, allow_pickle=False)
-        files.write_json(folder / DESCRIPTION, header)
+        values = np.zeros(shape, np.float32)
+
+        def put(problems: Sequence[int], parts: Sequence[Sequence[np.ndarray]]) -> None:
+            for i, part in zip(problems, parts, strict=True):
+                for k, resid in enumerate(part):
+                    values[i, k, : len(resid)] = resid
+
+        fill(np.zeros(len(problems), bool), put)
+        return _activations(values, mask, header)
+    with activation_files.growing(path, header | _fingerprint(model, prompts), mask, shape) as cache:
+        fill(cache.done, cache.put)
     return load_activations(path)
 
 
-def _activations(values: Tensor, mask: Tensor, header: dict[str, Any]) -> Activations:
+def _picked(
+    model: Model,
+    tokens: Int[Tensor, "batch pos"],
+    lengths: Sequence[int],
+    layers: Sequence[int],
+    site: str,
+    pick: Pick,
+    narrow: tuple[int, ...],
+) -> list[Float[np.ndarray, "batch picked d_model"]]:
+    """The picked positions of each layer, float32, from one pass; what is not picked is let go at once, on the device.
+
+    `narrow` are the picked positions where they are indices: the last block's MLP then runs at these alone.
+    """
+    ends = torch.tensor(lengths, device=tokens.device)
+    found: dict[int, Tensor] = {}
+
+    def keep(layer: int) -> HookFn:
+        return lambda resid: found.update({layer: pick(resid, ends.to(resid.device)).float()})
+
+    size = (tokens.shape[0], tokens.shape[1])
+    with ExitStack() as stack:
+        if narrow:
+            columns = [place if place >= 0 else length + place for length in lengths for place in narrow]
+            rows = torch.arange(len(lengths), device=tokens.device).repeat_interleave(len(narrow))
+            stack.enter_context(mlp_only_at(model, rows, torch.tensor(columns, device=tokens.device), size))
+        stack.enter_context(hooks(model, [(hook_name(model, layer, site), keep(layer)) for layer in layers]))
+        residuals(model, tokens, [max(layers)], site)  # our hooks come before the one that ends the pass
+    return [found[layer].cpu().numpy() for layer in layers]
+
+
+def _fingerprint(model: Model, prompts: Sequence[Sequence[int]]) -> dict[str, str]:
+    """Tells caches apart that differ in their prompts' tokens, or in weights changed since they were loaded."""
+    tokens, weights = sha256(), sha256()
+    for prompt in prompts:
+        tokens.update(np.array([len(prompt), *prompt], "<i8").tobytes())
+    for name, parameter in model.named_parameters():
+        # A sum of the bits, as integers, is exact in any order, and so the same on every device.
+        bits = parameter.detach().view({1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[parameter.element_size()])
+        total = sum(int(part.sum(dtype=torch.int64)) for part in torch.atleast_1d(bits).split(1024))
+        weights.update(f"{name} {total}\n".encode())
+    return {"prompts_sha256": tokens.hexdigest(), "parameters_sha256": weights.hexdigest()}
+
+
+def _activations(values: np.ndarray, mask: np.ndarray, header: dict[str, Any]) -> Activations:
     positions = header["positions"]
     return Activations(
-        values,
-        mask,
+        torch.from_numpy(values),
+        torch.from_numpy(mask),
         tuple(header["problem_ids"]),
         tuple(header["layers"]),
         header["site"],
@@ -173,14 +232,9 @@ def load_activations(path: str | Path) -> Activations:
 
     Raises:
         FileNotFoundError: not such a folder.
+        ValueError: one that is not complete.
     """
-    folder = Path(path)
-    if not (folder / DESCRIPTION).is_file():
-        raise FileNotFoundError(f"{folder}: no {DESCRIPTION} there; expected a folder that cache_activations wrote")
-    header = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    values = np.lib.format.open_memmap(folder / VALUES, "c")  # copy-on-write: torch wants writable memory, the file stays as it is
-    mask = np.load(folder / MASK, allow_pickle=False)
-    return _activations(torch.from_numpy(values), torch.from_numpy(mask), header)
+    return _activations(*activation_files.read(path))
 
 
 def indices(positions: object) -> list[int]:
@@ -195,15 +249,13 @@ def indices(positions: object) -> list[int]:
     return [int(cast("int", p)) for p in wanted]
 
 
-def _picker(
-    positions: Positions, problems: Sequence[Problem], lengths: Sequence[int]
-) -> tuple[Callable[[np.ndarray], np.ndarray], int, str | tuple[int, ...]]:
-    """How to pick positions from one prompt's residuals, how many there are at most, and their description."""
+def _picker(positions: Positions, problems: Sequence[Problem], lengths: Sequence[int]) -> tuple[Pick, int, str | tuple[int, ...]]:
+    """How to pick positions from a batch of residuals, how many there are at most, and their description."""
     if isinstance(positions, str):
-        pickers: dict[str, tuple[Callable[[np.ndarray], np.ndarray], int]] = {
-            "last": (lambda resid: resid[-1:], 1),
-            "mean": (lambda resid: resid.mean(0, keepdims=True), 1),
-            "all": (lambda resid: resid, max(lengths)),
+        pickers: dict[str, tuple[Pick, int]] = {
+            "last": (_at((-1,)), 1),
+            "mean": (_mean, 1),
+            "all": (lambda resid, lengths: resid, max(lengths)),
         }
         if positions not in pickers:
             raise ValueError(f"positions={positions!r}; use last, mean, all or a list of indices")
@@ -213,4 +265,22 @@ def _picker(
         bad = [p for p in index if not -length <= p < length]
         if bad:
             raise ValueError(f"position {bad[0]}: the prompt of problem {problem.id!r} has {length} tokens; use {-length} to {length - 1}")
-    return (lambda resid: resid[list(index)]), len(index), index
+    return _at(index), len(index), index
+
+
+def _at(index: Sequence[int]) -> Pick:
+    """Positions by index, negative ones counted from each prompt's end."""
+
+    def pick(resid: Float[Tensor, "batch pos d_model"], lengths: Int[Tensor, " batch"]) -> Float[Tensor, "batch picked d_model"]:
+        wanted = torch.tensor(index, device=resid.device).expand(len(lengths), -1)
+        row = torch.arange(len(lengths), device=resid.device)[:, None]
+        return resid[row, torch.where(wanted < 0, wanted + lengths[:, None], wanted)]
+
+    return pick
+
+
+def _mean(resid: Float[Tensor, "batch pos d_model"], lengths: Int[Tensor, " batch"]) -> Float[Tensor, "batch 1 d_model"]:
+    """The mean over each prompt, without the padding behind it."""
+    padding = torch.arange(resid.shape[1], device=resid.device) >= lengths[:, None]
+    total = resid.masked_fill(padding[:, :, None], 0).sum(1, keepdim=True, dtype=torch.float32)
+    return total / lengths[:, None, None]

@@ -5,6 +5,7 @@ Each batch is run once, and every cell goes on from it (see `steerlab.wavefront`
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from steerlab.memory import pass_tokens, shrinking
 from steerlab.models import Model, hook_name, hooks
 from steerlab.passes import forward
 from steerlab.tasks import Evaluation, Problem, Scorer
-from steerlab.tasks.batches import Batch
+from steerlab.tasks.batches import Batch, least, smaller
 from steerlab.tasks.reading import Reader, generate_batch, prompt_past, run_batch
 from steerlab.tasks.scorers import Answer, scorer_for
 from steerlab.tasks.scoring import plan
@@ -78,7 +79,7 @@ def run_cells(
     base = [Answer()] * len(work.rows)
     answers = {k: list(base) for k in order}
     with tqdm(total=len(work.rows) * (1 + len(order)), desc=label, unit="run", disable=None if progress else True) as bar:
-        for batch, (plain, steered) in shrinking(work.batches(model, room), room, engine.run, work.smaller, work.least):
+        for batch, (plain, steered) in shrinking(work.batches(model, room), room, engine.run, partial(smaller, work.rows), least):
             for place, i in enumerate(batch.index):
                 base[i] = plain[place]
                 for k, found in zip(order, steered, strict=True):

@@ -46,12 +46,8 @@ def new_folder(path: str | Path, *, replace_if: str | None = None, keep: bool = 
         OSError: the parent cannot be made or written.
     """
     target = Path(path)
-    empty = target.is_dir() and not any(target.iterdir())
-    ours = replace_if is not None and (target / replace_if).is_file()
-    if target.exists() and not empty and not ours:
-        raise FileExistsError(
-            f"{target} exists and is not {'a run of ours' if replace_if else 'an empty folder'}; choose another or remove it"
-        )
+    if replace_if is None or not (target / replace_if).is_file():
+        check_vacant(target, "an empty folder" if replace_if is None else "a run of ours")
     made = not target.parent.exists()
     parent = writable_folder(target.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent))
@@ -70,6 +66,34 @@ def new_folder(path: str | Path, *, replace_if: str | None = None, keep: bool = 
         shutil.rmtree(temporary, ignore_errors=True)
         if made and not any(parent.iterdir()):
             parent.rmdir()
+
+
+def is_vacant(path: str | Path) -> bool:
+    """Whether nothing stands there, or only an empty folder."""
+    target = Path(path)
+    return not target.exists() or (target.is_dir() and not any(target.iterdir()))
+
+
+def check_vacant(path: str | Path, expected: str = "an empty folder") -> None:
+    """Make sure that nothing is lost when a folder goes there.
+
+    Raises:
+        FileExistsError: something is there, and it is not an empty folder.
+    """
+    if not is_vacant(path):
+        raise FileExistsError(f"{path} exists and is not {expected}; choose another or remove it")
+
+
+def move_folder(source: str | Path, path: str | Path) -> None:
+    """Rename a folder to a place that is vacant.
+
+    Raises:
+        FileExistsError: it is not.
+    """
+    check_vacant(path)
+    if Path(path).is_dir():
+        Path(path).rmdir()
+    Path(source).replace(path)
 
 
 def writable_folder(path: str | Path) -> Path:

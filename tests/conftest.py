@@ -26,6 +26,7 @@ SHAPED = (
     "passes",
     "tasks",
     "activations",
+    "activation_files",
     "directions",
     "interventions",
     "wavefront",

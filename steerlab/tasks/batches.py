@@ -135,6 +135,16 @@ def batches_of(
     return found
 
 
+def least(batch: Batch) -> int:
+    """The smallest room that the rows of a batch can be run in, one at a time."""
+    return batch.width
+
+
+def smaller(rows: Sequence[Row], batch: Batch, room: int) -> list[Batch]:
+    """The rows of a batch again, in batches of at most `room` positions."""
+    return batches_of(rows, batch.index, room, batch.device, share=bool(batch.cuts))
+
+
 def _header(rows: Sequence[Row], chosen: Sequence[int]) -> int:
     """Columns that all rows share, if that is worth a level of its own; the last token of a row is never among them."""
     if len(chosen) < 2:

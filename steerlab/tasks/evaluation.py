@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from html import escape
 
 import numpy as np
@@ -13,7 +13,7 @@ from tqdm import tqdm
 from steerlab.memory import pass_tokens, shrinking
 from steerlab.models import Model, backend_of
 from steerlab.statistics import Interval, wilson_interval
-from steerlab.tasks.batches import Batch
+from steerlab.tasks.batches import Batch, least, smaller
 from steerlab.tasks.problem import Problem, Task
 from steerlab.tasks.reading import Reader, generate_batch, prompt_past, run_batch
 from steerlab.tasks.scorers import Answer, Scorer, scorer_for
@@ -104,7 +104,7 @@ def evaluate(
         return reader.answers(run_batch(model, batch, reader).values)
 
     with tqdm(total=len(work.rows), desc="evaluate", unit="row", disable=None if progress else True) as bar:
-        for batch, found in shrinking(work.batches(model, room), room, run, work.smaller, work.least):
+        for batch, found in shrinking(work.batches(model, room), room, run, partial(smaller, work.rows), least):
             for i, answer in zip(batch.index, found, strict=True):
                 answers[i] = answer
             bar.update(len(batch.index))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from steerlab.models import Model, device_of, is_hooked
-from steerlab.tasks.batches import Batch, batches_of, row_batches
+from steerlab.tasks.batches import Batch, row_batches
 from steerlab.tasks.problem import Problem
 from steerlab.tasks.scorers import Answer, Read, Row, Scorer
 
@@ -35,14 +35,6 @@ class Plan:
             for generated in (False, True)
             for batch in row_batches(self.rows, generated=generated, room=room, device=device, share=share)
         ]
-
-    def smaller(self, batch: Batch, room: int) -> list[Batch]:
-        """The rows of a batch again, in batches of at most `room` positions."""
-        return batches_of(self.rows, batch.index, room, batch.device, share=len(batch.levels) > 1)
-
-    def least(self, batch: Batch) -> int:
-        """The smallest room that the rows of a batch can be run in, one at a time."""
-        return batch.width
 
     def judge(self, model: Model, answers: Sequence[Answer]) -> pd.DataFrame:
         """Outcomes, one line a problem: problem_id, prediction, correct, margin, nll."""

@@ -1,15 +1,22 @@
 """Cached activations: which values, where they live, and what happens when something goes wrong."""
 
-import tracemalloc
+import contextlib
+import dataclasses
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
 import steerlab as sl
-from steerlab import activations
-from steerlab.models import d_model
-from steerlab.tasks import Problem
+from steerlab import activation_files, activations
+from steerlab.models import d_model, hooks
 
 LAYERS = (0, 2)
 
@@ -110,26 +117,25 @@ def test_changing_values_in_memory_leaves_the_file_as_it_is(toy, problems, tmp_p
     assert not (sl.load_activations(tmp_path / "acts").values[0] == 7.0).all()
 
 
-def peak_of_memory(run) -> int:
-    """The most bytes that Python and NumPy held at once; memory-mapped files are not among them."""
-    tracemalloc.start()
-    try:
-        run()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-def test_streamed_memory_does_not_grow_with_the_number_of_prompts(toy, tmp_path):
-    few, many = ([Problem(f"p{i}", "Tom has 3 apples. " * 8, 0, (" A", " B")) for i in range(n)] for n in (40, 200))
-    peaks = {}
-    for name, asked in (("warm", few), ("few", few), ("many", many)):
-        at = tmp_path / name
-        peaks[name] = peak_of_memory(
-            lambda asked=asked, at=at: sl.cache_activations(toy, asked, layers=[0, 1, 2], positions="all", path=at, max_tokens=512)
-        )
-    values = sl.load_activations(tmp_path / "many").values.numpy().nbytes - sl.load_activations(tmp_path / "few").values.numpy().nbytes
-    assert peaks["many"] - peaks["few"] < values / 4
+def test_streamed_memory_does_not_grow_with_the_number_of_prompts(tmp_path):
+    """The most memory that the operating system saw in one process, after few prompts and after ten times as many."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import resource, sys\n"
+        "import torch\n"
+        "import steerlab as sl\n"
+        "torch.set_num_threads(1)\n"
+        "model = sl.load_model('tiny-arithmetic', device='cpu')\n"
+        "problems = sl.load_task('arithmetic', n_train=1000, n_validation=0, n_test=0).train\n"
+        "for n in (100, 1000):\n"
+        "    sl.cache_activations(model, problems[:n], layers=range(6), positions='all', max_tokens=2048, path=f'{sys.argv[1]}/{n}')\n"
+        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    out = subprocess.run([sys.executable, script, tmp_path], capture_output=True, check=True, text=True, env=ENVIRONMENT).stdout
+    unit = 1 if sys.platform == "darwin" else 1024
+    few, many = (unit * int(line) for line in out.split())
+    assert (tmp_path / "1000" / "values.npy").stat().st_size > 0.15 * few
+    assert many < 1.1 * few
 
 
 def test_an_existing_folder_is_refused_and_left_alone(toy, problems, tmp_path):
@@ -140,21 +146,251 @@ def test_an_existing_folder_is_refused_and_left_alone(toy, problems, tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["acts", "thesis.txt"]
 
 
-def test_an_error_half_way_leaves_nothing_behind(toy, problems, tmp_path, monkeypatch):
-    runs = []
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
-    def breaks(*args):
-        runs.append(args)
-        if len(runs) == 2:
-            raise RuntimeError("the lights went out")
-        return residuals(*args)
 
-    residuals = activations.residuals
-    monkeypatch.setattr(activations, "residuals", breaks)
-    with pytest.raises(RuntimeError, match="the lights went out"):
-        sl.cache_activations(toy, problems, layers=LAYERS, path=tmp_path / "acts", max_tokens=60)
-    assert list(tmp_path.iterdir()) == []
+@contextlib.contextmanager
+def passes(model, breaks_at: int | None = None, error: type[BaseException] = RuntimeError):
+    """The number of prompts in each forward pass; one of the passes may break, half-way through the model."""
+    seen = []
+
+    def fn(activation) -> None:
+        seen.append(len(activation))
+        if len(seen) == breaks_at:
+            raise error("the lights went out")
+
+    with hooks(model, [("blocks.1.hook_resid_post", fn)]):
+        yield seen
+
+
+# What a script of a test imports is what the test imports.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(sl.__file__).parents[1])}
+SMALL = {"layers": LAYERS, "max_tokens": 60}  # so that the eight prompts take several passes
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("positions", ["last", "mean", "all", (0, -2)], ids=str)
+def test_an_interrupted_cache_goes_on_where_it_stopped(toy, problems, tmp_path, positions, error):
+    """Oracle: the same cache without an interruption, byte for byte."""
+    options = SMALL | {"positions": positions}
+    with passes(toy) as whole:
+        sl.cache_activations(toy, problems, path=tmp_path / "whole", **options)
+    assert len(whole) > 3
+    with passes(toy, 3, error), pytest.raises(error, match="the lights went out"):
+        sl.cache_activations(toy, problems, path=tmp_path / "acts", **options)
+    assert not (tmp_path / "acts").exists()
     assert toy.hook_dict["blocks.2.hook_resid_post"].fwd_hooks == []
+    with passes(toy) as rest:
+        acts = sl.cache_activations(toy, problems, path=tmp_path / "acts", **options)
+    assert rest == whole[2:]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["acts", "whole"]
+    assert contents(tmp_path / "acts") == contents(tmp_path / "whole")
+    assert torch.equal(acts.values, sl.cache_activations(toy, problems, **options).values)
+
+
+def test_a_cache_that_was_killed_goes_on_where_it_stopped(problems, tmp_path):
+    """Oracle: the same cache without an interruption, byte for byte."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, signal, sys\n"
+        "import torch\n"
+        "import steerlab as sl\n"
+        "from steerlab.models import hooks\n"
+        "torch.set_num_threads(1)\n"
+        "left = 3\n"
+        "def kill(activation):\n"
+        "    global left\n"
+        "    left -= 1\n"
+        "    if not left:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "model = sl.load_model('tiny-arithmetic', device='cpu')\n"
+        "problems = sl.load_task('arithmetic', n_train=8, n_validation=0, n_test=0).train\n"
+        "with hooks(model, [('blocks.1.hook_resid_post', kill)]):\n"
+        "    sl.cache_activations(model, problems, layers=(0, 2), max_tokens=60, path=sys.argv[1])\n"
+    )
+    done = subprocess.run([sys.executable, script, tmp_path / "acts"], capture_output=True, check=False, text=True, env=ENVIRONMENT)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["acts.partial"]
+    with pytest.raises(FileNotFoundError, match=r"expected a folder that cache_activations wrote; .*acts\.partial is an unfinished one"):
+        sl.load_activations(tmp_path / "acts")
+    model = sl.load_model("tiny-arithmetic", device="cpu")
+    with passes(model) as whole:
+        sl.cache_activations(model, problems, path=tmp_path / "whole", **SMALL)
+    with passes(model) as rest:
+        sl.cache_activations(model, problems, path=tmp_path / "acts", **SMALL)
+    assert rest == whole[2:]
+    assert contents(tmp_path / "acts") == contents(tmp_path / "whole")
+
+
+def interrupted(model, problems, path, **options) -> Path:
+    """An unfinished cache: two passes done, of several."""
+    with passes(model, 3), pytest.raises(RuntimeError, match="the lights went out"):
+        sl.cache_activations(model, problems, path=path, **(SMALL | options))
+    return path.with_name(f"{path.name}.partial")
+
+
+def test_an_interruption_between_values_and_their_flags_is_no_harm(toy, problems, tmp_path, monkeypatch):
+    """Oracle: the same cache without an interruption, byte for byte."""
+    sl.cache_activations(toy, problems, path=tmp_path / "whole", **SMALL)
+    writes, write = [], activation_files._write
+
+    def breaks(file, place, values) -> None:
+        writes.append(file.name)
+        if len(writes) == 12:
+            raise OSError("no space left on device")
+        write(file, place, values)
+
+    monkeypatch.setattr(activation_files, "_write", breaks)
+    with pytest.raises(OSError, match="no space left"):
+        sl.cache_activations(toy, problems, path=tmp_path / "acts", **SMALL)
+    done = np.fromfile(tmp_path / "acts.partial" / "done", np.uint8)
+    there = np.load(tmp_path / "acts.partial" / "values.npy", mmap_mode="r")
+    assert 0 < done.sum() < len(problems)
+    assert all(there[i].all() for i in np.flatnonzero(done))
+    monkeypatch.setattr(activation_files, "_write", write)
+    sl.cache_activations(toy, problems, path=tmp_path / "acts", **SMALL)
+    assert contents(tmp_path / "acts") == contents(tmp_path / "whole")
+
+
+def test_values_reach_the_disk_before_they_are_called_done(toy, problems, tmp_path, monkeypatch):
+    """What was written, and what was forced to the disk, in order."""
+    events, write = [], activation_files._write
+
+    def noted(file, place, values) -> None:
+        events.append((Path(file.name).name, "written"))
+        write(file, place, values)
+
+    monkeypatch.setattr(activation_files, "_write", noted)
+    monkeypatch.setattr(activation_files.os, "fsync", lambda descriptor: events.append(("", "forced")))
+    sl.cache_activations(toy, problems[:1], layers=LAYERS, path=tmp_path / "acts")
+    assert events == [("values.npy", "written")] * 2 + [("", "forced"), ("done", "written"), ("", "forced")]
+
+
+def test_other_batches_may_finish_an_interrupted_cache(toy, problems, tmp_path):
+    """As after running out of memory."""
+    folder = interrupted(toy, problems, tmp_path / "acts")
+    done = np.fromfile(folder / "done", np.uint8).astype(bool)
+    before = np.load(folder / "values.npy")
+    acts = sl.cache_activations(toy, problems, layers=LAYERS, max_tokens=1, path=tmp_path / "acts")
+    assert torch.equal(acts.values[done], torch.from_numpy(before[done]))
+    torch.testing.assert_close(acts.values, sl.cache_activations(toy, problems, layers=LAYERS).values, rtol=0, atol=2e-5)
+
+
+def test_the_progress_bar_begins_at_what_is_done(toy, problems, tmp_path, monkeypatch):
+    folder = interrupted(toy, problems, tmp_path / "acts")
+    done = int(np.fromfile(folder / "done", np.uint8).sum())
+    bars = []
+
+    def bar(**options) -> tqdm:
+        bars.append(tqdm(**(options | {"disable": False, "file": io.StringIO()})))
+        return bars[-1]
+
+    monkeypatch.setattr(activations, "tqdm", bar)
+    sl.cache_activations(toy, problems, path=tmp_path / "acts", progress=True, **SMALL)
+    assert 0 < done < 8
+    assert [(bar.initial, bar.n, bar.total) for bar in bars] == [(done, 8, 8)]
+
+
+def test_an_error_before_anything_is_done_leaves_nothing_behind(toy, problems, tmp_path):
+    with passes(toy, 1), pytest.raises(RuntimeError, match="the lights went out"):
+        sl.cache_activations(toy, problems, path=tmp_path / "acts", **SMALL)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"positions": "mean"}, r"something else: positions is 'last' there and 'mean' here; give another path, or delete .*acts\.partial"),
+        ({"layers": [0]}, r"something else: layers is \[0, 2\] there and \[0\] here"),
+        ({"site": "resid_pre"}, "something else: site is 'resid_post' there and 'resid_pre' here"),
+    ],
+)
+def test_an_unfinished_cache_of_something_else_is_refused_and_left_alone(toy, problems, tmp_path, options, message):
+    folder = interrupted(toy, problems, tmp_path / "acts")
+    before = contents(folder)
+    with pytest.raises(ValueError, match=message):
+        sl.cache_activations(toy, problems, path=tmp_path / "acts", **(SMALL | options))
+    assert contents(folder) == before
+    assert not (tmp_path / "acts").exists()
+
+
+def test_an_unfinished_cache_of_other_prompts_is_refused(toy, problems, tmp_path):
+    interrupted(toy, problems, tmp_path / "acts")
+    changed = [dataclasses.replace(problems[0], prompt=problems[0].prompt + " 3"), *problems[1:]]
+    with pytest.raises(ValueError, match=r"something else: prompts_sha256 is '\w+' there and '\w+' here; give another path"):
+        sl.cache_activations(toy, changed, path=tmp_path / "acts", **SMALL)
+    with pytest.raises(
+        ValueError, match=r"something else: problem_ids is \['story-.*… \(8 in all\) there and \['story-.*'\] here; prompts_"
+    ):
+        sl.cache_activations(toy, problems[:2], path=tmp_path / "acts", **SMALL)
+
+
+def test_an_unfinished_cache_of_another_model_is_refused(toy, problems, tmp_path):
+    interrupted(toy, problems, tmp_path / "acts")
+    with pytest.raises(
+        ValueError, match=r"something else: .*model d_model is 32 there and 128 here; .*model weights_sha256 is '\w+' there"
+    ):
+        sl.cache_activations(sl.load_model("tiny-arithmetic", device="cpu"), problems, path=tmp_path / "acts", **SMALL)
+
+
+def test_an_unfinished_cache_is_refused_when_the_weights_were_changed_in_memory(toy, problems, tmp_path):
+    interrupted(toy, problems, tmp_path / "acts")
+    weight = next(iter(toy.parameters()))
+    before = weight.detach().clone()
+    try:
+        weight.data[0, 0] += 1e-3
+        with pytest.raises(ValueError, match=r"something else: parameters_sha256 is '\w+' there and '\w+' here"):
+            sl.cache_activations(toy, problems, path=tmp_path / "acts", **SMALL)
+    finally:
+        weight.data.copy_(before)
+    sl.cache_activations(toy, problems, path=tmp_path / "acts", **SMALL)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        ("activations.json", lambda path: path.unlink(), "is no unfinished cache that can be taken up .*No such file"),
+        ("activations.json", lambda path: path.write_text("{"), "is no unfinished cache that can be taken up .*Expecting property name"),
+        ("activations.json", lambda path: path.write_bytes(b"\xff"), "is no unfinished cache that can be taken up .*can't decode"),
+        ("activations.json", lambda path: path.write_text("[]"), r"is no unfinished cache .*activations\.json holds no table"),
+        ("done", lambda path: path.unlink(), "holds a damaged unfinished cache .*No such file"),
+        ("done", lambda path: path.write_bytes(b"\1"), r"holds a damaged unfinished cache \(done is not as activations\.json says"),
+        ("done", lambda path: path.write_bytes(b"11111111"), r"holds a damaged unfinished cache \(done is not as"),
+        ("values.npy", lambda path: path.unlink(), "holds a damaged unfinished cache .*No such file"),
+        ("values.npy", lambda path: path.write_bytes(path.read_bytes()[:-9]), "holds a damaged unfinished cache .*file size"),
+        ("values.npy", lambda path: np.save(path, np.zeros((8, 2, 1, 32))), r"holds a damaged unfinished cache \(values\.npy is not as"),
+        ("mask.npy", lambda path: np.save(path, np.zeros((8, 1), bool)), r"holds a damaged unfinished cache \(mask\.npy is not as"),
+        ("mask.npy", lambda path: path.write_bytes(b""), "holds a damaged unfinished cache .*No data left in file"),
+    ],
+)
+def test_a_damaged_unfinished_cache_is_named_with_what_to_do(toy, problems, tmp_path, file, damage, message):
+    folder = interrupted(toy, problems, tmp_path / "acts")
+    damage(folder / file)
+    before = contents(folder)
+    with pytest.raises(ValueError, match=rf"{message}.*; give another path, or delete .*acts\.partial to start anew"):
+        sl.cache_activations(toy, problems, path=tmp_path / "acts", **SMALL)
+    assert contents(folder) == before
+
+
+def test_an_unfinished_cache_is_not_loaded(toy, problems, tmp_path):
+    folder = interrupted(toy, problems, tmp_path / "acts")
+    with pytest.raises(ValueError, match=r"only \d of 8 problems are done; call cache_activations again with the same arguments"):
+        sl.load_activations(folder)
+
+
+def test_a_place_that_was_taken_meanwhile_is_left_alone(toy, problems, tmp_path):
+    def take(activation) -> None:
+        (tmp_path / "acts").mkdir(exist_ok=True)
+        (tmp_path / "acts" / "thesis.txt").write_text("mine")
+
+    with hooks(toy, [("blocks.1.hook_resid_post", take)]), pytest.raises(FileExistsError, match="exists and is not an empty folder"):
+        sl.cache_activations(toy, problems, path=tmp_path / "acts", **SMALL)
+    assert contents(tmp_path / "acts") == {"thesis.txt": b"mine"}
+    (tmp_path / "acts" / "thesis.txt").unlink()
+    with passes(toy) as rest:
+        sl.cache_activations(toy, problems, path=tmp_path / "acts", **SMALL)
+    assert rest == []
 
 
 def test_a_folder_of_something_else_is_not_loaded(tmp_path):
