@@ -122,14 +122,18 @@ class _Engine:
 
     def _generated(self, batch: Batch, room: int) -> tuple[list[Answer], list[list[Answer]]]:
         past = prompt_past(self._front.model, batch)
-        plain = generate_batch(self._front.model, batch, past)
+        if not self._cells:
+            return generate_batch(self._front.model, batch, past), []
+        # The unsteered answers come from the same pass, as one more cell: a step costs the reading of all weights, whatever the number of rows.
+        cells, seen = [Cell(self._cells[0].places, 0.0), *self._cells], [Seen(), *self.seen]
         size = max(1, room // (len(batch.rows) * batch.width))
-        steered: list[list[Answer]] = []
-        for first in range(0, len(self._cells), size):
+        found: list[list[Answer]] = []
+        for first in range(0, len(cells), size):
             which = slice(first, first + size)
-            steered += self._front.generate(self._cells[which], batch, past, self.seen[which])
-        for one, found in zip(self.seen, steered, strict=True):
-            one.score_change = max(one.score_change, float(found != plain))
+            found += self._front.generate(cells[which], batch, past, seen[which])
+        plain, *steered = found
+        for one, theirs in zip(self.seen, steered, strict=True):
+            one.score_change = max(one.score_change, float(theirs != plain))
         return plain, steered
 
     def _read(self, batch: Batch, room: int) -> tuple[list[Answer], list[list[Answer]]]:

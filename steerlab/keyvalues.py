@@ -9,7 +9,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from steerlab.models import Model, backend_of, device_of, n_layers
-from steerlab.passes import forward
+from steerlab.passes import read_out, run_to
 
 
 class _Frozen(DynamicLayer):
@@ -56,7 +56,8 @@ class KeyValueCache:
 
     def next_logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch d_vocab"]:
         """Feed tokens after what was fed before; return the logits at the last position."""
-        return forward(self._model, tokens, self)[:, -1]
+        final = run_to(self._model, tokens, n_layers(self._model), self)
+        return read_out(self._model, final[:, -1])
 
     def take(
         self, rows: Int[Tensor, " row"], stop: int | None = None, blocks: range | None = None, *, grows: bool = True

@@ -205,9 +205,7 @@ def read_out(
 ) -> Float[Tensor, "row column"]:
     """Logits of chosen rows of the final residual stream; all tokens, or only the given vocabulary columns."""
     normed = model.ln_final(resid[:, None, :])[:, 0] if model.cfg.normalization_type is not None else resid
-    if columns is None:
-        logits = model.unembed(normed[:, None, :])[:, 0]
-    else:
-        logits = normed @ model.W_U[:, columns] + model.b_U[columns]
+    weights, bias = model.W_U, model.b_U  # HookedTransformer's own unembedding copies all its weights at each call
+    logits = normed @ weights + bias if columns is None else normed @ weights[:, columns] + bias[columns]
     cap = getattr(model.cfg, "output_logits_soft_cap", None)  # both classes apply it behind the unembedding
     return cap * torch.tanh(logits / cap) if cap is not None and cap > 0 else logits

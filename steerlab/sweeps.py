@@ -78,10 +78,7 @@ class SweepResult:
         table = table[(table["alpha"] * sign > 0) if sign else (table["alpha"] != 0)]
         if table.empty:
             raise ValueError(f"sign={sign}: the sweep has no such alpha; its alphas are {sorted(set(self.frame['alpha']))}")
-        ranked = table.assign(size=table["alpha"].abs()).sort_values(
-            ["accuracy", "margin_change", "size", "layer"], ascending=[False, False, True, True], kind="stable"
-        )
-        return ranked.iloc[0].drop("size")
+        return ranked(table).iloc[0]
 
     def warnings(self) -> list[str]:
         """What a reader must know: interventions that never acted, or that changed nothing that was read."""
@@ -93,6 +90,15 @@ class SweepResult:
 
     def _repr_html_(self) -> str:
         return f"<p>{self!r}</p>" + self._accuracy.to_html(index=False, float_format="{:.3f}".format, escape=True)
+
+
+def ranked(table: pd.DataFrame) -> pd.DataFrame:
+    """Cells by accuracy, then the mean margin, then the smaller alpha, then the lower layer; best first."""
+    return (
+        table.assign(size=table["alpha"].abs())
+        .sort_values(["accuracy", "margin_change", "size", "layer"], ascending=[False, False, True, True], kind="stable")
+        .drop(columns="size")
+    )
 
 
 def inert(checks: pd.DataFrame) -> list[str]:
@@ -124,6 +130,44 @@ def inert(checks: pd.DataFrame) -> list[str]:
                 f"Layer {layer}, {direction}: {len(still)} of {len(cells)} cells changed no number that is read ({why}); this is not evidence of no effect."
             )
     return said
+
+
+def cells_of(
+    directions: Direction | Sequence[Direction] | Mapping[int, Direction],
+    alphas: float | Sequence[float],
+    *,
+    layer: int | None = None,
+    site: str | None = None,
+    together: bool = False,
+) -> list[Cell]:
+    """Every direction (or all of them together) at every alpha.
+
+    Raises:
+        ValueError: no directions, two of one name at one layer, or alphas that are none or repeated.
+    """
+    if isinstance(directions, Direction):
+        placed = [(directions, layer)]
+    elif isinstance(directions, Mapping):
+        if layer is not None:
+            raise ValueError(
+                f"layer={layer}: the directions are given as {{layer: direction}}, which says where each acts; leave layer out"
+            )
+        placed = [(direction, key) for key, direction in directions.items()]
+    else:
+        placed = [(direction, layer) for direction in directions]
+    if not placed:
+        raise ValueError("no directions given; a sweep needs at least one")
+    alphas = [check_alpha(alpha) for alpha in ([alphas] if isinstance(alphas, int | float) else alphas)]
+    if not alphas or len(set(alphas)) < len(alphas):
+        raise ValueError(f"alphas={list(alphas)}; give at least one, each once")
+    places = [Place(d, *place(d, at, site)) for d, at in placed]
+    interventions = [tuple(places)] if together else [(one,) for one in places]
+    cells = [Cell(acting, alpha) for acting in interventions for alpha in alphas]
+    labels = [(cell.layer, cell.name) for cell in cells[:: len(alphas)]]
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise ValueError(f"two directions are called {twice[1]!r} at layer {twice[0]}; give each a name of its own")
+    return cells
 
 
 def sweep(
@@ -164,28 +208,7 @@ def sweep(
         ValueError: bad input, found before the first run.
         RuntimeError: the resumed run disagrees with a plain hooked run.
     """
-    if isinstance(directions, Direction):
-        placed = [(directions, layer)]
-    elif isinstance(directions, Mapping):
-        if layer is not None:
-            raise ValueError(
-                f"layer={layer}: the directions are given as {{layer: direction}}, which says where each acts; leave layer out"
-            )
-        placed = [(direction, key) for key, direction in directions.items()]
-    else:
-        placed = [(direction, layer) for direction in directions]
-    if not placed:
-        raise ValueError("no directions given; a sweep needs at least one")
-    alphas = [check_alpha(alpha) for alpha in ([alphas] if isinstance(alphas, int | float) else alphas)]
-    if not alphas or len(set(alphas)) < len(alphas):
-        raise ValueError(f"alphas={list(alphas)}; give at least one, each once")
-    places = [Place(d, *place(d, at, site)) for d, at in placed]
-    interventions = [tuple(places)] if together else [(one,) for one in places]
-    cells = [Cell(acting, alpha) for acting in interventions for alpha in alphas]
-    labels = [(cell.layer, cell.name) for cell in cells[:: len(alphas)]]
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise ValueError(f"two directions are called {twice[1]!r} at layer {twice[0]}; give each a name of its own")
+    cells = cells_of(directions, alphas, layer=layer, site=site, together=together)
     done = run_cells(
         model,
         problems,
@@ -202,8 +225,14 @@ def sweep(
     settings = {
         "operator": operator if isinstance(operator, str) else getattr(operator, "__name__", "custom"),
         "positions": positions if isinstance(positions, str) else indices(positions),
-        "sites": sorted({one.site for one in places}),
+        "sites": sorted({one.site for cell in cells for one in cell.places}),
         "scorer": done.baseline.scorer,
     }
     frame = pd.concat(parts, ignore_index=True)[columns]
-    return SweepResult(frame, done.baseline, tuple(d for d, _ in placed), done.checks, settings)
+    return SweepResult(
+        frame,
+        done.baseline,
+        tuple(one.direction for one in dict.fromkeys(one for cell in cells for one in cell.places)),
+        done.checks,
+        settings,
+    )

@@ -52,7 +52,7 @@ class Front:
 
     def cost(self, pieces: Sequence[Piece]) -> float:
         """What one cell takes, in positions: those that are run, and a part for each whose keys and values are looked up."""
-        looked_up = 2 * keys_width(self.model) / widest(self.model)
+        looked_up = 0.25 * 2 * keys_width(self.model) / widest(self.model)  # copied, not computed
         return sum(piece.size + len(piece.rows) * piece.begin * looked_up for piece in pieces)
 
     def run(
@@ -172,7 +172,10 @@ class Front:
         return found
 
     def generate(self, cells: Sequence[Cell], batch: Batch, past: KeyValueCache | None, seen: Sequence[Seen]) -> list[list[Answer]]:
-        """Generated answers of each cell, for a batch of prompts of one length whose keys and values but the last are in `past`."""
+        """Generated answers of each cell, for a batch of prompts of one length whose keys and values but the last are in `past`.
+
+        A cell with alpha = 0 is the unsteered run.
+        """
         rows, new_tokens, width = len(batch.rows), batch.rows[0].new_tokens, batch.width
         starts = [first_position(p.direction, self.positions, width) for cell in cells for p in cell.places]
         first = min([*starts, width - 1])  # the last prompt token is always fed: its logits give the first new one
@@ -187,8 +190,8 @@ class Front:
         taken = past.take(index, stop=first) if past is not None and first > 0 else None
         with hooks(self.model, list(acting)):
             flat = generate(self.model, batch.tokens[:, max(first, 0) :].repeat(len(cells), 1), new_tokens, at, taken)
-        for one in seen:
-            one.calls += sum(stacked.calls for _, stacked in acting)
+        for one, cell in zip(seen, cells, strict=True):
+            one.calls += sum(stacked.calls for _, stacked in acting) if cell.alpha else 0
         return [flat[c * rows : (c + 1) * rows] for c in range(len(cells))]
 
     def everywhere(self, cell: Cell, batch: Batch) -> list[tuple[str, Patch]]:

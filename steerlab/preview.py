@@ -1,0 +1,292 @@
+"""The first-order effect of directions on the margin, at every layer at once, from one forward and one backward pass.
+
+Where steering is small, the margin moves by alpha times the gradient of the margin along the direction (attribution by
+gradient, as in attribution patching). It says where to look, not what is true: compare it with a measured sweep.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+from torch import Tensor
+from tqdm import tqdm
+
+from steerlab.activations import Positions, indices
+from steerlab.directions import Direction, check_direction, place
+from steerlab.interventions import ALPHAS, Operator, Patch, check_alpha, operator_named, patch
+from steerlab.memory import pass_tokens
+from steerlab.models import HookFn, Model, device_of, hook_name, hooks, n_layers
+from steerlab.passes import entering
+from steerlab.sweeps import KEYS, SweepResult
+from steerlab.tasks import Problem, Scorer
+from steerlab.tasks.batches import Batch
+from steerlab.tasks.reading import Reader
+from steerlab.tasks.scorers import Answer, Row, scorer_for
+from steerlab.tasks.scoring import check_ids
+from steerlab.variants import Place
+
+STEP = 1e-4  # of the numbers read, in the central difference that tells how the margin hangs on each of them
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """How well predicted and measured changes of the mean margin go together, over `n` cells with alpha other than 0.
+
+    Attributes:
+        pearson, spearman: correlation coefficients; NaN where either side does not vary.
+        n: cells.
+    """
+
+    pearson: float
+    spearman: float
+    n: int
+
+
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """Predicted effects, to first order.
+
+    Attributes:
+        slopes: one line a layer, direction and problem: change of the problem's margin for each unit of alpha.
+        alphas: coefficients.
+        sweep: a measured sweep to compare with, if one was given.
+    """
+
+    slopes: pd.DataFrame
+    alphas: tuple[float, ...]
+    sweep: SweepResult | None = None
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One line a layer, direction and alpha: the predicted change of the mean margin, margin_change."""
+        mean = self.slopes.groupby(["layer", "direction"], sort=True)["slope"].mean().reset_index()
+        table = mean.merge(pd.DataFrame({"alpha": self.alphas}), how="cross")
+        table["margin_change"] = table.pop("slope") * table["alpha"]
+        return table[[*KEYS, "margin_change"]]
+
+    @property
+    def correlation(self) -> Correlation | None:
+        """Agreement with the measured sweep, cell by cell; None without one."""
+        if self.sweep is None:
+            return None
+        both = self.frame.merge(self.sweep.accuracy(), on=KEYS, suffixes=("_predicted", "_measured"))
+        both = both[both["alpha"] != 0]
+        predicted, measured = both["margin_change_predicted"].to_numpy(), both["margin_change_measured"].to_numpy()
+        if len(both) < 2 or np.ptp(predicted) == 0 or np.ptp(measured) == 0:
+            return Correlation(np.nan, np.nan, len(both))
+        return Correlation(float(stats.pearsonr(predicted, measured)[0]), float(stats.spearmanr(predicted, measured)[0]), len(both))
+
+    def __repr__(self) -> str:
+        layers, n = self.slopes["layer"].nunique(), self.slopes["problem_id"].nunique()
+        found = self.correlation
+        agrees = "" if found is None else f", r={found.pearson:.2f} with {found.n} measured cells"
+        return f"Preview({layers} layers x {len(self.alphas)} alphas, {n} problems{agrees})"
+
+    def _repr_html_(self) -> str:
+        table = self.frame.pivot_table(index=["direction", "layer"], columns="alpha", values="margin_change")
+        return f"<p>{self!r}</p>" + table.to_html(float_format="{:.3f}".format, escape=True)
+
+
+def preview(
+    model: Model,
+    problems: Sequence[Problem],
+    directions: Direction | Sequence[Direction] | Mapping[int, Direction],
+    *,
+    alphas: float | Sequence[float] = ALPHAS,
+    positions: Positions = "all",
+    operator: str | Operator = "add",
+    site: str | None = None,
+    scorer: str | Scorer | None = None,
+    sweep: SweepResult | None = None,
+    max_tokens: int | None = None,
+    memory: str | int | None = None,
+    progress: bool = False,
+) -> Preview:
+    """Predict a layer x alpha heatmap from the gradient of the margin: one forward and one backward pass for all layers.
+
+    Args:
+        model: a TransformerLens model.
+        problems: what to ask. Of generated answers the margin is the log-odds of the target, as in a sweep.
+        directions: one, which is tried at every layer; or a list or ``{layer: direction}``, each at its own.
+        alphas: one or several coefficients.
+        positions: "all", "last" (of the prompt), "prompt", "generated", an index or indices.
+        operator: "add", "ablate", "rotate", or a function of (resid, vector, alpha) that does nothing at alpha = 0.
+        site: act there instead of where the directions were measured.
+        scorer: default the task's own.
+        sweep: a measured sweep of the same problems, to compare with.
+        max_tokens: rows times positions of one pass; default half of what a forward pass takes.
+        memory: what a pass may take, e.g. "2GB".
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: bad input, an operator that acts at alpha = 0, or a sweep of something else.
+    """
+    act = operator_named(operator)
+    coefficients = tuple(check_alpha(alpha) for alpha in ([alphas] if isinstance(alphas, int | float) else alphas))
+    places = _places(model, directions, site)
+    chosen = scorer_for(problems, scorer)
+    check_ids(problems)
+    for one in places:
+        check_direction(model, one.direction)
+        hook_name(model, one.layer, one.site)
+    if sweep is not None:
+        _check_sweep(sweep, problems, places, operator, positions)
+    rows = [[row for row in chosen.rows(model, problem) if not row.new_tokens] for problem in problems]
+    shortest = min(row.prompt_length for mine in rows for row in mine)
+    for one in places:
+        patch(one.direction, [1.0], operator=act, positions=positions, prompt_lengths=[shortest], length=shortest)
+    room = max(1, pass_tokens(model, max_tokens, memory) // 2)  # what the backward pass needs is kept
+    slopes = np.empty((len(places), len(problems)))
+    with tqdm(total=len(problems), desc="preview", unit="problem", disable=None if progress else True) as bar:
+        for some in _together(rows, room):
+            batch = Batch(tuple(range(len(some))), tuple(row for i in some for row in rows[i]), device=device_of(model))
+            owner = [k for k, i in enumerate(some) for _ in rows[i]]
+            slopes[:, some] = _slopes(model, [problems[i] for i in some], batch, owner, places, chosen, act, positions)
+            bar.update(len(some))
+    lines = [
+        (one.layer, one.direction.name, problem.id, float(slopes[p, i]))
+        for p, one in enumerate(places)
+        for i, problem in enumerate(problems)
+    ]
+    return Preview(pd.DataFrame(lines, columns=["layer", "direction", "problem_id", "slope"]), coefficients, sweep)
+
+
+def _places(model: Model, directions: Any, site: str | None) -> list[Place]:
+    if isinstance(directions, Direction):
+        return [Place(directions, layer, place(directions, layer, site)[1]) for layer in range(n_layers(model))]
+    placed = [(d, k) for k, d in directions.items()] if isinstance(directions, Mapping) else [(d, None) for d in directions]
+    if not placed:
+        raise ValueError("no directions given; a preview needs at least one")
+    places = [Place(d, *place(d, at, site)) for d, at in placed]
+    labels = [(one.layer, one.direction.name) for one in places]
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise ValueError(f"two directions are called {twice[1]!r} at layer {twice[0]}; give each a name of its own")
+    return places
+
+
+def _check_sweep(sweep: SweepResult, problems: Sequence[Problem], places: Sequence[Place], operator: object, positions: Positions) -> None:
+    """Raises ValueError where a sweep measured something else than is predicted."""
+    if [problem.id for problem in sweep.baseline.problems] != [problem.id for problem in problems]:
+        raise ValueError(f"sweep: it measured {sweep.baseline.n} other problems than the {len(problems)} given; give both the same list")
+    wanted = {
+        "positions": positions if isinstance(positions, str) else indices(positions),
+        "operator": operator if isinstance(operator, str) else getattr(operator, "__name__", "custom"),
+        "sites": sorted({one.site for one in places}),
+    }
+    for key, value in wanted.items():
+        if sweep.settings.get(key) != value:
+            raise ValueError(f"sweep: its {key} is {sweep.settings.get(key)!r}, and the preview's is {value!r}; use the same")
+    predicted = {(one.layer, one.direction.name) for one in places}
+    if predicted.isdisjoint(set(zip(sweep.frame["layer"], sweep.frame["direction"], strict=True))):
+        raise ValueError(f"sweep: it has none of the previewed layers and directions, such as {next(iter(predicted))}")
+
+
+def _together(rows: Sequence[Sequence[Row]], room: int) -> list[list[int]]:
+    """Problems of about one length in batches, all rows of a problem in the same one."""
+    longest = [max(len(row.tokens) for row in mine) for mine in rows]
+    found: list[list[int]] = []
+    size = 0
+    for i in sorted(range(len(rows)), key=lambda i: (longest[i], i)):
+        if not found or (size + len(rows[i])) * longest[i] > room:
+            found.append([])
+            size = 0
+        found[-1].append(i)
+        size += len(rows[i])
+    return found
+
+
+def _slopes(
+    model: Model,
+    problems: Sequence[Problem],
+    batch: Batch,
+    owner: Sequence[int],
+    places: Sequence[Place],
+    scorer: Scorer,
+    operator: Operator,
+    positions: Positions,
+) -> np.ndarray:
+    """Derivative of each problem's margin by alpha, at alpha = 0: ``[place problem]``."""
+    lengths = [row.prompt_length for row in batch.rows]
+    streams, numbers, reader = _forward(model, batch, {hook_name(model, one.layer, one.site): one for one in places})
+    weights = _margin_weights(model, problems, scorer, batch, owner, reader.answers(numbers.detach().double().cpu().numpy()))
+    gradients = torch.autograd.grad((numbers * torch.tensor(weights).to(numbers)).sum(), list(streams.values()), allow_unused=True)
+    by_point: dict[str, Tensor | None] = dict(zip(streams, gradients, strict=True))
+    slopes = np.zeros((len(places), len(problems)))
+    for p, one in enumerate(places):
+        point = hook_name(model, one.layer, one.site)
+        gradient = by_point[point]
+        if gradient is None:  # nothing that is read depends on it
+            continue
+        resolved = patch(
+            one.direction, [1.0], operator=operator, positions=positions, prompt_lengths=lengths, length=batch.width, device=batch.device
+        )
+        along = (gradient * _by_alpha(resolved, streams[point].detach())).sum(-1)
+        if resolved.mask is not None:
+            along = along * resolved.mask
+        np.add.at(slopes[p], list(owner), along.double().sum(1).cpu().numpy())
+    return slopes
+
+
+def _forward(model: Model, batch: Batch, points: Mapping[str, Place]) -> tuple[dict[str, Tensor], Tensor, Reader]:
+    """The streams at hook points, the numbers read, with the graph between them, and their reader."""
+    streams: dict[str, Tensor] = {}
+    reader = Reader(batch)
+    reads = reader.reads(batch.levels[0].rows, 0, batch.width)
+    frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+    def keep(point: str) -> HookFn:
+        def fn(resid: Tensor) -> Tensor | None:
+            first = not streams
+            streams[point] = resid.detach().requires_grad_() if first else resid
+            return streams[point] if first else None
+
+        return fn
+
+    with ExitStack() as stack:
+        stack.enter_context(torch.enable_grad())
+        for parameter in frozen:
+            stack.callback(parameter.requires_grad_, requires_grad=True)
+            parameter.requires_grad_(requires_grad=False)
+        stack.enter_context(hooks(model, [(point, keep(point)) for point in points]))
+        final = entering(model, batch.tokens, [n_layers(model)])[n_layers(model)]
+        numbers = torch.zeros(reader.size, device=final.device)
+        for _, places, found in reads.numbers(model, final):
+            numbers = numbers.index_put((torch.tensor(places, device=final.device),), found[0])
+    return streams, numbers, reader
+
+
+def _margin_weights(
+    model: Model, problems: Sequence[Problem], scorer: Scorer, batch: Batch, owner: Sequence[int], answers: Sequence[Answer]
+) -> list[float]:
+    """Derivative of each problem's margin by each number read, in the order of the batch's rows and reads."""
+    weights: list[float] = []
+    for k, problem in enumerate(problems):
+        mine = [answer for answer, who in zip(answers, owner, strict=True) if who == k]
+        whole = iter(mine)
+        every = [Answer() if row.new_tokens else next(whole) for row in scorer.rows(model, problem)]
+        for a, answer in enumerate(every):
+            for r, read in enumerate(answer.reads):
+                for t, value in enumerate(read):
+                    margins = []
+                    for moved in (value + STEP, value - STEP):
+                        reads = (*answer.reads[:r], (*read[:t], moved, *read[t + 1 :]), *answer.reads[r + 1 :])
+                        margins.append(scorer.judge(model, problem, [*every[:a], replace(answer, reads=reads), *every[a + 1 :]]).margin)
+                    weights.append((margins[0] - margins[1]) / (2 * STEP))
+    return weights
+
+
+def _by_alpha(resolved: Patch, resid: Tensor) -> Tensor:
+    """The derivative of the steered stream by alpha, at alpha = 0."""
+    vectors = resolved.vectors.to(resid)
+    zero = torch.zeros(1, 1, 1, device=resid.device, dtype=resid.dtype)
+    with torch.no_grad():
+        if not torch.allclose(resolved.operator(resid, vectors, zero), resid, atol=1e-5, rtol=1e-4):
+            raise ValueError("this operator acts at alpha = 0 (as clamp does), so its effect has no first order; use add, ablate or rotate")
+    derivative: Tensor = torch.func.jvp(lambda alpha: resolved.operator(resid, vectors, alpha), (zero,), (torch.ones_like(zero),))[1]
+    return derivative
