@@ -17,9 +17,11 @@ from steerlab.activations import Activations, cache_activations, load_activation
 from steerlab.controls import ControlResult, random_control
 from steerlab.directions import Direction, mean_difference, random_directions
 from steerlab.experiments import Experiment, contrast_directions, run_experiment
+from steerlab.halving import HalvingResult, successive_halving
 from steerlab.interventions import ALPHAS, steer
 from steerlab.loading import load_model
 from steerlab.magnitudes import Magnitudes, token_magnitudes
+from steerlab.previews import Preview, preview
 from steerlab.runs import load_experiment, save_experiment
 from steerlab.significance import Significance
 from steerlab.store import load_direction, save_direction, write_report
@@ -36,7 +38,9 @@ __all__ = [
     "Direction",
     "Evaluation",
     "Experiment",
+    "HalvingResult",
     "Magnitudes",
+    "Preview",
     "Problem",
     "Significance",
     "SweepResult",
@@ -52,6 +56,7 @@ __all__ = [
     "load_task",
     "mean_difference",
     "plots",
+    "preview",
     "random_control",
     "random_directions",
     "run_experiment",
@@ -59,6 +64,7 @@ __all__ = [
     "save_experiment",
     "statistics",
     "steer",
+    "successive_halving",
     "sweep",
     "token_magnitudes",
     "write_report",

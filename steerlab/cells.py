@@ -4,7 +4,7 @@ Each batch is run once, and every cell goes on from it (see `steerlab.wavefront`
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -18,6 +18,7 @@ from steerlab.interventions import Operator, check_alpha, operator_named, patch
 from steerlab.memory import pass_tokens, shrinking
 from steerlab.models import Model, hook_name, hooks
 from steerlab.passes import forward
+from steerlab.precision import Precision, dtype_named, in_precision
 from steerlab.tasks import Evaluation, Problem, Scorer
 from steerlab.tasks.batches import Batch, least, smaller
 from steerlab.tasks.reading import Reader, generate_batch, prompt_past, run_batch
@@ -30,7 +31,8 @@ __all__ = ["Cell", "CellRun", "Place", "run_cells"]
 
 TOLERANCE = 1e-3  # logits may differ by this much from the plain hooked run before we refuse to go on
 
-ROUNDING = 8  # differently shaped batches may give logits that differ by so many units in the last place of the largest
+SAMPLE = 16  # problems, and cells, that a lower precision is compared on
+ROUNDING = {torch.float32: 8}  # differently shaped batches may give logits that differ by so many units in the last place of the largest
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,13 @@ class CellRun:
         frames: outcomes of each cell, one line a problem.
         checks: one line a cell: layer, direction, alpha, calls (times that the intervention acted), resid_change
             (largest change of the stream, relative to its norm) and score_change (largest change of a number read; 0 where rounding explains it).
+        precision: how a lower precision compares with the model's own, where one was asked for.
     """
 
     baseline: Evaluation
     frames: list[pd.DataFrame]
     checks: pd.DataFrame
+    precision: Precision | None = None
 
 
 def run_cells(
@@ -59,10 +63,11 @@ def run_cells(
     scorer: str | Scorer | None = None,
     max_tokens: int | None = None,
     memory: str | int | None = None,
+    precision: str | torch.dtype | None = None,
     progress: bool = False,
     label: str = "sweep",
 ) -> CellRun:
-    """Score problems under every cell.
+    """Score problems under every cell; in a precision other than the model's own, compare a sample with the latter.
 
     Raises:
         ValueError: anything wrong with problems, directions, alphas, layers, sites, positions or the operator; found
@@ -70,6 +75,40 @@ def run_cells(
         MemoryError: not even one row of one cell fits into memory.
         RuntimeError: the resumed run disagrees with the plain hooked run on a sample.
     """
+    run = partial(_run_cells, model, operator=operator, positions=positions, scorer=scorer, max_tokens=max_tokens, memory=memory)
+    own = next(iter(model.parameters())).dtype
+    if precision is None or dtype_named(precision) == own:
+        return run(problems, cells, progress=progress, label=label)
+    some = [cells[k] for k in _spread(len(cells), SAMPLE)]
+    which = list(_spread(len(problems), SAMPLE))
+    expected = run([problems[i] for i in which], some)  # first, so that bad input is found before the model is converted
+    with in_precision(model, precision):
+        done = run(problems, cells, progress=progress, label=label)
+    pairs = [(expected.baseline.frame, done.baseline.frame)]
+    pairs += [(frame, done.frames[k]) for k, frame in zip(_spread(len(cells), SAMPLE), expected.frames, strict=True)]
+    different = sum(int((a["prediction"].to_numpy() != b["prediction"].to_numpy()[which]).sum()) for a, b in pairs)
+    name = str(dtype_named(precision)).removeprefix("torch.")
+    return replace(done, precision=Precision(name, len(pairs) * len(which), different))
+
+
+def _spread(n: int, most: int) -> range | list[int]:
+    """At most so many of n places, spread evenly."""
+    return range(n) if n <= most else np.linspace(0, n - 1, most).round().astype(int).tolist()
+
+
+def _run_cells(
+    model: Model,
+    problems: Sequence[Problem],
+    cells: Sequence[Cell],
+    *,
+    operator: str | Operator,
+    positions: Positions,
+    scorer: str | Scorer | None,
+    max_tokens: int | None,
+    memory: str | int | None,
+    progress: bool = False,
+    label: str = "",
+) -> CellRun:
     front = Front(model, operator_named(operator), positions)
     work = plan(model, problems, scorer_for(problems, scorer))
     _check(model, cells, positions, min(row.prompt_length for row in work.rows))  # positions that the shortest has, every prompt has
@@ -150,7 +189,8 @@ class _Engine:
                 theirs = reader.of_rows(i for group in share[-1].rows for i in group)
                 values[which, theirs] = found[:, theirs]
         changes = np.abs(values - base.values).max(axis=1, initial=0)
-        rounding = ROUNDING * torch.finfo(next(iter(front.model.parameters())).dtype).eps * np.abs(base.values).max(initial=1)
+        dtype = next(iter(front.model.parameters())).dtype
+        rounding = ROUNDING.get(dtype, 2) * torch.finfo(dtype).eps * np.abs(base.values).max(initial=1)
         changes[changes <= rounding] = 0
         for one, change in zip(self.seen, changes.tolist(), strict=True):
             one.score_change = float(np.maximum(one.score_change, change))  # NaN stays

@@ -6,12 +6,14 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
+import torch
 
 from steerlab.activations import Positions
 from steerlab.cells import Cell, Place, run_cells
 from steerlab.directions import Direction, place, random_directions
 from steerlab.interventions import Operator, check_alpha
 from steerlab.models import Model
+from steerlab.precision import Precision
 from steerlab.statistics import Alternative, RankTest, SignTest, TTest, cohens_d, one_sample_t_test, rank_test, sign_test
 from steerlab.sweeps import inert
 from steerlab.tasks import Evaluation, Problem, Scorer
@@ -32,6 +34,7 @@ class ControlResult:
         n: number of controls.
         family: how controls were drawn.
         checks: did the interventions act.
+        precision: how a lower precision compares with the model's own, where one was asked for.
     """
 
     frame: pd.DataFrame
@@ -43,6 +46,7 @@ class ControlResult:
     n: int
     family: str
     checks: pd.DataFrame
+    precision: Precision | None = None
 
     def changes(self) -> pd.DataFrame:
         """One line a direction: direction, is_control, accuracy, change (of accuracy), margin_change (mean)."""
@@ -96,7 +100,7 @@ class ControlResult:
 
     def warnings(self) -> list[str]:
         """What a reader must know about interventions that did nothing."""
-        return inert(self.checks)
+        return inert(self.checks) + ([str(self.precision)] if self.precision else [])
 
     def __repr__(self) -> str:
         test = self.rank_test()
@@ -122,6 +126,7 @@ def random_control(
     scorer: str | Scorer | None = None,
     max_tokens: int | None = None,
     memory: str | int | None = None,
+    precision: str | torch.dtype | None = None,
     progress: bool = False,
 ) -> ControlResult:
     """Steer with a direction and with n controls, at one alpha, on the same problems.
@@ -134,7 +139,7 @@ def random_control(
         n: number of controls; the smallest p-value is 1 / (n + 1).
         rng: draws the controls.
         draw: a function ``(direction, n, rng=rng)`` that gives controls; default norm-matched isotropic ones.
-        positions, operator, layer, site, scorer, max_tokens, memory, progress: as in `steerlab.sweep`.
+        positions, operator, layer, site, scorer, max_tokens, memory, precision, progress: as in `steerlab.sweep`.
 
     Raises:
         ValueError: bad input (n below 1, alpha 0 or not finite, …), found before the first run.
@@ -158,6 +163,7 @@ def random_control(
         scorer=scorer,
         max_tokens=max_tokens,
         memory=memory,
+        precision=precision,
         progress=progress,
         label="control",
     )
@@ -165,4 +171,4 @@ def random_control(
     columns = ["direction", "is_control", "problem_id", "prediction", "correct", "margin", "nll"]
     frame = pd.concat(parts, ignore_index=True)[columns]
     family = str(controls[0].method.get("estimator", getattr(draw, "__name__", "custom")))
-    return ControlResult(frame, done.baseline, direction, alpha, *at, len(controls), family, done.checks)
+    return ControlResult(frame, done.baseline, direction, alpha, *at, len(controls), family, done.checks, done.precision)

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from steerlab.activations import Positions, indices
 from steerlab.cells import Cell, Place, run_cells
 from steerlab.directions import Direction, place
 from steerlab.interventions import ALPHAS, Operator, check_alpha
 from steerlab.models import Model
+from steerlab.precision import Precision
 from steerlab.statistics import wilson_interval
 from steerlab.tasks import Evaluation, Problem, Scorer
 
@@ -30,6 +32,7 @@ class SweepResult:
         directions: the directions, in the order given.
         checks: one line a cell: did the intervention act, how far did it move the stream, and the numbers read.
         settings: operator, positions, site and scorer.
+        precision: how a lower precision compares with the model's own, where one was asked for.
     """
 
     frame: pd.DataFrame
@@ -37,6 +40,7 @@ class SweepResult:
     directions: tuple[Direction, ...]
     checks: pd.DataFrame
     settings: Mapping[str, Any]
+    precision: Precision | None = None
 
     def accuracy(self) -> pd.DataFrame:
         """One line a cell: layer, direction, alpha, n, correct, accuracy, low, high (95% Wilson), change, margin_change."""
@@ -82,7 +86,7 @@ class SweepResult:
 
     def warnings(self) -> list[str]:
         """What a reader must know: interventions that never acted, or that changed nothing that was read."""
-        return inert(self.checks)
+        return inert(self.checks) + ([str(self.precision)] if self.precision else [])
 
     def __repr__(self) -> str:
         cells, n = len(self._accuracy), self.baseline.n
@@ -184,6 +188,7 @@ def sweep(
     together: bool = False,
     max_tokens: int | None = None,
     memory: str | int | None = None,
+    precision: str | torch.dtype | None = None,
     progress: bool = False,
 ) -> SweepResult:
     """Steer with each direction at each alpha, and score every problem.
@@ -202,6 +207,7 @@ def sweep(
         together: the directions act at the same time, each at its own layer, as one intervention.
         max_tokens: rows times positions of one forward pass; default what is fast on the model's device.
         memory: what a forward pass may take, e.g. "2GB"; passes become smaller where it, or the device, has no room.
+        precision: run in this dtype, e.g. "bfloat16"; the result says how many predictions of a sample differ from the model's own.
         progress: show a progress bar.
 
     Raises:
@@ -218,6 +224,7 @@ def sweep(
         scorer=scorer,
         max_tokens=max_tokens,
         memory=memory,
+        precision=precision,
         progress=progress,
     )
     parts = [frame.assign(layer=cell.layer, alpha=cell.alpha, direction=cell.name) for cell, frame in zip(cells, done.frames, strict=True)]

@@ -34,6 +34,8 @@ SHAPED = (
     "sweeps",
     "controls",
     "magnitudes",
+    "previews",
+    "halving",
     "experiments",
 )
 # Before steerlab is imported: it checks what is imported after it. The tower: an int is a float, as everywhere in typing.

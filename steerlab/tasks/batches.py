@@ -16,6 +16,7 @@ from torch import Tensor
 from steerlab.tasks.scorers import Row
 
 PADDING = 1.0625  # positions that are run, at most, for each one that is needed
+SMALL, SMALL_PADDING = 256, 1.5  # a batch of fewer positions costs the reading of all weights, padded or not
 WORTH = 8  # beginnings are shared where that saves more than one position in so many
 
 
@@ -190,7 +191,9 @@ def _filled(rows: Sequence[Row], groups: list[list[int]], header: int, prompt: i
         lengths = [len(rows[i].tokens) - own for i in group]
         more = own - header  # columns of the prompt that the group shares
         padded = header + beginnings + more + (len(batch) + len(group)) * max(lengths)  # groups come by their longest row
-        if batch and (padded > room or padded > slack * (header + beginnings + more + needed + sum(lengths))):
+        so_far = header + beginnings + needed
+        allowed = max(slack, SMALL_PADDING) if so_far < SMALL and slack > 1 else slack
+        if batch and (padded > room or padded > allowed * (so_far + more + sum(lengths))):
             yield batch
             batch, beginnings, needed = [], 0, 0
         batch = batch + group
