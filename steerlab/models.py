@@ -129,6 +129,16 @@ def is_hooked(model: Model) -> bool:
     return any(point.fwd_hooks for point in model.hook_dict.values())
 
 
+def _in_place(fn: HookFn) -> HookFn:
+    """A hook that writes its result into the activation, which the skip connection holds, too."""
+
+    def act(activation: Tensor) -> Tensor:
+        new = fn(activation)
+        return activation if new is None or new is activation else activation.copy_(new)
+
+    return act
+
+
 @contextlib.contextmanager
 def hooks(model: Model, fns: Sequence[tuple[str, HookFn]]) -> Iterator[None]:
     """Attach functions to hook points for a while, then leave the model as it was, also after an error.
@@ -137,13 +147,18 @@ def hooks(model: Model, fns: Sequence[tuple[str, HookFn]]) -> Iterator[None]:
         model: the model.
         fns: pairs of hook point name and function of the activation; a returned tensor replaces it. Several on
             one point run in the order given. Hooks that were there before stay.
+
+    On a bridge ``hook_resid_mid`` is the input of the second norm, and what its hooks return would reach the MLP alone;
+    here it replaces the stream itself, as in a HookedTransformer.
     """
     attached = []
+    bridged = backend_of(model) == "bridge"
     try:
         for name, fn in fns:
             point = model.hook_dict[name]
             before = list(point.fwd_hooks)
-            point.add_hook(lambda activation, hook, fn=fn: fn(activation))
+            act = _in_place(fn) if bridged and name.endswith("hook_resid_mid") else fn
+            point.add_hook(lambda activation, hook, act=act: act(activation))
             attached += [(point, handle) for handle in point.fwd_hooks if all(handle is not old for old in before)]
         yield
     finally:

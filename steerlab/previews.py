@@ -288,5 +288,7 @@ def _by_alpha(resolved: Patch, resid: Tensor) -> Tensor:
     with torch.no_grad():
         if not torch.allclose(resolved.operator(resid, vectors, zero), resid, atol=1e-5, rtol=1e-4):
             raise ValueError("this operator acts at alpha = 0 (as clamp does), so its effect has no first order; use add, ablate or rotate")
-    derivative: Tensor = torch.func.jvp(lambda alpha: resolved.operator(resid, vectors, alpha), (zero,), (torch.ones_like(zero),))[1]
+    derivative: Tensor = torch.autograd.functional.jvp(lambda alpha: resolved.operator(resid, vectors, alpha), zero, torch.ones_like(zero))[
+        1
+    ]
     return derivative

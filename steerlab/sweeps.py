@@ -242,4 +242,5 @@ def sweep(
         tuple(one.direction for one in dict.fromkeys(one for cell in cells for one in cell.places)),
         done.checks,
         settings,
+        done.precision,
     )

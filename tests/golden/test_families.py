@@ -116,3 +116,18 @@ def test_words_in_a_path_say_nothing_about_the_model(family, word, backend, tiny
     folder = shutil.copytree(tiny_checkpoint(family), tmp_path / f"a-{word}-model" / word)
     model = sl.load_model(str(folder), backend=backend)
     torch.testing.assert_close(model(TOKENS), published(TOKENS).logits, **CLOSE)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox-sequential", "llama-grouped", "mistral", "qwen2"], indirect=True)
+@pytest.mark.parametrize("site", ["resid_pre", "resid_mid", "resid_post"])
+def test_both_backends_steer_the_same_stream_at_every_site(family, site, backends, tiny_model):
+    """Oracle: HookedTransformer, whose resid_mid hook replaces what the MLP reads and what is added to its output."""
+    if len(backends) < 2:
+        pytest.skip("this TransformerLens has no HookedTransformer")
+    direction = sl.Direction(torch.ones(32), 1, site)
+    found = []
+    for backend in backends:
+        with sl.steer(tiny_model(family, backend), direction, alpha=1.5):
+            found.append(tiny_model(family, backend)(TOKENS))
+    torch.testing.assert_close(*found, **CLOSE)

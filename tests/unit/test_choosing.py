@@ -1,0 +1,173 @@
+"""Choosing a cell without the whole grid, and previews from gradients, against the sweeps that they stand for."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import steerlab as sl
+from steerlab.models import hook_name, hooks
+
+ALPHAS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+
+
+@pytest.fixture(scope="module")
+def toy(toy_model, backend):
+    return toy_model(backend)
+
+
+@pytest.fixture(scope="module")
+def problems():
+    return sl.load_task("arithmetic", n_train=40, n_validation=0, n_test=0).train
+
+
+def direction(layer: int, size: float = 6.0, name: str = "direction", site: str = "resid_post") -> sl.Direction:
+    vector = torch.randn(32, generator=torch.Generator().manual_seed(layer))
+    return sl.Direction(vector / vector.norm() * size, layer, site, name=name)
+
+
+# Successive halving
+
+
+@pytest.fixture(scope="module")
+def directions():
+    return {layer: direction(layer) for layer in range(3)}
+
+
+@pytest.fixture(scope="module")
+def halved(toy, problems, directions):
+    return sl.successive_halving(toy, problems, directions, alphas=ALPHAS, rng=np.random.default_rng(0))
+
+
+def test_what_is_left_was_measured_on_all_problems_as_a_sweep_measures_it(toy, problems, directions, halved):
+    full = sl.sweep(toy, problems, directions, alphas=ALPHAS)
+    last = halved.frame[halved.frame["round"] == halved.frame["round"].max()]
+    assert (last["n"] == len(problems)).all()
+    both = last.merge(full.accuracy(), on=["layer", "direction", "alpha"], suffixes=("", "_full"))
+    assert len(both) == len(last)
+    np.testing.assert_allclose(both["accuracy"], both["accuracy_full"], atol=1e-12)
+    np.testing.assert_allclose(both["change"], both["change_full"], atol=1e-12)
+    np.testing.assert_allclose(both["margin_change"], both["margin_change_full"], atol=1e-4)
+    assert halved.best["accuracy"] == last["accuracy"].max()
+
+
+def test_the_evaluations_are_those_that_the_model_ran(toy, problems, directions):
+    """Oracle: rows that leave the first block, which every unsteered row passes, and cells' rows as the frame tells them."""
+    unsteered = []
+    with hooks(toy, [(hook_name(toy, 0, "resid_post"), lambda resid: unsteered.append(len(resid)))]):
+        found = sl.successive_halving(toy, problems, {2: directions[2]}, alphas=ALPHAS, rng=np.random.default_rng(0))
+    sizes = found.frame.groupby("round").agg(cells=("alpha", "size"), n=("n", "first"))
+    new = sizes["n"].diff().fillna(sizes["n"])
+    checked = int(sizes["cells"].clip(upper=2).sum())  # plain runs that guard the fast path, of the first and the last cell of each round
+    assert found.evaluations == int((sizes["cells"] * new).sum()) + sum(unsteered) - checked
+    assert found.full_evaluations == len(problems) * len(ALPHAS)
+
+
+def test_rounds_drop_more_than_half_of_the_cells(halved):
+    assert halved.frame.groupby("round").size().tolist() == [12, 5, 2, 1]
+    assert halved.frame.groupby("round")["n"].first().tolist() == [5, 10, 20, 40]
+    assert halved.evaluations < halved.full_evaluations
+    assert "evaluations)" in repr(halved)
+    assert "<table" in halved._repr_html_()
+
+
+def test_the_same_seed_gives_the_same_choice(toy, problems, directions, halved):
+    again = sl.successive_halving(toy, problems, directions, alphas=ALPHAS, rng=np.random.default_rng(0))
+    pd.testing.assert_frame_equal(again.frame, halved.frame)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_on_the_embedded_model_the_choice_is_the_full_grids_at_a_third_of_its_work(seed):
+    model, task = sl.load_model(device="cpu"), sl.load_task("arithmetic")
+    found = sl.contrast_directions(model, sl.evaluate(model, task.train), rng=np.random.default_rng(0))
+    best = sl.sweep(model, task.validation, found).best()
+    halved = sl.successive_halving(model, task.validation, found, rng=np.random.default_rng(seed))
+    assert (halved.best["layer"], halved.best["alpha"]) == (best["layer"], best["alpha"])
+    assert halved.evaluations <= halved.full_evaluations / 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alphas": 0.0}, "0 is the baseline"),
+        ({"rounds": 0}, "rounds=0: 40 problems allow 1 to 6 rounds"),
+        ({"rounds": 9}, "rounds=9: 40 problems allow 1 to 6 rounds"),
+        ({"layer": 7}, "leave layer out"),
+    ],
+)
+def test_bad_input_of_halving_is_named(toy, problems, directions, options, message):
+    with pytest.raises(ValueError, match=message):
+        sl.successive_halving(toy, problems, directions, **({"rng": np.random.default_rng(0)} | options))
+
+
+# Preview
+
+
+@pytest.mark.parametrize("positions", ["all", "last", "prompt", [0, -1]])
+@pytest.mark.parametrize("operator", ["add", "ablate", "rotate"])
+@pytest.mark.parametrize("scorer", ["choice", "continuation", "numeric"])
+def test_slopes_are_the_derivative_of_the_steered_margin(toy, operator, positions, scorer):
+    """Oracle: central differences of measured sweeps, at every layer and several sites."""
+    form = "numeric" if scorer == "numeric" else "choice"
+    asked = sl.load_task("arithmetic", form=form, n_train=6, n_validation=0, n_test=0).train
+    here = [direction(0), direction(1, site="resid_mid"), direction(2, site="resid_pre"), direction(2, name="last")]
+    options = {"operator": operator, "positions": positions, "scorer": scorer}
+    step = 4e-3
+    swept = sl.sweep(toy, asked, here, alphas=[-step, step], **options).frame
+    both = swept.pivot_table(index=["layer", "direction", "problem_id"], columns="alpha", values="margin")
+    measured = (both[step] - both[-step]) / (2 * step)
+    predicted = sl.preview(toy, asked, here, **options).slopes.set_index(["layer", "direction", "problem_id"])["slope"]
+    scale = float(measured.abs().max())
+    np.testing.assert_allclose(predicted.loc[measured.index], measured, atol=0.02 * scale + 1e-3, rtol=0)
+
+
+def test_one_direction_is_previewed_at_every_layer(toy, problems):
+    table = sl.preview(toy, problems, direction(1), alphas=ALPHAS).frame
+    assert list(table.columns) == ["layer", "direction", "alpha", "margin_change"]
+    assert len(table) == 3 * len(ALPHAS)
+    wide = table.pivot_table(index="layer", columns="alpha", values="margin_change")
+    np.testing.assert_allclose(wide[2.0], 2 * wide[1.0])
+    assert (wide[0.0] == 0).all()
+
+
+def test_small_steps_correlate_with_what_is_measured(toy, problems):
+    directions = {layer: direction(layer, 0.02) for layer in range(3)}
+    swept = sl.sweep(toy, problems, directions, alphas=ALPHAS)
+    found = sl.preview(toy, problems, directions, alphas=ALPHAS, sweep=swept)
+    assert found.correlation.n == 12
+    assert found.correlation.pearson > 0.99
+    assert "with 12 measured cells" in repr(found)
+    assert "<table" in found._repr_html_()
+    assert sl.preview(toy, problems, directions).correlation is None
+
+
+def test_a_preview_leaves_the_model_as_it_was(toy, problems):
+    wants = [parameter.requires_grad for parameter in toy.parameters()]
+    sl.preview(toy, problems[:4], direction(0))
+    assert [parameter.requires_grad for parameter in toy.parameters()] == wants
+    assert not any(point.fwd_hooks for point in toy.hook_dict.values())
+    assert all(parameter.grad is None for parameter in toy.parameters())
+
+
+@pytest.mark.parametrize("max_tokens", [1, 60])
+def test_the_size_of_a_pass_changes_no_slope(toy, problems, max_tokens):
+    whole = sl.preview(toy, problems[:8], direction(1)).slopes
+    parts = sl.preview(toy, problems[:8], direction(1), max_tokens=max_tokens).slopes
+    pd.testing.assert_frame_equal(whole, parts, check_exact=False, atol=1e-5)
+
+
+def test_bad_input_of_a_preview_is_named(toy, problems):
+    swept = sl.sweep(toy, problems, direction(1), alphas=[1.0])
+    for given, options, message in [
+        ([], {}, "no directions given"),
+        ([direction(1), direction(1)], {}, "two directions are called 'direction' at layer 1"),
+        (direction(1), {"operator": "clamp"}, r"acts at alpha = 0 \(as clamp does\)"),
+        ([direction(1)], {"sweep": swept, "positions": "last"}, "sweep: its positions is 'all', and the preview's is 'last'"),
+        ([direction(2)], {"sweep": swept}, "sweep: it has none of the previewed layers and directions"),
+        (direction(1), {"alphas": float("nan")}, "alpha=nan is not a finite number"),
+        ({7: direction(1)}, {}, "layer=7: this model has 3 layers"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            sl.preview(toy, problems, given, **options)
+    with pytest.raises(ValueError, match="it measured 40 other problems than the 4 given"):
+        sl.preview(toy, problems[:4], [direction(1)], sweep=swept)
