@@ -1,10 +1,11 @@
 PYTHON ?= python3
 VENV := .venv
 VENV4 := .venv-tl4
+VENVB := .venv-bench
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test test-tl4 lint types check models figures clean
+.PHONY: help demo test test-tl4 bench lint types check models figures clean
 
 help:            ## show this list
 	@grep -E '^[a-z0-9-]+: .*## |^[a-z0-9-]+:  +## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -24,6 +25,13 @@ $(VENV4)/.installed-dev: pyproject.toml constraints.txt
 	$(VENV4)/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV4)/constraints.txt -e '.[dev]' 'transformer-lens>=4,<5'
 	touch $@
 
+# steering-vectors asks for transformers below 5 and works with 5; without its declared dependencies it can be installed.
+$(VENVB)/.installed: pyproject.toml constraints.txt
+	test -x $(VENVB)/bin/python || $(PYTHON) -m venv $(VENVB)
+	$(VENVB)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(VENVB)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps steering-vectors
+	touch $@
+
 demo: $(VENV)/.installed          ## run the main job on the embedded model
 	$(BIN)/python analyses/random_control.py
 
@@ -32,6 +40,9 @@ test: $(VENV)/.installed-dev      ## run the tests
 
 test-tl4: $(VENV4)/.installed-dev ## run the tests against the newest TransformerLens 4.x
 	$(VENV4)/bin/python -m pytest -q -n auto --dist loadfile
+
+bench: $(VENVB)/.installed        ## measure the fast path against other ways to do the same work (an hour on 2 cores)
+	$(VENVB)/bin/python -m benchmarks
 
 lint: $(VENV)/.installed-dev      ## ruff (lint and format) and the import-direction check
 	$(BIN)/ruff check .
@@ -50,4 +61,4 @@ figures: $(VENV)/.installed-dev   ## make the pictures of the README again (need
 	$(BIN)/python analyses/make_figures.py
 
 clean:           ## remove environments, caches and runs
-	rm -rf $(VENV) $(VENV4) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV4) $(VENVB) runs build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
