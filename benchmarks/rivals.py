@@ -172,7 +172,7 @@ def steering_vectors_package(shape: Shape, positions: str) -> Rival:
 
     @torch.no_grad()
     def run(cell: Cell, size: int) -> np.ndarray:
-        from steering_vectors import SteeringVector  # type: ignore[import-untyped]  # here, because it is optional
+        from steering_vectors import SteeringVector  # here, because it is optional
 
         vector = SteeringVector(layer_activations={cell.layer: cell.direction.vector.to(shape.device, shape.hf.dtype)})
 

@@ -2,7 +2,7 @@
 
 from steerlab.plots.bars import null_distribution, transition_matrix
 from steerlab.plots.curves import alpha_progression, training_curve
-from steerlab.plots.heatmaps import direction_heatmap, layer_alpha_heatmap
+from steerlab.plots.heatmaps import direction_heatmap, layer_alpha_heatmap, preview_heatmap
 from steerlab.plots.positions import token_magnitudes
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "direction_heatmap",
     "layer_alpha_heatmap",
     "null_distribution",
+    "preview_heatmap",
     "token_magnitudes",
     "training_curve",
     "transition_matrix",

@@ -21,6 +21,17 @@ class Sweep(Protocol):
 
 
 @runtime_checkable
+class Preview(Protocol):
+    """The part of a preview that is drawn."""
+
+    @property
+    def frame(self) -> pd.DataFrame: ...
+
+    @property
+    def correlation(self) -> Any: ...
+
+
+@runtime_checkable
 class Control(Protocol):
     """The part of a random-direction control's result that is drawn."""
 

@@ -28,6 +28,48 @@ def layer_alpha_heatmap(sw: _input.Sweep, direction: str | None = None) -> go.Fi
         ValueError: No such direction, or the sweep has no baseline.
     """
     rows = _cells.only(_cells.cells(sw), "direction", direction)
+    rows = rows.assign(shown=100 * rows["change"], hover=[_cells.cell_hover(row) for row in rows.to_dict("records")])
+    most = rows.iloc[int(rows["change"].abs().argmax())]
+    largest = f"Largest change {theme.signed(100 * most['change'])} points, at layer {most['layer']}, alpha "
+    notes = (largest + theme.alpha_text(most["alpha"]) + ".", _about(rows))
+    return _grid(rows, "change in accuracy (points)", f"Change in accuracy from a baseline of {_cells.baseline(rows)}", notes, digits=0)
+
+
+def preview_heatmap(pv: _input.Preview, direction: str | None = None) -> go.Figure:
+    """The change of the mean margin that the gradient predicts for every layer and alpha.
+
+    Args:
+        pv: A preview's result.
+        direction: Name of the direction to show; all by default.
+
+    Raises:
+        TypeError: `pv` is no preview.
+        ValueError: No such direction.
+    """
+    pv = _input.expect(pv, _input.Preview, "pv", "a Preview, as steerlab.preview returns it")
+    rows = _cells.only(_input.need(pv.frame, "pv.frame", [*_cells.CELL, "margin_change"]), "direction", direction)
+    hover = [
+        f"{theme.label(row['direction'])}<br>layer {row['layer']}, alpha {theme.alpha_text(row['alpha'])}"
+        f"<br>predicted change of the mean margin {theme.signed(row['margin_change'], 2)}"
+        for row in rows.to_dict("records")
+    ]
+    rows = rows.assign(shown=rows["margin_change"], hover=hover)
+    found = pv.correlation
+    agrees = (
+        "Not compared with a measured sweep."
+        if found is None
+        else f"Correlation with the measured sweep: {found.pearson:.2f} over {found.n} cells (rank: {found.spearman:.2f})."
+    )
+    return _grid(rows, "change of the mean margin", "Predicted change of the mean margin, to first order", (agrees, _about(rows)), digits=1)
+
+
+def _about(rows: pd.DataFrame) -> str:
+    who = pd.unique(rows["direction"])
+    return f"Direction: {theme.label(who[0])}." if len(who) == 1 else f"{len(who)} directions."
+
+
+def _grid(rows: pd.DataFrame, unit: str, title: str, notes: tuple[str, ...], *, digits: int) -> go.Figure:
+    """Layers by alphas, coloured by the column `shown` around 0; one panel a direction where cells would coincide."""
     parts = _cells.panels(rows)
     layers, alphas = sorted(rows["layer"].unique().tolist()), sorted(rows["alpha"].unique().tolist())
     each = max(150, 26 * len(layers)) + 24
@@ -41,7 +83,7 @@ def layer_alpha_heatmap(sw: _input.Sweep, direction: str | None = None) -> go.Fi
         vertical_spacing=30 / inner if len(parts) > 1 else None,
     )
     for place, (_, part) in enumerate(parts, start=1):
-        fig.add_trace(_cells_trace(part, layers, alphas), row=place, col=1)
+        fig.add_trace(_cells_trace(part, layers, alphas, digits), row=place, col=1)
     values, texts = _cells.alpha_ticks(alphas)
     fig.update_xaxes(tickvals=values, ticktext=texts, tickangle=0, showgrid=False, zeroline=False)
     fig.update_xaxes(title_text="coefficient alpha", row=len(parts), col=1)
@@ -53,27 +95,22 @@ def layer_alpha_heatmap(sw: _input.Sweep, direction: str | None = None) -> go.Fi
         showgrid=False,
         zeroline=False,
     )
-    limit = theme.positive_range(float(100 * rows["change"].abs().max()))
-    bar = theme.colorbar_below("change in accuracy (points)", inner)
+    limit = theme.positive_range(float(rows["shown"].abs().max()))
+    bar = theme.colorbar_below(unit, inner)
     # The template holds the colours, so that a dark page can have its own.
     fig.update_layout(coloraxis={"autocolorscale": True, "cmin": -limit, "cmax": limit, "colorbar": bar})
-    most = rows.iloc[int(rows["change"].abs().argmax())]
-    largest = f"Largest change {theme.signed(100 * most['change'])} points, at layer {most['layer']}, alpha "
-    who = pd.unique(rows["direction"])
-    about = f"Direction: {theme.label(who[0])}." if len(who) == 1 else f"{len(who)} directions."
-    notes = (largest + theme.alpha_text(most["alpha"]) + ".", about)
-    return theme.style(fig, f"Change in accuracy from a baseline of {_cells.baseline(rows)}", notes, inner + 130, bottom=130)
+    return theme.style(fig, title, notes, inner + 130, bottom=130)
 
 
-def _cells_trace(part: pd.DataFrame, layers: list[int], alphas: list[float]) -> go.Heatmap:
+def _cells_trace(part: pd.DataFrame, layers: list[int], alphas: list[float], digits: int) -> go.Heatmap:
     shape = (len(layers), len(alphas))
     change = np.full(shape, np.nan)
     text, hover = np.full(shape, "", dtype=object), np.full(shape, "not measured", dtype=object)
     for row in part.to_dict("records"):
         cell = layers.index(row["layer"]), alphas.index(row["alpha"])
-        change[cell] = 100 * row["change"]
-        text[cell] = theme.signed(change[cell], 0)
-        hover[cell] = _cells.cell_hover(row)
+        change[cell] = row["shown"]
+        text[cell] = theme.signed(change[cell], digits)
+        hover[cell] = row["hover"]
     return go.Heatmap(
         z=change,
         text=text.tolist(),
