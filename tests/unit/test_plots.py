@@ -96,6 +96,11 @@ def history(validation: float = 0.7) -> pd.DataFrame:
     return pd.DataFrame({"epoch": [1, 2, 3], "loss": [2.0, 1.0, 0.5], "norm": [0.1, 0.2, 0.3], "validation_accuracy": accuracy})
 
 
+def preview(correlation: object = None) -> SimpleNamespace:
+    cells = [(layer, "contrast", alpha, alpha * (layer - 7)) for layer in (6, 9) for alpha in (-1.0, 0.0, 2.0)]
+    return SimpleNamespace(frame=pd.DataFrame(cells, columns=["layer", "direction", "alpha", "margin_change"]), correlation=correlation)
+
+
 SMALL = {(6, -1.0): (2, 12), (6, 0.0): (0, 0), (6, 1.0): (5, 1), (9, -1.0): (1, 1), (9, 0.0): (0, 0), (9, 1.0): (0, 3)}
 
 
@@ -111,6 +116,7 @@ def everything_shown(fig: go.Figure) -> str:
 
 ALL = {
     "layer_alpha_heatmap": lambda: plots.layer_alpha_heatmap(Sweep(SMALL)),
+    "preview_heatmap": lambda: plots.preview_heatmap(preview()),
     "alpha_progression": lambda: plots.alpha_progression(Sweep(SMALL), control=Control()),
     "transition_matrix": lambda: plots.transition_matrix(Sweep(SMALL)),
     "direction_heatmap": lambda: plots.direction_heatmap(direction(np.eye(3))),
@@ -138,6 +144,16 @@ def test_title_lines_fit_a_narrow_page(name: str):
 @pytest.mark.parametrize("name", ALL)
 def test_the_same_result_gives_the_same_figure(name: str):
     assert ALL[name]().to_json() == ALL[name]().to_json()
+
+
+def test_a_preview_shows_predicted_margins_and_how_they_compare_with_what_was_measured():
+    fig = plots.preview_heatmap(preview(SimpleNamespace(pearson=0.934, spearman=0.9, n=4)))
+    assert np.allclose(fig.data[0].z, [[1, 0, -2], [-2, 0, 4]])
+    assert "Correlation with the measured sweep: 0.93 over 4 cells (rank: 0.90)." in title(fig)
+    assert "predicted change of the mean margin" in fig.data[0].hovertext[0][0]
+    assert "Not compared with a measured sweep." in title(plots.preview_heatmap(preview()))
+    with pytest.raises(TypeError, match=r"a Preview, as steerlab\.preview returns it"):
+        plots.preview_heatmap(3)
 
 
 def test_the_heatmap_shows_points_centred_on_zero_and_states_the_baseline():
