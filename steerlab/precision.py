@@ -44,12 +44,12 @@ def in_precision(model: Model, precision: str | torch.dtype) -> Iterator[None]:
     """Convert a model's parameters; give back the very tensors that were there, also after an error.
 
     Both copies are held meanwhile. What a HookedTransformer keeps as buffers in its own dtype (rotary angles) is converted too; a
-    Hugging Face model computes these in float32 whatever its dtype.
+    Hugging Face model computes these in float32 whatever its dtype, and only biases that became buffers are converted.
     """
     dtype = dtype_named(precision)
     tensors = list(model.parameters())
-    if backend_of(model) == "hooked":
-        tensors += [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    hooked = backend_of(model) == "hooked"
+    tensors += [buffer for name, buffer in model.named_buffers() if hooked or name.rsplit(".", 1)[-1] in ("weight", "bias")]
     before, named = [tensor.data for tensor in tensors], getattr(model.cfg, "dtype", None)
     try:
         for tensor in tensors:
