@@ -86,7 +86,7 @@ class Front:
                     continue
                 pasts[s] = self._past(base, batch, pieces, j, pasts[s], active[s], range(block, until))
                 with ExitStack() as stack:
-                    stack.enter_context(hooks(self.model, self._inside(cells[: active[s]], block, until, piece, batch, seen)))
+                    stack.enter_context(hooks(self.model, self._inside(cells[: active[s]], block, until, piece, batch, seen, real)))
                     if until == last:
                         copies = torch.arange(active[s], device=batch.device).repeat_interleave(len(reads.rows)) * len(piece.rows)
                         at = (reads.rows.repeat(active[s]) + copies, reads.columns.repeat(active[s]))
@@ -153,7 +153,7 @@ class Front:
         return Patch(self.operator, vectors, alphas, mask, start=piece.begin)
 
     def _inside(
-        self, cells: Sequence[Cell], block: int, until: int, piece: Piece, batch: Batch, seen: Sequence[Seen]
+        self, cells: Sequence[Cell], block: int, until: int, piece: Piece, batch: Batch, seen: Sequence[Seen], real: Tensor
     ) -> list[tuple[str, HookFn]]:
         """Hooks for what acts inside the blocks of a stretch: resid_mid of its first block, and second places of cells."""
         points: dict[str, list[int]] = {}
@@ -162,7 +162,6 @@ class Front:
                 entered = place.site != "resid_mid" and place.resumes_at == cell.resumes_at
                 if not entered and block <= place.layer < until:
                     points.setdefault(hook_name(self.model, place.layer, place.site), []).append(c)
-        real = _real([len(batch.rows[group[0]].tokens) for group in piece.rows], piece.stop, batch.device)[:, piece.begin :]
         found: list[tuple[str, HookFn]] = []
         for point, acting in points.items():
             which, n = range(min(acting), max(acting) + 1), len(piece.rows)
