@@ -14,14 +14,16 @@ from tqdm import tqdm
 
 from steerlab.activations import Positions
 from steerlab.directions import check_direction
+from steerlab.generation import generate_cells
 from steerlab.interventions import Operator, check_alpha, operator_named, patch
-from steerlab.memory import pass_tokens, shrinking
+from steerlab.memory import generated_rows, pass_tokens, shrinking
 from steerlab.models import Model, hook_name, hooks
 from steerlab.passes import forward
 from steerlab.precision import Precision, dtype_named, in_precision
 from steerlab.tasks import Evaluation, Problem, Scorer
 from steerlab.tasks.batches import Batch, least, smaller
-from steerlab.tasks.reading import Reader, generate_batch, prompt_past, run_batch
+from steerlab.tasks.generating import generate_batch
+from steerlab.tasks.reading import Reader, run_batch
 from steerlab.tasks.scorers import Answer, scorer_for
 from steerlab.tasks.scoring import plan
 from steerlab.variants import Cell, Place, shares
@@ -114,7 +116,7 @@ def _run_cells(
     _check(model, cells, positions, min(row.prompt_length for row in work.rows))  # positions that the shortest has, every prompt has
     room = pass_tokens(model, max_tokens, memory)
     order = sorted((k for k, cell in enumerate(cells) if cell.alpha != 0), key=lambda k: (cells[k].resumes_at, cells[k].layer, k))
-    engine = _Engine(front, [cells[k] for k in order])
+    engine = _Engine(front, [cells[k] for k in order], memory)
     base = [Answer()] * len(work.rows)
     answers = {k: list(base) for k in order}
     with tqdm(total=len(work.rows) * (1 + len(order)), desc=label, unit="run", disable=None if progress else True) as bar:
@@ -149,9 +151,9 @@ def _checks(cells: Sequence[Cell], seen: dict[int, Seen]) -> pd.DataFrame:
 class _Engine:
     """Runs cells, sorted by the block that they resume at, on one batch after the other."""
 
-    def __init__(self, front: Front, cells: list[Cell]) -> None:
-        self._front, self._cells = front, cells
-        self._compared = False
+    def __init__(self, front: Front, cells: list[Cell], memory: str | int | None) -> None:
+        self._front, self._cells, self._memory = front, cells, memory
+        self._compared: set[bool] = set()
         self.seen = [Seen() for _ in cells]
 
     @torch.no_grad()
@@ -160,19 +162,16 @@ class _Engine:
         return self._generated(batch, room) if batch.rows[0].new_tokens else self._read(batch, room)
 
     def _generated(self, batch: Batch, room: int) -> tuple[list[Answer], list[list[Answer]]]:
-        past = prompt_past(self._front.model, batch)
         if not self._cells:
-            return generate_batch(self._front.model, batch, past), []
+            return generate_batch(self._front.model, batch, room, self._memory), []
         # The unsteered answers come from the same pass, as one more cell: a step costs the reading of all weights, whatever the number of rows.
         cells, seen = [Cell(self._cells[0].places, 0.0), *self._cells], [Seen(), *self.seen]
-        size = max(1, room // (len(batch.rows) * batch.width))
-        found: list[list[Answer]] = []
-        for first in range(0, len(cells), size):
-            which = slice(first, first + size)
-            found += self._front.generate(cells[which], batch, past, seen[which])
-        plain, *steered = found
+        longest = batch.width + batch.rows[0].new_tokens
+        most = generated_rows(self._front.model, longest, room, self._memory)
+        plain, *steered = generate_cells(self._front, cells, batch, room, most, seen)
         for one, theirs in zip(self.seen, steered, strict=True):
             one.score_change = max(one.score_change, float(theirs != plain))
+        self._compare(batch, steered)
         return plain, steered
 
     def _read(self, batch: Batch, room: int) -> tuple[list[Answer], list[list[Answer]]]:
@@ -195,23 +194,35 @@ class _Engine:
         for one, change in zip(self.seen, changes.tolist(), strict=True):
             one.score_change = float(np.maximum(one.score_change, change))  # NaN stays
         steered = [reader.answers(line) for line in values]
-        if cells and not self._compared:
-            for k in {0, len(cells) - 1}:
-                self._compare_with_plain_run(k, batch, steered[k][0])
-            self._compared = True
+        self._compare(batch, steered)
         return reader.answers(base.values), steered
 
+    def _compare(self, batch: Batch, steered: Sequence[Sequence[Answer]]) -> None:
+        """Compare two cells with plain runs, once for what is read and once for what is generated."""
+        kind = bool(batch.rows[0].new_tokens)
+        if self._cells and kind not in self._compared:
+            for k in {0, len(self._cells) - 1}:
+                self._compare_with_plain_run(k, batch, steered[k][0])
+            self._compared.add(kind)
+
     def _compare_with_plain_run(self, k: int, batch: Batch, steered: Answer) -> None:
-        """Run the first row under one cell the plain way, alone and unpadded, with hooks and the whole model."""
+        """Run the first (and shortest) row under one cell the plain way, alone and unpadded, with hooks and the whole model.
+
+        One run over a prompt and what was generated behind it tells whether each token was the likeliest.
+        """
         model, cell, row = self._front.model, self._cells[k], batch.rows[0]
-        alone = Batch((0,), (row,), device=batch.device)
-        with hooks(model, self._front.everywhere(cell, alone)):
+        alone = Batch((0,), (replace(row, tokens=row.tokens + steered.generated),), device=batch.device)
+        with hooks(model, self._front.everywhere([cell], alone, alone.width)):
             logits = forward(model, alone.tokens)[0].float()
+        gaps = [(0.0, 1.0)]
         for wanted, got in zip(row.reads, steered.reads, strict=True):
             line = logits[wanted.position].log_softmax(-1) if wanted.log_prob else logits[wanted.position]
-            gap = float((line[list(wanted.tokens)] - torch.tensor(got, device=line.device)).abs().max())
-            scale = max(1.0, float(line[list(wanted.tokens)].abs().max()))
-            limit = TOLERANCE * scale if next(iter(model.parameters())).dtype == torch.float32 else 0.05 * scale
+            line = line[list(wanted.tokens)]
+            gaps.append((float((line - torch.tensor(got, device=line.device)).abs().max()), float(line.abs().max())))
+        for token, line in zip(steered.generated, logits[len(row.tokens) - 1 :], strict=False):
+            gaps.append((float(line.max() - line[token]), float(line.abs().max())))
+        for gap, size in gaps:
+            limit = (TOLERANCE if next(iter(model.parameters())).dtype == torch.float32 else 0.05) * max(1.0, size)
             if not gap <= limit:
                 raise RuntimeError(
                     f"layer {cell.layer}, alpha {cell.alpha}: the resumed, batched run gives other scores than the plain hooked run "

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steerlab.activations import Positions, indices
@@ -156,6 +156,25 @@ class Patch:
     mask: Bool[Tensor, "#batch #pos"] | None = None
     start: int = 0
     calls: int = field(default=0)
+
+    def of(self, rows: Int[Tensor, " row"]) -> "Patch":
+        """The same for some of the rows."""
+
+        def some(values: Tensor) -> Tensor:
+            return values if len(values) == 1 else values[rows]
+
+        mask = None if self.mask is None else some(self.mask)
+        return Patch(self.operator, some(self.vectors), some(self.alphas), mask, self.start)
+
+    def windows(self, starts: Int[Tensor, " batch"], width: int) -> "Patch":
+        """The same for as many columns of each row, from another column on in each; they become columns 0 to `width`."""
+        rows, columns = (
+            torch.arange(len(starts), device=starts.device)[:, None],
+            starts[:, None] + torch.arange(width, device=starts.device),
+        )
+        vectors = self.vectors if self.vectors.shape[1] == 1 else self.vectors.expand(len(starts), -1, -1)[rows, columns]
+        mask = None if self.mask is None else self.mask.expand(len(starts), -1)[rows, columns]
+        return Patch(self.operator, vectors, self.alphas, mask)
 
     def acting(self, cells: int, width: int) -> list[bool]:
         """Whether it acts on the columns that it was just called on, for each of several cells that are stacked in it."""

@@ -11,6 +11,8 @@ from steerlab.models import Model, d_model, device_of, n_layers
 
 MAX_TOKENS = {"cpu": 8192, "cuda": 65536}  # rows times positions of one forward pass, at most
 CPU_WORKING_SET = 16 << 20  # bytes of the widest activation: beyond it a CPU waits for its memory, and the allocator for pages
+ROW_POSITIONS = 8  # positions of a pass for which one row is generated from at a time
+GENERATION = 2 * 10**9  # bytes of keys and values on a CPU
 Work = TypeVar("Work")
 Found = TypeVar("Found")
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -75,6 +77,24 @@ def pass_tokens(model: Model, max_tokens: int | None = None, memory: str | int |
             raise ValueError(f"memory={memory!r}: one position of this model takes about {token_bytes(model)} bytes; give more")
         room = min(room, budget // token_bytes(model))
     return room
+
+
+def generated_rows(model: Model, positions: int, room: int, memory: str | int | float | None = None) -> int:
+    """Rows that are generated from at a time; at least one.
+
+    Args:
+        model: the model.
+        positions: of the longest row, with what is generated.
+        room: rows times positions of one forward pass.
+        memory: what keys and values may take; default 2 GB, or half of what is free on a GPU.
+    """
+    device, size = device_of(model), next(iter(model.parameters())).element_size()
+    if memory is not None:
+        budget = parse_memory(memory)
+    else:
+        budget = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else GENERATION
+    row = 2 * 2 * n_layers(model) * keys_width(model) * size * positions  # once more while rows are put together
+    return max(1, min(room // ROW_POSITIONS, budget // row))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

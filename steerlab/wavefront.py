@@ -6,7 +6,7 @@ first one. Variants that resume at different blocks share one pass: at block l t
 before it, so it grows from block to block like a wavefront.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from steerlab.activations import Positions
-from steerlab.interventions import Operator, Patch, first_position, patch
+from steerlab.interventions import Operator, Patch, patch
 from steerlab.keyvalues import KeyValueCache
 from steerlab.memory import keys_width, widest
 from steerlab.models import HookFn, Model, hook_name, hooks, n_layers
 from steerlab.passes import mlp_only_at, run_from
 from steerlab.tasks.batches import Batch
-from steerlab.tasks.reading import Reader, Run, generate
-from steerlab.tasks.scorers import Answer
+from steerlab.tasks.reading import Reader, Reads, Run
 from steerlab.variants import Cell, Piece, Place
 
 
@@ -66,14 +65,42 @@ class Front:
             pieces: one of its shares.
             seen: for each cell, what it did; added to.
         """
-        last = n_layers(self.model)
         values = np.tile(base.values, (len(cells), 1))
+        for reads, final in self._wave(cells, batch, pieces, base, reader, seen):
+            for which, places, numbers in reads.numbers(self.model, final, len(cells)):
+                values[which, places] = numbers.cpu().numpy()
+        return values
+
+    def fill(
+        self, cells: Sequence[Cell], batch: Batch, pieces: Sequence[Piece], base: Run, reader: Reader, seen: Sequence[Seen]
+    ) -> list[tuple[KeyValueCache, range, int]]:
+        """Keys and values of a share of a batch under each cell: caches, the blocks that they hold, and for how many of the cells.
+
+        Rows stand cell by cell. What a cache does not hold is as it was in the unsteered run. Arguments are those of `run`.
+        """
+        kept: list[tuple[KeyValueCache, range, int]] = []
+        for _ in self._wave(cells, batch, pieces, base, reader, seen, kept):
+            pass
+        return kept
+
+    def _wave(
+        self,
+        cells: Sequence[Cell],
+        batch: Batch,
+        pieces: Sequence[Piece],
+        base: Run,
+        reader: Reader,
+        seen: Sequence[Seen],
+        kept: list[tuple[KeyValueCache, range, int]] | None = None,
+    ) -> Iterator[tuple[Reads, Tensor]]:
+        """Run the pieces; give for each what is read there, and what leaves the last block."""
+        last = n_layers(self.model)
         blocks = sorted({cell.resumes_at for cell in cells})
         stretches = list(zip(blocks, [*blocks[1:], last], strict=True))
         active = [sum(cell.resumes_at <= block for cell in cells) for block in blocks]
         pasts: list[KeyValueCache | None] = [None] * len(stretches)
         for j, piece in enumerate(pieces):
-            more, final = j + 1 < len(pieces), torch.empty(0)
+            more, final = j + 1 < len(pieces) or kept is not None, torch.empty(0)
             reads = reader.reads(piece.rows, piece.begin, piece.stop)
             real = _real([len(batch.rows[group[0]].tokens) for group in piece.rows], piece.stop, batch.device)[:, piece.begin :]
             for s, (block, until) in enumerate(stretches):
@@ -84,7 +111,7 @@ class Front:
                 final = torch.cat([final, entry]) if s else entry
                 if until == block:
                     continue
-                pasts[s] = self._past(base, batch, pieces, j, pasts[s], active[s], range(block, until))
+                pasts[s] = self._past(base, batch, pieces, j, pasts[s], active[s], range(block, until), more)
                 with ExitStack() as stack:
                     stack.enter_context(hooks(self.model, self._inside(cells[: active[s]], block, until, piece, batch, seen, real)))
                     if until == last:
@@ -94,15 +121,15 @@ class Front:
                     final = run_from(self.model, final, block, past=pasts[s], until=until)
                 if not more:
                     pasts[s] = None
-            for which, places, numbers in reads.numbers(self.model, final, len(cells)):
-                values[which, places] = numbers.cpu().numpy()
-        return values
+            yield reads, final
+        if kept is not None:
+            kept += [(past, range(*blocks), n) for past, blocks, n in zip(pasts, stretches, active, strict=True) if past is not None]
 
     def _past(
-        self, base: Run, batch: Batch, pieces: Sequence[Piece], j: int, before: KeyValueCache | None, cells: int, blocks: range
+        self, base: Run, batch: Batch, pieces: Sequence[Piece], j: int, before: KeyValueCache | None, cells: int, blocks: range, more: bool
     ) -> KeyValueCache | None:
         """Keys and values of what stands before a piece, in the blocks of a stretch, for the cells that are in it."""
-        piece, more = pieces[j], j + 1 < len(pieces)
+        piece = pieces[j]
         if j:
             parents = torch.tensor(piece.parent, device=batch.device)
             offsets = torch.arange(cells, device=batch.device)[:, None] * len(pieces[j - 1].rows)
@@ -170,34 +197,9 @@ class Front:
             found += [(point, _on_rows(rows, _watched(stacked, which, seen, real))) for stacked in patches]
         return found
 
-    def generate(self, cells: Sequence[Cell], batch: Batch, past: KeyValueCache | None, seen: Sequence[Seen]) -> list[list[Answer]]:
-        """Generated answers of each cell, for a batch of prompts of one length whose keys and values but the last are in `past`.
-
-        A cell with alpha = 0 is the unsteered run.
-        """
-        rows, new_tokens, width = len(batch.rows), batch.rows[0].new_tokens, batch.width
-        starts = [first_position(p.direction, self.positions, width) for cell in cells for p in cell.places]
-        first = min([*starts, width - 1])  # the last prompt token is always fed: its logits give the first new one
-        piece = Piece(0, width + new_tokens, tuple((i,) for i in range(rows)), ())
-        acting = self._everywhere(cells, piece, batch)
-
-        def at(start: int) -> None:
-            for _, stacked in acting:
-                stacked.start = start
-
-        index = torch.arange(rows, device=batch.device).repeat(len(cells))
-        taken = past.take(index, stop=first) if past is not None and first > 0 else None
-        with hooks(self.model, list(acting)):
-            flat = generate(self.model, batch.tokens[:, max(first, 0) :].repeat(len(cells), 1), new_tokens, at, taken)
-        for one, cell in zip(seen, cells, strict=True):
-            one.calls += sum(stacked.calls for _, stacked in acting) if cell.alpha else 0
-        return [flat[c * rows : (c + 1) * rows] for c in range(len(cells))]
-
-    def everywhere(self, cell: Cell, batch: Batch) -> list[tuple[str, Patch]]:
-        """What a cell does to a whole, plain run of a batch: hook points and patches."""
-        return self._everywhere([cell], Piece(0, batch.width, tuple((i,) for i in range(len(batch.rows))), ()), batch)
-
-    def _everywhere(self, cells: Sequence[Cell], piece: Piece, batch: Batch) -> list[tuple[str, Patch]]:
+    def everywhere(self, cells: Sequence[Cell], batch: Batch, stop: int) -> list[tuple[str, Patch]]:
+        """What cells, stacked over each other, do to a whole batch up to some column: hook points and patches."""
+        piece = Piece(0, stop, tuple((i,) for i in range(len(batch.rows))), ())
         points = dict.fromkeys(hook_name(self.model, p.layer, p.site) for cell in cells for p in cell.places)
         return [(point, p) for point in points for p in self._patches(cells, range(len(cells)), piece, batch, point=point)]
 

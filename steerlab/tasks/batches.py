@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from steerlab.memory import ROW_POSITIONS
 from steerlab.tasks.scorers import Row
 
 PADDING = 1.0625  # positions that are run, at most, for each one that is needed
@@ -111,7 +112,7 @@ def row_batches(
     Args:
         rows: what has to run.
         room: positions that a pass over one batch runs, at most; at least one row goes into each.
-        generated: the rows that generate (which share one length exactly, so that none is padded), or (False) the others.
+        generated: the rows that generate (of which lengths are mixed, see `steerlab.tasks.generating`), or (False) the others.
         device: where the tokens go.
         share: cut batches into levels where rows begin alike.
     """
@@ -125,13 +126,16 @@ def batches_of(
     """The batches of some of the rows, all of which generate or none; see `row_batches`."""
     if not chosen:
         return []
-    slack = 1.0 if rows[chosen[0]].new_tokens else PADDING
+    if rows[chosen[0]].new_tokens:
+        ordered, size = sorted(chosen, key=lambda i: (len(rows[i].tokens), i)), max(1, room // ROW_POSITIONS)
+        parts = (ordered[first : first + size] for first in range(0, len(ordered), size))
+        return [Batch(tuple(part), tuple(rows[i] for i in part), device=device) for part in parts]
     header = _header(rows, chosen) if share else 0
     found: list[Batch] = []
     together = _groups(rows, chosen, header, room) if share else {0: [[i] for i in chosen]}
     for prompt, groups in sorted(together.items()):
         cuts = tuple(cut for cut in (header, prompt) if cut)
-        filled = _filled(rows, groups, header, prompt, room, slack)
+        filled = _filled(rows, groups, header, prompt, room)
         found += [Batch(tuple(index), tuple(rows[i] for i in index), cuts, device) for index in filled]
     return found
 
@@ -182,7 +186,7 @@ def _groups(rows: Sequence[Row], chosen: Sequence[int], header: int, room: int) 
     return groups
 
 
-def _filled(rows: Sequence[Row], groups: list[list[int]], header: int, prompt: int, room: int, slack: float) -> Iterator[list[int]]:
+def _filled(rows: Sequence[Row], groups: list[list[int]], header: int, prompt: int, room: int) -> Iterator[list[int]]:
     """Whole groups together, as many as room and padding allow."""
     own = max(header, prompt)  # where the rows' own columns begin
     batch: list[int] = []
@@ -192,7 +196,7 @@ def _filled(rows: Sequence[Row], groups: list[list[int]], header: int, prompt: i
         more = own - header  # columns of the prompt that the group shares
         padded = header + beginnings + more + (len(batch) + len(group)) * max(lengths)  # groups come by their longest row
         so_far = header + beginnings + needed
-        allowed = max(slack, SMALL_PADDING) if so_far < SMALL and slack > 1 else slack
+        allowed = SMALL_PADDING if so_far < SMALL else PADDING
         if batch and (padded > room or padded > allowed * (so_far + more + sum(lengths))):
             yield batch
             batch, beginnings, needed = [], 0, 0

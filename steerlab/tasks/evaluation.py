@@ -14,8 +14,9 @@ from steerlab.memory import pass_tokens, shrinking
 from steerlab.models import Model, backend_of
 from steerlab.statistics import Interval, wilson_interval
 from steerlab.tasks.batches import Batch, least, smaller
+from steerlab.tasks.generating import generate_batch
 from steerlab.tasks.problem import Problem, Task
-from steerlab.tasks.reading import Reader, generate_batch, prompt_past, run_batch
+from steerlab.tasks.reading import Reader, run_batch
 from steerlab.tasks.scorers import Answer, Scorer, scorer_for
 from steerlab.tasks.scoring import plan
 
@@ -99,7 +100,7 @@ def evaluate(
 
     def run(batch: Batch, room: int) -> list[Answer]:
         if batch.rows[0].new_tokens:
-            return generate_batch(model, batch, prompt_past(model, batch))
+            return generate_batch(model, batch, room, memory)
         reader = Reader(batch)
         return reader.answers(run_batch(model, batch, reader).values)
 

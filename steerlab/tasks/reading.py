@@ -1,7 +1,7 @@
 """Run a batch, level by level, and read from it what its rows ask for; nothing else is unembedded."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -171,58 +171,3 @@ def run_batch(model: Model, batch: Batch, reader: Reader, blocks: Sequence[int] 
         streams.append({block: found[block] for block in blocks})
         pasts.append(past)
     return Run(values, tuple(streams), tuple(pasts))
-
-
-@torch.no_grad()
-def prompt_past(model: Model, batch: Batch) -> KeyValueCache | None:
-    """Keys and values of all but the last token of prompts of one length; None where there is only one."""
-    if batch.width == 1:
-        return None
-    rows = tuple(replace(row, tokens=row.tokens[:-1], reads=()) for row in batch.rows)
-    shorter = Batch(batch.index, rows, tuple(cut for cut in batch.cuts if cut < batch.width - 1), batch.device)
-    return run_batch(model, shorter, Reader(shorter), keep=True).pasts[-1]
-
-
-@torch.no_grad()
-def generate(
-    model: Model,
-    tokens: Int[Tensor, "batch pos"],
-    new_tokens: int,
-    before_step: Callable[[int], None] = lambda start: None,
-    past: KeyValueCache | None = None,
-) -> list[Answer]:
-    """Continue rows of one length greedily with cached keys and values, each until its end token.
-
-    Args:
-        model: the model.
-        tokens: prompts of one length, or what of them is not in `past`; at least one token.
-        new_tokens: at most so many are generated.
-        before_step: called with the position of the first token that is fed next.
-        past: keys and values of what stands before `tokens`; they are added to.
-    """
-    end = model.tokenizer.eos_token_id if model.tokenizer is not None else None
-    cache = past or KeyValueCache(model, len(tokens))
-    step, made, running = tokens, [], torch.ones(len(tokens), dtype=torch.bool, device=tokens.device)
-    for _ in range(new_tokens):
-        before_step(cache.length)
-        chosen = cache.next_logits(step).argmax(-1)
-        made.append(chosen)
-        if end is not None:
-            running &= chosen != end
-        if not bool(running.any()):
-            break
-        step = chosen[:, None]
-    lines = torch.stack(made, 1).tolist()
-    return [Answer(generated=tuple(line[: line.index(end)] if end in line else line)) for line in lines]
-
-
-@torch.no_grad()
-def generate_batch(model: Model, batch: Batch, past: KeyValueCache | None) -> list[Answer]:
-    """Generated answers of a batch, after its `prompt_past`, which stays as it is."""
-    whole = torch.arange(len(batch.rows), device=batch.device)
-    return generate(
-        model,
-        batch.tokens if past is None else batch.tokens[:, past.length :],
-        batch.rows[0].new_tokens,
-        past=None if past is None else past.take(whole),
-    )

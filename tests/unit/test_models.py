@@ -10,7 +10,7 @@ import steerlab as sl
 from steerlab.keyvalues import KeyValueCache
 from steerlab.models import backend_of, context_length, d_model, describe, device_of, hook_name, hooks, n_layers, token_ids
 from steerlab.passes import entering, forward, read_out, residuals, run_from, run_to
-from steerlab.tasks.reading import generate
+from steerlab.tasks.generating import generate
 
 TOKENS = torch.randint(0, 64, (3, 11), generator=torch.Generator().manual_seed(0))
 FAMILIES = ("gpt2", "gpt_neox", "llama-grouped", "phi")
@@ -256,7 +256,7 @@ def test_generation_with_cached_keys_is_the_uncached_one_token_for_token(toy_mod
     uncached = tokens
     for _ in range(12):
         uncached = torch.cat([uncached, forward(model, uncached)[:, -1:].argmax(-1)], 1)
-    for answer, row in zip(generate(model, tokens, 12), uncached[:, 9:].tolist(), strict=True):
+    for answer, row in zip(generate(model, KeyValueCache(model, 4), tokens, 12), uncached[:, 9:].tolist(), strict=True):
         stop = row.index(2) if 2 in row else len(row)  # 2 ends an answer
         assert list(answer.generated) == row[:stop]
 
@@ -268,7 +268,7 @@ def test_a_real_model_tells_the_same_story_with_and_without_cached_keys(stories,
     uncached = tokens
     for _ in range(24):
         uncached = torch.cat([uncached, forward(model, uncached)[:, -1:].argmax(-1)], 1)
-    told = generate(model, tokens, 24)[0].generated
+    told = generate(model, KeyValueCache(model, 1), tokens, 24)[0].generated
     assert list(told) == uncached[0, tokens.shape[1] :].tolist()
     assert "Lily" in model.tokenizer.decode(told)
 

@@ -1,0 +1,129 @@
+"""Steered generation: every prompt under every cell, side by side.
+
+Prompts run once, unsteered. What of them is steered runs again for each cell, from its block and column on
+(`steerlab.wavefront`); then all go on together, token by token (`steerlab.tasks.generating`).
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from steerlab.interventions import Patch
+from steerlab.keyvalues import KeyValueCache, Lent
+from steerlab.models import HookFn, hooks, n_layers
+from steerlab.tasks.batches import Batch
+from steerlab.tasks.generating import Head, generate, heads, last_tokens
+from steerlab.tasks.reading import Reader
+from steerlab.tasks.scorers import Answer
+from steerlab.variants import Cell, shares
+from steerlab.wavefront import Front, Seen
+
+
+@torch.no_grad()
+def generate_cells(front: Front, cells: Sequence[Cell], batch: Batch, room: int, most: int, seen: Sequence[Seen]) -> list[list[Answer]]:
+    """Generated answers of each cell, for each row of the batch. A cell with alpha = 0 is the unsteered run.
+
+    Args:
+        front: how cells are run.
+        cells: sorted by the block that they resume at, after those with alpha = 0.
+        batch: the prompts.
+        room: positions that one pass runs, at most.
+        most: rows that are generated from at a time, at most.
+        seen: for each cell, what it did; added to.
+    """
+    blocks = sorted({cell.resumes_at for cell in cells})
+    found = [[Answer()] * len(batch.rows) for _ in cells]
+    for rows in _even(len(batch.rows), max(1, most // len(cells))):
+        some = Batch(tuple(rows), tuple(batch.rows[i] for i in rows), device=batch.device)
+        ran = heads(front.model, some, room, blocks)
+        for which in _even(len(cells), max(1, most // len(rows))):
+            chosen = slice(which.start, which.stop)
+            answers = _generate(front, cells[chosen], some, ran, room, seen[chosen])
+            for c, mine in zip(which, answers, strict=True):
+                found[c][rows.start : rows.stop] = mine
+    return found
+
+
+def _even(n: int, most: int) -> Iterator[range]:
+    """Ranges of about one size, and at most so many."""
+    parts = -(-n // most)
+    edges = [n * k // parts for k in range(parts + 1)]
+    yield from (range(begin, stop) for begin, stop in pairwise(edges))
+
+
+def _generate(
+    front: Front, cells: Sequence[Cell], batch: Batch, ran: Sequence[Head], room: int, seen: Sequence[Seen]
+) -> list[list[Answer]]:
+    n, new_tokens = len(batch.rows), batch.rows[0].new_tokens
+    lent = [part for head in ran for part in _lent(front, cells, head, n, room, seen)]
+    cache = KeyValueCache.aligned(front.model, len(cells) * n, lent, new_tokens)
+    del lent
+    starts = torch.tensor([len(row.tokens) - 1 for row in batch.rows] * len(cells), device=batch.device)
+    acting = front.everywhere(cells, batch, batch.width + new_tokens)
+    steps = [_Steps(patch.windows(starts, new_tokens), n, seen) for _, patch in acting]
+
+    def told(step: int, rows: Tensor) -> None:
+        for one in steps:
+            one.next(step, rows)
+
+    wanted: list[tuple[str, HookFn]] = [(point, one) for (point, _), one in zip(acting, steps, strict=True)]
+    with hooks(front.model, wanted):
+        flat = generate(front.model, cache, last_tokens(batch).repeat(len(cells), 1), new_tokens, told)
+    for one in steps:
+        one.tell()
+    return [flat[c * n : (c + 1) * n] for c in range(len(cells))]
+
+
+def _lent(front: Front, cells: Sequence[Cell], head: Head, n: int, room: int, seen: Sequence[Seen]) -> Iterator[Lent]:
+    """Keys and values of some prompts under each cell; row r of cell c goes to place ``c * n + r``."""
+    batch, last = head.batch, n_layers(front.model)
+    reader = Reader(batch)
+    unsteered = {c: set(range(len(batch.rows))) for c in range(len(cells))}
+    first = next((c for c, cell in enumerate(cells) if cell.alpha), len(cells))
+    for pieces in shares(batch, cells[first:], front.positions) if cells[first:] else ():
+        mine = [group[0] for group in pieces[-1].rows]
+        for part in _even(len(cells) - first, max(1, int(room // front.cost(pieces)))):
+            which = range(first + part.start, first + part.stop)
+            some = slice(which.start, which.stop)
+            for cache, blocks, active in front.fill(cells[some], batch, pieces, head.run, reader, seen[some]):
+                places = [c * n + batch.index[i] for c in which[:active] for i in mine]
+                lengths = [len(batch.rows[i].tokens) for i in mine] * active
+                yield Lent(cache, blocks, range(len(places)), places, lengths)
+        for c in range(first, len(cells)):
+            unsteered[c] -= set(mine)
+            yield from head.lent(mine, [c * n + batch.index[i] for i in mine], range(min(cells[c].resumes_at, last)))
+    for c, rows in unsteered.items():
+        yield from head.lent(sorted(rows), [c * n + batch.index[i] for i in sorted(rows)], range(last))
+
+
+class _Steps:
+    """A patch on what is generated, one column a step, that notes what it did to each cell."""
+
+    def __init__(self, patch: Patch, rows: int, seen: Sequence[Seen]) -> None:
+        self._whole, self._now, self._rows, self._seen = patch, patch, rows, seen
+        n = len(seen) * rows
+        self._at = torch.arange(n, device=patch.alphas.device)
+        self._calls, self._change = torch.zeros(n, device=patch.alphas.device), torch.zeros(n, device=patch.alphas.device)
+
+    def next(self, step: int, rows: Tensor) -> None:
+        if len(rows) < len(self._at):
+            self._at, self._now = rows, self._whole.of(rows)
+        self._now.start = step
+
+    def __call__(self, resid: Tensor) -> Tensor:
+        steered = self._now(resid)
+        if steered is not resid:
+            moved = (steered - resid).norm(dim=-1) / resid.norm(dim=-1).clamp_min(1e-30)
+            change = moved.amax(-1).float()
+            self._change[self._at] = torch.maximum(self._change[self._at], change)
+            self._calls[self._at] += change > 0
+        return steered
+
+    def tell(self) -> None:
+        cells = zip(self._seen, self._calls.unflatten(0, (-1, self._rows)), self._change.unflatten(0, (-1, self._rows)), strict=True)
+        for one, calls, change in cells:
+            one.calls += int(calls.max())
+            one.resid_change = float(np.maximum(one.resid_change, float(change.max())))  # NaN stays

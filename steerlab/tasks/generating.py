@@ -1,0 +1,128 @@
+"""Continue prompts greedily: prompts of all lengths together, their keys and values aligned at their ends.
+
+A step reads all weights, whatever the number of rows, so rows are worth putting together, padded or not.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from steerlab.keyvalues import KeyValueCache, Lent
+from steerlab.memory import generated_rows
+from steerlab.models import Model, device_of, is_hooked, n_layers
+from steerlab.tasks.batches import Batch, batches_of
+from steerlab.tasks.reading import Reader, Run, run_batch
+from steerlab.tasks.scorers import Answer
+
+Told = Callable[[int, Int[Tensor, " row"]], None]  # of the step that comes next, and the rows that still go on
+
+
+@dataclass(frozen=True)
+class Head:
+    """Prompts without their last tokens, and their unsteered run. The last token is the first that is fed when generation begins.
+
+    Attributes:
+        batch: its index tells the places of the prompts in the batch that is generated from.
+        run: with keys and values.
+    """
+
+    batch: Batch
+    run: Run
+
+    def lent(self, rows: Sequence[int], to: Sequence[int], blocks: range) -> list[Lent]:
+        """The unsteered keys and values of some of the rows."""
+        past = self.run.pasts[-1]
+        return [Lent(past, blocks, rows, to, [len(self.batch.rows[i].tokens) for i in rows])] if past is not None and rows else []
+
+
+@torch.no_grad()
+def heads(model: Model, batch: Batch, room: int, blocks: Sequence[int] = ()) -> list[Head]:
+    """Run prompts up to their last tokens; prompts of one token have nothing to run and stand in none.
+
+    Args:
+        model: the model.
+        batch: prompts to generate from.
+        room: positions that one pass runs, at most.
+        blocks: blocks whose entering streams are kept.
+    """
+    rows = [replace(row, tokens=row.tokens[:-1], reads=(), new_tokens=0) for row in batch.rows]
+    chosen = [i for i, row in enumerate(rows) if row.tokens]
+    parts = batches_of(rows, chosen, room, batch.device, share=not is_hooked(model))
+    return [Head(part, run_batch(model, part, Reader(part), blocks, keep=True)) for part in parts]
+
+
+@torch.no_grad()
+def generate(
+    model: Model, cache: KeyValueCache, fed: Int[Tensor, "batch pos"], new_tokens: int, told: Told = lambda step, rows: None
+) -> list[Answer]:
+    """Continue rows greedily with cached keys and values, each until its end token.
+
+    Args:
+        model: the model.
+        cache: keys and values of what stands before `fed`; they are added to.
+        fed: the rows' last tokens, at least one.
+        new_tokens: at most so many are generated.
+        told: called before each step.
+    """
+    end = model.tokenizer.eos_token_id if model.tokenizer is not None else None
+    stop = -1 if end is None else end
+    made = torch.full((len(fed), new_tokens), stop, dtype=torch.long, device=fed.device)
+    rows = torch.arange(len(fed), device=fed.device)
+    for step in range(new_tokens):
+        told(step, rows)
+        chosen = cache.next_logits(fed).argmax(-1)
+        made[rows, step] = chosen
+        fed = chosen[:, None]
+        running = (made[rows, : step + 1] != stop).all(1)
+        left = int(running.sum())
+        if left == 0:
+            break
+        if 2 * left <= len(rows):  # the other rows would only be carried along
+            cache.keep(running.nonzero()[:, 0])
+            rows, fed = rows[running], fed[running]
+    lines = made.tolist()
+    return [Answer(generated=tuple(line[: line.index(stop)] if stop in line else line)) for line in lines]
+
+
+@torch.no_grad()
+def generate_batch(model: Model, batch: Batch, room: int, memory: str | int | None = None) -> list[Answer]:
+    """Generated answers of a batch; hooks that are on the model act.
+
+    Args:
+        model: the model.
+        batch: prompts to generate from.
+        room: positions that one pass runs, at most.
+        memory: see `steerlab.memory.generated_rows`.
+    """
+    if is_hooked(model):  # whoever hooks a model counts on whole prompts, without padding
+        return _by_length(model, batch)
+    new_tokens, answers = batch.rows[0].new_tokens, []
+    size = generated_rows(model, batch.width + new_tokens, room, memory)
+    for first in range(0, len(batch.rows), size):
+        some = Batch(batch.index[first : first + size], batch.rows[first : first + size], device=batch.device)
+        whole = range(n_layers(model))
+        lent = [part for head in heads(model, some, room) for part in head.lent(range(len(head.batch.rows)), head.batch.index, whole)]
+        cache = KeyValueCache.aligned(model, len(some.rows), lent, new_tokens)
+        answers += generate(model, cache, last_tokens(some), new_tokens)
+    return answers
+
+
+def last_tokens(batch: Batch) -> Int[Tensor, "batch 1"]:
+    """The last token of each row."""
+    return torch.tensor([[row.tokens[-1]] for row in batch.rows], device=batch.device)
+
+
+def _by_length(model: Model, batch: Batch) -> list[Answer]:
+    answers = [Answer()] * len(batch.rows)
+    places = sorted(range(len(batch.rows)), key=lambda i: len(batch.rows[i].tokens))
+    for _, group in groupby(places, key=lambda i: len(batch.rows[i].tokens)):
+        which = list(group)
+        tokens = torch.tensor([batch.rows[i].tokens for i in which], device=device_of(model))
+        made = generate(model, KeyValueCache(model, len(which)), tokens, batch.rows[which[0]].new_tokens)
+        for i, answer in zip(which, made, strict=True):
+            answers[i] = answer
+    return answers
