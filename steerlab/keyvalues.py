@@ -15,61 +15,86 @@ from steerlab.models import Model, backend_of, device_of, n_layers
 from steerlab.passes import read_out, run_to
 
 
-class _Frozen(DynamicLayer):
-    """A layer that lends its keys and values, and keeps no new ones."""
+class _Store:
+    """Keys and values of one block: ``[batch head pos d_head]``, an order in which attention takes them without copying.
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
+    Args:
+        keys, values: what is stored.
+        length: positions of them that hold something; what is new is written behind, where `torch.cat` would copy all. Default all.
+        frozen: what is new attends, and is forgotten.
+    """
 
-
-class _Room:
-    """Keys and values with room behind them: what is new is written there, where `torch.cat` would copy all that was there before."""
-
-    def __init__(self, keys: Tensor, values: Tensor, axis: int, length: int) -> None:
-        self._both, self._axis, self._length = (keys, values), axis, length
-
-    @property
-    def stored(self) -> tuple[Tensor, Tensor]:
-        keys, values = self._both
-        return keys.narrow(self._axis, 0, self._length), values.narrow(self._axis, 0, self._length)
+    def __init__(self, keys: Tensor, values: Tensor, *, length: int | None = None, frozen: bool = False) -> None:
+        self._full = None if length is None else (keys, values)
+        self.keys, self.values = keys[:, :, :length], values[:, :, :length]
+        self._frozen = frozen
 
     def add(self, *new: Tensor) -> tuple[Tensor, Tensor]:
-        n = new[0].shape[self._axis]
-        for full, fed in zip(self._both, new, strict=True):
-            full.narrow(self._axis, self._length, n).copy_(fed)
-        self._length += n
-        return self.stored
+        """What is stored and what is new."""
+        if self._full is None:
+            keys, values = (torch.cat(pair, dim=2) for pair in zip((self.keys, self.values), new, strict=True))
+        else:
+            begin, stop = self.keys.shape[2], self.keys.shape[2] + new[0].shape[2]
+            for full, fed in zip(self._full, new, strict=True):
+                full[:, :, begin:stop] = fed
+            keys, values = (full[:, :, :stop] for full in self._full)
+        if not self._frozen:
+            self.keys, self.values = keys, values
+        return keys, values
 
-    def keep(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        keys, values = self._both
-        self._both = keys.index_select(0, rows), values.index_select(0, rows)
-        return self.stored
+    def some(self, rows: Tensor) -> "_Store":
+        """The same for some of the rows."""
+        if self._full is None:
+            return _Store(self.keys[rows], self.values[rows], frozen=self._frozen)
+        keys, values = (full.index_select(0, rows) for full in self._full)
+        return _Store(keys, values, length=self.keys.shape[2])
 
 
-class _RoomyLayer(DynamicLayer):
-    """A layer of a bridge's cache that writes into room kept for it."""
+class _Stores:
+    """What is stored of each block. The models' own cache classes look in here, and nothing here looks back: a ring would be freed late."""
 
-    def __init__(self, room: _Room) -> None:
+    def __init__(self, blocks: int) -> None:
+        self.length = 0
+        self.of: list[_Store | None] = [None] * blocks
+
+    def add(self, block: int, *new: Tensor) -> tuple[Tensor, Tensor]:
+        store = self.of[block]
+        if store is None:
+            store = self.of[block] = _Store(*(fed.contiguous() for fed in new))  # not a view of queries, keys and values together
+            return store.keys, store.values
+        return store.add(*new)
+
+
+class _Layer(DynamicLayer):
+    """A block's store, as a bridge wants it."""
+
+    def __init__(self, stores: _Stores, block: int) -> None:
         super().__init__()
-        self.room = room
-        self.lazy_initialization(*room.stored)
-        self.keys, self.values = room.stored
+        self._stores, self._block = stores, block
+
+    def get_seq_length(self) -> int:
+        return self._stores.length
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        self.keys, self.values = self.room.add(key_states, value_states)
-        return self.keys, self.values
+        return self._stores.add(self._block, key_states, value_states)
 
 
-class _RoomyEntry:
-    """The same for HookedTransformer."""
+class _Entry:
+    """A block's store, as HookedTransformer wants it: ``[batch pos head d_head]``."""
 
-    def __init__(self, room: _Room) -> None:
-        self.room, self.frozen = room, False
-        self.past_keys, self.past_values = room.stored
+    frozen = False
+
+    def __init__(self, stores: _Stores, block: int, empty: Tensor) -> None:
+        self._stores, self._block, self._empty = stores, block, empty
+
+    @property
+    def past_keys(self) -> Tensor:
+        store = self._stores.of[self._block]
+        return self._empty if store is None else store.keys.transpose(1, 2)
 
     def append(self, new_keys: Tensor, new_values: Tensor) -> tuple[Tensor, Tensor]:
-        self.past_keys, self.past_values = self.room.add(new_keys, new_values)
-        return self.past_keys, self.past_values
+        keys, values = self._stores.add(self._block, new_keys.transpose(1, 2), new_values.transpose(1, 2))
+        return keys.transpose(1, 2), values.transpose(1, 2)
 
 
 @dataclass(frozen=True)
@@ -101,14 +126,20 @@ class KeyValueCache:
 
     def __init__(self, model: Model, batch: int) -> None:
         self._model = model
-        self.length = 0
+        self._stores = _Stores(n_layers(model))
         self._padding: Tensor | None = None  # [batch]: columns on the left that hold nothing
         if backend_of(model) == "hooked":
             from transformer_lens import TransformerLensKeyValueCache
 
             self._cache: Any = TransformerLensKeyValueCache.init_cache(model.cfg, device_of(model), batch)
+            self._cache.entries = [_Entry(self._stores, block, entry.past_keys) for block, entry in enumerate(self._cache.entries)]
         else:
             self._cache = DynamicCache()
+            self._cache.layers = [_Layer(self._stores, block) for block in range(n_layers(model))]
+
+    @property
+    def length(self) -> int:
+        return self._stores.length
 
     @classmethod
     def aligned(cls, model: Model, batch: int, parts: Sequence[Lent], room: int) -> "KeyValueCache":
@@ -127,23 +158,18 @@ class KeyValueCache:
         lengths = torch.zeros(batch, dtype=torch.long)
         for part in parts:
             lengths[list(part.to)] = torch.tensor(list(part.lengths))
-        made.length = int(lengths.max()) if parts else 0
+        made._stores.length = int(lengths.max()) if parts else 0
         if not made.length:
             return made
-        bridge = backend_of(model) == "bridge"
         for block in range(n_layers(model)):
-            lenders = [part for part in parts if block in part.blocks]
-            shape = list(lenders[0].cache._get(block)[0].shape)
-            shape[0], shape[made._axis] = batch, made.length + room
-            both = (stored := lenders[0].cache._get(block)[0]).new_zeros(shape), stored.new_zeros(shape)
-            for part in lenders:
-                for full, stored in zip(both, part.cache._get(block), strict=True):
-                    _place(full, stored, part, made._axis, made.length)
-            kept = _Room(*both, made._axis, made.length)
-            if bridge:
-                made._cache.layers.append(_RoomyLayer(kept))
-            else:
-                made._cache.entries[block] = _RoomyEntry(kept)
+            lenders = [(part, store) for part in parts if block in part.blocks and (store := part.cache._stores.of[block]) is not None]
+            like = lenders[0][1].keys
+            shape = (batch, like.shape[1], made.length + room)
+            keys, values = like.new_zeros(*shape, like.shape[3]), like.new_zeros(*shape, lenders[0][1].values.shape[3])
+            for part, store in lenders:
+                _place(keys[:, :, : made.length], store.keys, part)
+                _place(values[:, :, : made.length], store.values, part)
+            made._stores.of[block] = _Store(keys, values, length=made.length)
         made._pad((made.length - lengths).to(device_of(model)))
         return made
 
@@ -166,11 +192,8 @@ class KeyValueCache:
         return {"past_kv_cache": self._cache, "attention_mask": torch.ones_like(fed)}
 
     def advance(self, n: int, first: int, until: int) -> None:
-        """Blocks `first` to `until` (not included) stored n positions; the others count them, because positions are told by any block's length."""
-        self.length += n
-        if backend_of(self._model) == "bridge":
-            for block in [*range(first), *range(until, n_layers(self._model))]:
-                self._set(block, *self._nothing())
+        """Blocks `first` to `until` (not included) were fed n positions."""
+        self._stores.length += n
 
     def next_logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch d_vocab"]:
         """Feed tokens after what was fed before; return the logits at the last position."""
@@ -179,10 +202,7 @@ class KeyValueCache:
 
     def keep(self, rows: Int[Tensor, " row"]) -> None:
         """Go on with some of the rows; the others are forgotten."""
-        for block in range(n_layers(self._model)):
-            layer = self._layer(block)
-            kept = layer.room.keep(rows) if hasattr(layer, "room") else tuple(tensor[rows] for tensor in self._get(block))
-            self._set(block, *kept)
+        self._stores.of[:] = [None if store is None else store.some(rows) for store in self._stores.of]
         if self._padding is not None:
             self._padding = self._padding[rows]
         if backend_of(self._model) == "hooked":
@@ -200,63 +220,26 @@ class KeyValueCache:
             grows: store what is fed to the new cache; without it, what is fed attends and is forgotten.
         """
         taken = KeyValueCache(self._model, len(rows))
-        taken.length = self.length if stop is None else stop
-        blocks = range(n_layers(self._model)) if blocks is None else blocks
-        for block in range(n_layers(self._model)):
-            if block in blocks:
-                taken._set(block, *(_rows(tensor, rows, self._axis, taken.length) for tensor in self._get(block)))
-            elif backend_of(self._model) == "bridge":
-                taken._set(block, *taken._nothing())
+        taken._stores.length = self.length if stop is None else stop
+        for block in range(n_layers(self._model)) if blocks is None else blocks:
+            store = self._stores.of[block]
+            if store is not None:
+                keys, values = (_rows(tensor[:, :, : taken.length], rows) for tensor in (store.keys, store.values))
+                taken._stores.of[block] = _Store(keys, values, frozen=not grows)
         if backend_of(self._model) == "hooked":
             taken._cache.previous_attention_mask = self._cache.previous_attention_mask[rows, : taken.length]
-            for block in blocks if not grows else ():
-                taken._cache.entries[block].frozen = True
-        elif not grows:
-            for block in blocks:
-                keys, values = taken._get(block)
-                taken._cache.layers[block] = _Frozen()
-                taken._set(block, keys, values)
         return taken
 
-    @property
-    def _axis(self) -> int:
-        return 2 if backend_of(self._model) == "bridge" else 1
 
-    def _nothing(self) -> tuple[Tensor, Tensor]:
-        """A stand-in that has the length and no content."""
-        empty = torch.zeros(1, 1, self.length, 1, device=device_of(self._model))
-        return empty, empty
-
-    def _layer(self, block: int) -> Any:
-        return self._cache.layers[block] if backend_of(self._model) == "bridge" else self._cache.entries[block]
-
-    def _get(self, block: int) -> tuple[Tensor, Tensor]:
-        layer = self._layer(block)
-        return (layer.keys, layer.values) if backend_of(self._model) == "bridge" else (layer.past_keys, layer.past_values)
-
-    def _set(self, block: int, keys: Tensor, values: Tensor) -> None:
-        if backend_of(self._model) == "bridge":
-            while len(self._cache.layers) <= block:
-                self._cache.layers.append(DynamicLayer())
-            layer = self._layer(block)
-            layer.lazy_initialization(keys, values)
-            layer.keys, layer.values = keys, values
-        else:
-            layer = self._layer(block)
-            layer.past_keys, layer.past_values = keys, values
-
-
-def _rows(tensor: Tensor, rows: Tensor, axis: int, stop: int) -> Tensor:
-    kept = tensor.narrow(axis, 0, stop)
+def _rows(kept: Tensor, rows: Tensor) -> Tensor:
     if len(rows) and bool((rows == rows[0]).all()):
         return kept[int(rows[0]) : int(rows[0]) + 1].expand(len(rows), *kept.shape[1:])  # the model's own concatenation makes the copies
     return kept.index_select(0, rows)
 
 
-def _place(full: Tensor, stored: Tensor, part: Lent, axis: int, end: int) -> None:
-    """Write the rows of a part so that they end at one column."""
+def _place(full: Tensor, stored: Tensor, part: Lent) -> None:
+    """Write the rows of a part so that they end at the last column."""
     lines = sorted(zip(part.lengths, part.rows, part.to, strict=True))
     for length, group in groupby(lines, key=lambda line: line[0]):
         rows, to = (torch.tensor(places, device=full.device) for places in list(zip(*group, strict=True))[1:])
-        window = full.narrow(axis, end - length, length)
-        window[to] = stored.narrow(axis, 0, length)[rows]
+        full[:, :, full.shape[2] - length :][to] = stored[:, :, :length][rows]
