@@ -1,33 +1,66 @@
 """Tests, intervals, corrections and power: arrays and Series in, frozen results out; no model and no torch.
 
-Paired outcomes are compared by `sign_test` (with `paired_interval`), paired margins by `paired_t_test`, and an effect
-is held against control directions by `rank_test`, with `one_sample_t_test` and `cohens_d` reported next to it.
+Paired outcomes are compared by `sign_test` (with `paired_interval`), paired margins by `paired_t_test`, `wilcoxon_test` or
+`sign_flip_test`, two families of controls by `welch_t_test`. An effect is held against control directions by `rank_test`, with
+`prediction_test`, `one_sample_t_test` and `cohens_d` reported next to it. `bootstrap` gives intervals of anything else.
 """
 
 from steerlab.statistics._display import format_p
 from steerlab.statistics._input import Alternative
 from steerlab.statistics._student import TTest
-from steerlab.statistics.against_controls import RankTest, cohens_d, one_sample_t_test, rank_test
+from steerlab.statistics.against_controls import PredictionTest, RankTest, cohens_d, one_sample_t_test, prediction_test, rank_test
+from steerlab.statistics.bootstrap import Bootstrap, bootstrap
 from steerlab.statistics.corrections import benjamini_hochberg, holm
-from steerlab.statistics.intervals import Interval, paired_interval, wilson_interval
+from steerlab.statistics.effects import (
+    AntiSteerable,
+    EffectSize,
+    OddsRatio,
+    anti_steerable_share,
+    cohens_h,
+    discordant_odds_ratio,
+    effect_size,
+    paired_effect_size,
+)
+from steerlab.statistics.intervals import Interval, clopper_pearson_interval, paired_interval, wilson_interval
 from steerlab.statistics.paired import SignTest, paired_t_test, sign_test
 from steerlab.statistics.power import smallest_detectable_change
+from steerlab.statistics.signed import SignFlipTest, WilcoxonTest, sign_flip_test, wilcoxon_test
+from steerlab.statistics.two_samples import WelchTest, welch_t_test
 
 __all__ = [
     "Alternative",
+    "AntiSteerable",
+    "Bootstrap",
+    "EffectSize",
     "Interval",
+    "OddsRatio",
+    "PredictionTest",
     "RankTest",
+    "SignFlipTest",
     "SignTest",
     "TTest",
+    "WelchTest",
+    "WilcoxonTest",
+    "anti_steerable_share",
     "benjamini_hochberg",
+    "bootstrap",
+    "clopper_pearson_interval",
     "cohens_d",
+    "cohens_h",
+    "discordant_odds_ratio",
+    "effect_size",
     "format_p",
     "holm",
     "one_sample_t_test",
+    "paired_effect_size",
     "paired_interval",
     "paired_t_test",
+    "prediction_test",
     "rank_test",
+    "sign_flip_test",
     "sign_test",
     "smallest_detectable_change",
+    "welch_t_test",
+    "wilcoxon_test",
     "wilson_interval",
 ]

@@ -120,6 +120,13 @@ def check_pairs(before: ArrayLike, after: ArrayLike) -> None:
         raise ValueError("before and after are indexed in different orders; use after.reindex(before.index)")
 
 
+def check_rng(rng: object) -> np.random.Generator:
+    """Chance enters through a generator that the caller made."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng={rng!r}; give a generator, e.g. numpy.random.default_rng(0)")
+    return rng
+
+
 def probabilities(p_values: ArrayLike, name: str) -> NDArray[np.float64]:
     """P-values in any shape (a heatmap's cells too), at least one, each from 0 to 1."""
     array = np.asarray(p_values)

@@ -1,13 +1,16 @@
 """Is it this direction? An observed effect against the effects of control directions; the unit is the direction."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from steerlab.statistics._display import format_p, html_table
-from steerlab.statistics._input import RELATIVE_NOISE, Alternative, check_alternative, common_scale, finite, reals
-from steerlab.statistics._student import TTest, student_t
+from steerlab.statistics._input import RELATIVE_NOISE, Alternative, check_alternative, common_scale, finite, open_share, reals
+from steerlab.statistics._student import TTest, positive_p, student_t
+from steerlab.statistics.intervals import Interval
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,103 @@ def rank_test(observed: float, controls: ArrayLike, *, alternative: Alternative 
         smallest_p=1 / (k + 1),
         alternative=alternative,
     )
+
+
+@dataclass(frozen=True)
+class PredictionTest:
+    """Could the observed effect be one more draw from a normal distribution that the controls came from?
+
+    Attributes:
+        observed: the effect of the direction under test.
+        controls: the effects of the control directions.
+        statistic: t, signed like observed - mean.
+        df: K - 1.
+        p_value: in (0, 1].
+        mean, sd: of the controls, with K - 1 in the sd.
+        alternative: "greater" asks whether the observed effect lies above the controls.
+    """
+
+    observed: float
+    controls: tuple[float, ...]
+    statistic: float
+    df: int
+    p_value: float
+    mean: float
+    sd: float
+    alternative: Alternative
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """Where one more control would fall: the prediction interval.
+
+        Raises:
+            ValueError: a confidence outside (0, 1).
+        """
+        k = len(self.controls)
+        half = float(stats.t.isf((1 - open_share(confidence, "confidence")) / 2, self.df)) * self.sd * math.sqrt(1 + 1 / k)
+        return Interval(self.mean - half, self.mean + half, float(confidence), "prediction")
+
+    @property
+    def cohens_d(self) -> float:
+        """(observed - mean) / sd of the controls; 0 if everything is equal."""
+        return (self.observed - self.mean) / self.sd if self.sd else 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"t({self.df}) = {self.statistic:.3f}, {format_p(self.p_value)} ({self.alternative} prediction test), "
+            f"observed {self.observed:.4g} against {self.mean:.4g} (sd {self.sd:.4g}, {len(self.controls)} controls)"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "observed": f"{self.observed:.4g}",
+            "controls": f"{len(self.controls)}, mean {self.mean:.4g}, sd {self.sd:.4g}",
+            f"t({self.df})": f"{self.statistic:.3f}",
+            "p": format_p(self.p_value),
+            "one more control": self.interval(),
+            "Cohen's d": f"{self.cohens_d:.3f}",
+            "alternative": self.alternative,
+        }
+        return html_table("Prediction test against controls", rows)
+
+
+def prediction_test(observed: float, controls: ArrayLike, *, alternative: Alternative = "two-sided") -> PredictionTest:
+    """t-test of one new observation against K controls: t = (observed - mean) / (sd * sqrt(1 + 1/K)) with K - 1 degrees of freedom.
+
+    The parametric sibling of `rank_test`. It asks about one direction among many, as that does, and can give small p-values
+    with few controls; it pays with the assumption that the controls' effects are normal.
+
+    Args:
+        observed: the effect of the direction under test.
+        controls: effects of at least 2 control directions, in the same units.
+        alternative: "greater" asks whether observed lies above the controls, "less" below.
+
+    Returns:
+        The test; p is 1 when observed and all controls are equal.
+
+    Raises:
+        ValueError: fewer than 2 controls, NaN or infinite values, an unknown alternative, or controls that are all equal
+            and differ from observed.
+
+    Source:
+        Crawford and Howell (1998), The Clinical Neuropsychologist 12, 482-486; the t distribution is SciPy's.
+
+    Example:
+        >>> print(prediction_test(-11, [-1, -2, -5, -10, -11]))
+        t(4) = -1.043, p = 0.3556 (two-sided prediction test), observed -11 against -5.8 (sd 4.55, 5 controls)
+    """
+    check_alternative(alternative)
+    observed = finite(observed, "observed")
+    draws = reals(controls, "controls", at_least=2)
+    noise = RELATIVE_NOISE * common_scale(observed, draws)
+    given, k, mean = tuple(draws.tolist()), draws.size, float(draws.mean())
+    if np.ptp(draws) <= noise:
+        if abs(observed - mean) <= noise:
+            return PredictionTest(observed, given, 0.0, k - 1, 1.0, mean, 0.0, alternative)
+        raise ValueError(f"all {k} controls equal {draws[0]:.6g}: t needs controls that vary; use rank_test")
+    sd = float(draws.std(ddof=1))
+    t = (observed - mean) / (sd * math.sqrt(1 + 1 / k))
+    tails = {"greater": stats.t.sf(t, k - 1), "less": stats.t.cdf(t, k - 1), "two-sided": 2 * stats.t.sf(abs(t), k - 1)}
+    return PredictionTest(observed, given, t, k - 1, positive_p(tails[alternative]), mean, sd, alternative)
 
 
 def one_sample_t_test(values: ArrayLike, popmean: float, *, alternative: Alternative = "two-sided") -> TTest:

@@ -58,14 +58,49 @@ def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> Inte
         >>> print(wilson_interval(17, 86))
         95% interval 0.1272 to 0.294 (Wilson)
     """
+    successes, n = _successes(successes, n)
+    limits = binomtest(successes, n).proportion_ci(open_share(confidence, "confidence"), method="wilson")
+    return _holding(successes / n, limits.low, limits.high, confidence, "Wilson")
+
+
+def clopper_pearson_interval(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
+    """Clopper and Pearson's exact interval for a proportion: it misses the truth at most as often as it says, and usually less often.
+
+    Args:
+        successes: how many of n were right.
+        n: how many there were, at least 1.
+        confidence: between 0 and 1.
+
+    Returns:
+        The interval in proportions; it always holds successes / n.
+
+    Raises:
+        ValueError: n < 1, successes below 0 or above n, or a confidence outside (0, 1).
+
+    Source:
+        Clopper and Pearson (1934), Biometrika 26; computed by SciPy.
+
+    Example:
+        >>> print(clopper_pearson_interval(17, 86))
+        95% interval 0.1197 to 0.2975 (Clopper-Pearson)
+    """
+    successes, n = _successes(successes, n)
+    limits = binomtest(successes, n).proportion_ci(open_share(confidence, "confidence"), method="exact")
+    return _holding(successes / n, limits.low, limits.high, confidence, "Clopper-Pearson")
+
+
+def _successes(successes: int, n: int) -> tuple[int, int]:
     n = count(n, "n", at_least=1)
     successes = count(successes, "successes", at_least=0)
     if successes > n:
         raise ValueError(f"successes={successes}: more than n={n}; use 0 to {n}")
-    limits = binomtest(successes, n).proportion_ci(open_share(confidence, "confidence"), method="wilson")
+    return successes, n
+
+
+def _holding(estimate: float, low: float, high: float, confidence: float, method: str) -> Interval:
     # In exact arithmetic the estimate is inside; rounding must not push it out.
-    low, high = min(float(limits.low), successes / n), max(float(limits.high), successes / n)
-    return Interval(max(low, 0.0), min(high, 1.0), float(confidence), "Wilson")
+    low, high = min(float(low), estimate), max(float(high), estimate)
+    return Interval(max(low, 0.0), min(high, 1.0), float(confidence), method)
 
 
 def paired_interval(before: ArrayLike, after: ArrayLike, *, confidence: float = 0.95) -> Interval:

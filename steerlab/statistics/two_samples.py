@@ -1,0 +1,107 @@
+"""Two independent samples of numbers, such as the effects of two families of controls."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from steerlab.statistics._display import format_p, html_table
+from steerlab.statistics._input import RELATIVE_NOISE, Alternative, check_alternative, common_scale, open_share, reals
+from steerlab.statistics._student import positive_p
+from steerlab.statistics.intervals import Interval
+
+
+@dataclass(frozen=True)
+class WelchTest:
+    """Welch's t-test of two means.
+
+    Attributes:
+        first, second: the samples.
+        statistic: t, signed like the mean of first minus that of second.
+        df: Welch and Satterthwaite's degrees of freedom.
+        p_value: in (0, 1].
+        difference: mean of first minus mean of second.
+        standard_error: of the difference.
+        alternative: "greater" asks whether first is larger.
+    """
+
+    first: tuple[float, ...]
+    second: tuple[float, ...]
+    statistic: float
+    df: float
+    p_value: float
+    difference: float
+    standard_error: float
+    alternative: Alternative
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """Two-sided interval of the difference of the means, whatever the alternative.
+
+        Raises:
+            ValueError: a confidence outside (0, 1).
+        """
+        half = float(stats.t.isf((1 - open_share(confidence, "confidence")) / 2, self.df)) * self.standard_error
+        return Interval(self.difference - half, self.difference + half, float(confidence), "Welch")
+
+    @property
+    def hedges_g(self) -> float:
+        """Difference in pooled standard deviations, corrected for small samples; 0 if everything is equal."""
+        n, m = len(self.first), len(self.second)
+        pooled = math.sqrt(((n - 1) * np.var(self.first, ddof=1) + (m - 1) * np.var(self.second, ddof=1)) / (n + m - 2))
+        return float(self.difference / pooled * (1 - 3 / (4 * (n + m) - 9))) if pooled else 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"t({self.df:.1f}) = {self.statistic:.3f}, {format_p(self.p_value)} ({self.alternative} Welch test), "
+            f"difference {self.difference:.4g}, g = {self.hedges_g:.3f}, n = {len(self.first)} and {len(self.second)}"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            f"t({self.df:.1f})": f"{self.statistic:.3f}",
+            "p": format_p(self.p_value),
+            "alternative": self.alternative,
+            "difference": f"{self.difference:.4g}",
+            "interval of the difference": self.interval(),
+            "Hedges' g": f"{self.hedges_g:.3f}",
+            "n": f"{len(self.first)} and {len(self.second)}",
+        }
+        return html_table("Welch's t-test", rows)
+
+
+def welch_t_test(first: ArrayLike, second: ArrayLike, *, alternative: Alternative = "two-sided") -> WelchTest:
+    """Welch's t-test: do two independent samples have the same mean, whatever their variances?
+
+    Args:
+        first, second: at least two values each, in the same units; problems must not be paired (see `paired_t_test`).
+        alternative: "greater" asks whether first has the larger mean.
+
+    Returns:
+        The test; p is 1 when all values of both are equal.
+
+    Raises:
+        ValueError: fewer than 2 values, NaN or infinite values, an unknown alternative, or samples neither of which varies
+            and which differ.
+
+    Source:
+        Welch (1947), Biometrika 34, 28-35; computed by SciPy.
+
+    Example:
+        >>> print(welch_t_test([0.1, 0.4, 0.2, 0.3], [0.6, 0.7, 0.9, 0.4]))
+        t(5.2) = -3.220, p = 0.0224 (two-sided Welch test), difference -0.4, g = -1.980, n = 4 and 4
+    """
+    check_alternative(alternative)
+    one, two = reals(first, "first", at_least=2), reals(second, "second", at_least=2)
+    noise = RELATIVE_NOISE * common_scale(one, two)
+    given, difference = (tuple(one.tolist()), tuple(two.tolist())), float(one.mean() - two.mean())
+    if max(np.ptp(one), np.ptp(two)) <= noise:
+        if abs(difference) <= noise:
+            return WelchTest(*given, 0.0, float(one.size + two.size - 2), 1.0, 0.0, 0.0, alternative)
+        raise ValueError(
+            f"all values of first equal {one[0]:.6g} and all of second {two[0]:.6g}: t needs values that vary; use a rank test"
+        )
+    result = stats.ttest_ind(one, two, equal_var=False, alternative=alternative)
+    error = math.sqrt(one.var(ddof=1) / one.size + two.var(ddof=1) / two.size)
+    return WelchTest(*given, float(result.statistic), float(result.df), positive_p(result.pvalue), difference, error, alternative)
