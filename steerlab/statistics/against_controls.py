@@ -188,7 +188,7 @@ def prediction_test(observed: float, controls: ArrayLike, *, alternative: Altern
 
     Example:
         >>> print(prediction_test(-11, [-1, -2, -5, -10, -11]))
-        t(4) = -1.043, p = 0.3556 (two-sided prediction test), observed -11 against -5.8 (sd 4.55, 5 controls)
+        t(4) = -1.043, p = 0.3557 (two-sided prediction test), observed -11 against -5.8 (sd 4.55, 5 controls)
     """
     check_alternative(alternative)
     observed = finite(observed, "observed")

@@ -74,7 +74,7 @@ def effect_size(values: ArrayLike, popmean: float = 0.0, *, corrected: bool = Tr
 
     Example:
         >>> print(effect_size([0.5, 0.3, 0.7, 0.1]))
-        g = 1.124, 95% interval -0.01438 to 2.167 (noncentral t), n = 4
+        g = 1.121, 95% interval -0.01347 to 2.201 (noncentral t), n = 4
     """
     sample = reals(values, "values", at_least=2)
     popmean = finite(popmean, "popmean")

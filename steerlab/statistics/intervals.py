@@ -82,7 +82,7 @@ def clopper_pearson_interval(successes: int, n: int, *, confidence: float = 0.95
 
     Example:
         >>> print(clopper_pearson_interval(17, 86))
-        95% interval 0.1197 to 0.2975 (Clopper-Pearson)
+        95% interval 0.1196 to 0.2975 (Clopper-Pearson)
     """
     successes, n = _successes(successes, n)
     limits = binomtest(successes, n).proportion_ci(open_share(confidence, "confidence"), method="exact")
