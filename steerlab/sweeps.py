@@ -15,10 +15,11 @@ from steerlab.directions import Direction, place
 from steerlab.interventions import ALPHAS, Operator, check_alpha
 from steerlab.models import Model
 from steerlab.precision import Precision
-from steerlab.statistics import wilson_interval
+from steerlab.statistics import Alternative, DoseResponse, MaxStatisticTest, dose_response, max_statistic_test, wilson_interval
 from steerlab.tasks import Evaluation, Problem, Scorer
 
 KEYS = ["layer", "direction", "alpha"]
+MEASURES = ("correct", "margin", "nll")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,56 @@ class SweepResult:
             "stayed_wrong": ~before & ~after,
         }
         return self.frame[KEYS].assign(**kinds).groupby(KEYS, sort=True, observed=True).sum().reset_index()
+
+    def paired(self, measure: str = "correct") -> tuple[pd.Series, pd.DataFrame]:
+        """Each problem unsteered, and in every steered cell: what the tests of `steerlab.statistics` take.
+
+        Args:
+            measure: "correct", "margin" or "nll".
+
+        Returns:
+            One value a problem, and a frame with a line a problem and a column a cell (layer, direction, alpha), alpha = 0 left out.
+
+        Raises:
+            ValueError: another measure.
+        """
+        if measure not in MEASURES:
+            raise ValueError(f"measure={measure!r}; use one of {', '.join(MEASURES)}")
+        before = self.baseline.frame.set_index("problem_id")[measure]
+        steered = self.frame[self.frame["alpha"] != 0]
+        after = steered.pivot_table(index="problem_id", columns=KEYS, values=measure, aggfunc="first", observed=True)
+        return before, after.loc[before.index].astype(before.dtype)
+
+    def max_statistic_test(
+        self, *, rng: np.random.Generator, measure: str = "correct", alternative: Alternative = "two-sided"
+    ) -> MaxStatisticTest:
+        """Is the best cell better than the best of so many cells would be by chance? See `steerlab.statistics.max_statistic_test`."""
+        return max_statistic_test(*self.paired(measure), rng=rng, alternative=alternative)
+
+    def dose_response(
+        self, *, rng: np.random.Generator, layer: int | None = None, direction: str | None = None, measure: str = "correct"
+    ) -> DoseResponse:
+        """Trend, fits and asymmetry over alpha at one layer; see `steerlab.statistics.dose_response`.
+
+        Args:
+            rng: for the permutations and the bootstrap.
+            layer, direction: which cells; may be left out where the sweep has one.
+            measure: "correct", "margin" or "nll".
+
+        Raises:
+            ValueError: several layers or directions and none chosen, none left, or fewer alphas than a trend needs.
+        """
+        _, after = self.paired(measure)
+        chosen = after.loc[:, [(layer in (None, at)) and (direction in (None, name)) for at, name, _ in after.columns]]
+        lines = sorted({(at, name) for at, name, _ in chosen.columns})
+        if len(lines) != 1:
+            shown = ", ".join(f"layer {at} ({name})" for at, name in (lines or sorted({(at, name) for at, name, _ in after.columns})))
+            raise ValueError(f"layer={layer!r}, direction={direction!r} leaves {len(lines)} of the sweep's lines; choose one of {shown}")
+        values = chosen.droplevel(["layer", "direction"], axis=1).astype(float)
+        if 0 in set(self.frame["alpha"]):
+            values[0.0] = self.baseline.frame.set_index("problem_id")[measure].astype(float)
+        values = values.sort_index(axis=1)
+        return dose_response(values.columns.to_numpy(float), values.to_numpy(float), rng=rng)
 
     def best(self, *, sign: int = 0) -> pd.Series:
         """The cell of highest accuracy, alpha = 0 left out; equals go to the larger mean margin, then the smaller alpha.

@@ -9,11 +9,14 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from steerlab.plots import _cells, _input, theme
+from steerlab.statistics import MaxStatisticTest
 
 MOST_DIMENSIONS = 64
 
 
-def layer_alpha_heatmap(sw: _input.Sweep, direction: str | None = None) -> go.Figure:
+def layer_alpha_heatmap(
+    sw: _input.Sweep, direction: str | None = None, *, tested: MaxStatisticTest | None = None, level: float = 0.05
+) -> go.Figure:
     """Change in accuracy for every layer and alpha of a sweep.
 
     Colour is the change in percentage points, centred on 0 (blue: more right answers; red: fewer). The title states
@@ -22,17 +25,25 @@ def layer_alpha_heatmap(sw: _input.Sweep, direction: str | None = None) -> go.Fi
     Args:
         sw: A sweep's result.
         direction: Name of the direction to show; all by default.
+        tested: What `SweepResult.max_statistic_test` found; cells that survive it are starred, and a note says how many were tried.
+        level: At which they survive.
 
     Raises:
         TypeError: `sw` is no sweep result.
-        ValueError: No such direction, or the sweep has no baseline.
+        ValueError: No such direction, the sweep has no baseline, or a level outside (0, 1).
     """
     rows = _cells.only(_cells.cells(sw), "direction", direction)
     rows = rows.assign(shown=100 * rows["change"], hover=[_cells.cell_hover(row) for row in rows.to_dict("records")])
+    starred = set() if tested is None else set(tested.survivors(level).index)
+    rows["star"] = [(row["layer"], row["direction"], row["alpha"]) in starred for row in rows.to_dict("records")]
     most = rows.iloc[int(rows["change"].abs().argmax())]
     largest = f"Largest change {theme.signed(100 * most['change'])} points, at layer {most['layer']}, alpha "
-    notes = (largest + theme.alpha_text(most["alpha"]) + ".", _about(rows))
-    return _grid(rows, "change in accuracy (points)", f"Change in accuracy from a baseline of {_cells.baseline(rows)}", notes, digits=0)
+    notes = [largest + theme.alpha_text(most["alpha"]) + ".", _about(rows)]
+    if tested is not None:
+        notes.append(f"* survives the max-statistic test of all {tested.n_cells} cells at {level:g}: {len(starred)} of them.")
+    return _grid(
+        rows, "change in accuracy (points)", f"Change in accuracy from a baseline of {_cells.baseline(rows)}", tuple(notes), digits=0
+    )
 
 
 def preview_heatmap(pv: _input.Preview, direction: str | None = None) -> go.Figure:
@@ -109,7 +120,7 @@ def _cells_trace(part: pd.DataFrame, layers: list[int], alphas: list[float], dig
     for row in part.to_dict("records"):
         cell = layers.index(row["layer"]), alphas.index(row["alpha"])
         change[cell] = row["shown"]
-        text[cell] = theme.signed(change[cell], digits)
+        text[cell] = theme.signed(change[cell], digits) + ("*" if row.get("star") else "")
         hover[cell] = row["hover"]
     return go.Heatmap(
         z=change,

@@ -1,0 +1,45 @@
+"""How often do the tests of steerlab cry wolf, and how often do they see a real effect?
+
+Simulates true nulls and stated alternatives, and prints the rates of rejection with their Monte Carlo intervals. With --out the table is
+written too; the one that the repository keeps is made by `make calibrate`.
+
+    python analyses/calibrate.py --simulations 1000
+    python analyses/calibrate.py --out data/calibration.md
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from steerlab.calibration import CONFIDENCE, calibrate
+from steerlab.cli import run
+from steerlab.files import write_text
+
+
+@dataclass(frozen=True)
+class Config:
+    """How much to simulate."""
+
+    simulations: int = 10_000  # of each scenario; slow ones take a stated share
+    seed: int = 0  # of the simulations
+    out: Path | None = None  # write the table here, too
+
+
+def main(config: Config) -> int:
+    """Simulate, print, and fail where a rate exceeds its level for no stated reason."""
+    found = calibrate(simulations=config.simulations, seed=config.seed, progress=True)
+    table = f"""# Calibration
+
+`make calibrate` makes this table ({config.simulations:,} simulations, seed {config.seed}). Rates stand with their {CONFIDENCE:.0%} Monte Carlo
+intervals. A test holds its level if the interval does not lie above it.
+
+{found.to_markdown()}"""
+    print(table)
+    if config.out is not None:
+        write_text(config.out, table)
+    exceeding = found.exceeding()
+    print(f"{len(exceeding)} rates above their level without a reason")
+    return int(len(exceeding) > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main, Config))
