@@ -11,6 +11,9 @@ from steerlab.statistics._student import TTest
 from steerlab.statistics.against_controls import PredictionTest, RankTest, cohens_d, one_sample_t_test, prediction_test, rank_test
 from steerlab.statistics.bootstrap import Bootstrap, bootstrap
 from steerlab.statistics.corrections import benjamini_hochberg, holm
+from steerlab.statistics.dose_curves import IsotonicFit, SpearmanCorrelation, isotonic_fit, spearman
+from steerlab.statistics.dose_lines import Asymmetry, LinearFit, asymmetry, linear_fit
+from steerlab.statistics.dose_response import DoseResponse, dose_response
 from steerlab.statistics.effects import (
     AntiSteerable,
     EffectSize,
@@ -21,45 +24,72 @@ from steerlab.statistics.effects import (
     effect_size,
     paired_effect_size,
 )
+from steerlab.statistics.equivalence import EquivalenceTest, equivalence_test
 from steerlab.statistics.intervals import Interval, clopper_pearson_interval, paired_interval, wilson_interval
+from steerlab.statistics.many_looks import MaxStatisticTest, max_statistic_test
 from steerlab.statistics.paired import SignTest, paired_t_test, sign_test
-from steerlab.statistics.power import smallest_detectable_change
+from steerlab.statistics.planning import Plan, plan
+from steerlab.statistics.power import power_curve, power_of_sign_test, power_of_t_test, smallest_detectable_change
 from steerlab.statistics.signed import SignFlipTest, WilcoxonTest, sign_flip_test, wilcoxon_test
+from steerlab.statistics.trends import Reversal, TrendTest, largest_reversal, trend_test
 from steerlab.statistics.two_samples import WelchTest, welch_t_test
 
 __all__ = [
     "Alternative",
     "AntiSteerable",
+    "Asymmetry",
     "Bootstrap",
+    "DoseResponse",
     "EffectSize",
+    "EquivalenceTest",
     "Interval",
+    "IsotonicFit",
+    "LinearFit",
+    "MaxStatisticTest",
     "OddsRatio",
+    "Plan",
     "PredictionTest",
     "RankTest",
+    "Reversal",
     "SignFlipTest",
     "SignTest",
+    "SpearmanCorrelation",
     "TTest",
+    "TrendTest",
     "WelchTest",
     "WilcoxonTest",
     "anti_steerable_share",
+    "asymmetry",
     "benjamini_hochberg",
     "bootstrap",
     "clopper_pearson_interval",
     "cohens_d",
     "cohens_h",
     "discordant_odds_ratio",
+    "dose_response",
     "effect_size",
+    "equivalence_test",
     "format_p",
     "holm",
+    "isotonic_fit",
+    "largest_reversal",
+    "linear_fit",
+    "max_statistic_test",
     "one_sample_t_test",
     "paired_effect_size",
     "paired_interval",
     "paired_t_test",
+    "plan",
+    "power_curve",
+    "power_of_sign_test",
+    "power_of_t_test",
     "prediction_test",
     "rank_test",
     "sign_flip_test",
     "sign_test",
     "smallest_detectable_change",
+    "spearman",
+    "trend_test",
     "welch_t_test",
     "wilcoxon_test",
     "wilson_interval",

@@ -25,6 +25,12 @@ def check_alternative(alternative: str) -> None:
         raise ValueError(f"alternative={alternative!r}: use 'two-sided', 'greater' or 'less'")
 
 
+def check_rng(rng: np.random.Generator) -> None:
+    """Refuse a source of chance that is not a generator; a bare seed would be drawn from again at every call."""
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng={rng!r}; give a generator, e.g. numpy.random.default_rng(0)")
+
+
 def open_share(value: float, name: str) -> float:
     """A number strictly between 0 and 1: a confidence, a level, a power."""
     number = finite(value, name)
@@ -118,13 +124,6 @@ def check_pairs(before: ArrayLike, after: ArrayLike) -> None:
         return
     if len(before.index.intersection(after.index)):
         raise ValueError("before and after are indexed in different orders; use after.reindex(before.index)")
-
-
-def check_rng(rng: object) -> np.random.Generator:
-    """Chance enters through a generator that the caller made."""
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng={rng!r}; give a generator, e.g. numpy.random.default_rng(0)")
-    return rng
 
 
 def probabilities(p_values: ArrayLike, name: str) -> NDArray[np.float64]:

@@ -1,0 +1,216 @@
+"""Nothing found, and meant: tests that a change is smaller than a stated margin."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+from scipy.optimize import minimize_scalar
+
+from steerlab.statistics._display import format_p, html_table
+from steerlab.statistics._input import RELATIVE_NOISE, check_pairs, common_scale, finite, open_share, outcomes, reals
+from steerlab.statistics._student import positive_p
+from steerlab.statistics._tables import are_outcomes
+from steerlab.statistics.intervals import Interval, paired_interval
+
+# Values of the nuisance parameter that are tried before the best of them are refined; dense at the ends, where few
+# or all problems change and the type I error bends fastest.
+NUISANCE_GRID = 0.5 - 0.5 * np.cos(np.linspace(0, np.pi, 257))
+
+
+@dataclass(frozen=True, eq=False)
+class EquivalenceTest:
+    """Two one-sided tests (TOST) that a change lies within (-margin, margin).
+
+    Attributes:
+        change: mean of after - before; for outcomes the change in accuracy, a proportion.
+        margin: the smallest change that would matter, in the same units.
+        p_above: of the null that the change is -margin or less; small means "not worse" (non-inferiority).
+        p_below: of the null that it is margin or more; small means "not better".
+        p_value: the larger of the two: of the null that the change is as large as the margin, either way.
+        statistic_above, statistic_below: t or Tango's score z, against -margin and against margin; the number of
+            differences on the right side of the margin for the sign test.
+        n: how many pairs there were.
+        method: "paired t", "exact unconditional" for outcomes, or "sign" for differences that do not vary.
+        before, after: the inputs, as booleans or numbers.
+    """
+
+    change: float
+    margin: float
+    p_above: float
+    p_below: float
+    p_value: float
+    statistic_above: float
+    statistic_below: float
+    n: int
+    method: str
+    before: NDArray[np.bool_] | NDArray[np.float64]
+    after: NDArray[np.bool_] | NDArray[np.float64]
+
+    def equivalent(self, level: float = 0.05) -> bool:
+        """Whether changes as large as the margin are rejected in both directions.
+
+        Raises:
+            ValueError: a level outside (0, 1).
+        """
+        return self.p_value <= open_share(level, "level")
+
+    def interval(self, confidence: float = 0.9) -> Interval:
+        """Two-sided interval of the change; the one that goes with a test at a level has confidence 1 - 2 level.
+
+        For real values it lies within the margins exactly where the test rejects. For outcomes it is Newcombe's paired
+        interval, which is approximate and may disagree with the exact test close to the level.
+
+        Raises:
+            ValueError: a confidence outside (0, 1).
+        """
+        if self.before.dtype == np.bool_:
+            return paired_interval(self.before, self.after, confidence=confidence)
+        error = 0.0 if self.method == "sign" else _standard_error(np.subtract(self.after, self.before))
+        half = float(stats.t.isf((1 - open_share(confidence, "confidence")) / 2, self.n - 1)) * error
+        return Interval(self.change - half, self.change + half, float(confidence), "t" if error else "t, no spread")
+
+    def __str__(self) -> str:
+        verdict = "within" if self.equivalent() else "not shown to be within"
+        return (
+            f"change {self.change:+.4g} {verdict} ±{self.margin:g} at 0.05, {format_p(self.p_value)} "
+            f"(equivalence, {self.method}, n = {self.n})"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "change": f"{self.change:+.4g}",
+            "margin": f"±{self.margin:g}",
+            "p, not below -margin": format_p(self.p_above),
+            "p, not above margin": format_p(self.p_below),
+            "p, equivalence": format_p(self.p_value),
+            "interval of the change": self.interval(),
+            "method": self.method,
+            "n": self.n,
+        }
+        return html_table("Equivalence test (two one-sided tests)", rows)
+
+
+def equivalence_test(before: ArrayLike, after: ArrayLike, *, margin: float) -> EquivalenceTest:
+    """Test that a paired change is smaller than a margin in both directions: "no effect" as a finding, not as a lack of one.
+
+    Outcomes (booleans, or integers that are all 0 or 1) are tested exactly. Neither the sign test nor McNemar's
+    conditioning helps here, because at the margin the share of changed problems is unknown. So each one-sided p-value
+    is the largest chance, over all such shares, of a table whose score statistic is at least as extreme: a test that
+    holds its level for every n, up to the numerical search for the maximum, at the price of some power. The plain
+    score test is not offered, because it exceeds its level for few problems or small shares.
+
+    Real values are tested by two one-sided t-tests, which assume differences that are roughly normal, or many. Where
+    the differences do not vary there is no t, and the sign test of their median is used instead: 2^-n if all of them
+    are within the margins, so that no spread is not mistaken for certainty.
+
+    Args:
+        before: one value per problem without the intervention: outcomes or real numbers.
+        after: the same problems, in the same order, with it.
+        margin: the smallest change that would matter: a proportion for outcomes (0.05 is five points), else in the
+            units of the values. State it before looking.
+
+    Returns:
+        The test; p_value <= level says that the change is smaller than the margin.
+
+    Raises:
+        ValueError: unequal lengths, no pairs of outcomes or fewer than 2 pairs of real values, NaN or infinite values,
+            two Series whose labels are in different orders, or a margin that is not above 0 (and below 1 for outcomes).
+
+    Source:
+        Schuirmann (1987), J. Pharmacokinet. Biopharm. 15; Tango (1998), Statistics in Medicine 17, for the score;
+        Hsueh, Liu and Chen (2001), Biometrics 57, for the exact test.
+
+    Example:
+        >>> before, after = [1] * 45 + [0] * 45, [1] * 44 + [0] * 45 + [1]
+        >>> print(equivalence_test(before, after, margin=0.1))
+        change +0 within ±0.1 at 0.05, p = 0.0015 (equivalence, exact unconditional, n = 90)
+    """
+    check_pairs(before, after)
+    margin = finite(margin, "margin")
+    if margin <= 0:
+        raise ValueError(f"margin={margin:g}: use the smallest change that would matter, above 0")
+    if not are_outcomes(before, after):
+        return _of_reals(reals(before, "before", at_least=2), reals(after, "after", at_least=2), margin)
+    if margin >= 1:
+        raise ValueError(f"margin={margin:g}: outcomes change by proportions; use a margin below 1 (0.05 is five points)")
+    return _of_outcomes(outcomes(before, "before"), outcomes(after, "after"), margin)
+
+
+def _of_reals(was: NDArray[np.float64], now: NDArray[np.float64], margin: float) -> EquivalenceTest:
+    differences, n = now - was, was.size
+    noise = RELATIVE_NOISE * common_scale(was, now)
+    mean = float(differences.mean())
+    if np.ptp(differences) > noise:
+        error = _standard_error(differences)
+        statistics = (mean + margin) / error, (mean - margin) / error
+        p_above, p_below = positive_p(stats.t.sf(statistics[0], n - 1)), positive_p(stats.t.cdf(statistics[1], n - 1))
+        method = "paired t"
+    else:
+        right = int((differences > -margin + noise).sum()), int((differences < margin - noise).sum())
+        statistics = float(right[0]), float(right[1])
+        p_above, p_below = (positive_p(stats.binom.sf(k - 1, n, 0.5)) for k in right)
+        method = "sign"
+    return EquivalenceTest(mean, margin, p_above, p_below, max(p_above, p_below), *statistics, n, method, was, now)
+
+
+def _standard_error(values: NDArray[np.float64]) -> float:
+    return float(values.std(ddof=1)) / math.sqrt(values.size)
+
+
+def _of_outcomes(was: NDArray[np.bool_], now: NDArray[np.bool_], margin: float) -> EquivalenceTest:
+    n, gains, losses = int(was.size), int((~was & now).sum()), int((was & ~now).sum())
+    # Against +margin, losses play the part of gains.
+    above, below = (float(_score(np.array(g), np.array(k), n, margin)) for g, k in ((gains, losses), (losses, gains)))
+    p_above, p_below = (_exact_p(n, score, margin) for score in (above, below))
+    change = (gains - losses) / n
+    return EquivalenceTest(change, margin, p_above, p_below, max(p_above, p_below), above, -below, n, "exact unconditional", was, now)
+
+
+def _score(gains: NDArray[np.int_], losses: NDArray[np.int_], n: int, margin: float) -> NDArray[np.float64]:
+    """Tango's score statistic against a change of -margin; the more gains, and the fewer losses, the larger."""
+    # The share of losses that is likeliest if the change is -margin solves 2n q^2 + b q + c = 0.
+    b = -(gains + losses) - (2 * n - gains + losses) * margin
+    c = losses * margin * (1 + margin)
+    share = (np.sqrt(np.maximum(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
+    variance = n * (2 * share - margin * (1 + margin))
+    return np.asarray((gains - losses + n * margin) / np.sqrt(variance), dtype=np.float64)
+
+
+def _exact_p(n: int, score: float, margin: float) -> float:
+    """Largest chance, if the change is -margin or less, of a score at least as large.
+
+    The score rises with gains and falls with losses, so for each number of losses the tables in question are those with
+    enough gains, and the chance is largest where the change is exactly -margin (Barnard's convexity).
+    """
+    losses = np.arange(n + 1)
+    needed = _gains_needed(n, losses, score, margin)
+    free = (1 - margin) / 2  # the most that the share of gains can be
+
+    def chance(gain: NDArray[np.float64]) -> NDArray[np.float64]:
+        gain = np.atleast_1d(gain)[:, None]
+        loss = gain + margin
+        rest = np.clip(gain / np.maximum(1 - loss, np.finfo(np.float64).tiny), 0.0, 1.0)
+        return np.asarray((stats.binom.pmf(losses, n, loss) * stats.binom.sf(needed - 1, n - losses, rest)).sum(axis=1))
+
+    tried = chance(free * NUISANCE_GRID)
+    largest = float(tried.max())
+    for peak in np.argsort(tried)[-3:]:
+        bounds = free * NUISANCE_GRID[[max(peak - 1, 0), min(peak + 1, NUISANCE_GRID.size - 1)]]
+        found = minimize_scalar(lambda gain: -float(chance(gain)[0]), bounds=tuple(bounds), method="bounded", options={"xatol": 1e-9})
+        largest = max(largest, -float(found.fun))
+    return positive_p(largest)
+
+
+def _gains_needed(n: int, losses: NDArray[np.int_], score: float, margin: float) -> NDArray[np.int_]:
+    """For each number of losses the fewest gains that reach the score; n - losses + 1 where none do. By bisection."""
+    noise = RELATIVE_NOISE * math.sqrt(n)
+    too_few, enough = np.full(n + 1, -1), n - losses + 1
+    for _ in range(int(n + 2).bit_length()):
+        middle = (too_few + enough) // 2
+        inside = np.maximum(middle, 0)
+        reached = (_score(inside, losses, n, margin) >= score - noise) & (middle >= 0)
+        open_ = enough - too_few > 1
+        enough, too_few = np.where(open_ & reached, middle, enough), np.where(open_ & ~reached, middle, too_few)
+    return np.asarray(enough)
