@@ -19,11 +19,11 @@ from steerlab.statistics._input import (
     open_share,
     reals,
 )
+from steerlab.statistics._sign_flips import enumerable, exceedance, flipped_sums
 from steerlab.statistics._student import TTest, positive_p
 from steerlab.statistics.intervals import Interval
 
 EXACT_RANKS = 200  # changed pairs up to which the distribution of the rank sum is computed exactly, ties and all
-FLIPS_AT_ONCE = 1 << 22  # signs held at a time
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def sign_flip_test(
         before: one value per problem without the intervention.
         after: the same problems, in the same order, with it.
         rng: draws the flips.
-        n_resamples: how many; where there are no more than so many in all, each is gone through once and p is exact.
+        n_resamples: how many; where the changed pairs have no more than so many in all, each is gone through once and p is exact.
         alternative: "greater" means that after is larger.
 
     Returns:
@@ -213,17 +213,14 @@ def sign_flip_test(
     check_rng(rng)
     n_resamples = count(n_resamples, "n_resamples", at_least=1)
     differences = _differences(before, after, alternative)
-    n, observed = differences.size, float(differences.mean())
-    exact = n < 63 and 2**n <= n_resamples
-    null = _all_flips(differences) if exact else _random_flips(differences, rng, n_resamples)
+    n, changed = differences.size, differences[differences != 0]
+    exact = enumerable(changed.size, n_resamples)
+    sums = [block[:, 0] for block in flipped_sums(changed[:, None], n_resamples, rng)]
+    null, observed = np.concatenate(sums) / n, float(changed.sum()) / n
     noise = RELATIVE_NOISE * common_scale(differences)
-    if alternative == "greater":
-        extreme = null >= observed - noise
-    elif alternative == "less":
-        extreme = null <= observed + noise
-    else:
-        extreme = np.abs(null) >= abs(observed) - noise
-    p = float(extreme.mean()) if exact else (1 + int(extreme.sum())) / (n_resamples + 1)
+    sign = -1.0 if alternative == "less" else 1.0
+    scores, score = (np.abs(null), abs(observed)) if alternative == "two-sided" else (sign * null, sign * observed)
+    p = float(exceedance(scores, np.array([score]), noise, exact=exact)[0])
     return SignFlipTest(tuple(differences.tolist()), observed, positive_p(p), n, null, exact, alternative)
 
 
@@ -252,22 +249,6 @@ def _rank_sums(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
 def _tails(sums: NDArray[np.float64], at: int, alternative: Alternative) -> float:
     greater, less = float(sums[at:].sum()), float(sums[: at + 1].sum())
     return {"greater": greater, "less": less, "two-sided": min(1.0, 2 * min(greater, less))}[alternative]
-
-
-def _all_flips(differences: NDArray[np.float64]) -> NDArray[np.float64]:
-    sums = np.zeros(1)
-    for difference in differences:
-        sums = np.concatenate([sums + difference, sums - difference])
-    return sums / differences.size
-
-
-def _random_flips(differences: NDArray[np.float64], rng: np.random.Generator, n_resamples: int) -> NDArray[np.float64]:
-    step = max(1, FLIPS_AT_ONCE // differences.size)
-    parts = []
-    for done in range(0, n_resamples, step):
-        positive = rng.integers(0, 2, (min(step, n_resamples - done), differences.size), dtype=np.int8)
-        parts.append((2.0 * positive - 1.0) @ differences)
-    return np.concatenate(parts) / differences.size
 
 
 def hodges_lehmann_interval(differences: NDArray[np.float64], confidence: float) -> Interval:
