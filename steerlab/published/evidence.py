@@ -1,14 +1,15 @@
 """Recipes for p-values and effect sizes, by the tests of `steerlab.statistics`."""
 
 import math
+from typing import cast
 
 import numpy as np
 
 from steerlab.published.answers import Answer
 from steerlab.published.numbers import Range
-from steerlab.published.recipes import count_of, one, problems, shown
+from steerlab.published.recipes import count_of, one, problems, shown, whole_number
 from steerlab.published.tables import Cell, Cells
-from steerlab.statistics import cohens_d, one_sample_t_test, rank_test, sign_test
+from steerlab.statistics import Alternative, cohens_d, one_sample_t_test, rank_test, sign_test
 
 
 def paired_p(became_right: int, became_wrong: int) -> float:
@@ -21,9 +22,7 @@ def paired_p(became_right: int, became_wrong: int) -> float:
 
 def sign_test_p(became_right: Cells, became_wrong: Cells) -> Answer:
     """The p-value of the exact sign test from printed transitions."""
-    right, wrong = (
-        int(one(cells, name).value.range.low) for cells, name in ((became_right, "became_right"), (became_wrong, "became_wrong"))
-    )
+    right, wrong = whole_number(became_right, "became_right"), whole_number(became_wrong, "became_wrong")
     p = paired_p(right, wrong)
     return Answer((Range.point(p),), f"exact sign test: {right} became right, {wrong} became wrong, p = {p:.3g}")
 
@@ -53,9 +52,9 @@ def even_chance_p(of: Cells, n: Cells) -> Answer:
 
 
 def controls_p_rank(observed: Cells, controls: Cells, alternative: str, n: Cells | None = None) -> Answer:
-    """The rank p-value of an effect against controls, one-sided as stated."""
+    """The rank p-value of an effect against controls; "less" asks whether it lies below them."""
     value, draws, said = _against(observed, controls, n)
-    result = rank_test(value, draws, alternative="less" if alternative == "less" else "greater")
+    result = rank_test(value, draws, alternative=cast(Alternative, alternative))
     said += f": {result.exceeds} of {result.n_controls} controls at least as extreme, p = {result.rank}/{result.n_controls + 1}"
     return Answer((Range.point(result.p_value),), f"{said}; {result.n_controls} controls can never give less than {result.smallest_p:.3f}")
 

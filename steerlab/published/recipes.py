@@ -18,12 +18,17 @@ def one(cells: Cells, name: str) -> Cell:
     return cells[0]
 
 
+def whole_number(cells: Cells, name: str, *, at_least: int = 0) -> int:
+    """The count in the only cell of an argument."""
+    value = one(cells, name).value.range
+    if value.low != value.high or value.low != int(value.low) or value.low < at_least:
+        raise ValueError(f"{name}={cells[0]}: not a count of at least {at_least}")
+    return int(value.low)
+
+
 def count_of(n: Cells) -> int:
     """How many problems percentages are shares of."""
-    value = one(n, "n").value.range
-    if value.low != value.high or value.low != int(value.low) or value.low < 1:
-        raise ValueError(f"n={n[0]}: not a count of at least 1")
-    return int(value.low)
+    return whole_number(n, "n", at_least=1)
 
 
 def problems(n: Cells | None) -> int | None:
@@ -177,7 +182,7 @@ def truncated_layer(known: Cells, shares: str, at: str) -> Answer:
         shares: their shares of the depth, separated by commas.
         at: the share of the depth that is asked for.
     """
-    wanted = list(zip((Fraction(share) for share in shares.split(",")), (cell.value.range.low for cell in known), strict=True))
+    wanted = list(zip((Fraction(share) for share in shares.split(",")), (whole_number((cell,), "known") for cell in known), strict=True))
     fitting = [n for n in range(1, 1000) if all(floor(n * share) == layer for share, layer in wanted)]
     if not fitting:
         return Answer((), f"no number of layers puts {shares} of the depth at {shown(known, None)}")

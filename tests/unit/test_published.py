@@ -157,6 +157,17 @@ def test_a_claim_that_nothing_bears_on_needs_a_reason():
         ({"recipe": "rank", "arguments": "of=accuracy/after/share; among=accuracy/*/share; order=best"}, "order='best'"),
         ({"recipe": "wrong_steps", "arguments": "of=accuracy/*/share; direction=down"}, "direction='down'"),
         ({"recipe": "minutes", "arguments": "of=accuracy/*/share"}, "32.6%: not a duration"),
+        (
+            {"recipe": "sign_test_p", "arguments": "became_right=accuracy/later/share; became_wrong=accuracy/before/share"},
+            "became_right=19.8%: not a count of at least 0",
+        ),
+        (
+            {
+                "recipe": "controls_p_rank",
+                "arguments": "observed=accuracy/later/share; controls=accuracy/*/share; alternative=below; n=test_set/all/problems",
+            },
+            "alternative='below'",
+        ),
         ({"recipe": "controls_d", "arguments": "observed=accuracy/later/share; controls=accuracy/*/share"}, "rounded; name n"),
     ],
 )
