@@ -82,8 +82,7 @@ class SweepResult:
         Raises:
             ValueError: another measure.
         """
-        if measure not in MEASURES:
-            raise ValueError(f"measure={measure!r}; use one of {', '.join(MEASURES)}")
+        _check_measure(measure)
         before = self.baseline.frame.set_index("problem_id")[measure]
         steered = self.frame[self.frame["alpha"] != 0]
         after = steered.pivot_table(index="problem_id", columns=KEYS, values=measure, aggfunc="first", observed=True)
@@ -108,16 +107,14 @@ class SweepResult:
         Raises:
             ValueError: several layers or directions and none chosen, none left, or fewer alphas than a trend needs.
         """
-        _, after = self.paired(measure)
-        chosen = after.loc[:, [(layer in (None, at)) and (direction in (None, name)) for at, name, _ in after.columns]]
-        lines = sorted({(at, name) for at, name, _ in chosen.columns})
-        if len(lines) != 1:
-            shown = ", ".join(f"layer {at} ({name})" for at, name in (lines or sorted({(at, name) for at, name, _ in after.columns})))
-            raise ValueError(f"layer={layer!r}, direction={direction!r} leaves {len(lines)} of the sweep's lines; choose one of {shown}")
-        values = chosen.droplevel(["layer", "direction"], axis=1).astype(float)
-        if 0 in set(self.frame["alpha"]):
-            values[0.0] = self.baseline.frame.set_index("problem_id")[measure].astype(float)
-        values = values.sort_index(axis=1)
+        _check_measure(measure)
+        lines = self.frame[["layer", "direction"]].drop_duplicates()
+        chosen = lines[((lines["layer"] == layer) | (layer is None)) & ((lines["direction"] == direction) | (direction is None))]
+        if len(chosen) != 1:
+            shown = ", ".join(f"layer {line.layer} ({line.direction})" for line in (chosen if len(chosen) else lines).itertuples())
+            raise ValueError(f"layer={layer!r}, direction={direction!r} leaves {len(chosen)} of the sweep's lines; choose one of {shown}")
+        mine = self.frame.merge(chosen, on=["layer", "direction"])
+        values = mine.pivot_table(index="problem_id", columns="alpha", values=measure, aggfunc="first").astype(float)
         return dose_response(values.columns.to_numpy(float), values.to_numpy(float), rng=rng)
 
     def best(self, *, sign: int = 0) -> pd.Series:
@@ -145,6 +142,11 @@ class SweepResult:
 
     def _repr_html_(self) -> str:
         return f"<p>{self!r}</p>" + self._accuracy.to_html(index=False, float_format="{:.3f}".format, escape=True)
+
+
+def _check_measure(measure: str) -> None:
+    if measure not in MEASURES:
+        raise ValueError(f"measure={measure!r}; use one of {', '.join(MEASURES)}")
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
