@@ -181,7 +181,9 @@ def controls_from_frame(
     for name, ids in after.groupby("direction", sort=False)["problem_id"]:
         for found, said in ((wanted.difference(ids), "lacks"), (pd.Index(ids).difference(wanted), "has, and the baseline lacks,")):
             if len(found):
-                raise ValueError(f"frame: direction {name!r} {said} problem {found[0]!r}; every direction needs the baseline's problems")
+                raise ValueError(
+                    f"frame: direction {name!r} {said} problem {_plain(found[0])!r}; every direction needs the baseline's problems"
+                )
     return ControlOutcomes(after, before, layer, alpha, family)
 
 
@@ -196,9 +198,14 @@ def _outcomes(frame: object, name: str, keys: list[str], *more: str) -> pd.DataF
         raise ValueError(f"{name}: a line has no {' or no '.join(keys)}; drop or repair it")
     twice = frame.loc[frame.duplicated(keys), keys]
     if len(twice):
-        where = ", ".join(f"{key} {value!r}" for key, value in twice.iloc[0].items())
+        where = ", ".join(f"{key} {_plain(value)!r}" for key, value in twice.iloc[0].items())
         raise ValueError(f"{name}: {where} is there more than once; one line each is needed")
     checked = frame.reset_index(drop=True)
     flags = {column: outcomes(checked[column], f"{name}[{column!r}]") for column in [*more, "correct"]}
     numbers = {"margin": reals(checked["margin"], f"{name}['margin']", at_least=1)} if "margin" in checked else {}
     return checked.assign(**flags, **numbers)
+
+
+def _plain(value: object) -> object:
+    """A NumPy number as the number that it is, for messages."""
+    return value.item() if isinstance(value, np.generic) else value
