@@ -73,6 +73,9 @@ def test_a_cross_validated_auc_is_that_of_each_fold_with_the_direction_of_the_ot
         weights.append(len(test[0]) * len(test[1]))
     assert found.by_fold == pytest.approx(tuple(areas))
     assert found.value == pytest.approx(np.average(areas, weights=weights))
+    z = norm.isf(0.025) * np.sqrt(1 + 3 / 2)  # Nadeau and Bengio, 3 folds
+    for limit in found.interval():
+        assert abs(found.value - limit) / np.sqrt(hanley_mcneil(limit, 13, 9)) == pytest.approx(z, rel=1e-6)
 
 
 def test_halves_of_two_rows_are_the_rows_themselves():

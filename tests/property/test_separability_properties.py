@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as hs
+from scipy.stats import norm
 
 import steerlab.statistics as st
 
@@ -40,6 +41,21 @@ def test_the_interval_of_an_auc_holds_the_true_one_as_often_as_it_says():
         low <= truth <= high
         for low, high in (st.auc(rng.standard_normal(15) + shift, rng.standard_normal(20)).interval() for _ in range(times))
     )
+    assert held / times > 0.95 - 3 * np.sqrt(0.95 * 0.05 / times)
+
+
+@pytest.mark.parametrize(("n", "d", "shift", "folds"), [(30, 50, 0.0, 5), (15, 100, 0.0, 3), (40, 10, 0.5, 5), (20, 30, 0.0, 10)])
+def test_the_interval_of_a_cross_validated_auc_holds_the_true_one_as_often_as_it_says(n, d, shift, folds):
+    """Oracle: the AUC that the fitted direction has on new normal problems, known in closed form; three binomial standard errors."""
+    rng, times, held = np.random.default_rng(0), 300, 0
+    apart = np.r_[np.full(4, shift), np.zeros(d - 4)]
+    for _ in range(times):
+        ours, theirs = rng.standard_normal((2, n, d))
+        ours = ours + apart
+        direction = ours.mean(0) - theirs.mean(0)
+        truth = norm.cdf(apart @ direction / np.linalg.norm(direction) / np.sqrt(2))
+        low, high = st.cross_validated_auc(ours, theirs, rng=rng, folds=folds).interval()
+        held += low <= truth <= high
     assert held / times > 0.95 - 3 * np.sqrt(0.95 * 0.05 / times)
 
 
