@@ -14,16 +14,22 @@ from importlib.metadata import version
 
 from steerlab import plots, statistics
 from steerlab.activations import Activations, cache_activations, load_activations
+from steerlab.control_families import covariance_matched, orthogonal_directions, other_task, ready, shuffled_labels
 from steerlab.controls import ControlResult, random_control
+from steerlab.diagnostics import ContrastDiagnostics, contrast_diagnostics
 from steerlab.directions import Direction, mean_difference, random_directions
 from steerlab.experiments import Experiment, contrast_directions, run_experiment
 from steerlab.halving import HalvingResult, successive_halving
 from steerlab.interventions import ALPHAS, steer
 from steerlab.loading import load_model
 from steerlab.magnitudes import Magnitudes, token_magnitudes
+from steerlab.matching import MatchedControls, match_kl
+from steerlab.neutral import NEUTRAL_TEXTS
 from steerlab.previews import Preview, preview
 from steerlab.runs import load_experiment, save_experiment
+from steerlab.side_effects import SideEffects, changed_predictions, side_effects
 from steerlab.significance import Significance
+from steerlab.statistics import ControlOutcomes, controls_from_frame
 from steerlab.store import load_direction, save_direction, write_report
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks import Balanced, Evaluation, Problem, Task, balance, evaluate, load_task
@@ -32,36 +38,51 @@ __version__ = version("steerlab")
 
 __all__ = [
     "ALPHAS",
+    "NEUTRAL_TEXTS",
     "Activations",
     "Balanced",
+    "ContrastDiagnostics",
+    "ControlOutcomes",
     "ControlResult",
     "Direction",
     "Evaluation",
     "Experiment",
     "HalvingResult",
     "Magnitudes",
+    "MatchedControls",
     "Preview",
     "Problem",
+    "SideEffects",
     "Significance",
     "SweepResult",
     "Task",
     "balance",
     "cache_activations",
+    "changed_predictions",
+    "contrast_diagnostics",
     "contrast_directions",
+    "controls_from_frame",
+    "covariance_matched",
     "evaluate",
     "load_activations",
     "load_direction",
     "load_experiment",
     "load_model",
     "load_task",
+    "match_kl",
     "mean_difference",
+    "orthogonal_directions",
+    "other_task",
     "plots",
     "preview",
     "random_control",
     "random_directions",
+    "ready",
     "run_experiment",
     "save_direction",
     "save_experiment",
+    "shuffled_labels",
+    "side_effects",
     "statistics",
     "steer",
     "successive_halving",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from steerlab.activations import Activations
 from steerlab.models import SITES, Model, d_model, hook_name, processing_of
+from steerlab.statistics._input import check_rng
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,10 +170,7 @@ def random_directions(like: Direction, n: int, *, rng: np.random.Generator, name
     Raises:
         ValueError: n below 1.
     """
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng={rng!r}; give a generator, e.g. numpy.random.default_rng(0)")
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise ValueError(f"n={n!r}; use at least 1 random direction (99 give p-values down to 0.01)")
+    check_draw(n, rng)
     norms = like.vector.norm(dim=-1, keepdim=True)
     drawn = []
     for i in range(int(n)):
@@ -180,6 +178,18 @@ def random_directions(like: Direction, n: int, *, rng: np.random.Generator, name
         vector = noise / noise.norm(dim=-1, keepdim=True) * norms
         drawn.append(like.with_vector(vector, f"{name}-{i:03d}", {"estimator": "random_isotropic", "matched": "norm of each position"}))
     return drawn
+
+
+def check_draw(n: int, rng: np.random.Generator) -> None:
+    """Make sure that so many controls can be drawn.
+
+    Raises:
+        TypeError: rng is no generator.
+        ValueError: n below 1.
+    """
+    check_rng(rng)
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise ValueError(f"n={n!r}; use at least 1 random direction (99 give p-values down to 0.01)")
 
 
 def place(direction: Direction, layer: int | None, site: str | None) -> tuple[int, str]:

@@ -18,6 +18,7 @@ from steerlab.cells import run_cells
 from steerlab.directions import Direction
 from steerlab.interventions import ALPHAS, Operator
 from steerlab.models import Model
+from steerlab.statistics._input import check_rng
 from steerlab.sweeps import KEYS, cells_of, ranked
 from steerlab.tasks import Problem, Scorer, evaluate
 
@@ -90,8 +91,7 @@ def successive_halving(
     Raises:
         ValueError: bad input, or too few problems for so many rounds.
     """
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng={rng!r}; give a generator, e.g. numpy.random.default_rng(0)")
+    check_rng(rng)
     cells = [cell for cell in cells_of(directions, alphas, layer=layer, site=site) if cell.alpha != 0]
     if not cells:
         raise ValueError(f"alphas={alphas}: 0 is the baseline; give at least one other coefficient")

@@ -17,7 +17,6 @@ from steerlab.statistics import (
     format_p,
     paired_effect_size,
     plan,
-    prediction_test,
     sign_flip_test,
 )
 
@@ -74,10 +73,10 @@ class Questions:
                 str(equivalence_test(before, after, margin=MARGIN)),
             ),
         ]
-        observed, controls = control.effect()
+        _, controls = control.effect()
         if len(controls) > 1 and np.ptp(controls) > 0:
             found.append(
-                (f"Would one more random direction go as far {at}, if their effects are normal?", str(prediction_test(observed, controls)))
+                (f"Would one more random direction go as far {at}, if their effects are normal?", str(control.prediction_test()))
             )
         return found
 

@@ -3,14 +3,18 @@
 from steerlab.plots.bars import null_distribution, transition_matrix
 from steerlab.plots.curves import alpha_progression, training_curve
 from steerlab.plots.heatmaps import direction_heatmap, layer_alpha_heatmap, preview_heatmap
+from steerlab.plots.layers import separability
 from steerlab.plots.positions import token_magnitudes
+from steerlab.plots.tradeoffs import pareto
 
 __all__ = [
     "alpha_progression",
     "direction_heatmap",
     "layer_alpha_heatmap",
     "null_distribution",
+    "pareto",
     "preview_heatmap",
+    "separability",
     "token_magnitudes",
     "training_curve",
     "transition_matrix",

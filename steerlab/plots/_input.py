@@ -36,10 +36,10 @@ class Control(Protocol):
     """The part of a random-direction control's result that is drawn."""
 
     @property
-    def alpha(self) -> float: ...
+    def alpha(self) -> float | None: ...
 
     @property
-    def layer(self) -> int: ...
+    def layer(self) -> int | None: ...
 
     def changes(self) -> pd.DataFrame:
         """One row per direction, with is_control, accuracy, change and margin_change."""
@@ -47,6 +47,23 @@ class Control(Protocol):
     @property
     def rank_test(self) -> Callable[..., Any]:
         """The method that gives the Monte Carlo test, with p_value, smallest_p and n_controls."""
+
+
+@runtime_checkable
+class Diagnostics(Protocol):
+    """The part of a contrast's diagnostics that is drawn."""
+
+    @property
+    def frame(self) -> pd.DataFrame: ...
+
+    @property
+    def n_positive(self) -> int: ...
+
+    @property
+    def n_negative(self) -> int: ...
+
+    @property
+    def paired(self) -> bool: ...
 
 
 @runtime_checkable

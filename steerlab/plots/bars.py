@@ -166,11 +166,19 @@ def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"
     name = theme.label(tested["direction"].iloc[0], 30)
     weakest, strongest = theme.signed(float(controls.min()), digits), theme.signed(float(controls.max()), digits)
     notes = (
-        f"Layer {ctl.layer}, alpha {theme.alpha_text(ctl.alpha)}. Controls: {weakest} to {strongest}.",
+        f"{_place(ctl)}Controls: {weakest} to {strongest}.",
         f"With {test.n_controls} controls the smallest possible p is {test.smallest_p:.2g}.",
     )
     headline = f"{name} among {len(controls)} random directions: {format_p(test.p_value)}"
     return theme.style(fig, headline, notes, 350)
+
+
+def _place(ctl: _input.Control) -> str:
+    # Outcomes that were given, not measured here, may not say where the direction acted.
+    parts = [] if ctl.layer is None else [f"layer {ctl.layer}"]
+    parts += [] if ctl.alpha is None else [f"alpha {theme.alpha_text(ctl.alpha)}"]
+    text = ", ".join(parts)
+    return f"{text[0].upper()}{text[1:]}. " if text else ""
 
 
 def _bins(controls: np.ndarray) -> np.ndarray:

@@ -28,12 +28,15 @@ def alpha_progression(sw: _input.Sweep, layer: int | None = None, control: _inpu
         TypeError: `sw` is no sweep result, or `control` no control result.
         ValueError: No such layer, or the control is of another one.
     """
-    rows = _cells.cells(sw)
+    rows, points = _cells.cells(sw), []
     if control is not None:
         control = _input.expect(control, _input.Control, "control", "a ControlResult, as steerlab.random_control returns it")
+        if control.layer is None or control.alpha is None:
+            raise ValueError("control: it does not say at which layer and alpha it acted; give controls_from_frame both")
         if layer is not None and layer != control.layer:
             raise ValueError(f"layer={layer}: the control was made at layer {control.layer}; use that layer or none")
         layer = control.layer
+        points = [f"Points: random directions at alpha {theme.alpha_text(control.alpha)}; bar: central 95% of them."]
     rows = _cells.only(rows, "layer", layer)
     lines = list(rows.groupby(["layer", "direction"], sort=False))
     several = rows["direction"].nunique() > rows["layer"].nunique()
@@ -69,9 +72,7 @@ def alpha_progression(sw: _input.Sweep, layer: int | None = None, control: _inpu
     where = f"layer {rows['layer'].iloc[0]}" if rows["layer"].nunique() == 1 else f"{rows['layer'].nunique()} layers"
     notes = [f"Baseline {_cells.baseline(rows)}."]
     notes.append("Wilson intervals are in the hover." if many else "Bands are Wilson intervals.")
-    if control is not None:
-        notes.append(f"Points: random directions at alpha {theme.alpha_text(control.alpha)}; bar: central 95% of them.")
-    return theme.style(fig, f"Accuracy as alpha grows, {where}", tuple(notes), PLOT_HEIGHT + 110, bottom=110)
+    return theme.style(fig, f"Accuracy as alpha grows, {where}", (*notes, *points), PLOT_HEIGHT + 110, bottom=110)
 
 
 def _line(part: pd.DataFrame, colour: str, text: str, place: int) -> go.Scatter:

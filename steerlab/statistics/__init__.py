@@ -14,6 +14,7 @@ from steerlab.statistics.corrections import benjamini_hochberg, holm
 from steerlab.statistics.dose_curves import IsotonicFit, SpearmanCorrelation, isotonic_fit, spearman
 from steerlab.statistics.dose_lines import Asymmetry, LinearFit, asymmetry, linear_fit
 from steerlab.statistics.dose_response import DoseResponse, dose_response
+from steerlab.statistics.effective import effective_dimension, effective_size
 from steerlab.statistics.effects import (
     AntiSteerable,
     EffectSize,
@@ -27,18 +28,26 @@ from steerlab.statistics.effects import (
 from steerlab.statistics.equivalence import EquivalenceTest, equivalence_test
 from steerlab.statistics.intervals import Interval, clopper_pearson_interval, paired_interval, wilson_interval
 from steerlab.statistics.many_looks import MaxStatisticTest, max_statistic_test
+from steerlab.statistics.outcomes import ControlOutcomes, ControlTests, controls_from_frame
 from steerlab.statistics.paired import SignTest, paired_t_test, sign_test
+from steerlab.statistics.pareto import pareto_front
 from steerlab.statistics.planning import Plan, plan
 from steerlab.statistics.power import power_curve, power_of_sign_test, power_of_t_test, smallest_detectable_change
+from steerlab.statistics.separability import AUC, auc, cross_validated_auc
 from steerlab.statistics.signed import SignFlipTest, WilcoxonTest, sign_flip_test, wilcoxon_test
+from steerlab.statistics.stability import DirectionalAgreement, SplitHalf, directional_agreement, split_half_cosines
 from steerlab.statistics.trends import Reversal, TrendTest, largest_reversal, trend_test
 from steerlab.statistics.two_samples import WelchTest, welch_t_test
 
 __all__ = [
+    "AUC",
     "Alternative",
     "AntiSteerable",
     "Asymmetry",
     "Bootstrap",
+    "ControlOutcomes",
+    "ControlTests",
+    "DirectionalAgreement",
     "DoseResponse",
     "EffectSize",
     "EquivalenceTest",
@@ -54,20 +63,27 @@ __all__ = [
     "SignFlipTest",
     "SignTest",
     "SpearmanCorrelation",
+    "SplitHalf",
     "TTest",
     "TrendTest",
     "WelchTest",
     "WilcoxonTest",
     "anti_steerable_share",
     "asymmetry",
+    "auc",
     "benjamini_hochberg",
     "bootstrap",
     "clopper_pearson_interval",
     "cohens_d",
     "cohens_h",
+    "controls_from_frame",
+    "cross_validated_auc",
+    "directional_agreement",
     "discordant_odds_ratio",
     "dose_response",
     "effect_size",
+    "effective_dimension",
+    "effective_size",
     "equivalence_test",
     "format_p",
     "holm",
@@ -79,6 +95,7 @@ __all__ = [
     "paired_effect_size",
     "paired_interval",
     "paired_t_test",
+    "pareto_front",
     "plan",
     "power_curve",
     "power_of_sign_test",
@@ -89,6 +106,7 @@ __all__ = [
     "sign_test",
     "smallest_detectable_change",
     "spearman",
+    "split_half_cosines",
     "trend_test",
     "welch_t_test",
     "wilcoxon_test",

@@ -25,10 +25,11 @@ def check_alternative(alternative: str) -> None:
         raise ValueError(f"alternative={alternative!r}: use 'two-sided', 'greater' or 'less'")
 
 
-def check_rng(rng: np.random.Generator) -> None:
+def check_rng(rng: object) -> np.random.Generator:
     """Refuse a source of chance that is not a generator; a bare seed would be drawn from again at every call."""
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng={rng!r}; give a generator, e.g. numpy.random.default_rng(0)")
+    return rng
 
 
 def open_share(value: float, name: str) -> float:
@@ -77,6 +78,27 @@ def reals(values: ArrayLike, name: str, *, at_least: int) -> NDArray[np.float64]
     if bad.size:
         raise ValueError(f"{name}[{bad[0]}]={numbers[bad[0]]}: not finite; drop or repair it before testing")
     return numbers
+
+
+def vectors(values: ArrayLike, name: str, *, at_least: int) -> NDArray[np.float64]:
+    """Finite real numbers in two dimensions, one row a problem, at least so many rows."""
+    array = np.asarray(values)
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise ValueError(f"{name}: shape {array.shape}; give one row per problem, in two dimensions")
+    if len(array) < at_least:
+        raise ValueError(f"{name}: {len(array)} row(s) given; at least {at_least} needed")
+    return reals(array.ravel(), name, at_least=1).reshape(array.shape)
+
+
+def two_groups(positive: ArrayLike, negative: ArrayLike, *, paired: bool, at_least: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Two matrices over the same dimensions; as many rows where they are pairs."""
+    ours, theirs = vectors(positive, "positive", at_least=at_least), vectors(negative, "negative", at_least=at_least)
+    if ours.shape[1] != theirs.shape[1]:
+        raise ValueError(f"positive and negative have {ours.shape[1]} and {theirs.shape[1]} dimensions; give the same features of both")
+    if paired and len(ours) != len(theirs):
+        raise ValueError(f"paired=True: positive and negative have {len(ours)} and {len(theirs)} rows; row i of both must be one problem")
+    common_scale(ours, theirs)
+    return ours, theirs
 
 
 def common_scale(*values: ArrayLike) -> float:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from steerlab.memory import pass_tokens, shrinking
 from steerlab.models import Model, backend_of
 from steerlab.statistics import Interval, wilson_interval
+from steerlab.statistics._input import check_rng
 from steerlab.tasks.batches import Batch, least, smaller
 from steerlab.tasks.generating import generate_batch
 from steerlab.tasks.problem import Problem, Task
@@ -156,8 +157,7 @@ def balance(evaluation: Evaluation, *, rng: np.random.Generator, train: float = 
     Raises:
         ValueError: nothing right or nothing wrong, or a share outside (0, 1].
     """
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng={rng!r}; give a generator, e.g. numpy.random.default_rng(0)")
+    check_rng(rng)
     if not 0 < train <= 1:
         raise ValueError(f"train={train}; use a share above 0 and at most 1")
     right, wrong = evaluation.correct(), evaluation.incorrect()

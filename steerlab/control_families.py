@@ -1,0 +1,326 @@
+"""Which directions could have done it as well: families of controls for `steerlab.random_control`.
+
+Each family answers another doubt. Isotropic directions (`steerlab.random_directions`): would any direction of this size
+do? `covariance_matched`: would any direction in which activations vary do? `shuffled_labels`: would this estimator on
+these problems, with labels that mean nothing, do? `orthogonal_directions`: would a direction do that has nothing of this
+one? `other_task`: would a direction that means something else do?
+
+A control is drawn by a function ``(direction, n, *, rng)``. Lengths are matched position by position unless
+``norm="keep"``; to match on side effects instead, see `steerlab.match_kl`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steerlab.activations import Activations
+from steerlab.directions import Direction, check_draw, mean_difference
+
+__all__ = ["Draw", "Norm", "covariance_matched", "orthogonal_directions", "other_task", "ready", "shuffled_labels"]
+
+Draw = Callable[..., list[Direction]]  # (direction, n, *, rng)
+Norm = Literal["match", "keep"]
+NOTHING = 1e-6  # of the activations' size: what is shorter is rounding
+
+
+def orthogonal_directions(like: Direction, n: int, *, rng: np.random.Generator, name: str = "orthogonal") -> list[Direction]:
+    """Isotropic Gaussian directions without any component along a given one, with its norm, position by position.
+
+    Args:
+        like: the direction under test; gives shape, place and norms.
+        n: how many.
+        rng: the only source of chance.
+        name: they are called ``{name}-000`` and so on.
+
+    Raises:
+        ValueError: n below 1, or a residual stream of one dimension, where nothing is orthogonal.
+        TypeError: rng is no generator.
+
+    Example:
+        >>> like = Direction(torch.tensor([3.0, 4.0, 0.0]), layer=1)
+        >>> (drawn,) = orthogonal_directions(like, 1, rng=np.random.default_rng(0))
+        >>> print(f"{drawn.norm:.3f} {abs(float(drawn.vector @ like.vector)):.3f}")
+        5.000 0.000
+    """
+    check_draw(n, rng)
+    if like.vector.shape[-1] < 2:
+        raise ValueError(f"direction {like.name!r} has one dimension; nothing is orthogonal to it")
+    vector = like.vector.double()
+    norms = vector.norm(dim=-1, keepdim=True)
+    unit = vector / torch.where(norms > 0, norms, 1.0)
+    drawn = []
+    for i in range(int(n)):
+        noise = torch.from_numpy(rng.standard_normal(tuple(vector.shape)))
+        found = noise - (noise * unit).sum(-1, keepdim=True) * unit
+        drawn.append(_control(like, found, "orthogonal", f"{name}-{i:03d}", "match"))
+    return drawn
+
+
+def covariance_matched(acts: Activations, *, norm: Norm = "match", name: str = "covariance") -> Draw:
+    """Gaussian directions with the covariance of activations at the direction's layer.
+
+    Activations vary far more in some directions than in others, and an isotropic direction lies mostly where they do not.
+    Each draw is a random combination of centred activations, which has exactly their sample covariance and never builds
+    the d_model x d_model matrix, so that it works with fewer problems than dimensions.
+
+    Args:
+        acts: activations of any problems, at the direction's layer and site. Several positions count as so many samples
+            for a direction of one vector; for one of several vectors they must be its positions.
+        norm: "match" the direction's norm at each position, or "keep" what was drawn.
+        name: they are called ``{name}-000`` and so on.
+
+    Returns:
+        A function ``(direction, n, *, rng)``. It raises ValueError for activations that lack the direction's layer, are of
+        another site, width, positions or weight processing, or do not vary.
+
+    Example:
+        >>> values = torch.zeros(3, 1, 1, 4)
+        >>> values[:, 0, 0, 2] = torch.tensor([1.0, 2.0, 6.0])  # they vary in one dimension only
+        >>> acts = Activations(values, torch.ones(3, 1, dtype=torch.bool), ("a", "b", "c"), (1,), "resid_post", "last", {})
+        >>> draw = covariance_matched(acts)
+        >>> draw(Direction(torch.ones(4), layer=1), 1, rng=np.random.default_rng(0))[0].vector.abs().tolist()
+        [0.0, 0.0, 2.0, 0.0]
+    """
+    _check_norm(norm)
+
+    def draw(direction: Direction, n: int, *, rng: np.random.Generator) -> list[Direction]:
+        check_draw(n, rng)
+        values = _samples(acts, direction)
+        if len(values) < 2:
+            raise ValueError(f"acts hold {len(values)} problem(s); a covariance needs at least 2")
+        centred = values - values.mean(0)
+        size = float(values.square().mean().sqrt())
+        about = {"n_samples": len(values)}
+        drawn = []
+        for i in range(int(n)):
+            weights = torch.from_numpy(rng.standard_normal(len(values))) / (len(values) - 1) ** 0.5
+            found = torch.tensordot(weights, centred, 1)
+            drawn.append(_control(direction, found, "covariance_matched", f"{name}-{i:03d}", norm, about, size))
+        return drawn
+
+    return draw
+
+
+def shuffled_labels(
+    positive: Activations,
+    negative: Activations,
+    *,
+    estimator: Callable[..., Direction] = mean_difference,
+    paired: bool = False,
+    norm: Norm = "match",
+    name: str = "shuffled",
+) -> Draw:
+    """The same estimator on the same problems with permuted labels, in groups of the same sizes.
+
+    Args:
+        positive, negative: the activations that the direction was estimated from.
+        estimator: a function ``(positive, negative, layer=layer)`` that gives a `Direction`.
+        paired: row i of both is one problem; its two activations change sides, or do not, together.
+        norm: "match" the direction's norm at each position, or "keep" what the estimator gives (shuffled differences are
+            shorter, so that "keep" asks about length, too).
+        name: they are called ``{name}-000`` and so on.
+
+    Returns:
+        A function ``(direction, n, *, rng)``. It raises ValueError for groups that lack the direction's layer, are of
+        another site, width, positions or weight processing than the direction, or differ in these from each other.
+
+    Raises:
+        ValueError: pairs that are none, or an unknown norm.
+
+    Source:
+        Fisher (1935), The Design of Experiments (the permutation test), with the direction as what is permuted.
+
+    Example:
+        >>> values = torch.arange(12.0).reshape(6, 1, 1, 2) ** 2
+        >>> ids, mask = tuple("abcdef"), torch.ones(6, 1, dtype=torch.bool)
+        >>> acts = Activations(values, mask, ids, (1,), "resid_post", "last", {})
+        >>> right, wrong = acts.select("def"), acts.select("abc")
+        >>> direction = mean_difference(right, wrong, layer=1)
+        >>> drawn = shuffled_labels(right, wrong)(direction, 9, rng=np.random.default_rng(0))
+        >>> len(drawn), all(abs(one.norm / direction.norm - 1) < 1e-6 for one in drawn)
+        (9, True)
+    """
+    _check_norm(norm)
+    sizes = len(positive.problem_ids), len(negative.problem_ids)
+    if paired and sizes[0] != sizes[1]:
+        raise ValueError(f"paired=True: the groups hold {sizes[0]} and {sizes[1]} problems; row i of both must be one problem")
+
+    def draw(direction: Direction, n: int, *, rng: np.random.Generator) -> list[Direction]:
+        check_draw(n, rng)
+        for group in (positive, negative):
+            _samples(group, direction)  # says so if they are of another place
+        for what in ("site", "positions", "model"):
+            if getattr(positive, what) != getattr(negative, what):
+                raise ValueError(
+                    f"the groups differ in {what}: {getattr(positive, what)!r} and {getattr(negative, what)!r}; cache both alike"
+                )
+        both = _joined(positive, negative, direction.layer)
+        about = {"of": getattr(estimator, "__name__", "custom"), "paired": paired, "n_positive": sizes[0], "n_negative": sizes[1]}
+        drawn = []
+        for i in range(int(n)):
+            if paired:
+                swapped = rng.integers(2, size=sizes[0], dtype=np.int64) * sizes[0]
+                order = np.concatenate([np.arange(sizes[0]) + swapped, np.arange(sizes[0]) + sizes[0] - swapped])
+            else:
+                order = rng.permutation(sum(sizes))
+            groups = [_rows(both, part) for part in np.split(order, [sizes[0]])]
+            found = estimator(*groups, layer=direction.layer).vector
+            drawn.append(_control(direction, found.double(), "shuffled_labels", f"{name}-{i:03d}", norm, about))
+        return drawn
+
+    return draw
+
+
+def other_task(directions: Sequence[Direction], *, norm: Norm = "match", name: str = "other-task") -> Draw:
+    """Directions that were found on other tasks, at the same layer and site; those of other places are left out.
+
+    Args:
+        directions: found on other tasks; more than are asked for are drawn from without repetition. The direction under test
+            is left out, should it be among them.
+        norm: "match" the direction's norm at each position, or "keep" their own.
+        name: they are called ``{name}-000`` and so on, followed by their own names.
+
+    Returns:
+        A function ``(direction, n, *, rng)``. It raises ValueError if fewer than n directions are at the layer and site of
+        the direction, or if one has another shape, other positions or was found under other weight processing.
+
+    Example:
+        >>> found = [Direction(torch.eye(4)[k], layer=1, name=f"task {k}") for k in range(3)]
+        >>> [one.name for one in other_task(found)(Direction(torch.ones(4), layer=1), 2, rng=np.random.default_rng(0))]
+        ['other-task-000 task 1', 'other-task-001 task 2']
+    """
+    _check_norm(norm)
+    given = list(directions)
+
+    def draw(direction: Direction, n: int, *, rng: np.random.Generator) -> list[Direction]:
+        check_draw(n, rng)
+        others = [one for one in given if not torch.equal(one.vector, direction.vector)]
+        here = [one for one in others if (one.layer, one.site) == (direction.layer, direction.site)]
+        if len(here) < n:
+            raise ValueError(
+                f"n={n}: {len(here)} of the {len(others)} other directions were found at layer {direction.layer}, {direction.site}; "
+                f"ask for {len(here)}, or find directions on more tasks there"
+                if here
+                else f"none of the {len(others)} other directions was found at layer {direction.layer}, {direction.site}; find some there"
+            )
+        for one in here:
+            if one.vector.shape != direction.vector.shape or (one.vector.ndim == 2 and one.positions != direction.positions):
+                raise ValueError(
+                    f"direction {one.name!r} has shape {list(one.vector.shape)} at positions {one.positions!r}, direction {direction.name!r} "
+                    f"{list(direction.vector.shape)} at {direction.positions!r}; find both alike"
+                )
+            _check_processing(one.model, direction)
+        chosen = [here[i] for i in rng.choice(len(here), int(n), replace=False)]
+        return [
+            _control(direction, one.vector.double(), "other_task", f"{name}-{i:03d} {one.name}", norm, {"source": one.name})
+            for i, one in enumerate(chosen)
+        ]
+
+    return draw
+
+
+def ready(directions: Sequence[Direction]) -> Draw:
+    """Controls that are drawn already (and perhaps matched by `steerlab.match_kl`), as they are, in their order.
+
+    Returns:
+        A function ``(direction, n, *, rng)`` that gives the first n. It raises ValueError if there are fewer.
+
+    Example:
+        >>> controls = [Direction(torch.eye(4)[k], layer=1, name=f"c{k}") for k in range(3)]
+        >>> [one.name for one in ready(controls)(Direction(torch.ones(4), layer=1), 2, rng=np.random.default_rng(0))]
+        ['c0', 'c1']
+    """
+    given = list(directions)
+
+    def draw(direction: Direction, n: int, *, rng: np.random.Generator) -> list[Direction]:
+        check_draw(n, rng)
+        if len(given) < n:
+            raise ValueError(f"n={n}: only {len(given)} controls are ready; ask for no more")
+        return given[: int(n)]
+
+    return draw
+
+
+def _check_norm(norm: str) -> None:
+    if norm not in ("match", "keep"):
+        raise ValueError(f"norm={norm!r}; use match (the direction's norm at each position) or keep (what was drawn)")
+
+
+def _control(
+    like: Direction,
+    found: Float[Tensor, "*pos d_model"],
+    family: str,
+    name: str,
+    norm: Norm,
+    about: Mapping[str, Any] | None = None,
+    size: float | None = None,
+) -> Direction:
+    """A drawn vector as a control of a direction.
+
+    Args:
+        like: the direction under test.
+        found: what was drawn.
+        family, name, norm, about: what is recorded.
+        size: of what it was drawn from; default the longest vector found.
+    """
+    if found.shape != like.vector.shape:
+        raise ValueError(
+            f"{family}: a draw has shape {list(found.shape)}, direction {like.name!r} {list(like.vector.shape)}; use the same positions"
+        )
+    matched = "norm of each position" if norm == "match" else "nothing"
+    if norm == "match":
+        norms, lengths = like.vector.double().norm(dim=-1, keepdim=True), found.norm(dim=-1, keepdim=True)
+        nothing = NOTHING * (float(lengths.max()) if size is None else size)
+        still = (lengths <= nothing) & (norms > nothing)
+        if bool(still.any()):
+            where = f" at position {int(still.flatten().nonzero()[0])} of the vector" if found.ndim == 2 else ""
+            raise ValueError(f"{family}: what it draws from does not vary{where}, so no direction has the norm of {like.name!r} there")
+        found = found / torch.where(lengths > 0, lengths, 1.0) * norms
+    return like.with_vector(found.float(), name, {"estimator": family, "matched": matched, **(about or {})})
+
+
+def _samples(acts: Activations, direction: Direction) -> Float[Tensor, "sample *pos d_model"]:
+    """Activations at the direction's place, in float64: ``[sample d_model]``, or ``[problem pos d_model]`` for a vector a position."""
+    if acts.site != direction.site:
+        raise ValueError(f"the activations are of {acts.site}, direction {direction.name!r} of {direction.site}; cache that site")
+    _check_processing(acts.model, direction)
+    values = acts.at(direction.layer)
+    if values.shape[-1] != direction.vector.shape[-1]:
+        raise ValueError(
+            f"the activations have {values.shape[-1]} dimensions, direction {direction.name!r} {direction.vector.shape[-1]}; use one model"
+        )
+    if direction.vector.ndim == 1:
+        return values[acts.mask].double()
+    if acts.positions != direction.positions or values.shape[1] != len(direction.vector) or not bool(acts.mask.all()):
+        raise ValueError(
+            f"direction {direction.name!r} has {len(direction.vector)} vectors at positions {direction.positions!r}, the activations were cached at "
+            f"{acts.positions!r}; cache these positions of every problem"
+        )
+    return values.double()
+
+
+def _check_processing(model: Mapping[str, Any], direction: Direction) -> None:
+    ours, theirs = direction.model.get("processing"), model.get("processing")
+    if ours is not None and theirs is not None and ours != theirs:
+        raise ValueError(
+            f"direction {direction.name!r} is of a model with {ours} weights, these are of one with {theirs} weights; use one model"
+        )
+
+
+def _joined(positive: Activations, negative: Activations, layer: int) -> Activations:
+    """Both groups, at one layer."""
+    values = torch.cat([group.at(layer)[:, None] for group in (positive, negative)])
+    mask = torch.cat([positive.mask, negative.mask])
+    ids = positive.problem_ids + negative.problem_ids
+    return Activations(values, mask, ids, (layer,), positive.site, positive.positions, positive.model)
+
+
+def _rows(acts: Activations, rows: np.ndarray) -> Activations:
+    """Some problems by place: their ids may repeat."""
+    index = torch.from_numpy(rows)
+    ids = tuple(acts.problem_ids[i] for i in rows)
+    return Activations(acts.values[index], acts.mask[index], ids, acts.layers, acts.site, acts.positions, acts.model)

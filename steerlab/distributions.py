@@ -1,0 +1,244 @@
+"""Next-token distributions of texts under many steered variants, compared with the unsteered ones a few positions at a time."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from steerlab.activations import Positions
+from steerlab.directions import check_direction
+from steerlab.interventions import Operator, check_alpha, operator_named, patch
+from steerlab.memory import parse_memory, pass_tokens, shrinking
+from steerlab.models import Model, context_length, device_of, hook_name, hooks, n_layers, token_ids
+from steerlab.passes import entering, forward, read_out, run_from
+from steerlab.tasks.batches import Batch, least, row_batches, smaller
+from steerlab.tasks.scorers import Row
+from steerlab.variants import Cell
+from steerlab.wavefront import Front
+
+NUMBERS = ("kl", "entropy", "nll", "changed")
+LOGITS = 1 << 22  # numbers of full-vocabulary logits held at a time
+COPIES = 64  # bytes that one of them takes, with the float64 copies made of it
+TOGETHER = 32  # cells that one pass holds, if texts are as short as a batch can be cut
+TOLERANCE = 1e-3  # numbers may differ by this share, or this much, from the plain hooked run before we refuse to go on
+
+
+def text_rows(model: Model, texts: Sequence[str] | Sequence[Sequence[int]]) -> tuple[Row, ...]:
+    """Texts, or lists of token ids, as rows that are prompts from end to end.
+
+    Raises:
+        TypeError: a single text.
+        ValueError: no texts, no second token in any, empty ones, ones beyond the context, tokens that the model lacks, or
+            texts that are mostly unknown to its tokenizer.
+    """
+    if isinstance(texts, str):
+        raise TypeError("texts is one text; give a list of texts")
+    found = []
+    for i, text in enumerate(texts):
+        tokens = token_ids(model, text) if isinstance(text, str) else [int(token) for token in cast("Sequence[int]", text)]
+        strange = [token for token in tokens if not 0 <= token < model.cfg.d_vocab]
+        if strange:
+            raise ValueError(f"texts[{i}]: token {strange[0]}; this model has tokens 0 to {model.cfg.d_vocab - 1}")
+        if not 1 <= len(tokens) <= context_length(model):
+            raise ValueError(f"texts[{i}]: {len(tokens)} tokens; use 1 to {context_length(model)}, which is this model's context")
+        found.append(tuple(tokens))
+    if not any(len(tokens) > 1 for tokens in found):
+        raise ValueError(f"{len(found)} texts given, none of them with a second token; there is nothing to predict")
+    unknown = getattr(model.tokenizer, "unk_token_id", None)
+    every = [token for tokens in found for token in tokens]
+    if isinstance(texts[0], str) and unknown is not None and 2 * every.count(unknown) > len(every):
+        raise ValueError(
+            f"{every.count(unknown)} of the texts' {len(every)} tokens are unknown to this model's tokenizer; give texts in words that it has"
+        )
+    return tuple(Row(tokens, len(tokens)) for tokens in found)
+
+
+@torch.no_grad()
+def compare_distributions(
+    model: Model,
+    rows: Sequence[Row],
+    cells: Sequence[Cell],
+    *,
+    operator: str | Operator = "add",
+    positions: Positions = "all",
+    max_tokens: int | None = None,
+    memory: str | int | None = None,
+    progress: bool = False,
+) -> tuple[Float[np.ndarray, "text number"], Float[np.ndarray, "cell text number"]]:
+    """Sums over each text's positions, without steering and under each cell; see `NUMBERS`.
+
+    kl is KL(unsteered || steered), entropy that of the steered distribution, nll that of the text's own next tokens, and
+    changed counts positions whose likeliest token is another one. Cells with alpha = 0 are the unsteered run itself.
+
+    Args:
+        model: the model; hooks that are on it act.
+        rows: the texts.
+        cells: interventions of one place each.
+        operator, positions, max_tokens, memory, progress: as in `steerlab.side_effects`.
+
+    Raises:
+        ValueError: bad input, found before the first run, or logits that become NaN.
+        RuntimeError: the resumed run disagrees with a plain hooked run on the shortest text.
+    """
+    front = Front(model, operator_named(operator), positions)
+    _check(model, cells, positions, min(len(row.tokens) for row in rows))
+    room = pass_tokens(model, max_tokens, memory)
+    limit = LOGITS if memory is None else min(LOGITS, max(1, parse_memory(memory) // COPIES))
+    acting = sorted(
+        (k for k, cell in enumerate(cells) if cell.alpha != 0), key=lambda k: (cells[k].places[0].layer, cells[k].places[0].site, k)
+    )
+    base, steered = np.zeros((len(rows), len(NUMBERS))), np.zeros((len(cells), len(rows), len(NUMBERS)))
+    small = max(room // min(TOGETHER, len(acting) + 1), 1)  # short batches, so that many cells share the unsteered logits
+    batches = row_batches(rows, room=small, device=device_of(model), share=False)
+
+    def run(batch: Batch, room: int) -> tuple[np.ndarray, np.ndarray]:
+        return _run(front, batch, [cells[k] for k in acting], room, limit)
+
+    with tqdm(total=len(rows) * (1 + len(acting)), desc="side effects", unit="run", disable=None if progress else True) as bar:
+        for batch, (plain, found) in shrinking(batches, room, run, partial(smaller, rows), least):
+            index = list(batch.index)
+            base[index] = plain
+            for k in range(len(cells)):
+                steered[k, index] = plain
+            for k, theirs in zip(acting, found, strict=True):
+                steered[k, index] = theirs
+            bar.update(len(index) * (1 + len(acting)))
+    bad = [k for k in range(len(cells)) if np.isnan(steered[k]).any()]
+    if np.isnan(base).any():
+        raise ValueError("the model gives NaN for these texts without steering; its weights are damaged or its dtype overflows")
+    if bad:
+        cell = cells[bad[0]]
+        raise ValueError(f"{cell.name} at layer {cell.layer}, alpha {cell.alpha:g}: the logits become NaN; use a smaller alpha")
+    if acting:
+        shortest = min(range(len(rows)), key=lambda i: (len(rows[i].tokens), i))
+        for k in {acting[0], acting[-1]}:
+            _compare_with_plain_run(front, cells[k], rows[shortest], steered[k, shortest])
+    return base, steered
+
+
+def _check(model: Model, cells: Sequence[Cell], positions: Positions, shortest: int) -> None:
+    if positions == "generated":
+        raise ValueError("positions='generated': nothing is generated behind a text; use all, last or the indices of tokens")
+    for cell in cells:
+        check_alpha(cell.alpha)
+        for place in cell.places:
+            check_direction(model, place.direction)
+            hook_name(model, place.layer, place.site)
+            patch(place.direction, [cell.alpha], positions=positions, prompt_lengths=[shortest], length=shortest)
+
+
+def _run(front: Front, batch: Batch, cells: Sequence[Cell], room: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of a batch, ``[row number]``, and under each cell, ``[cell row number]``; cells of one place stand together."""
+    model, last = front.model, n_layers(front.model)
+    streams = entering(model, batch.tokens, sorted({last, *(cell.resumes_at for cell in cells)}))
+    final, plain = streams[last], _numbers(model, batch, streams[last], streams[last][None], limit)[0]
+    plain[:, [NUMBERS.index("kl"), NUMBERS.index("changed")]] = 0.0  # a run compared with itself, whatever rounding says
+    found = np.empty((len(cells), *plain.shape))
+    size, first = max(1, room // batch.tokens.numel()), 0
+    while first < len(cells):
+        place = cells[first].places[0]
+        same = [
+            k
+            for k in range(first, min(first + size, len(cells)))
+            if (cells[k].places[0].layer, cells[k].places[0].site) == (place.layer, place.site)
+        ]
+        which = slice(first, first + len(same))
+        steered, moved = _steered(front, cells[which], batch, streams[place.resumes_at])
+        found[which] = _numbers(model, batch, final, steered.unflatten(0, (len(same), -1)), limit)
+        found[which][~moved] = plain  # a stream that did not move gives the unsteered run, whatever rounding says
+        first += len(same)
+    return plain, found
+
+
+def _steered(
+    front: Front, cells: Sequence[Cell], batch: Batch, stream: Float[Tensor, "row pos d_model"]
+) -> tuple[Float[Tensor, "stacked pos d_model"], np.ndarray]:
+    """What leaves the last block under cells that act at one place, stacked over each other, and which of them moved the stream."""
+    place, tokens = cells[0].places[0], batch.tokens.repeat(len(cells), 1)
+    ((point, patch_),) = front.everywhere(cells, batch, batch.width)
+    moved = np.zeros(len(cells), dtype=bool)
+
+    def act(resid: Tensor) -> Tensor:
+        steered = patch_(resid)
+        moved[:] = (steered != resid).unflatten(0, (len(cells), -1)).flatten(1).any(1).cpu().numpy()
+        return steered
+
+    entry = stream.repeat(len(cells), 1, 1)
+    inside = place.site == "resid_mid"
+    with hooks(front.model, [(point, act)] if inside else []):
+        return run_from(front.model, entry if inside else act(entry), place.resumes_at, tokens), moved
+
+
+def _numbers(
+    model: Model,
+    batch: Batch,
+    base: Float[Tensor, "row pos d_model"],
+    steered: Float[Tensor, "cell row pos d_model"],
+    limit: int,
+) -> Float[np.ndarray, "cell row number"]:
+    """The numbers from what leaves the last block; at most about `limit` logits are held at a time."""
+    lengths = [len(row.tokens) for row in batch.rows]
+    at = [(i, column) for i, length in enumerate(lengths) for column in range(length)]
+    rows, columns = (torch.tensor(part, device=base.device) for part in zip(*at, strict=True))
+    following = torch.nn.functional.pad(batch.tokens, (0, 1))[rows, columns + 1]
+    predicted = columns + 1 < torch.tensor(lengths, device=base.device)[rows]
+    sums = torch.zeros(len(steered), len(lengths), len(NUMBERS), dtype=torch.float64, device=base.device)
+    width = int(model.cfg.d_vocab)
+    positions = max(1, limit // (width * (len(steered) + 1)))
+    cells = max(1, limit // (width * positions) - 1)
+    for start in range(0, len(at), positions):
+        here = slice(start, start + positions)
+        row, column = rows[here], columns[here]
+        before = read_out(model, base[row, column]).double().log_softmax(-1)
+        for first in range(0, len(steered), cells):
+            which = slice(first, first + cells)
+            part = steered[which, row, column]
+            after = read_out(model, part.flatten(0, 1)).double().log_softmax(-1).unflatten(0, part.shape[:2])
+            sums[which].index_add_(1, row, _compared(before, after, following[here], predicted[here]))
+    return sums.cpu().numpy()
+
+
+def _compared(
+    before: Float[Tensor, "position d_vocab"],
+    after: Float[Tensor, "cell position d_vocab"],
+    following: Int[Tensor, " position"],
+    predicted: Tensor,
+) -> Float[Tensor, "cell position number"]:
+    """The numbers of each position, from log-probabilities."""
+    p = before.exp()
+    gaps = torch.where(p > 0, p * (before - after), 0.0)  # a token of probability 0 costs nothing
+    nll = -after[:, torch.arange(len(following), device=after.device), following]
+    return torch.stack(
+        [
+            gaps.sum(-1).clamp_min(0.0),  # it is never negative, but for rounding
+            torch.special.entr(after.exp()).sum(-1),
+            torch.where(predicted, nll, 0.0),
+            (before.argmax(-1) != after.argmax(-1)).double(),
+        ],
+        dim=-1,
+    )
+
+
+def _compare_with_plain_run(front: Front, cell: Cell, row: Row, found: np.ndarray) -> None:
+    """Run one text under one cell the plain way, alone, with hooks and the whole model."""
+    model = front.model
+    alone = Batch((0,), (row,), device=device_of(model))
+    with hooks(model, front.everywhere([cell], alone, alone.width)):
+        after = forward(model, alone.tokens).double().log_softmax(-1)
+    before = forward(model, alone.tokens)[0].double().log_softmax(-1)
+    following = torch.nn.functional.pad(alone.tokens[0, 1:], (0, 1))
+    predicted = torch.arange(len(following), device=after.device) < len(following) - 1
+    wanted = _compared(before, after, following, predicted)[0].sum(0).cpu().numpy()
+    share = TOLERANCE if next(iter(model.parameters())).dtype == torch.float32 else 0.05
+    for name, ours, plain in zip(NUMBERS, found, wanted, strict=True):
+        # An argmax may tip on a tie, so that counts are not compared.
+        if name != "changed" and not abs(ours - plain) <= share * max(len(row.tokens), abs(plain)):
+            raise RuntimeError(
+                f"layer {cell.layer}, alpha {cell.alpha}: the resumed, batched run gives {name} {ours:.6g}, the plain hooked run {plain:.6g}; "
+                "results would be wrong. Please report the model's architecture"
+            )

@@ -1,0 +1,215 @@
+"""Controls of equal side effect: as long as it takes to change neutral text as much as the direction does.
+
+Of two directions of one norm, one may move next-token distributions far more than the other, and then an effect on the
+task says little about what it means. Controls matched on output KL leave that doubt out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from steerlab.activations import Positions
+from steerlab.control_families import ready
+from steerlab.directions import Direction, place
+from steerlab.distributions import NUMBERS, compare_distributions, text_rows
+from steerlab.interventions import Operator, check_alpha
+from steerlab.models import Model
+from steerlab.neutral import NEUTRAL_TEXTS
+from steerlab.variants import Cell, Place
+
+MOST_RUNS = 40  # passes over the texts; a few are enough where KL grows smoothly
+SCALED = ("add", "rotate")  # operators under which a shorter vector does less, down to nothing
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedControls:
+    """Controls rescaled to the KL of a direction.
+
+    Attributes:
+        directions: the rescaled controls, in the order given, those that could not be matched included.
+        frame: one line a control: direction, scale (times its length as given), norm, kl (nats a token), reached.
+        direction: the direction that they are matched to.
+        target: its KL on the same texts at the same alpha, in nats a token.
+        alpha: the coefficient.
+        tolerance: relative difference of a KL from the target that counts as reached.
+    """
+
+    directions: tuple[Direction, ...]
+    frame: pd.DataFrame
+    direction: Direction
+    target: float
+    alpha: float
+    tolerance: float
+
+    def draw(self, direction: Direction, n: int, *, rng: np.random.Generator) -> list[Direction]:
+        """The first n matched controls: what `steerlab.random_control` takes as ``draw``.
+
+        Raises:
+            ValueError: n above the number of controls, or another direction than the one that they are matched to.
+        """
+        if direction.vector.shape != self.direction.vector.shape or not bool((direction.vector == self.direction.vector).all()):
+            raise ValueError(f"these controls are matched to {self.direction.name!r}, not to {direction.name!r}; match them again")
+        return ready(self.directions)(direction, n, rng=rng)
+
+    def warnings(self) -> list[str]:
+        """Which controls could not be matched, and how near they come."""
+        missed = self.frame[~self.frame["reached"]]
+        if missed.empty:
+            return []
+        first = missed.iloc[0]
+        return [
+            f"{len(missed)} of {len(self.frame)} controls do not reach a KL of {self.target:.3g} nats within {self.tolerance:.0%} at any length tried; "
+            f"{first['direction']} comes nearest with {first['kl']:.3g} at {first['scale']:.3g} times its length. They are kept at that length."
+        ]
+
+    def __repr__(self) -> str:
+        return (
+            f"MatchedControls({int(self.frame['reached'].sum())} of {len(self.frame)} controls at KL {self.target:.3g} of {self.direction.name!r}, "
+            f"alpha={self.alpha}, scales {self.frame['scale'].min():.3g} to {self.frame['scale'].max():.3g})"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>" + self.frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
+
+
+def match_kl(
+    model: Model,
+    direction: Direction,
+    controls: Sequence[Direction],
+    texts: Sequence[str] | Sequence[Sequence[int]] = NEUTRAL_TEXTS,
+    *,
+    alpha: float,
+    tolerance: float = 0.01,
+    max_scale: float = 64.0,
+    positions: Positions = "all",
+    operator: str | Operator = "add",
+    layer: int | None = None,
+    site: str | None = None,
+    max_tokens: int | None = None,
+    memory: str | int | None = None,
+) -> MatchedControls:
+    """Rescale controls so that each changes neutral text as much as the direction does, at the same alpha.
+
+    The mean of KL(unsteered || steered) over all positions is 0 for a vector of length 0 and grows from there. Between two
+    lengths of which one does too little and one too much, the length is found by the regula falsi (Illinois) on the root of
+    the KL, which grows about linearly; all controls are tried in one pass. Where KL is not monotonic, this is one of several
+    lengths that match.
+
+    Args:
+        model: a TransformerLens model.
+        direction: the direction under test.
+        controls: any controls, such as ``steerlab.random_directions(direction, 99, rng=rng)``.
+        texts: texts that have nothing to do with the task, or lists of token ids.
+        alpha: the coefficient, the same for all.
+        tolerance: allowed relative difference of a control's KL from the direction's.
+        max_scale: the most that a control's length may be multiplied by.
+        positions, layer, site, max_tokens, memory: as in `steerlab.side_effects`.
+        operator: "add" or "rotate", or a function of (resid, vector, alpha) that does nothing for a vector of length 0.
+
+    Raises:
+        ValueError: no controls, alpha 0, a tolerance outside (0, 1), a max_scale below 1, an operator for which length means
+            nothing, a direction that changes no distribution, or what `steerlab.side_effects` refuses.
+
+    Example:
+        >>> import numpy as np, steerlab as sl, torch
+        >>> model = sl.load_model("tiny-arithmetic")
+        >>> prompts = [problem.prompt for problem in sl.load_task("arithmetic").test[:3]]
+        >>> direction = sl.Direction(torch.ones(model.cfg.d_model), layer=1)
+        >>> drawn = sl.random_directions(direction, 3, rng=np.random.default_rng(0))
+        >>> matched = sl.match_kl(model, direction, drawn, prompts, alpha=1.0)
+        >>> bool((abs(matched.frame["kl"] / matched.target - 1) <= 0.01).all())
+        True
+    """
+    alpha, controls = check_alpha(alpha), list(controls)
+    if alpha == 0:
+        raise ValueError("alpha=0 changes nothing; use the coefficient that the controls are going to act with")
+    if not controls:
+        raise ValueError("no controls given; draw some, e.g. with random_directions")
+    if not 0 < tolerance < 1:
+        raise ValueError(f"tolerance={tolerance}: use a share between 0 and 1, e.g. 0.01")
+    if not 1 <= max_scale < np.inf:
+        raise ValueError(f"max_scale={max_scale}: use a number of at least 1")
+    if not callable(operator) and operator not in SCALED:
+        raise ValueError(f"operator={operator!r}: a vector's length does not tell how much it does; use {' or '.join(SCALED)}")
+    at, rows = place(direction, layer, site), text_rows(model, texts)
+    total = sum(len(row.tokens) for row in rows)
+
+    def kl_of(vectors: Sequence[Direction]) -> np.ndarray:
+        cells = [Cell((Place(one, *at),), alpha) for one in vectors]
+        _, sums = compare_distributions(model, rows, cells, operator=operator, positions=positions, max_tokens=max_tokens, memory=memory)
+        found: np.ndarray = sums[:, :, NUMBERS.index("kl")].sum(1) / total
+        return found
+
+    target, *first = kl_of([direction, *controls]).tolist()
+    if target == 0:
+        raise ValueError(
+            f"direction {direction.name!r} changes no distribution on these texts at alpha {alpha:g}; there is nothing to match"
+        )
+    searches = [_Search(target, tolerance, max_scale) for _ in controls]
+    for search, kl in zip(searches, first, strict=True):
+        search.see(kl)
+    for _ in range(MOST_RUNS):
+        open_ = [k for k, search in enumerate(searches) if not search.done]
+        if not open_:
+            break
+        tried = [_scaled(controls[k], searches[k].scale) for k in open_]
+        for k, kl in zip(open_, kl_of(tried).tolist(), strict=True):
+            searches[k].see(kl)
+    lines, matched = [], []
+    for control, search in zip(controls, searches, strict=True):
+        scale, kl = search.best
+        one = _scaled(control, scale)
+        about = {**control.method, "matched": "output KL", "kl": kl, "target_kl": target, "alpha": alpha, "scale": scale}
+        matched.append(one.with_vector(one.vector, method=about))
+        lines.append((control.name, scale, one.norm, kl, search.reached))
+    frame = pd.DataFrame(lines, columns=["direction", "scale", "norm", "kl", "reached"])
+    return MatchedControls(tuple(matched), frame, direction, target, alpha, tolerance)
+
+
+def _scaled(direction: Direction, scale: float) -> Direction:
+    return direction.with_vector(direction.vector * scale)
+
+
+class _Search:
+    """The length at which one control has the wanted KL; `scale` is what to try next, `see` takes what it gave."""
+
+    def __init__(self, target: float, tolerance: float, most: float) -> None:
+        self._target, self._tolerance, self._most = target, tolerance, most
+        self._low, self._high = (0.0, -np.sqrt(target)), (np.inf, np.inf)  # scale, and root of the KL there minus that wanted
+        self._side = 0
+        self.scale, self.best, self.done = 1.0, (1.0, np.inf), False
+
+    @property
+    def reached(self) -> bool:
+        """Whether the best scale is near enough."""
+        return bool(abs(self.best[1] - self._target) <= self._tolerance * self._target)
+
+    def see(self, kl: float) -> None:
+        """The KL at `scale`."""
+        if abs(kl - self._target) < abs(self.best[1] - self._target):
+            self.best = (self.scale, kl)
+        gap = float(np.sqrt(kl) - np.sqrt(self._target))
+        if gap < 0:
+            self._low = (self.scale, gap)
+            if self._side < 0:  # twice on one side: the other end counts half (Illinois)
+                self._high = (self._high[0], self._high[1] / 2)
+            self._side = -1
+        else:
+            self._high = (self.scale, gap)
+            if self._side > 0:
+                self._low = (self._low[0], self._low[1] / 2)
+            self._side = 1
+        self.done = self.reached or (self.scale >= self._most and gap < 0)
+        self.scale = self._next(kl)
+
+    def _next(self, kl: float) -> float:
+        (low, below), (high, above) = self._low, self._high
+        if np.isfinite(high) and np.isfinite(above):
+            return low + (high - low) * -below / (above - below)
+        if np.isfinite(high):  # too much by more than floating point holds
+            return (low + high) / 2
+        # Nothing was too much yet: as if the root of the KL grew linearly, a little further, at most fourfold.
+        return min(self._most, self.scale * min(4.0, max(1.25, 1.1 * float(np.sqrt(self._target / kl)) if kl > 0 else 4.0)))

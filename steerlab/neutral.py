@@ -1,0 +1,28 @@
+"""Everyday sentences that ask nothing, for measuring what steering does where nothing was meant to change."""
+
+NEUTRAL_TEXTS: tuple[str, ...] = (
+    "The train left the station a few minutes late, and most of the passengers were already asleep.",
+    "She put the kettle on, opened the window, and waited for the rain to stop.",
+    "Our town has two bakeries, one old and one new, and people like to argue about which is better.",
+    "Snow fell all night, so in the morning the children built a wall across the street.",
+    "The library closes early on Fridays, but you can still return books through the slot by the door.",
+    "He repaired the fence with boards that had been lying behind the barn for years.",
+    "A river runs through the valley, and in spring the meadows on both sides are under water.",
+    "The recipe asks for three eggs, a cup of flour, a little butter and some patience.",
+    "Most birds in this forest leave in autumn and come back when the days grow longer.",
+    "My neighbour grows tomatoes on her balcony and gives most of them away.",
+    "The museum shows maps, tools and letters from the time when the harbour was built.",
+    "After lunch we walked along the coast until the path ended at a lighthouse.",
+    "The meeting was moved to Thursday because half of the team is travelling this week.",
+    "An old clock hangs in the kitchen; it is always ten minutes fast, and nobody minds.",
+    "The village school has forty pupils, two teachers and a dog that follows everyone home.",
+    "When the lights went out, they lit candles and told each other stories until it was late.",
+    "The bridge was painted green last summer, which took six weeks and a great deal of paint.",
+    "You can see the mountains from the roof on a clear day, though not very often in November.",
+    "The shop on the corner sells newspapers, bread, batteries and the best apples in the street.",
+    "They planted a row of trees beside the road so that it would be cooler to walk there.",
+    "The letter had been lying in the drawer for so long that the ink was hard to read.",
+    "Every morning the ferry crosses the lake with bicycles, a few cars and the post.",
+    "The cat sleeps on the warm stones by the wall and pays no attention to visitors.",
+    "We counted the boats in the bay twice and got a different number each time.",
+)

@@ -1,0 +1,217 @@
+"""What steering does where nothing was meant to change: next-token distributions on neutral text, and predictions on other tasks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from steerlab.activations import Positions, indices
+from steerlab.controls import ControlResult
+from steerlab.directions import Direction
+from steerlab.distributions import NUMBERS, compare_distributions, text_rows
+from steerlab.interventions import ALPHAS, Operator
+from steerlab.models import Model
+from steerlab.neutral import NEUTRAL_TEXTS
+from steerlab.statistics import pareto_front, wilson_interval
+from steerlab.statistics.outcomes import MEASURES
+from steerlab.sweeps import KEYS, SweepResult, cells_of
+
+__all__ = ["SideEffects", "changed_predictions", "side_effects"]
+
+
+@dataclass(frozen=True, eq=False)
+class SideEffects:
+    """How steering changed next-token distributions on texts that have nothing to do with the task.
+
+    Attributes:
+        by_text: one line a layer, direction, alpha and text: positions (distributions compared), predicted (tokens of the
+            text that were predicted), and sums over these: kl and entropy (nats), nll (nats, of the text's own tokens),
+            changed (positions whose likeliest token is another one).
+        baseline: the unsteered sums, one line a text: positions, predicted, entropy, nll.
+        directions: the directions, in the order given.
+        settings: operator, positions and sites.
+    """
+
+    by_text: pd.DataFrame
+    baseline: pd.DataFrame
+    directions: tuple[Direction, ...]
+    settings: Mapping[str, Any]
+
+    @cached_property
+    def _frame(self) -> pd.DataFrame:
+        sums = self.by_text.groupby(KEYS, sort=False)[["positions", "predicted", *NUMBERS]].sum().reset_index()
+        before = self._unsteered
+        table = sums[["direction", "layer", "alpha"]].copy()
+        table["kl"] = sums["kl"] / sums["positions"]
+        with np.errstate(over="ignore"):  # a perplexity beyond floating point is infinite, and says so
+            table["perplexity"] = np.exp((sums["nll"] / sums["predicted"]).to_numpy(float))
+        table["perplexity_change"] = table["perplexity"] - self.perplexity
+        table["entropy"] = sums["entropy"] / sums["positions"]
+        table["entropy_change"] = table["entropy"] - float(before["entropy"] / before["positions"])
+        table["changed_predictions"] = sums["changed"] / sums["positions"]
+        return table
+
+    @cached_property
+    def _unsteered(self) -> pd.Series:
+        # Grouped, too, so that the sums are those at alpha = 0 to the bit.
+        return self.baseline.groupby(np.zeros(len(self.baseline), dtype=int)).sum().iloc[0]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One line a direction, layer and alpha, over all positions of all texts.
+
+        Columns: direction, layer, alpha; kl, the mean of KL(unsteered || steered) in nats a token; perplexity of the
+        texts and perplexity_change (minus the unsteered one); entropy in nats and entropy_change; changed_predictions, the
+        share of positions whose likeliest next token is another one.
+        """
+        return self._frame.copy()
+
+    @property
+    def perplexity(self) -> float:
+        """Perplexity of the texts without steering: exp of the mean negative log-probability of a token."""
+        with np.errstate(over="ignore"):
+            return float(np.exp(self._unsteered["nll"] / self._unsteered["predicted"]))
+
+    def against(self, effects: pd.DataFrame, *, measure: str = "accuracy", alternative: str = "two-sided") -> pd.DataFrame:
+        """What each direction does to the task, beside what it does to everything else.
+
+        Args:
+            effects: one line a direction, with as many of layer and alpha as tell them apart, and the effect; such as
+                ``SweepResult.accuracy()`` or ``ControlResult.changes()``.
+            measure: "accuracy" (column change) or "margin" (column margin_change).
+            alternative: which effects are better: "greater" ones, "less" ones, or (two-sided) larger ones of either sign.
+
+        Returns:
+            The lines of `effects` with direction, layer, alpha, is_control (if it was there), the effect, kl, and
+            dominant: whether no other line has as large an effect at no more KL and is better in one of the two.
+
+        Raises:
+            ValueError: an unknown measure or alternative, missing columns, lines that cannot be told apart, or a direction
+                whose side effects were not measured.
+        """
+        if measure not in MEASURES:
+            raise ValueError(f"measure={measure!r}; use one of {', '.join(MEASURES)}")
+        better = {"two-sided": np.abs, "greater": np.positive, "less": np.negative}
+        if alternative not in better:
+            raise ValueError(f"alternative={alternative!r}: use 'two-sided', 'greater' or 'less'")
+        column = MEASURES[measure]
+        missing = [name for name in ("direction", column) if name not in effects]
+        if missing:
+            raise ValueError(f"effects: no column {', '.join(missing)}; it has {', '.join(map(str, effects.columns))}")
+        keys = [key for key in KEYS if key in effects]
+        for name, frame in (("effects", effects), ("the side effects", self._frame)):
+            if frame.duplicated(keys).any():
+                raise ValueError(f"{name}: several lines have one {' and '.join(keys)}; give effects with the columns {', '.join(KEYS)}")
+        kept = [*keys, *(["is_control"] if "is_control" in effects else []), column]
+        table = effects[kept].merge(self._frame[[*KEYS, "kl"]], on=keys, how="left")
+        unmeasured = table.loc[table["kl"].isna(), keys]
+        if len(unmeasured):
+            where = ", ".join(f"{key} {value}" for key, value in unmeasured.iloc[0].items())
+            raise ValueError(f"effects: side effects were not measured for {len(unmeasured)} lines, {where} first; measure all of them")
+        table["dominant"] = pareto_front(better[alternative](table[column].to_numpy(float)), table["kl"].to_numpy(float))
+        return table[[*(key for key in ("direction", "layer", "alpha", "is_control") if key in table), column, "kl", "dominant"]]
+
+    def warnings(self) -> list[str]:
+        """What a reader must know: directions that changed no distribution at all."""
+        still = self._frame[(self._frame["alpha"] != 0) & (self._frame["kl"] == 0)]
+        return [
+            f"Layer {layer}, {direction}: steering changed no distribution in {len(cells)} cells; it did not act on these texts."
+            for (layer, direction), cells in still.groupby(["layer", "direction"], sort=True)
+        ]
+
+    def __repr__(self) -> str:
+        return f"SideEffects({len(self._frame)} cells x {len(self.baseline)} texts, unsteered perplexity {self.perplexity:.3g}, largest KL {self._frame['kl'].max():.3g})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self!r}</p>" + self._frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
+
+
+def side_effects(
+    model: Model,
+    directions: Direction | Sequence[Direction] | Mapping[int, Direction],
+    texts: Sequence[str] | Sequence[Sequence[int]] = NEUTRAL_TEXTS,
+    *,
+    alphas: float | Sequence[float] = ALPHAS,
+    positions: Positions = "all",
+    operator: str | Operator = "add",
+    layer: int | None = None,
+    site: str | None = None,
+    max_tokens: int | None = None,
+    memory: str | int | None = None,
+    progress: bool = False,
+) -> SideEffects:
+    """Steer with each direction at each alpha on neutral text, and compare next-token distributions with the unsteered ones.
+
+    Each text runs once, and every direction and alpha goes on from the steered block. Logits of the whole vocabulary are
+    held for a few positions at a time only.
+
+    Args:
+        model: a TransformerLens model.
+        directions: one, several (each with its own name at its layer), or {layer: direction}. For a Pareto plot with
+            controls, ``[ctl.direction, *ctl.controls]`` of a `ControlResult`.
+        texts: texts that have nothing to do with the task, or lists of token ids; default 24 everyday sentences.
+        alphas: coefficients; at 0 every change is exactly 0.
+        positions: "all", "last", an index or indices of each text; a direction with one vector a position acts on its own.
+        operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
+        layer, site: act there instead of where the directions were measured.
+        max_tokens: rows times positions of one forward pass; default what is fast on the model's device.
+        memory: what a forward pass may take, e.g. "2GB"; passes become smaller where it, or the device, has no room.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: no texts, texts without a second token, tokens that the model lacks, texts that are mostly unknown to
+            its tokenizer, bad directions, alphas, layers, sites or positions, or logits that become NaN.
+        RuntimeError: the resumed run disagrees with a plain hooked run.
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> model = sl.load_model("tiny-arithmetic")
+        >>> prompts = [problem.prompt for problem in sl.load_task("arithmetic").test[:3]]
+        >>> direction = sl.Direction(torch.ones(model.cfg.d_model), layer=1)
+        >>> found = sl.side_effects(model, direction, prompts, alphas=[0, 1, 2])
+        >>> found.frame["kl"].tolist()[0], found.frame["kl"].is_monotonic_increasing
+        (0.0, True)
+    """
+    cells = cells_of(directions, alphas, layer=layer, site=site)
+    rows = text_rows(model, texts)
+    base, steered = compare_distributions(
+        model, rows, cells, operator=operator, positions=positions, max_tokens=max_tokens, memory=memory, progress=progress
+    )
+    counts = {"text": range(len(rows)), "positions": [len(row.tokens) for row in rows], "predicted": [len(row.tokens) - 1 for row in rows]}
+    parts = [
+        pd.DataFrame({"layer": cell.layer, "direction": cell.name, "alpha": cell.alpha, **counts} | dict(zip(NUMBERS, sums.T, strict=True)))
+        for cell, sums in zip(cells, steered, strict=True)
+    ]
+    baseline = pd.DataFrame(counts | dict(zip(NUMBERS, base.T, strict=True))).drop(columns=["kl", "changed"])
+    settings = {
+        "operator": operator if isinstance(operator, str) else getattr(operator, "__name__", "custom"),
+        "positions": positions if isinstance(positions, str) else indices(positions),
+        "sites": sorted({one.site for cell in cells for one in cell.places}),
+    }
+    given = tuple(one.direction for one in dict.fromkeys(one for cell in cells for one in cell.places))
+    return SideEffects(pd.concat(parts, ignore_index=True), baseline, given, settings)
+
+
+def changed_predictions(result: SweepResult | ControlResult, *, confidence: float = 0.95) -> pd.DataFrame:
+    """Share of problems that are predicted otherwise than without steering, right or wrong: a side effect on another task.
+
+    Args:
+        result: a sweep, or controls, on problems of a task that the direction was not found on.
+        confidence: of the Wilson intervals.
+
+    Returns:
+        One line a layer, direction and alpha (of a control result, a direction and is_control): n, changed, share, low, high.
+
+    Raises:
+        ValueError: a confidence outside (0, 1).
+    """
+    before = result.baseline.frame.set_index("problem_id")["prediction"]
+    frame = result.frame.assign(changed=result.frame["prediction"].to_numpy() != before.loc[result.frame["problem_id"]].to_numpy())
+    keys = [key for key in (*KEYS, "is_control") if key in frame]
+    table = frame.groupby(keys, sort=False)["changed"].agg(n="size", changed="sum").reset_index()
+    table["share"] = table["changed"] / table["n"]
+    intervals = [wilson_interval(int(k), int(n), confidence=confidence) for k, n in zip(table["changed"], table["n"], strict=True)]
+    return table.assign(low=[i.low for i in intervals], high=[i.high for i in intervals])
