@@ -5,7 +5,7 @@ VENVB := .venv-bench
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test test-tl4 bench lint types check models figures clean
+.PHONY: help demo test test-tl4 bench calibrate audit lint types check models figures clean
 
 help:            ## show this list
 	@grep -E '^[a-z0-9-]+: .*## |^[a-z0-9-]+:  +## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -43,6 +43,12 @@ test-tl4: $(VENV4)/.installed-dev ## run the tests against the newest Transforme
 
 bench: $(VENVB)/.installed        ## measure the fast path against other ways to do the same work (an hour on 2 cores)
 	$(VENVB)/bin/python -m benchmarks
+
+calibrate: $(VENV)/.installed     ## simulate true nulls and real effects for every test (ten minutes); writes data/calibration.md
+	$(BIN)/python analyses/calibrate.py --out data/calibration.md
+
+audit: $(VENV)/.installed         ## judge the numbers of the published documents again; writes data/published/audit.md
+	$(BIN)/python analyses/published_audit.py --out data/published
 
 lint: $(VENV)/.installed-dev      ## ruff (lint and format) and the import-direction check
 	$(BIN)/ruff check .

@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 from steerlab import plots, statistics
 from steerlab.activations import Activations, cache_activations, load_activations
+from steerlab.calibration import Calibration, calibrate
 from steerlab.control_families import covariance_matched, orthogonal_directions, other_task, ready, shuffled_labels
 from steerlab.controls import ControlResult, random_control
 from steerlab.diagnostics import ContrastDiagnostics, contrast_diagnostics
@@ -26,6 +27,8 @@ from steerlab.magnitudes import Magnitudes, token_magnitudes
 from steerlab.matching import MatchedControls, match_kl
 from steerlab.neutral import NEUTRAL_TEXTS
 from steerlab.previews import Preview, preview
+from steerlab.published import Audit
+from steerlab.published import audit as published_audit
 from steerlab.runs import load_experiment, save_experiment
 from steerlab.side_effects import SideEffects, changed_predictions, side_effects
 from steerlab.significance import Significance
@@ -40,7 +43,9 @@ __all__ = [
     "ALPHAS",
     "NEUTRAL_TEXTS",
     "Activations",
+    "Audit",
     "Balanced",
+    "Calibration",
     "ContrastDiagnostics",
     "ControlOutcomes",
     "ControlResult",
@@ -58,6 +63,7 @@ __all__ = [
     "Task",
     "balance",
     "cache_activations",
+    "calibrate",
     "changed_predictions",
     "contrast_diagnostics",
     "contrast_directions",
@@ -75,6 +81,7 @@ __all__ = [
     "other_task",
     "plots",
     "preview",
+    "published_audit",
     "random_control",
     "random_directions",
     "ready",

@@ -75,9 +75,7 @@ class Questions:
         ]
         _, controls = control.effect()
         if len(controls) > 1 and np.ptp(controls) > 0:
-            found.append(
-                (f"Would one more random direction go as far {at}, if their effects are normal?", str(control.prediction_test()))
-            )
+            found.append((f"Would one more random direction go as far {at}, if their effects are normal?", str(control.prediction_test())))
         return found
 
     @cached_property

@@ -12,6 +12,7 @@ import pandas as pd
 from steerlab import plots
 from steerlab.controls import ControlResult
 from steerlab.experiments import Experiment
+from steerlab.questions import Questions
 from steerlab.statistics import format_p, holm, smallest_detectable_change
 
 LEVEL = 0.05
@@ -40,6 +41,11 @@ class Significance:
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(self.answer())}</p>" + self.tests.to_html(index=False, float_format="{:.4g}".format, escape=True)
+
+    @cached_property
+    def questions(self) -> Questions:
+        """What else a reader asks."""
+        return Questions(self.experiment)
 
     @cached_property
     def tests(self) -> pd.DataFrame:
@@ -172,6 +178,7 @@ class Significance:
             f"baseline    {_percent(base.accuracy)} of {base.n} test problems (95% interval {_percent(interval.low)} to {_percent(interval.high)})",
             f"direction   layer {e.layer}, norm {e.direction.norm:.3g}, from {e.direction.method.get('n_correct')} right and as many wrong train problems",
             f"chosen      layer {e.layer}, alpha {e.alpha:+g}, on {e.validation.baseline.n} validation problems",
+            self.questions.summary(),
             "",
             "dose-response (test)   accuracy   change   became right / wrong",
         ]
@@ -223,7 +230,7 @@ class Significance:
             ),
             (
                 "Validation split: change of accuracy by layer and alpha; the choice was made here.",
-                plots.layer_alpha_heatmap(e.validation),
+                plots.layer_alpha_heatmap(e.validation, tested=self.questions.best_cell),
                 f"The best cell is layer {int(best['layer'])}, alpha {best['alpha']:+g}, with {_points(best['change'])}.",
             ),
             (
@@ -244,6 +251,7 @@ class Significance:
         dose = e.test.accuracy().merge(e.test.transitions(), on=["layer", "direction", "alpha"])
         return [
             (f"Test split: the direction against its controls; Holm's correction is over these {n} tests.", shown),
+            ("What else a reader asks; intervals are of 95%, and these p-values are not corrected for each other.", self.questions.frame),
             ("Test split: dose-response, with 95% Wilson intervals and transitions.", dose),
             ("Validation split: every cell that was looked at.", e.validation.accuracy()),
         ]
@@ -257,7 +265,8 @@ class Significance:
             f"Train ({e.train.n} problems, accuracy {_percent(e.train.accuracy)}): {d.method.get('n_correct')} problems answered rightly and as many "
             f"answered wrongly were drawn; the direction is the difference of their mean activations at {d.site}, position {e.settings['cache_positions']}.",
             f"Validation ({e.validation.baseline.n} problems, accuracy {_percent(e.validation.baseline.accuracy)}): {cells} cells of layer and alpha were "
-            f"tried; layer {e.layer} and alpha {e.alpha:+g} had the highest accuracy (equals: the larger mean margin).",
+            f"tried; layer {e.layer} and alpha {e.alpha:+g} had the highest accuracy (equals: the larger mean margin). The max-statistic test pays for "
+            "all of them: it flips the sign of each problem's whole row of changes, which keeps the dependence between cells.",
             f"Test ({e.test.baseline.n} problems) was scored once, at the chosen layer. Operator {e.settings['operator']}, positions "
             f"{e.settings['positions']}; scorer {e.test.baseline.scorer}.",
             f"Controls: {n} isotropic Gaussian directions with the direction's norm, at the same place and alpha. An effect is as extreme as it is "
