@@ -27,11 +27,12 @@ def flipped_sums(rows: NDArray[np.float64], n_resamples: int, rng: np.random.Gen
     for start in range(0, total, step):
         size = min(step, total - start)
         if exact:
-            flipped = (np.arange(start, start + size)[:, None] >> np.arange(n)) & 1
+            turned = (np.arange(start, start + size)[:, None] >> np.arange(n)) & 1
+            signs = 1.0 - 2.0 * turned
         else:
             bits = np.frombuffer(rng.bytes(size * -(-n // 8)), dtype=np.uint8).reshape(size, -1)
-            flipped = np.unpackbits(bits, axis=1, count=n)
-        yield (1.0 - 2.0 * flipped) @ rows
+            signs = 1.0 - 2.0 * np.unpackbits(bits, axis=1, count=n)
+        yield signs @ rows
 
 
 def exceedance(null: NDArray[np.float64], observed: NDArray[np.float64], noise: float, *, exact: bool) -> NDArray[np.float64]:

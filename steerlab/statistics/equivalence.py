@@ -98,8 +98,9 @@ def equivalence_test(before: ArrayLike, after: ArrayLike, *, margin: float) -> E
     Outcomes (booleans, or integers that are all 0 or 1) are tested exactly. Neither the sign test nor McNemar's
     conditioning helps here, because at the margin the share of changed problems is unknown. So each one-sided p-value
     is the largest chance, over all such shares, of a table whose score statistic is at least as extreme: a test that
-    holds its level for every n, up to the numerical search for the maximum, at the price of some power. The plain
-    score test is not offered, because it exceeds its level for few problems or small shares.
+    holds its level for every n, up to the numerical search for the maximum, at the price of some power. Each margin puts
+    the tables in an order of its own, so a slightly wider margin may have a slightly larger p. The plain score test is
+    not offered, because it exceeds its level for few problems or small shares.
 
     Real values are tested by two one-sided t-tests, which assume differences that are roughly normal, or many. Where
     the differences do not vary there is no t, and the sign test of their median is used instead: 2^-n if all of them
