@@ -183,7 +183,7 @@ def test_shared_beginnings_are_run_once_for_each_cell(gpt2):
 @torch.no_grad()
 @pytest.mark.parametrize("steered", [False, True])
 def test_a_header_is_encoded_once_for_all_batches(gpt2, steered):
-    header = tuple(tokens(24).tolist())
+    header = tuple(tokens(29).tolist())  # no multiple of a rest, so that its run can be told from theirs
     problems = choice(*((*header, *tokens(4 + i % 3, seed=i).tolist()) for i in range(1, 13)))
     original, columns = reading.entering, []
 
@@ -200,8 +200,8 @@ def test_a_header_is_encoded_once_for_all_batches(gpt2, steered):
     with pytest.MonkeyPatch.context() as patching:
         patching.setattr(reading, "entering", watched)
         found = work(50)
-    assert len(columns) > 4  # several batches
-    assert columns.count(24) == 1
+    assert len(columns) > 3  # several batches
+    assert columns.count(29) == 1
     assert list(found["prediction"]) == list(expected["prediction"])
     assert np.allclose(found["margin"], expected["margin"], atol=1e-4, rtol=0)
 
