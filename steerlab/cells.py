@@ -23,7 +23,7 @@ from steerlab.precision import Precision, dtype_named, in_precision
 from steerlab.tasks import Evaluation, Problem, Scorer
 from steerlab.tasks.batches import Batch, least, smaller
 from steerlab.tasks.generating import generate_batch
-from steerlab.tasks.reading import Reader, run_batch
+from steerlab.tasks.reading import Headers, Reader, run_batch
 from steerlab.tasks.scorers import Answer, scorer_for
 from steerlab.tasks.scoring import plan
 from steerlab.variants import Cell, Place, shares
@@ -154,6 +154,7 @@ class _Engine:
     def __init__(self, front: Front, cells: list[Cell], memory: str | int | None) -> None:
         self._front, self._cells, self._memory = front, cells, memory
         self._compared: set[bool] = set()
+        self._headers: Headers = {}
         self.seen = [Seen() for _ in cells]
 
     @torch.no_grad()
@@ -178,7 +179,7 @@ class _Engine:
         front, cells, reader = self._front, self._cells, Reader(batch)
         mine = shares(batch, cells, front.positions) if cells else []
         blocks = sorted({cell.resumes_at for cell in cells})
-        base = run_batch(front.model, batch, reader, blocks, keep=any(share[0].begin > 0 for share in mine))
+        base = run_batch(front.model, batch, reader, blocks, keep=any(share[0].begin > 0 for share in mine), headers=self._headers)
         values = np.tile(base.values, (len(cells), 1))
         for share in mine:
             size = max(1, int(room // front.cost(share)))

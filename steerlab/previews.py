@@ -28,7 +28,7 @@ from steerlab.tasks.batches import Batch
 from steerlab.tasks.reading import Reader
 from steerlab.tasks.scorers import Answer, Row, scorer_for
 from steerlab.tasks.scoring import check_ids
-from steerlab.variants import Place
+from steerlab.variants import Place, check_names
 
 STEP = 1e-4  # of the numbers read, in the central difference that tells how the margin hangs on each of them
 
@@ -163,10 +163,7 @@ def _places(model: Model, directions: Any, site: str | None) -> list[Place]:
     if not placed:
         raise ValueError("no directions given; a preview needs at least one")
     places = [Place(d, *place(d, at, site)) for d, at in placed]
-    labels = [(one.layer, one.direction.name) for one in places]
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise ValueError(f"two directions are called {twice[1]!r} at layer {twice[0]}; give each a name of its own")
+    check_names([(one.layer, one.direction.name) for one in places])
     return places
 
 

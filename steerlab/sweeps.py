@@ -17,6 +17,7 @@ from steerlab.models import Model
 from steerlab.precision import Precision
 from steerlab.statistics import Alternative, DoseResponse, MaxStatisticTest, dose_response, max_statistic_test, wilson_interval
 from steerlab.tasks import Evaluation, Problem, Scorer
+from steerlab.variants import check_names
 
 KEYS = ["layer", "direction", "alpha"]
 MEASURES = ("correct", "margin", "nll")
@@ -220,10 +221,7 @@ def cells_of(
     places = [Place(d, *place(d, at, site)) for d, at in placed]
     interventions = [tuple(places)] if together else [(one,) for one in places]
     cells = [Cell(acting, alpha) for acting in interventions for alpha in alphas]
-    labels = [(cell.layer, cell.name) for cell in cells[:: len(alphas)]]
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise ValueError(f"two directions are called {twice[1]!r} at layer {twice[0]}; give each a name of its own")
+    check_names([(cell.layer, cell.name) for cell in cells[:: len(alphas)]])
     return cells
 
 

@@ -56,6 +56,17 @@ class Cell:
         return " + ".join(place.direction.name for place in self.places)
 
 
+def check_names(labels: Sequence[tuple[int, str]]) -> None:
+    """Make sure that results can be told apart by layer and name of direction.
+
+    Raises:
+        ValueError: two of one name at one layer.
+    """
+    if len(set(labels)) < len(labels):
+        layer, name = next(label for label in labels if labels.count(label) > 1)
+        raise ValueError(f"two directions are called {name!r} at layer {layer}; give each a name of its own")
+
+
 @dataclass(frozen=True)
 class Piece:
     """Columns that are run together, for some beginnings of a batch.

@@ -17,7 +17,7 @@ from steerlab.statistics._input import check_rng
 from steerlab.tasks.batches import Batch, least, smaller
 from steerlab.tasks.generating import generate_batch
 from steerlab.tasks.problem import Problem, Task
-from steerlab.tasks.reading import Reader, run_batch
+from steerlab.tasks.reading import Headers, Reader, run_batch
 from steerlab.tasks.scorers import Answer, Scorer, scorer_for
 from steerlab.tasks.scoring import plan
 
@@ -98,12 +98,13 @@ def evaluate(
     work = plan(model, problems, chosen)
     answers: list[Answer] = [Answer()] * len(work.rows)
     room = pass_tokens(model, max_tokens, memory)
+    headers: Headers = {}
 
     def run(batch: Batch, room: int) -> list[Answer]:
         if batch.rows[0].new_tokens:
             return generate_batch(model, batch, room, memory)
         reader = Reader(batch)
-        return reader.answers(run_batch(model, batch, reader).values)
+        return reader.answers(run_batch(model, batch, reader, headers=headers).values)
 
     with tqdm(total=len(work.rows), desc="evaluate", unit="row", disable=None if progress else True) as bar:
         for batch, found in shrinking(work.batches(model, room), room, run, partial(smaller, work.rows), least):

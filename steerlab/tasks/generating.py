@@ -15,7 +15,7 @@ from steerlab.keyvalues import KeyValueCache, Lent
 from steerlab.memory import generated_rows
 from steerlab.models import Model, device_of, is_hooked, n_layers
 from steerlab.tasks.batches import Batch, batches_of
-from steerlab.tasks.reading import Reader, Run, run_batch
+from steerlab.tasks.reading import Headers, Reader, Run, run_batch
 from steerlab.tasks.scorers import Answer
 
 Told = Callable[[int, Int[Tensor, " row"]], None]  # of the step that comes next, and the rows that still go on
@@ -52,7 +52,8 @@ def heads(model: Model, batch: Batch, room: int, blocks: Sequence[int] = ()) -> 
     rows = [replace(row, tokens=row.tokens[:-1], reads=(), new_tokens=0) for row in batch.rows]
     chosen = [i for i, row in enumerate(rows) if row.tokens]
     parts = batches_of(rows, chosen, room, batch.device, share=not is_hooked(model))
-    return [Head(part, run_batch(model, part, Reader(part), blocks, keep=True)) for part in parts]
+    headers: Headers = {}
+    return [Head(part, run_batch(model, part, Reader(part), blocks, keep=True, headers=headers)) for part in parts]
 
 
 @torch.no_grad()

@@ -140,8 +140,13 @@ class Run:
     pasts: tuple[KeyValueCache | None, ...]
 
 
+Headers = dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[dict[int, Tensor], KeyValueCache]]
+
+
 @torch.no_grad()
-def run_batch(model: Model, batch: Batch, reader: Reader, blocks: Sequence[int] = (), *, keep: bool = False) -> Run:
+def run_batch(
+    model: Model, batch: Batch, reader: Reader, blocks: Sequence[int] = (), *, keep: bool = False, headers: Headers | None = None
+) -> Run:
     """Run a batch once, each different beginning once, and read it.
 
     Args:
@@ -150,6 +155,8 @@ def run_batch(model: Model, batch: Batch, reader: Reader, blocks: Sequence[int] 
         reader: of this batch.
         blocks: blocks whose entering streams are returned.
         keep: keep keys and values.
+        headers: what the batches before found of a header that all their rows share; this one's is added. It holds for as long
+            as the model stays the same.
     """
     last = n_layers(model)
     values = np.empty(reader.size)
@@ -164,8 +171,15 @@ def run_batch(model: Model, batch: Batch, reader: Reader, blocks: Sequence[int] 
         elif keep or len(batch.levels) > 1:
             past = KeyValueCache(model, len(level.tokens))
         size = (level.tokens.shape[0], level.tokens.shape[1])
-        with mlp_only_at(model, reads.rows, reads.columns, size):
-            found = entering(model, level.tokens, sorted({*blocks, last}), past)
+        shared = len(level.tokens) == 1 and len(batch.levels) > 1 and not k and headers is not None and not len(reads.rows)
+        key = (tuple(level.tokens[0].tolist()), tuple(blocks)) if shared else ((), ())
+        if headers is not None and key in headers:
+            found, past = headers[key]
+        else:
+            with mlp_only_at(model, reads.rows, reads.columns, size):
+                found = entering(model, level.tokens, sorted({*blocks, last}), past)
+            if headers is not None and past is not None and shared:
+                headers[key] = found, past
         for _, places, numbers in reads.numbers(model, found[last]):
             values[places] = numbers[0].cpu().numpy()
         streams.append({block: found[block] for block in blocks})

@@ -11,6 +11,7 @@ from steerlab.memory import parse_memory, pass_tokens, token_bytes
 from steerlab.models import hook_name, hooks, n_layers
 from steerlab.passes import entering, forward, mlp_only_at, run_from, run_to
 from steerlab.precision import in_precision
+from steerlab.tasks import reading
 from steerlab.tasks.batches import row_batches
 from steerlab.tasks.scorers import Outcome, Read, Row, Scorer
 
@@ -177,6 +178,32 @@ def test_shared_beginnings_are_run_once_for_each_cell(gpt2):
     with hooks(gpt2, counting):  # hooks may count positions, so whole rows are run
         sl.evaluate(gpt2, problems, scorer=LOGITS)
     assert counts == [8 * 28] * 3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("steered", [False, True])
+def test_a_header_is_encoded_once_for_all_batches(gpt2, steered):
+    header = tuple(tokens(29).tolist())  # no multiple of a rest, so that its run can be told from theirs
+    problems = choice(*((*header, *tokens(4 + i % 3, seed=i).tolist()) for i in range(1, 13)))
+    original, columns = reading.entering, []
+
+    def watched(model, fed, *args, **options):
+        columns.append(fed.numel())
+        return original(model, fed, *args, **options)
+
+    def work(max_tokens):
+        if steered:
+            return sl.sweep(gpt2, problems, direction(1), alphas=[2.0], positions="last", scorer=LOGITS, max_tokens=max_tokens).frame
+        return sl.evaluate(gpt2, problems, scorer=LOGITS, max_tokens=max_tokens).frame
+
+    expected = work(10_000)
+    with pytest.MonkeyPatch.context() as patching:
+        patching.setattr(reading, "entering", watched)
+        found = work(50)
+    assert len(columns) > 3  # several batches
+    assert columns.count(29) == 1
+    assert list(found["prediction"]) == list(expected["prediction"])
+    assert np.allclose(found["margin"], expected["margin"], atol=1e-4, rtol=0)
 
 
 # Only what is steered is run
