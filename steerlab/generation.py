@@ -16,14 +16,16 @@ from steerlab.keyvalues import KeyValueCache, Lent
 from steerlab.models import HookFn, hooks, n_layers
 from steerlab.tasks.batches import Batch
 from steerlab.tasks.generating import Head, generate, heads, last_tokens
-from steerlab.tasks.reading import Reader
+from steerlab.tasks.reading import Headers, Reader
 from steerlab.tasks.scorers import Answer
 from steerlab.variants import Cell, shares
 from steerlab.wavefront import Front, Seen
 
 
 @torch.no_grad()
-def generate_cells(front: Front, cells: Sequence[Cell], batch: Batch, room: int, most: int, seen: Sequence[Seen]) -> list[list[Answer]]:
+def generate_cells(
+    front: Front, cells: Sequence[Cell], batch: Batch, room: int, most: int, seen: Sequence[Seen], headers: Headers | None = None
+) -> list[list[Answer]]:
     """Generated answers of each cell, for each row of the batch. A cell with alpha = 0 is the unsteered run.
 
     Args:
@@ -33,12 +35,13 @@ def generate_cells(front: Front, cells: Sequence[Cell], batch: Batch, room: int,
         room: positions that one pass runs, at most.
         most: rows that are generated from at a time, at most.
         seen: for each cell, what it did; added to.
+        headers: see `steerlab.tasks.reading.run_batch`.
     """
     blocks = sorted({cell.resumes_at for cell in cells})
     found = [[Answer()] * len(batch.rows) for _ in cells]
     for rows in _even(len(batch.rows), max(1, most // len(cells))):
-        some = Batch(tuple(rows), tuple(batch.rows[i] for i in rows), device=batch.device)
-        ran = heads(front.model, some, room, blocks)
+        some = batch.part(rows)
+        ran = heads(front.model, some, room, blocks, headers)
         for which in _even(len(cells), max(1, most // len(rows))):
             chosen = slice(which.start, which.stop)
             answers = _generate(front, cells[chosen], some, ran, room, seen[chosen])

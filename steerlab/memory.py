@@ -13,6 +13,8 @@ MAX_TOKENS = {"cpu": 8192, "cuda": 65536}  # rows times positions of one forward
 CPU_WORKING_SET = 16 << 20  # bytes of the widest activation: beyond it a CPU waits for its memory, and the allocator for pages
 ROW_POSITIONS = 8  # positions of a pass for which one row is generated from at a time
 GENERATION = 2 * 10**9  # bytes of keys and values on a CPU
+READ_VALUES = 1 << 24  # logits computed at a time, where no budget asks for fewer
+LOGIT_BYTES = 16  # of one logit: itself, its copies in float32 and as log-probability
 Work = TypeVar("Work")
 Found = TypeVar("Found")
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -75,8 +77,13 @@ def pass_tokens(model: Model, max_tokens: int | None = None, memory: str | int |
         budget = parse_memory(memory)
         if budget < token_bytes(model):
             raise ValueError(f"memory={memory!r}: one position of this model takes about {token_bytes(model)} bytes; give more")
-        room = min(room, budget // token_bytes(model))
+        room = min(room, max(1, budget // 2 // token_bytes(model)))  # the other half is for logits and what is kept
     return room
+
+
+def logit_values(memory: str | int | float | None = None) -> int:
+    """Logits computed at a time: a quarter of the budget."""
+    return READ_VALUES if memory is None else max(1, min(READ_VALUES, parse_memory(memory) // 4 // LOGIT_BYTES))
 
 
 def generated_rows(model: Model, positions: int, room: int, memory: str | int | float | None = None) -> int:
@@ -94,6 +101,7 @@ def generated_rows(model: Model, positions: int, room: int, memory: str | int | 
     else:
         budget = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else GENERATION
     row = 2 * 2 * n_layers(model) * keys_width(model) * size * positions  # once more while rows are put together
+    row += LOGIT_BYTES * int(model.cfg.d_vocab)
     return max(1, min(room // ROW_POSITIONS, budget // row))
 
 

@@ -163,7 +163,7 @@ def mlp_only_at(model: Model, rows: Int[Tensor, " read"], columns: Int[Tensor, "
     """Let the MLP of the last block compute only the positions that are read; elsewhere it adds nothing.
 
     What leaves the last block is then right at these positions alone. It is left as it is where that saves less than half,
-    where the MLP is not a plain function of each position, and where somebody's hook looks inside it.
+    where the MLP is not a plain function of each position, and where somebody's hook looks inside it or behind the block.
 
     Args:
         model: the model.
@@ -175,10 +175,11 @@ def mlp_only_at(model: Model, rows: Int[Tensor, " read"], columns: Int[Tensor, "
     """
     block = model.blocks[n_layers(model) - 1]
     mlp = getattr(block, "mlp", None)
+    inside, behind = f"blocks.{n_layers(model) - 1}.", hook_name(model, n_layers(model) - 1, "resid_post")
     watched = any(
         point.fwd_hooks or point.bwd_hooks
         for name, point in model.hook_dict.items()
-        if name.startswith(f"blocks.{n_layers(model) - 1}.") and ("mlp" in name or "ln2_post" in name)
+        if name == behind or (name.startswith(inside) and ("mlp" in name or "ln2_post" in name))
     )
     if mlp is None or watched or getattr(model.cfg, "num_experts", None) or 2 * len(rows) > size[0] * size[1]:
         yield False

@@ -88,8 +88,11 @@ class Piece:
         return len(self.rows) * (self.stop - self.begin)
 
 
-def shares(batch: Batch, cells: Sequence[Cell], positions: Positions) -> list[tuple[Piece, ...]]:
-    """The steered part of a batch, in groups of rows that begin to be steered at one column; rows without any are left out."""
+def shares(batch: Batch, cells: Sequence[Cell], positions: Positions, *, whole: bool = False) -> list[tuple[Piece, ...]]:
+    """The steered part of a batch, in groups of rows that begin to be steered at one column; rows without any are left out.
+
+    With `whole`, steered rows are run from their first column, as hooks that are on the model expect.
+    """
     lengths = [len(row.tokens) for row in batch.rows]
     directions = list({id(p.direction): p.direction for cell in cells for p in cell.places}.values())
     starts = [min(first_position(d, positions, row.prompt_length) for d in directions) for row in batch.rows]
@@ -98,7 +101,7 @@ def shares(batch: Batch, cells: Sequence[Cell], positions: Positions) -> list[tu
     groups: dict[tuple[int, int], list[int]] = {}
     for i, (start, length) in enumerate(zip(starts, lengths, strict=True)):
         if start < length:
-            groups.setdefault((start, length if apart else 0), []).append(i)
+            groups.setdefault((0 if whole else start, length if apart else 0), []).append(i)
     return [tuple(_pieces(batch, rows, start, shared)) for (start, _), rows in groups.items()]
 
 

@@ -154,7 +154,8 @@ class Front:
                 return place.site != "resid_mid" and place.resumes_at == entry
             return hook_name(self.model, place.layer, place.site) == point
 
-        acting = [[place for place in cells[c].places if here(place)] for c in which]
+        # Entering a block, what acts behind the block before comes first, in whatever order a cell names its places.
+        acting = [sorted((place for place in cells[c].places if here(place)), key=lambda place: place.layer) for c in which]
         found = []
         for rank in range(max(map(len, acting), default=0)):
             parts = [(mine[rank], cells[c].alpha) if rank < len(mine) else None for c, mine in zip(which, acting, strict=True)]

@@ -98,6 +98,10 @@ class Batch:
             before = tuple(of)
         return tuple(found)
 
+    def part(self, which: range) -> "Batch":
+        """Some of the rows, cut alike."""
+        return Batch(self.index[which.start : which.stop], self.rows[which.start : which.stop], self.cuts, self.device)
+
     @property
     def size(self) -> int:
         """Positions that a pass over the batch runs."""
@@ -121,32 +125,60 @@ def row_batches(
 
 
 def batches_of(
-    rows: Sequence[Row], chosen: Sequence[int], room: int, device: torch.device | str = "cpu", *, share: bool = True
+    rows: Sequence[Row],
+    chosen: Sequence[int],
+    room: int,
+    device: torch.device | str = "cpu",
+    *,
+    share: bool = True,
+    header: int | None = None,
 ) -> list[Batch]:
-    """The batches of some of the rows, all of which generate or none; see `row_batches`."""
+    """The batches of some of the rows, all of which generate or none; see `row_batches`.
+
+    Args:
+        rows, room, device, share: as there; without `share` no row is padded either.
+        chosen: places of the rows.
+        header: columns that all of them are known to share, with rows that are not among them too; default what they share.
+    """
     if not chosen:
         return []
     if rows[chosen[0]].new_tokens:
-        ordered, size = sorted(chosen, key=lambda i: (len(rows[i].tokens), i)), max(1, room // ROW_POSITIONS)
-        parts = (ordered[first : first + size] for first in range(0, len(ordered), size))
-        return [Batch(tuple(part), tuple(rows[i] for i in part), device=device) for part in parts]
-    header = _header(rows, chosen) if share else 0
+        return _to_generate(rows, chosen, room, device, share=share)
+    if header is None:
+        header = _header(rows, chosen) if share else 0
     found: list[Batch] = []
     together = _groups(rows, chosen, header, room) if share else {0: [[i] for i in chosen]}
     for prompt, groups in sorted(together.items()):
         cuts = tuple(cut for cut in (header, prompt) if cut)
-        filled = _filled(rows, groups, header, prompt, room)
+        filled = _filled(rows, groups, header, prompt, room, padded=share)
         found += [Batch(tuple(index), tuple(rows[i] for i in index), cuts, device) for index in filled]
     return found
 
 
+def _to_generate(rows: Sequence[Row], chosen: Sequence[int], room: int, device: torch.device | str, *, share: bool) -> list[Batch]:
+    """Rows of about one length, and as many tokens to generate; the cut is the header that all of them share."""
+    size = max(1, room // ROW_POSITIONS)
+    shortest = min(len(rows[i].tokens) for i in chosen)
+    header = min(_header(rows, chosen), shortest - 2) if share else 0  # before their last tokens, one more is left
+    found = []
+    for new_tokens in sorted({rows[i].new_tokens for i in chosen}):
+        mine = sorted((i for i in chosen if rows[i].new_tokens == new_tokens), key=lambda i: (len(rows[i].tokens), i))
+        for first in range(0, len(mine), size):
+            part = mine[first : first + size]
+            found.append(Batch(tuple(part), tuple(rows[i] for i in part), (header,) if header > 0 else (), device))
+    return found
+
+
 def least(batch: Batch) -> int:
-    """The smallest room that the rows of a batch can be run in, one at a time."""
-    return batch.width
+    """The smallest room that the rows of a batch can be run in, or generated from, one at a time."""
+    return ROW_POSITIONS if batch.rows[0].new_tokens else batch.width
 
 
 def smaller(rows: Sequence[Row], batch: Batch, room: int) -> list[Batch]:
     """The rows of a batch again, in batches of at most `room` positions."""
+    if batch.rows[0].new_tokens:
+        size = max(1, room // ROW_POSITIONS)
+        return [batch.part(range(first, min(first + size, len(batch.rows)))) for first in range(0, len(batch.rows), size)]
     return batches_of(rows, batch.index, room, batch.device, share=bool(batch.cuts))
 
 
@@ -186,7 +218,7 @@ def _groups(rows: Sequence[Row], chosen: Sequence[int], header: int, room: int) 
     return groups
 
 
-def _filled(rows: Sequence[Row], groups: list[list[int]], header: int, prompt: int, room: int) -> Iterator[list[int]]:
+def _filled(rows: Sequence[Row], groups: list[list[int]], header: int, prompt: int, room: int, *, padded: bool) -> Iterator[list[int]]:
     """Whole groups together, as many as room and padding allow."""
     own = max(header, prompt)  # where the rows' own columns begin
     batch: list[int] = []
@@ -194,10 +226,10 @@ def _filled(rows: Sequence[Row], groups: list[list[int]], header: int, prompt: i
     for group in sorted(groups, key=lambda group: (max(len(rows[i].tokens) for i in group), group)):
         lengths = [len(rows[i].tokens) - own for i in group]
         more = own - header  # columns of the prompt that the group shares
-        padded = header + beginnings + more + (len(batch) + len(group)) * max(lengths)  # groups come by their longest row
+        size = header + beginnings + more + (len(batch) + len(group)) * max(lengths)  # groups come by their longest row
         so_far = header + beginnings + needed
-        allowed = SMALL_PADDING if so_far < SMALL else PADDING
-        if batch and (padded > room or padded > allowed * (so_far + more + sum(lengths))):
+        allowed = (SMALL_PADDING if so_far < SMALL else PADDING) if padded else 1.0
+        if batch and (size > room or size > allowed * (so_far + more + sum(lengths))):
             yield batch
             batch, beginnings, needed = [], 0, 0
         batch = batch + group

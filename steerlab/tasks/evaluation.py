@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from steerlab.memory import pass_tokens, shrinking
+from steerlab.memory import logit_values, pass_tokens, shrinking
 from steerlab.models import Model, backend_of
 from steerlab.statistics import Interval, wilson_interval
 from steerlab.statistics._input import check_rng
@@ -102,8 +102,8 @@ def evaluate(
 
     def run(batch: Batch, room: int) -> list[Answer]:
         if batch.rows[0].new_tokens:
-            return generate_batch(model, batch, room, memory)
-        reader = Reader(batch)
+            return generate_batch(model, batch, room, memory, headers)
+        reader = Reader(batch, logit_values(memory))
         return reader.answers(run_batch(model, batch, reader, headers=headers).values)
 
     with tqdm(total=len(work.rows), desc="evaluate", unit="row", disable=None if progress else True) as bar:

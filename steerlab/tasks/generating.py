@@ -40,7 +40,7 @@ class Head:
 
 
 @torch.no_grad()
-def heads(model: Model, batch: Batch, room: int, blocks: Sequence[int] = ()) -> list[Head]:
+def heads(model: Model, batch: Batch, room: int, blocks: Sequence[int] = (), headers: Headers | None = None) -> list[Head]:
     """Run prompts up to their last tokens; prompts of one token have nothing to run and stand in none.
 
     Args:
@@ -48,11 +48,12 @@ def heads(model: Model, batch: Batch, room: int, blocks: Sequence[int] = ()) -> 
         batch: prompts to generate from.
         room: positions that one pass runs, at most.
         blocks: blocks whose entering streams are kept.
+        headers: see `steerlab.tasks.reading.run_batch`.
     """
     rows = [replace(row, tokens=row.tokens[:-1], reads=(), new_tokens=0) for row in batch.rows]
     chosen = [i for i, row in enumerate(rows) if row.tokens]
-    parts = batches_of(rows, chosen, room, batch.device, share=not is_hooked(model))
-    headers: Headers = {}
+    share = not is_hooked(model)
+    parts = batches_of(rows, chosen, room, batch.device, share=share, header=sum(batch.cuts) if share else 0)
     return [Head(part, run_batch(model, part, Reader(part), blocks, keep=True, headers=headers)) for part in parts]
 
 
@@ -90,7 +91,7 @@ def generate(
 
 
 @torch.no_grad()
-def generate_batch(model: Model, batch: Batch, room: int, memory: str | int | None = None) -> list[Answer]:
+def generate_batch(model: Model, batch: Batch, room: int, memory: str | int | None = None, headers: Headers | None = None) -> list[Answer]:
     """Generated answers of a batch; hooks that are on the model act.
 
     Args:
@@ -98,15 +99,20 @@ def generate_batch(model: Model, batch: Batch, room: int, memory: str | int | No
         batch: prompts to generate from.
         room: positions that one pass runs, at most.
         memory: see `steerlab.memory.generated_rows`.
+        headers: see `steerlab.tasks.reading.run_batch`.
     """
     if is_hooked(model):  # whoever hooks a model counts on whole prompts, without padding
         return _by_length(model, batch)
     new_tokens, answers = batch.rows[0].new_tokens, []
     size = generated_rows(model, batch.width + new_tokens, room, memory)
     for first in range(0, len(batch.rows), size):
-        some = Batch(batch.index[first : first + size], batch.rows[first : first + size], device=batch.device)
+        some = batch.part(range(first, min(first + size, len(batch.rows))))
         whole = range(n_layers(model))
-        lent = [part for head in heads(model, some, room) for part in head.lent(range(len(head.batch.rows)), head.batch.index, whole)]
+        lent = [
+            part
+            for head in heads(model, some, room, headers=headers)
+            for part in head.lent(range(len(head.batch.rows)), head.batch.index, whole)
+        ]
         cache = KeyValueCache.aligned(model, len(some.rows), lent, new_tokens)
         answers += generate(model, cache, last_tokens(some), new_tokens)
     return answers

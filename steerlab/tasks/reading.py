@@ -9,12 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlab.keyvalues import KeyValueCache
+from steerlab.memory import READ_VALUES
 from steerlab.models import Model, n_layers
 from steerlab.passes import entering, mlp_only_at, read_out
 from steerlab.tasks.batches import Batch
 from steerlab.tasks.scorers import Answer
-
-READ_VALUES = 1 << 24  # logits computed at a time
 
 
 @dataclass(frozen=True)
@@ -25,11 +24,13 @@ class Reads:
         rows, columns: the different positions that are read.
         kinds: plain logits, then log-probabilities: for each number, which position, which column of the logits and
             its place among the batch's numbers; and the vocabulary columns that have to be computed.
+        most: logits computed at a time.
     """
 
     rows: Int[Tensor, " position"]
     columns: Int[Tensor, " position"]
     kinds: tuple[tuple[bool, Tensor, Tensor, np.ndarray, Tensor], ...]
+    most: int = READ_VALUES
 
     def numbers(
         self, model: Model, final: Float[Tensor, "batch pos d_model"], copies: int = 1
@@ -46,20 +47,24 @@ class Reads:
         resid = final.unflatten(0, (copies, -1))[:, self.rows, self.columns]
         for log_prob, line, column, places, vocabulary in self.kinds:
             used, at = torch.unique(line, return_inverse=True)
-            step = max(1, READ_VALUES // ((model.cfg.d_vocab if log_prob else len(vocabulary)) * len(used)))
-            for done in range(0, copies, step):
-                part = resid[done : done + step, used]
-                logits = read_out(model, part.flatten(0, 1), None if log_prob else vocabulary).float()
-                if log_prob:
-                    logits = logits - logits.logsumexp(-1, keepdim=True)
-                yield slice(done, done + step), places, logits.unflatten(0, part.shape[:2])[:, at, column]
+            wide = max(1, self.most // (model.cfg.d_vocab if log_prob else len(vocabulary)))  # positions at a time
+            for begin in range(0, len(used), wide):
+                mine = ((at >= begin) & (at < begin + wide)).nonzero()[:, 0]
+                here, step = used[begin : begin + wide], max(1, wide // len(used))
+                for done in range(0, copies, step):
+                    part = resid[done : done + step, here]
+                    logits = read_out(model, part.flatten(0, 1), None if log_prob else vocabulary).float()
+                    if log_prob:
+                        logits = logits - logits.logsumexp(-1, keepdim=True)
+                    values = logits.unflatten(0, part.shape[:2])[:, at[mine] - begin, column[mine]]
+                    yield slice(done, done + step), places[mine.cpu().numpy()], values
 
 
 class Reader:
     """Where the numbers of a batch are read, in the order of its rows and their reads."""
 
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
+    def __init__(self, batch: Batch, most: int = READ_VALUES) -> None:
+        self._batch, self._most = batch, most
         self._made: dict[tuple[tuple[tuple[int, ...], ...], int, int], Reads] = {}
         found = [(i, read) for i, row in enumerate(batch.rows) for read in row.reads]
         starts = np.concatenate([[0], np.cumsum([len(read.tokens) for _, read in found])]).astype(int)
@@ -101,7 +106,7 @@ class Reader:
             column_of = {token: column for column, token in enumerate(vocabulary)}
             line, column, places = zip(*((k, t if log_prob else column_of[t], p) for k, t, p in numbers), strict=True)
             kinds.append((log_prob, _index(line, device), _index(column, device), np.array(places), _index(vocabulary, device)))
-        return Reads(_index([r for r, _ in lines], device), _index([c for _, c in lines], device), tuple(kinds))
+        return Reads(_index([r for r, _ in lines], device), _index([c for _, c in lines], device), tuple(kinds), self._most)
 
     def of_rows(self, rows: Iterable[int]) -> list[int]:
         """Places of the numbers that some rows ask for."""

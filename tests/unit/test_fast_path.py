@@ -288,7 +288,7 @@ def test_a_budget_that_is_none_is_named(text):
 
 
 def test_a_budget_sets_the_size_of_a_pass(gpt2):
-    assert pass_tokens(gpt2, memory=token_bytes(gpt2) * 100) == 100
+    assert pass_tokens(gpt2, memory=token_bytes(gpt2) * 100) == 50  # the other half is for logits and what is kept
     assert pass_tokens(gpt2, 30, memory=token_bytes(gpt2) * 100) == 30
     assert pass_tokens(gpt2, memory="100GB") == pass_tokens(gpt2) <= memory.MAX_TOKENS["cpu"]
     with pytest.raises(ValueError, match="memory=10: one position of this model takes about"):
@@ -370,3 +370,141 @@ def test_a_lower_precision_says_how_many_predictions_differ(gpt2):
 def test_an_unknown_precision_is_named(gpt2):
     with pytest.raises(ValueError, match="precision='int8'; use float32, bfloat16"):
         sl.sweep(gpt2, choice((1, 2, 3)), direction(1), scorer=LOGITS, precision="int8")
+
+
+# What a hostile reading found
+
+
+def _continued(model, problem):
+    row = problem.meta["tokens"]
+    return [Row(row, len(row), new_tokens=problem.meta.get("new_tokens", 4))]
+
+
+def _said(model, problem, answers):
+    return Outcome(" ".join(map(str, answers[0].generated)), correct=True, margin=0.0, nll=0.0)
+
+
+CONTINUED = Scorer("continued", _continued, _said, generates=True)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("operator", ["ablate", "clamp", "rotate"])
+def test_directions_that_act_together_act_in_the_models_order(gpt2, operator):
+    """Oracle: hooks on the whole model. What leaves block 0 is what enters block 1, so both act at one place."""
+    problems = choice(tuple(tokens(9).tolist()))
+    entering_1, leaving_0 = direction(1, 1, "resid_pre", "entering"), direction(0, 2, "resid_post", "leaving")
+    swept = sl.sweep(gpt2, problems, [entering_1, leaving_0], alphas=[1.5], operator=operator, together=True, scorer=LOGITS)
+    with sl.steer(gpt2, [entering_1, leaving_0], alpha=1.5, operator=operator):
+        logits = forward(gpt2, tokens(9)[None])[0, -1]
+    assert swept.frame["margin"].iloc[0] == pytest.approx(float(logits[3] - logits[5]), abs=1e-4)
+    assert swept.frame["nll"].iloc[0] == pytest.approx(float(logits[7]), abs=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("steered", [False, True])
+def test_rows_generate_as_many_tokens_as_each_asks_for(gpt2, steered):
+    metas = [{"tokens": tuple(tokens(6, seed=n).tolist()), "new_tokens": n} for n in (3, 7)]
+    problems = [sl.Problem(f"p{i}", "x", 0, meta=meta) for i, meta in enumerate(metas)]
+    if steered:
+        said = sl.sweep(gpt2, problems, direction(1), alphas=[0.5], scorer=CONTINUED).frame["prediction"]
+    else:
+        said = sl.evaluate(gpt2, problems, scorer=CONTINUED).frame["prediction"]
+    assert [len(text.split()) for text in said] == [3, 7]
+
+
+@torch.no_grad()
+def test_a_hook_behind_the_last_block_sees_all_of_it(gpt2):
+    problems = choice(*(tuple(tokens(9, seed=i).tolist()) for i in range(3)))
+    mixing = (hook_name(gpt2, 2, "resid_post"), lambda resid: resid + resid.mean(1, keepdim=True))
+    with hooks(gpt2, [mixing]):
+        found = sl.evaluate(gpt2, problems, scorer=LOGITS).frame["nll"]
+        expected = [float(forward(gpt2, tokens(9, seed=i)[None])[0, -1, 7]) for i in range(3)]
+    assert found.tolist() == pytest.approx(expected, abs=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("steered", [False, True])
+def test_a_header_is_encoded_once_for_all_that_generates(gpt2, steered):
+    header = tuple(tokens(29).tolist())
+    problems = choice(*((*header, *tokens(4 + i % 3, seed=i).tolist()) for i in range(1, 9)))
+    original, columns = reading.entering, []
+
+    def watched(model, fed, *args, **options):
+        columns.append(tuple(fed.shape))
+        return original(model, fed, *args, **options)
+
+    def work(max_tokens):
+        if steered:
+            return sl.sweep(gpt2, problems, direction(1), alphas=[2.0], positions="last", scorer=CONTINUED, max_tokens=max_tokens).frame
+        return sl.evaluate(gpt2, problems, scorer=CONTINUED, max_tokens=max_tokens).frame
+
+    expected = work(10_000)
+    with pytest.MonkeyPatch.context() as patching:
+        patching.setattr(reading, "entering", watched)
+        found = work(40)
+    assert columns.count((1, 29)) == 1
+    assert len(columns) > 3  # several batches
+    assert list(found["prediction"]) == list(expected["prediction"])
+
+
+@torch.no_grad()
+def test_generation_goes_on_with_one_row_where_the_device_takes_no_more(gpt2):
+    problems = choice(*(tuple(tokens(50, seed=i).tolist()) for i in range(6)))
+    expected = sl.sweep(gpt2, problems, direction(1), alphas=[-1.0, 1.0], positions="last", scorer=CONTINUED).frame
+    original, most = KeyValueCache.next_logits, []
+
+    def scarce(self, fed):
+        if len(fed) > 1:
+            raise torch.OutOfMemoryError("no more room")
+        most.append(len(fed))
+        return original(self, fed)
+
+    with pytest.MonkeyPatch.context() as patching:
+        patching.setattr(KeyValueCache, "next_logits", scarce)
+        found = sl.sweep(gpt2, problems, direction(1), alphas=[-1.0, 1.0], positions="last", scorer=CONTINUED).frame
+    assert set(most) == {1}
+    assert found["prediction"].tolist() == expected["prediction"].tolist()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("positions", ["last", 0, -2, "all"])
+def test_a_sweep_of_a_steered_model_equals_plain_runs(gpt2, positions):
+    """Oracle: both directions as hooks on the whole model, each row alone."""
+    rows = [tuple(tokens(n, seed=n).tolist()) for n in (5, 9, 7)]
+    with sl.steer(gpt2, direction(0, 1), alpha=0.5, positions=positions):
+        swept = sl.sweep(gpt2, choice(*rows), direction(1, 2), alphas=[0.0, 1.5], positions="last", scorer=LOGITS).frame
+        for alpha in (0.0, 1.5):
+            with sl.steer(gpt2, direction(1, 2), alpha=alpha, positions="last"):
+                expected = [float(forward(gpt2, torch.tensor([row]))[0, -1, 7]) for row in rows]
+            assert swept.loc[swept["alpha"] == alpha, "nll"].tolist() == pytest.approx(expected, abs=1e-4)
+
+
+@torch.no_grad()
+def test_a_steered_model_does_not_generate_in_a_sweep(gpt2):
+    with hooks(gpt2, [(hook_name(gpt2, 0), lambda resid: None)]), pytest.raises(ValueError, match="the model has hooks on it"):
+        sl.sweep(gpt2, choice(tuple(tokens(5).tolist())), direction(1), alphas=[1.0], scorer=CONTINUED)
+
+
+@torch.no_grad()
+def test_a_budget_holds_for_logits_too(gpt2):
+    problems = choice(tuple(tokens(20).tolist()))
+
+    def rows(model, problem):
+        row = problem.meta["tokens"]
+        return [Row(row, 1, tuple(Read(at, (row[(at + 1) % 20],), log_prob=True) for at in range(20)))]
+
+    every = Scorer("every", rows, lambda m, p, answers: Outcome("x", True, 0.0, -sum(read[0] for read in answers[0].reads)))
+    whole, sizes, original = sl.evaluate(gpt2, problems, scorer=every).frame["nll"], [], reading.read_out
+
+    def watched(model, resid, *args):
+        sizes.append(len(resid))
+        return original(model, resid, *args)
+
+    budget = 20 * token_bytes(gpt2) * 2
+    with pytest.MonkeyPatch.context() as patching:
+        patching.setattr(reading, "read_out", watched)
+        patching.setattr(reading, "READ_VALUES", 1)
+        patching.setattr(memory, "LOGIT_BYTES", budget // 4 // (64 * 3))  # three rows of 64 logits
+        thrifty = sl.evaluate(gpt2, problems, scorer=every, memory=budget).frame["nll"]
+    assert max(sizes) == 3
+    assert thrifty.tolist() == pytest.approx(whole.tolist(), abs=1e-4)
