@@ -1,0 +1,98 @@
+"""The further questions of an experiment, and what a sweep gives to the tests."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import steerlab as sl
+from steerlab.questions import Questions
+from steerlab.significance import Significance
+
+SMALL = {"seed": 0, "layers": [0, 1], "alphas": (-2.0, -1.0, 0.0, 1.0, 2.0), "n_controls": 6}
+
+
+@pytest.fixture(scope="module")
+def experiment(toy_model):
+    return sl.run_experiment(toy_model("bridge"), sl.load_task("arithmetic", n_train=60, n_validation=30, n_test=24), **SMALL)
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_a_sweep_pairs_each_problem_with_itself(experiment):
+    sweep = experiment.validation
+    before, after = sweep.paired()
+    assert after.shape == (30, 8)  # 2 layers by 4 alphas; alpha = 0 is no cell that was tried
+    assert list(before.index) == list(after.index) == [problem.id for problem in sweep.baseline.problems]
+    accuracy = sweep.accuracy().set_index(["layer", "direction", "alpha"])["accuracy"]
+    for cell in after.columns:
+        assert after[cell].mean() == pytest.approx(accuracy[cell])
+    assert sweep.paired("margin")[1].dtypes.eq(float).all()
+    with pytest.raises(ValueError, match="measure='accuracy'; use one of correct, margin, nll"):
+        sweep.paired("accuracy")
+
+
+def test_the_best_cell_pays_for_all_that_were_tried(experiment):
+    sweep = experiment.validation
+    tested = sweep.max_statistic_test(rng=rng())
+    assert tested.n_cells == 8
+    before, after = sweep.paired()
+    alone = sl.statistics.max_statistic_test(before, after, rng=rng())
+    assert tested.p_value == alone.p_value
+    assert sweep.max_statistic_test(rng=rng(), measure="margin").frame["change"].notna().all()
+
+
+def test_a_dose_response_needs_one_line_of_the_grid(experiment):
+    found = experiment.test.dose_response(rng=rng())
+    assert list(found.alphas) == [-2, -1, 0, 1, 2]
+    assert found.n_problems == 24
+    accuracy = experiment.test.accuracy().sort_values("alpha")["accuracy"]
+    assert found.values.mean(0) == pytest.approx(accuracy.to_numpy())
+    with pytest.raises(
+        ValueError, match=r"layer=None, direction=None leaves 2 of the sweep's lines; choose one of layer 0 \(.*\), layer 1"
+    ):
+        experiment.validation.dose_response(rng=rng())
+    assert experiment.validation.dose_response(rng=rng(), layer=1).n_problems == 30
+    with pytest.raises(ValueError, match="layer=7, direction=None leaves 0"):
+        experiment.validation.dose_response(rng=rng(), layer=7)
+
+
+def test_every_question_has_an_answer_and_the_seed_decides_them(experiment):
+    one, two = Questions(experiment).frame, Questions(experiment).frame
+    pd.testing.assert_frame_equal(one, two)
+    assert one["question"].is_unique
+    assert not one["answer"].str.contains("nan").any()
+    text = " ".join(one["question"])
+    for word in ("luck", "alpha", "mirror", "wrong way", "practically unchanged", "monotonic", "next time"):
+        assert word in text
+
+
+def test_the_main_jobs_words_and_tables_hold_the_questions(experiment):
+    found = Significance(experiment)
+    assert "8 cells tried on validation" in found.summary()
+    assert any("What else a reader asks" in caption for caption, _ in found.tables())
+    heatmap = next(figure for caption, figure, _ in found.figures() if caption.startswith("Validation split"))
+    assert "of all 8 cells" in heatmap.layout.title.text
+
+
+def test_a_heatmap_stars_the_cells_that_survive():
+    index = pd.MultiIndex.from_product([[0, 1], ["d"], [-1.0, 1.0]], names=["layer", "direction", "alpha"])
+    before = pd.Series([False] * 20)
+    after = pd.DataFrame({cell: [cell == (1, "d", 1.0)] * 20 for cell in index})
+    after.columns = index
+    tested = sl.statistics.max_statistic_test(before, after, rng=rng())
+    frame = pd.concat(
+        [
+            pd.DataFrame({"layer": c[0], "direction": c[1], "alpha": c[2], "problem_id": range(20), "correct": after[c], "margin": 0.0})
+            for c in index
+        ]
+    )
+    base = pd.DataFrame({"problem_id": range(20), "prediction": "A", "correct": before, "margin": 0.0, "nll": 1.0})
+    problems = tuple(sl.Problem(str(i), "?", " A", (" A", " B")) for i in range(20))
+    checks = pd.DataFrame(columns=["layer", "direction", "alpha", "calls", "resid_change", "score_change"])
+    sweep = sl.SweepResult(frame.assign(prediction="A", nll=1.0), sl.Evaluation(problems, base, "choice"), (), checks, {})
+    fig = sl.plots.layer_alpha_heatmap(sweep, tested=tested)
+    texts = [text for row in fig.data[0].text for text in row]
+    assert [text.endswith("*") for text in texts] == [False, False, False, True]
+    assert "* survives the max-statistic test of all 4 cells at 0.05: 1 of them." in fig.layout.title.text
