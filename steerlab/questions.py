@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,12 @@ class Questions:
     def best_cell(self) -> MaxStatisticTest:
         """Validation: the best cell, adjusted for all that were tried."""
         return self.experiment.validation.max_statistic_test(rng=self._rng(0))
+
+    @property
+    def chosen_p(self) -> float:
+        """Validation: the p-value of the cell that was chosen, adjusted for all that were tried."""
+        e, frame = self.experiment, self.best_cell.frame
+        return float(frame["p_value"].to_numpy(float)[frame.index.get_loc((e.layer, e.direction.name, e.alpha))])
 
     @cached_property
     def dose(self) -> DoseResponse:
@@ -84,7 +91,11 @@ class Questions:
         e, tested = self.experiment, self.best_cell
         survivors = len(tested.survivors())
         lines = [
-            (f"Is the best of {tested.n_cells} cells more than luck (validation)?", f"{tested}; {survivors} of them survive at 0.05"),
+            (
+                f"Is the most extreme of {tested.n_cells} cells more than luck (validation)?",
+                f"{tested}; {survivors} of them survive at 0.05",
+            ),
+            ("Is the chosen cell, if we pay for all that were tried (validation)?", format_p(self.chosen_p)),
             ("Does accuracy follow alpha at the chosen layer (test)?", str(self.dose.trend)),
             ("How steep is it?", str(self.dose.linear)),
             ("Does rank follow rank?", str(self.dose.spearman)),
@@ -114,10 +125,12 @@ class Questions:
     def summary(self) -> str:
         """Three lines for the terminal."""
         tested, dose = self.best_cell, self.dose
+        best: Any = tested.best
+        layer, _, alpha = best
         return "\n".join(
             [
-                f"looks       {tested.n_cells} cells tried on validation; the best has {format_p(tested.p_value)} after paying for all, "
-                f"{len(tested.survivors())} survive at 0.05",
+                f"looks       {tested.n_cells} cells tried on validation; after paying for all of them the chosen one has {format_p(self.chosen_p)}, the "
+                f"most extreme (layer {layer}, alpha {alpha:+g}) {format_p(tested.p_value)}; {len(tested.survivors())} survive at 0.05",
                 f"trend       {dose.trend}",
                 *(f"            {said}" for said in dose.warnings()),
             ]
