@@ -11,6 +11,7 @@ import random_control
 import steerlab as sl
 from steerlab import files
 from steerlab.cli import run
+from steerlab.questions import Questions
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def main(config: Config) -> Path:
     pictures = {
         "dose_response": sl.plots.alpha_progression(experiment.test, control=experiment.controls[0]),
         "null_distribution": sl.plots.null_distribution(experiment.controls[-1]),
-        "layer_alpha_heatmap": sl.plots.layer_alpha_heatmap(experiment.validation),
+        "layer_alpha_heatmap": sl.plots.layer_alpha_heatmap(experiment.validation, tested=Questions(experiment).best_cell),
         "transitions": sl.plots.transition_matrix(experiment.test),
         "direction_heatmap": sl.plots.direction_heatmap(list(experiment.directions.values())),
     }
