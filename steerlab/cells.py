@@ -13,11 +13,10 @@ import torch
 from tqdm import tqdm
 
 from steerlab.activations import Positions
-from steerlab.directions import check_direction
 from steerlab.generation import generate_cells
-from steerlab.interventions import Operator, check_alpha, operator_named, patch
+from steerlab.interventions import Operator, operator_named
 from steerlab.memory import generated_rows, logit_values, pass_tokens, shrinking
-from steerlab.models import Model, hook_name, hooks, is_hooked
+from steerlab.models import Model, hooks, is_hooked
 from steerlab.passes import forward
 from steerlab.precision import Precision, dtype_named, in_precision
 from steerlab.tasks import Evaluation, Problem, Scorer
@@ -26,14 +25,13 @@ from steerlab.tasks.generating import generate_batch
 from steerlab.tasks.reading import Headers, Reader, run_batch
 from steerlab.tasks.scorers import Answer, scorer_for
 from steerlab.tasks.scoring import plan
-from steerlab.variants import Cell, Place, shares
+from steerlab.variants import Cell, Place, check_cells, shares
 from steerlab.wavefront import Front, Seen
 
 __all__ = ["Cell", "CellRun", "Place", "run_cells"]
 
-TOLERANCE = (
-    1e-4  # logits (those above 1 in size relative to it) may differ by this much from the plain hooked run before we refuse to go on
-)
+# Logits may differ by this much from the plain hooked run before we refuse to go on; those above 1, by this share of their size.
+TOLERANCE = 1e-4
 
 SAMPLE = 16  # problems, and cells, that a lower precision is compared on
 ROUNDING = {torch.float32: 8}  # differently shaped batches may give logits that differ by so many units in the last place of the largest
@@ -115,7 +113,12 @@ def _run_cells(
 ) -> CellRun:
     front = Front(model, operator_named(operator), positions)
     work = plan(model, problems, scorer_for(problems, scorer))
-    _check(model, cells, positions, min(row.prompt_length for row in work.rows))  # positions that the shortest has, every prompt has
+    check_cells(model, cells, positions, min(row.prompt_length for row in work.rows))
+    if is_hooked(model) and any(row.new_tokens for row in work.rows):
+        raise ValueError(
+            "the model has hooks on it, and answers that are generated in parts would meet them at other positions; "
+            "leave the block that put them there, or add their direction to the sweep with together=True"
+        )
     room = pass_tokens(model, max_tokens, memory)
     order = sorted((k for k, cell in enumerate(cells) if cell.alpha != 0), key=lambda k: (cells[k].resumes_at, cells[k].layer, k))
     engine = _Engine(front, [cells[k] for k in order], memory)
@@ -131,15 +134,6 @@ def _run_cells(
     baseline = Evaluation(tuple(problems), work.judge(model, base), work.scorer.name)
     frames = [work.judge(model, answers[k]) if k in answers else baseline.frame for k in range(len(cells))]
     return CellRun(baseline, frames, _checks(cells, dict(zip(order, engine.seen, strict=True))))
-
-
-def _check(model: Model, cells: Sequence[Cell], positions: Positions, shortest: int) -> None:
-    for cell in cells:
-        check_alpha(cell.alpha)
-        for place in cell.places:
-            check_direction(model, place.direction)
-            hook_name(model, place.layer, place.site)
-            patch(place.direction, [cell.alpha], positions=positions, prompt_lengths=[shortest], length=shortest)
 
 
 def _checks(cells: Sequence[Cell], seen: dict[int, Seen]) -> pd.DataFrame:
@@ -167,11 +161,6 @@ class _Engine:
     def _generated(self, batch: Batch, room: int) -> tuple[list[Answer], list[list[Answer]]]:
         if not self._cells:
             return generate_batch(self._front.model, batch, room, self._memory, self._headers), []
-        if is_hooked(self._front.model):
-            raise ValueError(
-                "the model has hooks on it, and answers that are generated in parts would meet them at other positions; "
-                "leave the block that put them there, or add their direction to the sweep with together=True"
-            )
         # The unsteered answers come from the same pass, as one more cell: a step costs the reading of all weights, whatever the number of rows.
         cells, seen = [Cell(self._cells[0].places, 0.0), *self._cells], [Seen(), *self.seen]
         longest = batch.width + batch.rows[0].new_tokens

@@ -11,14 +11,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from steerlab.activations import Positions
-from steerlab.directions import check_direction
-from steerlab.interventions import Operator, check_alpha, operator_named, patch
+from steerlab.interventions import Operator, operator_named
 from steerlab.memory import parse_memory, pass_tokens, shrinking
-from steerlab.models import Model, context_length, device_of, hook_name, hooks, n_layers, token_ids
+from steerlab.models import Model, context_length, device_of, hooks, n_layers, token_ids
 from steerlab.passes import entering, forward, read_out, run_from
 from steerlab.tasks.batches import Batch, least, row_batches, smaller
 from steerlab.tasks.scorers import Row
-from steerlab.variants import Cell
+from steerlab.variants import Cell, check_cells
 from steerlab.wavefront import Front
 
 NUMBERS = ("kl", "entropy", "nll", "changed")
@@ -124,12 +123,7 @@ def compare_distributions(
 def _check(model: Model, cells: Sequence[Cell], positions: Positions, shortest: int) -> None:
     if positions == "generated":
         raise ValueError("positions='generated': nothing is generated behind a text; use all, last or the indices of tokens")
-    for cell in cells:
-        check_alpha(cell.alpha)
-        for place in cell.places:
-            check_direction(model, place.direction)
-            hook_name(model, place.layer, place.site)
-            patch(place.direction, [cell.alpha], positions=positions, prompt_lengths=[shortest], length=shortest)
+    check_cells(model, cells, positions, shortest)
 
 
 def _run(front: Front, batch: Batch, cells: Sequence[Cell], room: int, limit: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from steerlab.activations import Positions
-from steerlab.directions import Direction
-from steerlab.interventions import first_position, position_mask
+from steerlab.directions import Direction, check_direction
+from steerlab.interventions import check_alpha, first_position, patch, position_mask
+from steerlab.models import Model, hook_name
 from steerlab.tasks.batches import Batch
 
 ENOUGH = 512  # positions of a pass below which rows of several lengths are padded rather than run apart
@@ -54,6 +55,26 @@ class Cell:
     def name(self) -> str:
         """The names of its directions."""
         return " + ".join(place.direction.name for place in self.places)
+
+
+def check_cells(model: Model, cells: Sequence[Cell], positions: Positions, shortest: int) -> None:
+    """Find what is wrong with cells before anything runs.
+
+    Args:
+        model: the model.
+        cells: what will be run.
+        positions: where directions of one vector act.
+        shortest: tokens of the shortest prompt; positions that it has, every prompt has.
+
+    Raises:
+        ValueError: an alpha, direction, layer, site or position that the model or a prompt cannot take.
+    """
+    for cell in cells:
+        check_alpha(cell.alpha)
+        for place in cell.places:
+            check_direction(model, place.direction)
+            hook_name(model, place.layer, place.site)
+            patch(place.direction, [cell.alpha], positions=positions, prompt_lengths=[shortest], length=shortest)
 
 
 def check_names(labels: Sequence[tuple[int, str]]) -> None:

@@ -1,5 +1,6 @@
 """A direction among its controls, from outcomes alone: a frame of right and wrong answers, from any model or file."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,7 @@ class Framed(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class ControlTests:
+class ControlTests(ABC):
     """What can be asked of a direction and its controls once outcomes are known.
 
     Attributes:
@@ -36,9 +37,9 @@ class ControlTests:
 
     frame: pd.DataFrame
 
+    @abstractmethod
     def unsteered(self) -> pd.DataFrame:
         """The outcomes without steering, one line a problem."""
-        raise NotImplementedError
 
     def changes(self) -> pd.DataFrame:
         """One line a direction: direction, is_control, accuracy, change (of accuracy), margin_change (mean, where margins are known)."""

@@ -109,7 +109,13 @@ class Batch:
 
 
 def row_batches(
-    rows: Sequence[Row], *, room: int, generated: bool = False, device: torch.device | str = "cpu", share: bool = True
+    rows: Sequence[Row],
+    *,
+    room: int,
+    generated: bool = False,
+    device: torch.device | str = "cpu",
+    share: bool = True,
+    pad: bool = True,
 ) -> list[Batch]:
     """Group rows by length, and find what they share.
 
@@ -119,9 +125,10 @@ def row_batches(
         generated: the rows that generate (of which lengths are mixed, see `steerlab.tasks.generating`), or (False) the others.
         device: where the tokens go.
         share: cut batches into levels where rows begin alike.
+        pad: put rows of about one length together; without it, of one length.
     """
     chosen = [i for i, row in enumerate(rows) if bool(row.new_tokens) == generated]
-    return batches_of(rows, chosen, room, device, share=share)
+    return batches_of(rows, chosen, room, device, share=share, pad=pad)
 
 
 def batches_of(
@@ -131,12 +138,13 @@ def batches_of(
     device: torch.device | str = "cpu",
     *,
     share: bool = True,
+    pad: bool = True,
     header: int | None = None,
 ) -> list[Batch]:
     """The batches of some of the rows, all of which generate or none; see `row_batches`.
 
     Args:
-        rows, room, device, share: as there; without `share` no row is padded either.
+        rows, room, device, share, pad: as there.
         chosen: places of the rows.
         header: columns that all of them are known to share, with rows that are not among them too; default what they share.
     """
@@ -150,7 +158,7 @@ def batches_of(
     together = _groups(rows, chosen, header, room) if share else {0: [[i] for i in chosen]}
     for prompt, groups in sorted(together.items()):
         cuts = tuple(cut for cut in (header, prompt) if cut)
-        filled = _filled(rows, groups, header, prompt, room, padded=share)
+        filled = _filled(rows, groups, header, prompt, room, pad=pad)
         found += [Batch(tuple(index), tuple(rows[i] for i in index), cuts, device) for index in filled]
     return found
 
@@ -179,7 +187,8 @@ def smaller(rows: Sequence[Row], batch: Batch, room: int) -> list[Batch]:
     if batch.rows[0].new_tokens:
         size = max(1, room // ROW_POSITIONS)
         return [batch.part(range(first, min(first + size, len(batch.rows)))) for first in range(0, len(batch.rows), size)]
-    return batches_of(rows, batch.index, room, batch.device, share=bool(batch.cuts))
+    padded = len({len(row.tokens) for row in batch.rows}) > 1
+    return batches_of(rows, batch.index, room, batch.device, share=bool(batch.cuts), pad=padded)
 
 
 def _header(rows: Sequence[Row], chosen: Sequence[int]) -> int:
@@ -218,7 +227,7 @@ def _groups(rows: Sequence[Row], chosen: Sequence[int], header: int, room: int) 
     return groups
 
 
-def _filled(rows: Sequence[Row], groups: list[list[int]], header: int, prompt: int, room: int, *, padded: bool) -> Iterator[list[int]]:
+def _filled(rows: Sequence[Row], groups: list[list[int]], header: int, prompt: int, room: int, *, pad: bool) -> Iterator[list[int]]:
     """Whole groups together, as many as room and padding allow."""
     own = max(header, prompt)  # where the rows' own columns begin
     batch: list[int] = []
@@ -228,7 +237,7 @@ def _filled(rows: Sequence[Row], groups: list[list[int]], header: int, prompt: i
         more = own - header  # columns of the prompt that the group shares
         size = header + beginnings + more + (len(batch) + len(group)) * max(lengths)  # groups come by their longest row
         so_far = header + beginnings + needed
-        allowed = (SMALL_PADDING if so_far < SMALL else PADDING) if padded else 1.0
+        allowed = (SMALL_PADDING if so_far < SMALL else PADDING) if pad else 1.0
         if batch and (size > room or size > allowed * (so_far + more + sum(lengths))):
             yield batch
             batch, beginnings, needed = [], 0, 0

@@ -52,8 +52,7 @@ def heads(model: Model, batch: Batch, room: int, blocks: Sequence[int] = (), hea
     """
     rows = [replace(row, tokens=row.tokens[:-1], reads=(), new_tokens=0) for row in batch.rows]
     chosen = [i for i, row in enumerate(rows) if row.tokens]
-    share = not is_hooked(model)
-    parts = batches_of(rows, chosen, room, batch.device, share=share, header=sum(batch.cuts) if share else 0)
+    parts = batches_of(rows, chosen, room, batch.device, header=sum(batch.cuts))
     return [Head(part, run_batch(model, part, Reader(part), blocks, keep=True, headers=headers)) for part in parts]
 
 

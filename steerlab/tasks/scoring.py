@@ -29,11 +29,11 @@ class Plan:
 
     def batches(self, model: Model, room: int) -> list[Batch]:
         """All rows in batches of at most `room` positions, those that generate last; see `row_batches`."""
-        share, device = not is_hooked(model), device_of(model)
+        free, device = not is_hooked(model), device_of(model)  # hooks may count positions, so that rows are run whole and unpadded
         return [
             batch
             for generated in (False, True)
-            for batch in row_batches(self.rows, generated=generated, room=room, device=device, share=share)
+            for batch in row_batches(self.rows, generated=generated, room=room, device=device, share=free, pad=free)
         ]
 
     def judge(self, model: Model, answers: Sequence[Answer]) -> pd.DataFrame:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steerlab.calibration import LEVELS, SCENARIOS, Scenario, calibrate
+from steerlab.calibration import calibrate
+from steerlab.scenarios import LEVELS, SCENARIOS, Scenario
 
 KEPT = Path(__file__).parents[2] / "data" / "calibration.md"
 

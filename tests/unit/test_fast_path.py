@@ -12,7 +12,7 @@ from steerlab.models import hook_name, hooks, n_layers
 from steerlab.passes import entering, forward, mlp_only_at, run_from, run_to
 from steerlab.precision import in_precision
 from steerlab.tasks import reading
-from steerlab.tasks.batches import row_batches
+from steerlab.tasks.batches import row_batches, smaller
 from steerlab.tasks.scorers import Outcome, Read, Row, Scorer
 
 CLOSE = {"rtol": 0, "atol": 1e-4}
@@ -155,6 +155,15 @@ def test_batches_hold_every_row_once_and_as_many_positions_as_allowed(room):
 def test_rows_that_share_nothing_worth_it_are_not_cut():
     rows = [Row((1, *tokens(30, seed=i).tolist()), 31) for i in range(8)]
     assert all(len(batch.levels) == 1 for batch in row_batches(rows, room=1000))
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_rows_of_about_one_length_run_together_unless_hooks_count_positions(share):
+    rows = [Row(tuple(tokens(100 + i, seed=i).tolist()), 100 + i) for i in range(4)]
+    (together,) = row_batches(rows, room=1000, share=share)
+    assert len(together.rows) == 4
+    assert [len(batch.rows) for batch in smaller(rows, together, 210)] == [2, 2]  # padded again where memory ran out
+    assert [batch.width for batch in row_batches(rows, room=1000, share=share, pad=False)] == [100, 101, 102, 103]
 
 
 @torch.no_grad()
