@@ -27,6 +27,9 @@ class Config(Setup):
     layers: tuple[int, ...] | None = None  # candidate layers; all by default
     alphas: tuple[float, ...] = ALPHAS  # coefficients; 0 and a negative one belong to them
     controls: int = 99  # random directions at each of two alphas; 99 give p-values down to 0.01
+    families: tuple[str, ...] | None = (
+        None  # further controls: covariance_matched, shuffled_labels, orthogonal, equal_kl; shuffled_labels and equal_kl by default
+    )
     cache_positions: str = "last"  # where the direction is measured: last or mean
     positions: str = "all"  # where it acts: all, last, prompt or generated
     operator: str = "add"  # how it acts: add, ablate, clamp or rotate
@@ -43,6 +46,7 @@ def main(config: Config) -> Path:
         layers=config.layers,
         alphas=config.alphas,
         n_controls=config.controls,
+        families=config.families,
         cache_positions=config.cache_positions,
         positions=config.positions,
         operator=config.operator,

@@ -30,7 +30,7 @@ from steerlab.previews import Preview, preview
 from steerlab.published import Audit
 from steerlab.published import audit as published_audit
 from steerlab.runs import load_experiment, save_experiment
-from steerlab.side_effects import SideEffects, changed_predictions, side_effects
+from steerlab.side_effects import SideEffects, changed_predictions, side_effects, side_texts
 from steerlab.significance import Significance
 from steerlab.statistics import ControlOutcomes, controls_from_frame
 from steerlab.store import load_direction, save_direction, write_report
@@ -90,6 +90,7 @@ __all__ = [
     "save_experiment",
     "shuffled_labels",
     "side_effects",
+    "side_texts",
     "statistics",
     "steer",
     "successive_halving",

@@ -1,8 +1,9 @@
 """Before steering: do the activations of two groups differ along one direction, and is it the same on other problems?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -95,6 +96,17 @@ class ContrastDiagnostics:
             if one.layer == layer:
                 return one
         raise ValueError(f"layer={layer}: these are of layers {', '.join(str(one.layer) for one in self.layers)}")
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "ContrastDiagnostics":
+        """What `dataclasses.asdict` made of one, perhaps by way of JSON."""
+
+        def read(kind: Callable[..., Any], about: Mapping[str, Any] | None) -> Any:
+            return about and kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in about.items()})
+
+        kinds: dict[str, Callable[..., Any]] = {"auc": AUC, "stability": SplitHalf, "agreement": DirectionalAgreement}
+        layers = [LayerDiagnostics(**{**one, **{key: read(kind, one[key]) for key, kind in kinds.items()}}) for one in record["layers"]]
+        return cls(tuple(layers), record["n_positive"], record["n_negative"], record["paired"])
 
     def warnings(self) -> list[str]:
         """Layers at which steering with the mean difference rests on little."""

@@ -1,23 +1,32 @@
 """The main job: from a model and a task to the evidence on whether a direction causes a behaviour.
 
 The protocol: evaluate train, balance right and wrong, cache, take the mean difference at each layer; choose layer and
-alpha on validation; then, once, on test: every alpha at the chosen layer, and random directions of the same norm.
+alpha on validation; then, once, on test: every alpha at the chosen layer, random directions of the same norm, and controls
+of other kinds. Beside it: what the contrast is worth, and what steering does where nothing was meant to change.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
 import numpy as np
 
-from steerlab.activations import Positions, cache_activations
+from steerlab.activations import Activations, Positions, cache_activations
+from steerlab.control_families import Draw, covariance_matched, orthogonal_directions, shuffled_labels
 from steerlab.controls import ControlResult, random_control
-from steerlab.directions import Direction, mean_difference
+from steerlab.diagnostics import ContrastDiagnostics, contrast_diagnostics
+from steerlab.directions import Direction, mean_difference, random_directions
 from steerlab.interventions import ALPHAS
+from steerlab.matching import SCALED, match_kl
 from steerlab.models import Model, n_layers
+from steerlab.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks import Evaluation, Task, balance, evaluate
+
+FAMILIES = ("covariance_matched", "shuffled_labels", "orthogonal", "equal_kl")
+FOLDS = 5  # of the diagnostics, where there are problems enough
+STREAMS = {"balance": 0, "chosen": 1, "suppression": 2, "questions": 3, "diagnostics": 4, "families": 5}  # of the seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +41,9 @@ class Experiment:
         layer, alpha: the choice.
         test: the sweep of every alpha at the chosen layer, on the test split.
         controls: random-direction controls on the test split: at the chosen alpha, and at the strongest suppression.
+        families: controls of other kinds on the test split, at the chosen alpha.
+        diagnostics: what the contrast of train problems is worth at each layer; None with fewer than 2 problems a group.
+        side_effects: of the direction at every alpha, and of the random directions at theirs.
         settings: the choices that are not in the results: positions, operator, seed, what the task says of its data.
     """
 
@@ -43,6 +55,9 @@ class Experiment:
     alpha: float
     test: SweepResult
     controls: tuple[ControlResult, ...]
+    families: tuple[ControlResult, ...]
+    diagnostics: ContrastDiagnostics | None
+    side_effects: SideEffects
     settings: dict[str, Any]
 
     @property
@@ -53,7 +68,7 @@ class Experiment:
     def __repr__(self) -> str:
         return (
             f"Experiment({self.task!r}, layer={self.layer}, alpha={self.alpha}, chosen on {self.validation.baseline.n} problems, "
-            f"tested on {self.test.baseline.n}, {len(self.controls)} controls)"
+            f"tested on {self.test.baseline.n}, controls at {len(self.controls)} alphas, {len(self.families)} further families)"
         )
 
     def _repr_html_(self) -> str:
@@ -83,12 +98,25 @@ def contrast_directions(
     Raises:
         ValueError: nothing right or nothing wrong, or activations that do not differ at a layer.
     """
+    _, right, wrong = _contrast(model, evaluation, rng, layers, site, positions, progress)
+    return {layer: mean_difference(right, wrong, layer=layer) for layer in right.layers}
+
+
+def _contrast(
+    model: Model,
+    evaluation: Evaluation,
+    rng: np.random.Generator,
+    layers: Sequence[int] | None,
+    site: str,
+    positions: Positions,
+    progress: bool,
+) -> tuple[Activations, Activations, Activations]:
+    """Activations of equally many right and wrong problems, of the right ones, and of the wrong ones."""
     groups = balance(evaluation, rng=rng, train=1.0)
     layers = list(range(n_layers(model))) if layers is None else list(layers)
     acts = cache_activations(model, groups.train, layers=layers, site=site, positions=positions, progress=progress)
-    right = acts.select([p.id for p in groups.train_correct])
-    wrong = acts.select([p.id for p in groups.train_incorrect])
-    return {layer: mean_difference(right, wrong, layer=layer) for layer in layers}
+    right, wrong = (acts.select([p.id for p in group]) for group in (groups.train_correct, groups.train_incorrect))
+    return acts, right, wrong
 
 
 def run_experiment(
@@ -99,6 +127,8 @@ def run_experiment(
     layers: Sequence[int] | None = None,
     alphas: Sequence[float] = ALPHAS,
     n_controls: int = 99,
+    families: Sequence[str] | None = None,
+    texts: Sequence[str] | None = None,
     cache_positions: Positions = "last",
     positions: Positions = "all",
     operator: str = "add",
@@ -112,7 +142,12 @@ def run_experiment(
         seed: balancing and controls draw from streams of their own that it determines.
         layers: candidates; default all.
         alphas: candidates and dose-response; 0 and at least one negative value belong in it.
-        n_controls: random directions at each of the two alphas; the smallest p-value is 1 / (n_controls + 1).
+        n_controls: random directions at each of the two alphas, and of each further family; the smallest p-value is
+            1 / (n_controls + 1).
+        families: further controls at the chosen alpha: any of covariance_matched, shuffled_labels, orthogonal and equal_kl.
+            Default shuffled_labels, and equal_kl where the operator has vectors whose length means something.
+        texts: texts to measure side effects on; default everyday sentences or, for a model that cannot read them, prompts of
+            the validation split.
         cache_positions: where the direction is measured.
         positions: where it acts.
         operator: how it acts.
@@ -128,25 +163,81 @@ def run_experiment(
     for split in ("train", "validation", "test"):
         if not getattr(task, split):
             raise ValueError(f"the {split} split of task {task.name!r} is empty; the protocol needs all three")
-    balance_rng, *control_rngs = (np.random.default_rng([seed, stream]) for stream in range(3))
+    families = _families(families, operator)
     train = evaluate(model, task.train, progress=progress)
-    directions = contrast_directions(model, train, rng=balance_rng, layers=layers, positions=cache_positions, progress=progress)
+    acts, right, wrong = _contrast(model, train, _rng(seed, "balance"), layers, "resid_post", cache_positions, progress)
+    directions = {layer: mean_difference(right, wrong, layer=layer) for layer in right.layers}
+    diagnostics, rows = None, len(right.problem_ids)
+    if rows > 1:
+        diagnostics = contrast_diagnostics(right, wrong, rng=_rng(seed, "diagnostics"), folds=min(FOLDS, rows))
     acting: dict[str, Any] = {"positions": positions, "operator": operator, "progress": progress}
     validation = sweep(model, task.validation, directions, alphas=alphas, **acting)
     best = validation.best()
     layer, alpha = int(best["layer"]), float(best["alpha"])
-    test = sweep(model, task.test, directions[layer], alphas=alphas, **acting)
-    strengths = list(dict.fromkeys([alpha, float(min(alphas))]))
+    direction = directions[layer]
+    test = sweep(model, task.test, direction, alphas=alphas, **acting)
+    strengths = dict.fromkeys([alpha, float(min(alphas))])
     controls = tuple(
-        random_control(model, task.test, directions[layer], alpha=strength, n=n_controls, rng=rng, **acting)
-        for strength, rng in zip(strengths, control_rngs, strict=False)
+        random_control(model, task.test, direction, alpha=strength, n=n_controls, rng=_rng(seed, stream), **acting)
+        for strength, stream in zip(strengths, ("chosen", "suppression"), strict=False)
     )
+    if texts is None:
+        texts, about = side_texts(model, task.validation)
+    else:
+        texts, about = list(texts), f"{len(texts)} given texts"
+    # A text is one long prompt: what acts on the prompt, or on what is generated, acts on all of it.
+    beside: dict[str, Any] = {"positions": "all" if positions in ("prompt", "generated") else positions, "operator": operator}
+    effects = joined(
+        [side_effects(model, direction, texts, alphas=alphas, **beside)]
+        + [side_effects(model, [direction, *c.controls], texts, alphas=[c.alpha], **beside) for c in controls]
+    )
+    others, remarks = [], {}
+    for k, family in enumerate(families):
+        rng, draw = _rng(seed, "families", k), _draw(family, acts, right, wrong)
+        if family == "equal_kl":
+            if effects.kl(direction, alpha) == 0:
+                remarks[family] = "not run, because the direction changes no distribution on the texts: there is nothing to match"
+                continue
+            drawn = random_directions(direction, n_controls, rng=rng, name="equal-kl")
+            matched = match_kl(model, direction, drawn, texts, alpha=alpha, **beside)
+            draw, missed = matched.draw, " ".join(matched.warnings())
+            remarks |= {family: missed} if missed else {}
+        control = random_control(model, task.test, direction, alpha=alpha, n=n_controls, rng=rng, draw=draw, **acting)
+        others.append(replace(control, family=family))
     settings = {
         "seed": seed,
         "cache_positions": cache_positions,
         "positions": positions,
         "operator": operator,
         "n_controls": n_controls,
+        "texts": about,
+        "families": remarks,
         "task": dict(task.about),
     }
-    return Experiment(task.name, train, directions, validation, layer, alpha, test, controls, settings)
+    return Experiment(task.name, train, directions, validation, layer, alpha, test, controls, tuple(others), diagnostics, effects, settings)
+
+
+def _rng(seed: int, stream: str, *number: int) -> np.random.Generator:
+    """A stream of its own for each use of chance."""
+    return np.random.default_rng([seed, STREAMS[stream], *number])
+
+
+def _families(families: Sequence[str] | None, operator: str) -> tuple[str, ...]:
+    """The families asked for, checked."""
+    if families is None:
+        return ("shuffled_labels", *(("equal_kl",) if operator in SCALED else ()))
+    unknown = [family for family in families if family not in FAMILIES]
+    if unknown:
+        raise ValueError(f"families: {unknown[0]!r}; use any of {', '.join(FAMILIES)}")
+    if "equal_kl" in families and operator not in SCALED:
+        raise ValueError(f"families: equal_kl needs an operator under which length counts ({' or '.join(SCALED)}), not {operator!r}")
+    return tuple(dict.fromkeys(families))
+
+
+def _draw(family: str, acts: Activations, right: Activations, wrong: Activations) -> Draw:
+    """How controls of a family are drawn; those of equal KL are drawn before."""
+    if family == "shuffled_labels":
+        return shuffled_labels(right, wrong)
+    if family == "covariance_matched":
+        return covariance_matched(acts)
+    return orthogonal_directions

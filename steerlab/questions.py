@@ -21,6 +21,12 @@ from steerlab.statistics import (
     sign_flip_test,
 )
 
+KINDS = {  # families of controls, in words
+    "covariance_matched": "directions in which activations vary",
+    "shuffled_labels": "mean differences of shuffled labels",
+    "orthogonal": "random directions orthogonal to this one",
+    "equal_kl": "random directions of equal KL on other text",
+}
 MARGIN = 0.05  # a change of accuracy that is smaller than this is called practically none
 STREAM = 3  # of the experiment's seed; the streams before it balance and draw controls
 
@@ -53,6 +59,52 @@ class Questions:
     def dose(self) -> DoseResponse:
         """Test: accuracy against alpha at the chosen layer."""
         return self.experiment.test.dose_response(rng=self._rng(1))
+
+    def tradeoff(self, control: ControlResult, measure: str = "accuracy") -> pd.DataFrame | None:
+        """The direction and its controls at one alpha: effect on the task beside KL; None where KL was not measured."""
+        effects = control.changes().assign(layer=control.layer, alpha=control.alpha)
+        measured = self.experiment.side_effects.frame.set_index(["direction", "alpha"]).index
+        if not effects.set_index(["direction", "alpha"]).index.isin(measured).all():
+            return None
+        return self.experiment.side_effects.against(effects, measure=measure)
+
+    def beside(self, control: ControlResult) -> str:
+        """What the direction does to other text at one alpha, and what its controls do to it."""
+        frame, e = self.experiment.side_effects.frame, self.experiment
+        mine = frame[(frame["direction"] == e.direction.name) & (frame["alpha"] == control.alpha)]
+        if len(mine) != 1:
+            return "not measured"
+        row = mine.iloc[0]
+        said = (
+            f"KL {row['kl']:.3g} nats a token, perplexity {row['perplexity']:.4g} instead of {e.side_effects.perplexity:.4g}, entropy "
+            f"{row['entropy_change']:+.2g} nats, {100 * row['changed_predictions']:.1f}% of next-token predictions changed"
+        )
+        table = self.tradeoff(control)
+        if table is None:
+            return said
+        kls = table.loc[table["is_control"].astype(bool), "kl"]
+        low, middle, high = np.quantile(kls, [0.025, 0.5, 0.975])
+        return f"{said}; KL of {len(kls)} random directions {middle:.3g} in the median, 95% of them {low:.3g} to {high:.3g}"
+
+    def contrast(self) -> list[tuple[str, str]]:
+        """Questions about the problems that the direction was found on."""
+        e = self.experiment
+        if e.diagnostics is None:
+            return []
+        found = e.diagnostics.at(e.layer)
+        sizes = f"{e.diagnostics.n_positive} right and {e.diagnostics.n_negative} wrong"
+        return [
+            ("Does the direction tell held-out right and wrong problems apart (train)?", str(found.auc)),
+            ("Would other problems have given the same direction (train)?", str(found.stability)),
+            (f"How many problems are the {sizes} worth (train)?", f"effective n {found.effective_n:.3g} a group"),
+        ]
+
+    def others(self) -> list[tuple[str, str]]:
+        """Questions about controls of other kinds."""
+        return [
+            (f"Would {KINDS.get(c.family, c.family)} go as far at alpha = {c.alpha:+g}?", str(c.rank_test()))
+            for c in self.experiment.families
+        ]
 
     def about(self, control: ControlResult) -> list[tuple[str, str]]:
         """Questions about the direction at one alpha."""
@@ -91,6 +143,7 @@ class Questions:
         e, tested = self.experiment, self.best_cell
         survivors = len(tested.survivors())
         lines = [
+            *self.contrast(),
             (
                 f"Is the most extreme of {tested.n_cells} cells more than luck (validation)?",
                 f"{tested}; {survivors} of them survive at 0.05",
@@ -107,6 +160,8 @@ class Questions:
         ]
         for control in e.controls:
             lines += self.about(control)
+            lines.append((f"What else changes at alpha = {control.alpha:+g} (on {e.settings['texts']})?", self.beside(control)))
+        lines += self.others()
         lines.append(("What would settle it next time?", self._next()))
         return pd.DataFrame(lines, columns=["question", "answer"])
 
@@ -123,12 +178,21 @@ class Questions:
         return str(plan(change=change, discordant=share, p=0.01))
 
     def summary(self) -> str:
-        """Three lines for the terminal."""
-        tested, dose = self.best_cell, self.dose
+        """A few lines for the terminal."""
+        tested, dose, e = self.best_cell, self.dose, self.experiment
+        contrast = []
+        if e.diagnostics is not None:
+            at = e.diagnostics.at(e.layer)
+            interval = at.auc.interval()
+            contrast = [
+                f"contrast    held-out AUC {at.auc.value:.2f} (95% interval {interval.low:.2f} to {interval.high:.2f}), cosine between directions of "
+                f"random halves {at.stability.median:.2f}"
+            ]
         best: Any = tested.best
         layer, _, alpha = best
         return "\n".join(
             [
+                *contrast,
                 f"looks       {tested.n_cells} cells tried on validation; after paying for all of them the chosen one has {format_p(self.chosen_p)}, the "
                 f"most extreme (layer {layer}, alpha {alpha:+g}) {format_p(tested.p_value)}; {len(tested.survivors())} survive at 0.05",
                 f"trend       {dose.trend}",

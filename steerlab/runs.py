@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from steerlab import files, store
+from steerlab import exhibits, files, store
 from steerlab.controls import ControlResult
+from steerlab.diagnostics import ContrastDiagnostics
 from steerlab.directions import Direction
 from steerlab.experiments import Experiment
+from steerlab.side_effects import SideEffects
 from steerlab.significance import Significance
 from steerlab.sweeps import SweepResult
 from steerlab.tasks import Evaluation, Problem
@@ -19,7 +22,7 @@ OUTCOMES = ["problem_id", "prediction", "correct", "margin", "nll"]
 
 
 def save_experiment(path: str | Path, experiment: Experiment, provenance: Mapping[str, Any]) -> Path:
-    """Write results.parquet (every outcome), checks, problems, directions, provenance.json and report.html.
+    """Write results.parquet (every outcome), checks, problems, side effects, diagnostics, directions, provenance and report.html.
 
     Raises:
         OSError: the folder cannot be written, or holds something else.
@@ -29,12 +32,12 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
         e.train.frame.assign(split="train", stage="baseline", layer=-1, alpha=0.0, direction=""),
         e.validation.frame.assign(split="validation", stage="sweep"),
         e.test.frame.assign(split="test", stage="sweep"),
-        *(c.frame.assign(split="test", stage="control", layer=c.layer, alpha=c.alpha) for c in e.controls),
+        *(c.frame.assign(split="test", stage=stage, layer=c.layer, alpha=c.alpha) for stage, c in _stages(e)),
     ]
     frame = pd.concat(results, ignore_index=True)
     frame["is_control"] = frame["is_control"].fillna(False).astype(bool)
     checks = [e.validation.checks.assign(split="validation", stage="sweep"), e.test.checks.assign(split="test", stage="sweep")]
-    checks += [c.checks.assign(split="test", stage="control") for c in e.controls]
+    checks += [c.checks.assign(split="test", stage=stage) for stage, c in _stages(e)]
     names = [f"directions/layer-{layer:03d}.safetensors" for layer in e.directions]
     outcome = {
         "task": e.task,
@@ -44,7 +47,8 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
         "settings": e.settings,
         "validation_settings": dict(e.validation.settings),
         "test_settings": dict(e.test.settings),
-        "controls": [{"alpha": c.alpha, "layer": c.layer, "site": c.site, "family": c.family} for c in e.controls],
+        "controls": [{"stage": stage, "alpha": c.alpha, "layer": c.layer, "site": c.site, "family": c.family} for stage, c in _stages(e)],
+        "side_effects_settings": dict(e.side_effects.settings),
         "directions": names,
     }
     full = {**provenance, "experiment": outcome, "answer": significance.answer(), "warnings": significance.warnings()}
@@ -53,12 +57,21 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
         store.write_table(folder, "checks", pd.concat(checks, ignore_index=True))
         splits = {"train": e.train.problems, "validation": e.validation.baseline.problems, "test": e.test.baseline.problems}
         store.write_table(folder, "problems", store.problems_frame(splits))
+        store.write_table(folder, "side_effects", e.side_effects.by_text)
+        store.write_table(folder, "side_effects_baseline", e.side_effects.baseline)
+        if e.diagnostics is not None:
+            files.write_json(folder / "diagnostics.json", asdict(e.diagnostics))
         for name, direction in zip(names, e.directions.values(), strict=True):
             store.save_direction(folder / name, direction)
         store.save_direction(folder / "direction.safetensors", e.direction)
         files.write_json(folder / store.PROVENANCE, full)
         store.write_report(folder / "report.html", **report_parts(significance, full))
     return Path(path)
+
+
+def _stages(e: Experiment) -> list[tuple[str, ControlResult]]:
+    """Every control, with what its lines are called in the tables: random ones, and those of a family."""
+    return [("control", c) for c in e.controls] + [(f"control: {c.family}", c) for c in e.families]
 
 
 def report_parts(significance: Significance, provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,9 +81,9 @@ def report_parts(significance: Significance, provenance: Mapping[str, Any]) -> d
         "question": significance.question(),
         "answer": significance.answer(),
         "warnings": significance.warnings(),
-        "figures": significance.figures(),
-        "tables": significance.tables(),
-        "method": significance.method(),
+        "figures": exhibits.figures(significance),
+        "tables": exhibits.tables(significance),
+        "method": exhibits.method(significance),
         "provenance": flat_provenance(provenance),
     }
 
@@ -178,17 +191,33 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
     validation = swept("validation", list(directions.values()))
     direction = directions[about["layer"]]
     test = swept("test", [direction])
-    controls = []
+    controls: dict[bool, list[ControlResult]] = {True: [], False: []}
     for one in about["controls"]:
-        alpha = one["alpha"]
-        rows = results.query("stage == 'control' and alpha == @alpha").reset_index(drop=True)
-        own = checks.query("stage == 'control' and alpha == @alpha").drop(columns=["split", "stage"]).reset_index(drop=True)
+        stage, alpha = one["stage"], one["alpha"]
+        rows = results.query("stage == @stage and alpha == @alpha").reset_index(drop=True)
+        own = checks.query("stage == @stage and alpha == @alpha").drop(columns=["split", "stage"]).reset_index(drop=True)
         n = int(rows.loc[rows["is_control"], "direction"].nunique())
         columns = ["direction", "is_control", *OUTCOMES]
-        controls.append(ControlResult(rows[columns], test.baseline, direction, alpha, one["layer"], one["site"], n, one["family"], own))
+        found = ControlResult(rows[columns], test.baseline, direction, alpha, one["layer"], one["site"], n, one["family"], own)
+        controls[stage == "control"].append(found)
     train = evaluation("train", results.query("split == 'train'"))
+    effects = [pd.read_parquet(folder / f"{name}.parquet") for name in ("side_effects", "side_effects_baseline")]
+    side = SideEffects(effects[0], effects[1], (direction,), about["side_effects_settings"])
+    file = folder / "diagnostics.json"
+    diagnostics = ContrastDiagnostics.from_record(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
     experiment = Experiment(
-        about["task"], train, directions, validation, about["layer"], about["alpha"], test, tuple(controls), about["settings"]
+        about["task"],
+        train,
+        directions,
+        validation,
+        about["layer"],
+        about["alpha"],
+        test,
+        tuple(controls[True]),
+        tuple(controls[False]),
+        diagnostics,
+        side,
+        about["settings"],
     )
     return experiment, provenance
 

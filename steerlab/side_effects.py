@@ -11,15 +11,16 @@ import pandas as pd
 from steerlab.activations import Positions, indices
 from steerlab.controls import ControlResult
 from steerlab.directions import Direction
-from steerlab.distributions import NUMBERS, compare_distributions, text_rows
+from steerlab.distributions import NUMBERS, compare_distributions, readable, text_rows
 from steerlab.interventions import ALPHAS, Operator
 from steerlab.models import Model
 from steerlab.neutral import NEUTRAL_TEXTS
 from steerlab.statistics import pareto_front, wilson_interval
 from steerlab.statistics.outcomes import MEASURES
 from steerlab.sweeps import KEYS, SweepResult, cells_of
+from steerlab.tasks import Problem
 
-__all__ = ["SideEffects", "changed_predictions", "side_effects"]
+__all__ = ["SideEffects", "changed_predictions", "side_effects", "side_texts"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +75,17 @@ class SideEffects:
         """Perplexity of the texts without steering: exp of the mean negative log-probability of a token."""
         with np.errstate(over="ignore"):
             return float(np.exp(self._unsteered["nll"] / self._unsteered["predicted"]))
+
+    def kl(self, direction: Direction, alpha: float) -> float:
+        """KL(unsteered || steered) in nats a token, of a direction that acted at one layer, at one alpha.
+
+        Raises:
+            ValueError: it was not measured.
+        """
+        rows = self._frame[(self._frame["direction"] == direction.name) & (self._frame["alpha"] == alpha)]
+        if len(rows) != 1:
+            raise ValueError(f"{direction.name!r} at alpha={alpha:g}: {len(rows)} such cells were measured; ask for one that was")
+        return float(rows["kl"].iloc[0])
 
     def against(self, effects: pd.DataFrame, *, measure: str = "accuracy", alternative: str = "two-sided") -> pd.DataFrame:
         """What each direction does to the task, beside what it does to everything else.
@@ -193,6 +205,47 @@ def side_effects(
     }
     given = tuple(one.direction for one in dict.fromkeys(one for cell in cells for one in cell.places))
     return SideEffects(pd.concat(parts, ignore_index=True), baseline, given, settings)
+
+
+def joined(parts: Sequence[SideEffects]) -> SideEffects:
+    """Side effects of several runs on the same texts, as one.
+
+    Raises:
+        ValueError: no parts, or other texts, settings or unsteered numbers.
+    """
+    if not parts:
+        raise ValueError("no side effects given; give at least one")
+    first = parts[0]
+    for part in parts[1:]:
+        if dict(part.settings) != dict(first.settings) or not part.baseline.equals(first.baseline):
+            raise ValueError("the side effects are of other texts, operators or positions; measure them alike")
+    by_text = pd.concat([part.by_text for part in parts], ignore_index=True).drop_duplicates([*KEYS, "text"], ignore_index=True)
+    return SideEffects(by_text, first.baseline, tuple(d for part in parts for d in part.directions), first.settings)
+
+
+def side_texts(model: Model, problems: Sequence[Problem], *, n: int = len(NEUTRAL_TEXTS)) -> tuple[list[str], str]:
+    """Texts to measure side effects on, and what they are: everyday sentences, or, for a model that cannot read them, prompts.
+
+    Args:
+        model: a TransformerLens model.
+        problems: whose prompts (where there are none: first choices) stand in.
+        n: at most so many prompts.
+
+    Raises:
+        ValueError: no problems.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> side_texts(model, task.validation, n=8)[1]  # this model knows no words
+        'the prompts of 8 problems, because this model cannot read everyday sentences'
+    """
+    if readable(model, NEUTRAL_TEXTS):
+        return list(NEUTRAL_TEXTS), f"{len(NEUTRAL_TEXTS)} everyday sentences"
+    if not problems:
+        raise ValueError("no problems given whose prompts could be read; give texts")
+    prompts = [p.prompt if p.prompt.strip() or not p.choices else p.choices[0] for p in problems[:n]]
+    return prompts, f"the prompts of {len(prompts)} problems, because this model cannot read everyday sentences"
 
 
 def changed_predictions(result: SweepResult | ControlResult, *, confidence: float = 0.95) -> pd.DataFrame:

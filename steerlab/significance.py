@@ -9,20 +9,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steerlab import plots
 from steerlab.controls import ControlResult
 from steerlab.experiments import Experiment
-from steerlab.questions import Questions
+from steerlab.questions import KINDS, Questions
 from steerlab.statistics import format_p, holm, smallest_detectable_change
 
+P_COLUMNS = ["p (rank)", "p (rank, Holm)", "p (t-test)", "p (sign test)"]
 LEVEL = 0.05
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share of 0 to 1, in percent."""
     return f"{100 * share:.1f}%"
 
 
-def _points(share: float) -> str:
+def points(share: float) -> str:
+    """A change of a share, in points."""
     return f"{100 * share:+.1f} points"
 
 
@@ -75,6 +77,27 @@ class Significance:
         table.insert(7, "p (rank, Holm)", holm(table["p (rank)"].to_numpy(float)))
         return table
 
+    @property
+    def others(self) -> pd.DataFrame:
+        """One line a family of further controls and measure: the rank test, not corrected."""
+        lines: list[dict[str, Any]] = []
+        for control in self.experiment.families:
+            for measure in ("accuracy", "margin"):
+                rank = control.rank_test(measure=measure)
+                lines.append(
+                    {
+                        "controls": KINDS.get(control.family, control.family),
+                        "alpha": control.alpha,
+                        "measure": measure,
+                        "effect": rank.observed,
+                        "controls mean": float(control.effect(measure)[1].mean()),
+                        "controls as extreme": rank.exceeds,
+                        "n": control.n,
+                        "p (rank)": rank.p_value,
+                    }
+                )
+        return pd.DataFrame(lines)
+
     def adjusted(self, control: ControlResult, measure: str = "accuracy") -> float:
         """The Holm-adjusted rank p-value of one control and measure."""
         table = self.tests
@@ -100,7 +123,7 @@ class Significance:
         interval = sign.interval()
         low, middle, high = (100 * float(q) for q in np.quantile(control.effect()[1], [0.025, 0.5, 0.975]))
         return (
-            f"Test accuracy goes from {_percent(control.baseline.accuracy)} to {_percent(after)} ({_points(sign.change)}, 95% interval "
+            f"Test accuracy goes from {percent(control.baseline.accuracy)} to {percent(after)} ({points(sign.change)}, 95% interval "
             f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}): {sign.became_right} became right, {sign.became_wrong} became wrong of {sign.n} "
             f"(sign test {format_p(sign.p_value)}). {control.n} random directions of the same norm change it by {middle:+.1f} points in the median, "
             f"95% of them by {low:+.1f} to {high:+.1f}; {rank.exceeds} lie at least as far from the median of all {control.n + 1} as the direction does "
@@ -132,9 +155,9 @@ class Significance:
             return f"No answer changed among {sign.n} problems, so nothing can be said about small effects."
         smallest = smallest_detectable_change(sign.n, discordant=share)
         if smallest is None:
-            return f"With {sign.n} problems, of which {_percent(share)} changed sides, no change from the baseline could be detected with 80% power."
+            return f"With {sign.n} problems, of which {percent(share)} changed sides, no change from the baseline could be detected with 80% power."
         return (
-            f"With {sign.n} problems, of which {_percent(share)} changed sides, a change from the baseline of {100 * smallest:.1f} points or more "
+            f"With {sign.n} problems, of which {percent(share)} changed sides, a change from the baseline of {100 * smallest:.1f} points or more "
             "would be detected by the sign test with 80% power."
         )
 
@@ -162,6 +185,12 @@ class Significance:
                     f"use at least {round(len(self.tests) / LEVEL)} controls to be able to reach {LEVEL}."
                 )
                 break
+        for control in e.families:
+            said += [f"Controls of kind {control.family}: {w}" for w in control.warnings()]
+        said += [f"Controls of kind {family}: {remark}" for family, remark in e.settings["families"].items()]
+        said += [f"Side effects: {w}" for w in e.side_effects.warnings()]
+        if e.diagnostics is not None:
+            said += [f"Contrast: {w}" for w in e.diagnostics.warnings()]
         n = e.directions[e.layer].method.get("n_correct", 0)
         if n < 30:
             said.append(f"The direction rests on {n} right and {n} wrong problems; directions from so few are noisy.")
@@ -175,7 +204,7 @@ class Significance:
         dose = e.test.accuracy().sort_values("alpha")
         moved = e.test.transitions().set_index("alpha")
         lines = [
-            f"baseline    {_percent(base.accuracy)} of {base.n} test problems (95% interval {_percent(interval.low)} to {_percent(interval.high)})",
+            f"baseline    {percent(base.accuracy)} of {base.n} test problems (95% interval {percent(interval.low)} to {percent(interval.high)})",
             f"direction   layer {e.layer}, norm {e.direction.norm:.3g}, from {e.direction.method.get('n_correct')} right and as many wrong train problems",
             f"chosen      layer {e.layer}, alpha {e.alpha:+g}, on {e.validation.baseline.n} validation problems",
             self.questions.summary(),
@@ -187,7 +216,7 @@ class Significance:
             right, wrong = moved.loc[row["alpha"], ["became_right", "became_wrong"]]
             bar = "█" * round(24 * row["accuracy"])
             lines.append(
-                f"  alpha {row['alpha']:+5.1f}            {_percent(row['accuracy']):>6}   {100 * row['change']:+6.1f}   {right:>4} / {wrong:<4} {bar}"
+                f"  alpha {row['alpha']:+5.1f}            {percent(row['accuracy']):>6}   {100 * row['change']:+6.1f}   {right:>4} / {wrong:<4} {bar}"
             )
         lines.append("")
         for control in e.controls:
@@ -198,82 +227,11 @@ class Significance:
                 f"{100 * control.effect()[1].mean():+.1f} on average; {format_p(rank.p_value)} (accuracy), {format_p(margin.p_value)} (margin), "
                 f"Cohen's d {'undefined' if pd.isna(d) else f'{d:+.2f}'}"
             )
+        for control in e.families:
+            kind = KINDS.get(control.family, control.family)
+            lines.append(
+                f"other controls at alpha {control.alpha:+g}: {control.n} {kind}, {format_p(control.rank_test().p_value)} (accuracy)"
+            )
+        lines += [f"beside the task at alpha {c.alpha:+g}, on {e.settings['texts']}: {self.questions.beside(c)}" for c in e.controls]
         lines += ["", *(self.conclusion(c) for c in e.controls)]
         return "\n".join(lines + [f"warning: {w}" for w in self.warnings()])
-
-    def figures(self) -> list[tuple[str, Any, str]]:
-        """Caption, figure and text alternative of each picture of the report."""
-        e = self.experiment
-        best = e.validation.best()
-        figures: list[tuple[str, Any, str]] = [
-            (
-                "Test split: dose-response of the chosen layer, with 95% Wilson intervals and the random directions.",
-                plots.alpha_progression(e.test, control=e.controls[0]),
-                f"Accuracy against alpha at layer {e.layer}, from {_percent(e.test.accuracy()['accuracy'].min())} to "
-                f"{_percent(e.test.accuracy()['accuracy'].max())}.",
-            )
-        ]
-        for control in e.controls:
-            rank = control.rank_test()
-            figures.append(
-                (
-                    f"Test split: change of accuracy under {control.n} random directions at alpha = {control.alpha:+g}, and under the direction.",
-                    plots.null_distribution(control),
-                    f"Histogram of {control.n} control effects; the direction's is {_points(rank.observed)}; {rank.exceeds} controls lie at least as far from the median.",
-                )
-            )
-        figures += [
-            (
-                "Test split: problems that became right and that became wrong, against alpha.",
-                plots.transition_matrix(e.test),
-                "Counts of problems that changed sides at each alpha.",
-            ),
-            (
-                "Validation split: change of accuracy by layer and alpha; the choice was made here.",
-                plots.layer_alpha_heatmap(e.validation, tested=self.questions.best_cell),
-                f"The best cell is layer {int(best['layer'])}, alpha {best['alpha']:+g}, with {_points(best['change'])}.",
-            ),
-            (
-                "The directions of all layers, by dimension.",
-                plots.direction_heatmap(list(e.directions.values())),
-                "Heatmap of the mean differences, layers by dimensions.",
-            ),
-        ]
-        return figures
-
-    def tables(self) -> list[tuple[str, pd.DataFrame]]:
-        """Caption and table."""
-        e = self.experiment
-        n = self.tests["alpha"].size
-        shown = self.tests.copy()
-        for column in ("p (rank)", "p (rank, Holm)", "p (t-test)", "p (sign test)"):
-            shown[column] = [None if pd.isna(p) else format_p(p).removeprefix("p = ").removeprefix("p ") for p in shown[column]]
-        dose = e.test.accuracy().merge(e.test.transitions(), on=["layer", "direction", "alpha"])
-        return [
-            (f"Test split: the direction against its controls; Holm's correction is over these {n} tests.", shown),
-            ("What else a reader asks; intervals are of 95%, and these p-values are not corrected for each other.", self.questions.frame),
-            ("Test split: dose-response, with 95% Wilson intervals and transitions.", dose),
-            ("Validation split: every cell that was looked at.", e.validation.accuracy()),
-        ]
-
-    def method(self) -> list[str]:
-        """How the numbers came about, split by split."""
-        e = self.experiment
-        d, n = e.direction, e.settings["n_controls"]
-        cells = len(e.validation.accuracy().query("alpha != 0"))
-        return [
-            f"Train ({e.train.n} problems, accuracy {_percent(e.train.accuracy)}): {d.method.get('n_correct')} problems answered rightly and as many "
-            f"answered wrongly were drawn; the direction is the difference of their mean activations at {d.site}, position {e.settings['cache_positions']}.",
-            f"Validation ({e.validation.baseline.n} problems, accuracy {_percent(e.validation.baseline.accuracy)}): {cells} cells of layer and alpha were "
-            f"tried; layer {e.layer} and alpha {e.alpha:+g} had the highest accuracy (equals: the larger mean margin). The max-statistic test pays for "
-            "all of them: it flips the sign of each problem's whole row of changes, which keeps the dependence between cells.",
-            f"Test ({e.test.baseline.n} problems) was scored once, at the chosen layer. Operator {e.settings['operator']}, positions "
-            f"{e.settings['positions']}; scorer {e.test.baseline.scorer}.",
-            f"Controls: {n} isotropic Gaussian directions with the direction's norm, at the same place and alpha. An effect is as extreme as it is "
-            f"far from the median of all {n + 1} effects, on either side. The p-value is (1 + the number of controls at least as extreme) / ({n} + 1), ties counted "
-            f"against the direction; it cannot be below {1 / (n + 1):.2g}. "
-            "The t-test and Cohen's d compare the controls with the direction's effect as if that were known without error; they are shown because "
-            "the field reports them, and no conclusion rests on them.",
-            "Paired comparisons use the exact sign test on problems that changed sides; their interval is Newcombe's method 10. Intervals of single "
-            "proportions are Wilson's.",
-        ]

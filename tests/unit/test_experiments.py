@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import steerlab as sl
+from steerlab import exhibits
 from steerlab.controls import ControlResult
 from steerlab.experiments import Experiment
 from steerlab.store import provenance
@@ -173,6 +174,9 @@ def test_an_experiment_is_read_back_from_its_run_folder(
     pd.testing.assert_frame_equal(loaded.validation.accuracy(), experiment.validation.accuracy())
     pd.testing.assert_frame_equal(loaded.controls[-1].changes(), experiment.controls[-1].changes())
     assert loaded.train.problems == experiment.train.problems
+    assert loaded.diagnostics.layers == experiment.diagnostics.layers
+    pd.testing.assert_frame_equal(loaded.side_effects.frame, experiment.side_effects.frame)
+    assert [repr(c) for c in loaded.families] == [repr(c) for c in experiment.families]
     assert sl.Significance(loaded).summary() == sl.Significance(experiment).summary()
     assert found["model"]["n_layers"] == 3
     sl.save_experiment(tmp_path / "run", loaded, {k: v for k, v in found.items() if k in ("config", "model", "task", "versions")})
@@ -182,3 +186,58 @@ def test_an_experiment_is_read_back_from_its_run_folder(
 def test_an_experiment_and_its_significance_show_themselves_in_a_notebook(experiment: Experiment) -> None:
     assert len(repr(experiment)) < 300
     assert "<table" in sl.Significance(experiment)._repr_html_()
+
+
+def test_other_kinds_of_controls_stand_at_the_chosen_alpha_with_names_of_their_own(experiment: Experiment) -> None:
+    assert [c.family for c in experiment.families] == ["shuffled_labels", "equal_kl"]
+    assert all(c.alpha == experiment.alpha and c.n == 4 and c.layer == experiment.layer for c in experiment.families)
+    drawn = {one.name for c in (*experiment.controls, *experiment.families) if c.alpha == experiment.alpha for one in c.controls}
+    assert len(drawn) == 12
+
+
+def test_controls_of_equal_kl_change_the_texts_as_much_as_the_direction(
+    toy_model: Callable[[str], object], experiment: Experiment, task: sl.Task
+) -> None:
+    texts, about = sl.side_texts(toy_model("bridge"), task.validation)
+    assert experiment.settings["texts"] == about
+    found = sl.side_effects(toy_model("bridge"), experiment.families[1].controls, texts, alphas=[experiment.alpha])
+    wanted = experiment.side_effects.kl(experiment.direction, experiment.alpha)
+    np.testing.assert_allclose(found.frame["kl"], wanted, rtol=0.011)
+
+
+def test_side_effects_are_known_for_the_direction_at_every_alpha_and_for_its_controls_at_theirs(experiment: Experiment) -> None:
+    frame = experiment.side_effects.frame
+    assert set(frame.loc[frame["direction"] == experiment.direction.name, "alpha"]) == set(experiment.test.accuracy()["alpha"])
+    assert (frame["direction"] != experiment.direction.name).sum() == sum(c.n for c in experiment.controls)
+
+
+def test_families_are_chosen_and_checked(toy_model: Callable[[str], object], task: sl.Task) -> None:
+    found = sl.run_experiment(toy_model("bridge"), task, **SMALL, families=["orthogonal", "covariance_matched"])
+    assert [c.family for c in found.families] == ["orthogonal", "covariance_matched"]
+    across = [abs(float(one.vector @ found.direction.vector)) for one in found.families[0].controls]
+    assert max(across) < 1e-3 * found.direction.norm**2
+    with pytest.raises(ValueError, match="families: 'odd'; use any of covariance_matched"):
+        sl.run_experiment(toy_model("bridge"), task, **SMALL, families=["odd"])
+    with pytest.raises(ValueError, match="equal_kl needs an operator under which length counts"):
+        sl.run_experiment(toy_model("bridge"), task, **SMALL, families=["equal_kl"], operator="ablate")
+
+
+def test_the_contrast_and_the_side_effects_are_in_the_summary_and_the_report(experiment: Experiment) -> None:
+    said = sl.Significance(experiment)
+    summary = said.summary()
+    for line in ("contrast    held-out AUC", "other controls at alpha", "beside the task at alpha"):
+        assert line in summary
+    captions = " ".join(caption for caption, *_ in [*exhibits.figures(said), *exhibits.tables(said)])
+    for part in (
+        "held-out right and wrong problems",
+        "Effect on the task against side effect",
+        "Controls of other kinds",
+        "Side effects on",
+    ):
+        assert part in captions
+
+
+def test_too_few_problems_for_diagnostics_leave_them_out_and_the_report_stands(experiment: Experiment) -> None:
+    said = sl.Significance(replace(experiment, diagnostics=None))
+    assert "held-out" not in said.summary()
+    assert exhibits.figures(said)

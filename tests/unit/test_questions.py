@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import steerlab as sl
+from steerlab import exhibits
 from steerlab.questions import Questions
 from steerlab.significance import Significance
 
@@ -78,8 +79,8 @@ def test_every_question_has_an_answer_and_the_seed_decides_them(experiment):
 def test_the_main_jobs_words_and_tables_hold_the_questions(experiment):
     found = Significance(experiment)
     assert "8 cells tried on validation" in found.summary()
-    assert any("What else a reader asks" in caption for caption, _ in found.tables())
-    heatmap = next(figure for caption, figure, _ in found.figures() if caption.startswith("Validation split"))
+    assert any("What else a reader asks" in caption for caption, _ in exhibits.tables(found))
+    heatmap = next(figure for caption, figure, _ in exhibits.figures(found) if caption.startswith("Validation split"))
     assert "max-statistic test of all 8 cells" in shown(heatmap)
 
 

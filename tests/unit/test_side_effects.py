@@ -1,5 +1,7 @@
 """Side effects: exact against plain hooked runs, zero where nothing is steered, and in plain words what is refused."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ import torch
 import steerlab as sl
 from steerlab import distributions
 from steerlab.models import hook_name
+from steerlab.side_effects import joined
 
 TOKENS = [(3, 9, 27, 17), (5, 6, 7, 8, 9, 10, 11), (2, 4), (60, 1, 33, 20, 21, 22), (44,)]
 ALPHAS = (-2.0, 0.0, 0.5, 3.0)
@@ -270,3 +273,39 @@ def test_a_result_shows_itself(measured):
     assert repr(measured[1]).startswith("SideEffects(6 cells x 4 texts, unsteered perplexity")
     evil = sl.SideEffects(measured[1].by_text.replace({"direction": {"mine": "<script>"}}), measured[1].baseline, (), {})
     assert "<script>" not in evil._repr_html_()
+
+
+def test_side_effects_of_several_runs_on_the_same_texts_join_and_those_on_others_do_not(toy_model):
+    model, one, two = toy_model("bridge"), direction(name="one"), direction(seed=1, name="two")
+    parts = [sl.side_effects(model, d, TOKENS, alphas=ALPHAS) for d in (one, two)]
+    both = sl.side_effects(model, [one, two], TOKENS, alphas=ALPHAS)
+    found = joined(parts)
+    pd.testing.assert_frame_equal(
+        found.frame.sort_values(["direction", "alpha"], ignore_index=True),
+        both.frame.sort_values(["direction", "alpha"], ignore_index=True),
+    )
+    assert found.kl(two, 3.0) == pytest.approx(both.kl(two, 3.0))
+    assert found.kl(two, 3.0) > 0
+    with pytest.raises(ValueError, match="alpha=9: 0 such cells were measured"):
+        found.kl(two, 9.0)
+    with pytest.raises(ValueError, match="other texts"):
+        joined([parts[0], sl.side_effects(model, two, TOKENS[:2], alphas=ALPHAS)])
+    with pytest.raises(ValueError, match="give at least one"):
+        joined([])
+
+
+def test_a_model_that_cannot_read_sentences_is_given_prompts_and_first_choices_where_there_are_none(toy_model):
+    model = toy_model("bridge")
+    problems = [sl.Problem("a", "1 + 2 =", " 3", (" 3", " 4")), sl.Problem("b", " ", "2 3", ("2 3", "3 2"))]
+    texts, about = sl.side_texts(model, problems)
+    assert texts == ["1 + 2 =", "2 3"]
+    assert about.startswith("the prompts of 2 problems")
+    with pytest.raises(ValueError, match="no problems given"):
+        sl.side_texts(model, [])
+
+
+def test_a_model_that_can_read_sentences_is_given_them(toy_model, monkeypatch):
+    monkeypatch.setattr(sys.modules["steerlab.side_effects"], "readable", lambda *_: True)
+    texts, about = sl.side_texts(toy_model("bridge"), [])
+    assert texts == list(sl.NEUTRAL_TEXTS)
+    assert about == "24 everyday sentences"
