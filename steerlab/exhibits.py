@@ -1,4 +1,4 @@
-"""What a report shows of an experiment: its figures, its tables, and how the numbers came about."""
+"""What a report shows of an experiment: its figures and its tables."""
 
 from typing import Any
 
@@ -93,37 +93,4 @@ def tables(significance: Significance) -> list[tuple[str, pd.DataFrame]]:
             f"Side effects on {e.settings['texts']}: the direction at each alpha.",
             side[side["direction"] == e.direction.name].drop(columns="direction"),
         ),
-    ]
-
-
-def method(significance: Significance) -> list[str]:
-    """How the numbers came about, split by split."""
-    e = significance.experiment
-    d, n = e.direction, e.settings["n_controls"]
-    cells = len(e.validation.accuracy().query("alpha != 0"))
-    return [
-        f"Train ({e.train.n} problems, accuracy {percent(e.train.accuracy)}): {d.method.get('n_correct')} problems answered rightly and as many "
-        f"answered wrongly were drawn; the direction is the difference of their mean activations at {d.site}, position {e.settings['cache_positions']}.",
-        f"Validation ({e.validation.baseline.n} problems, accuracy {percent(e.validation.baseline.accuracy)}): {cells} cells of layer and alpha were "
-        f"tried; layer {e.layer} and alpha {e.alpha:+g} had the highest accuracy (equals: the larger mean margin). The max-statistic test pays for "
-        "all of them: it flips the sign of each problem's whole row of changes, which keeps the dependence between cells.",
-        f"Test ({e.test.baseline.n} problems) was scored once, at the chosen layer. Operator {e.settings['operator']}, positions "
-        f"{e.settings['positions']}; scorer {e.test.baseline.scorer}.",
-        f"Controls: {n} isotropic Gaussian directions with the direction's norm, at the same place and alpha. An effect is as extreme as it is "
-        f"far from the median of all {n + 1} effects, on either side. The p-value is (1 + the number of controls at least as extreme) / ({n} + 1), ties counted "
-        f"against the direction; it cannot be below {1 / (n + 1):.2g}. "
-        "The t-test and Cohen's d compare the controls with the direction's effect as if that were known without error; they are shown because "
-        "the field reports them, and no conclusion rests on them.",
-        *(
-            [
-                "Controls of other kinds answer other doubts: mean differences of shuffled labels ask whether this estimator finds as much where "
-                "there is nothing to find; directions of equal KL are as long as it takes to change other text as much as the direction does; "
-                "directions drawn from the activations' covariance lie where activations vary; orthogonal ones have nothing of the direction."
-            ]
-            if e.families
-            else []
-        ),
-        f"Side effects: KL(unsteered || steered) of next-token distributions, perplexity, entropy and changed predictions, on {e.settings['texts']}.",
-        "Paired comparisons use the exact sign test on problems that changed sides; their interval is Newcombe's method 10. Intervals of single "
-        "proportions are Wilson's.",
     ]

@@ -196,6 +196,5 @@ class Questions:
                 f"looks       {tested.n_cells} cells tried on validation; after paying for all of them the chosen one has {format_p(self.chosen_p)}, the "
                 f"most extreme (layer {layer}, alpha {alpha:+g}) {format_p(tested.p_value)}; {len(tested.survivors())} survive at 0.05",
                 f"trend       {dose.trend}",
-                *(f"            {said}" for said in dose.warnings()),
             ]
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from steerlab import exhibits, files, store
+from steerlab import exhibits, files, methods, store
 from steerlab.controls import ControlResult
 from steerlab.diagnostics import ContrastDiagnostics
 from steerlab.directions import Direction
@@ -83,7 +83,7 @@ def report_parts(significance: Significance, provenance: Mapping[str, Any]) -> d
         "warnings": significance.warnings(),
         "figures": exhibits.figures(significance),
         "tables": exhibits.tables(significance),
-        "method": exhibits.method(significance),
+        "method": methods.method(significance),
         "provenance": flat_provenance(provenance),
     }
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from steerlab.cautions import LEVEL, cautions
 from steerlab.controls import ControlResult
 from steerlab.experiments import Experiment
 from steerlab.questions import KINDS, Questions
 from steerlab.statistics import format_p, holm, smallest_detectable_change
 
 P_COLUMNS = ["p (rank)", "p (rank, Holm)", "p (t-test)", "p (sign test)"]
-LEVEL = 0.05
 
 
 def percent(share: float) -> str:
@@ -125,9 +125,9 @@ class Significance:
         return (
             f"Test accuracy goes from {percent(control.baseline.accuracy)} to {percent(after)} ({points(sign.change)}, 95% interval "
             f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}): {sign.became_right} became right, {sign.became_wrong} became wrong of {sign.n} "
-            f"(sign test {format_p(sign.p_value)}). {control.n} random directions of the same norm change it by {middle:+.1f} points in the median, "
+            f"(sign test {format_p(sign.p_value, digits=2)}). {control.n} random directions of the same norm change it by {middle:+.1f} points in the median, "
             f"95% of them by {low:+.1f} to {high:+.1f}; {rank.exceeds} lie at least as far from the median of all {control.n + 1} as the direction does "
-            f"({format_p(rank.p_value)}; {format_p(self.adjusted(control))} after Holm's correction for {len(self.tests)} rank tests)."
+            f"({format_p(rank.p_value, digits=2)}; {format_p(self.adjusted(control), digits=2)} after Holm's correction for {len(self.tests)} rank tests)."
         )
 
     def verdict(self, control: ControlResult) -> str:
@@ -143,7 +143,9 @@ class Significance:
             return f"{at} the direction {kind}."
         margin = self.adjusted(control, "margin")
         beside = (
-            f" Its effect on the margin, though, is outside what they do ({format_p(margin)} after correction)." if margin < LEVEL else ""
+            f" Its effect on the margin, though, is outside what they do ({format_p(margin, digits=2)} after correction)."
+            if margin < LEVEL
+            else ""
         )
         return f"{at} there is no evidence that this direction moves accuracy other than random directions of its size do.{beside}"
 
@@ -161,40 +163,28 @@ class Significance:
             "would be detected by the sign test with 80% power."
         )
 
-    def conclusion(self, control: ControlResult) -> str:
-        """The verdict on one control, and for a null result what could have been missed."""
-        null = self.adjusted(control) >= LEVEL
-        return f"{self.verdict(control)} {self.detectable(control)}" if null else self.verdict(control)
-
-    def answer(self) -> str:
-        """The answer: a line for each control, and for a null result what could have been seen."""
-        return "\n".join(
-            f"{self.verdict(c)} {self.finding(c)}{' ' + self.detectable(c) if self.adjusted(c) >= LEVEL else ''}"
-            for c in self.experiment.controls
+    def numbers(self, control: ControlResult) -> str:
+        """What the verdict on one control rests on, in one sentence."""
+        sign, rank = control.sign_test(), control.rank_test()
+        interval = sign.interval()
+        return (
+            f"Accuracy on {sign.n} test problems changed by {points(sign.change)} (95% interval {100 * interval.low:+.1f} to {100 * interval.high:+.1f}); "
+            f"among {control.n} random directions that has {format_p(rank.p_value, digits=2)}, and {format_p(self.adjusted(control), digits=2)} after Holm's correction for "
+            f"{len(self.tests)} rank tests."
         )
 
+    def conclusion(self, control: ControlResult, *, numbers: bool = True) -> str:
+        """The verdict on one control, its numbers if wanted, and for a null result what could have been missed."""
+        null = self.adjusted(control) >= LEVEL
+        return " ".join([self.verdict(control), *([self.numbers(control)] * numbers), *([self.detectable(control)] * null)])
+
+    def answer(self) -> str:
+        """The answer, in one paragraph with its uncertainty: the conclusion at each alpha that has controls."""
+        return " ".join(self.conclusion(control) for control in self.experiment.controls)
+
     def warnings(self) -> list[str]:
-        """What a reader must know before believing anything."""
-        e = self.experiment
-        said = [f"Validation: {w}" for w in e.validation.warnings()] + [f"Test: {w}" for w in e.test.warnings()]
-        for control in e.controls:
-            said += [f"Control at alpha = {control.alpha:+g}: {w}" for w in control.warnings()]
-            if 1 / (control.n + 1) * len(self.tests) > LEVEL:
-                said.append(
-                    f"With {control.n} controls and {len(self.tests)} tests the corrected p-value cannot fall below {len(self.tests) / (control.n + 1):.2g}; "
-                    f"use at least {round(len(self.tests) / LEVEL)} controls to be able to reach {LEVEL}."
-                )
-                break
-        for control in e.families:
-            said += [f"Controls of kind {control.family}: {w}" for w in control.warnings()]
-        said += [f"Controls of kind {family}: {remark}" for family, remark in e.settings["families"].items()]
-        said += [f"Side effects: {w}" for w in e.side_effects.warnings()]
-        if e.diagnostics is not None:
-            said += [f"Contrast: {w}" for w in e.diagnostics.warnings()]
-        n = e.directions[e.layer].method.get("n_correct", 0)
-        if n < 30:
-            said.append(f"The direction rests on {n} right and {n} wrong problems; directions from so few are noisy.")
-        return said
+        """What a reader must know before believing anything; the rules are those of `steerlab.cautions`."""
+        return cautions(self.experiment, n_tests=len(self.tests), dose=self.questions.dose)
 
     def summary(self) -> str:
         """What the terminal shows."""
@@ -224,14 +214,14 @@ class Significance:
             d = self.tests.query("alpha == @control.alpha and measure == 'accuracy'")["Cohen's d"].iloc[0]
             lines.append(
                 f"control at alpha {control.alpha:+g}: direction {100 * rank.observed:+.1f} points, {control.n} random ones "
-                f"{100 * control.effect()[1].mean():+.1f} on average; {format_p(rank.p_value)} (accuracy), {format_p(margin.p_value)} (margin), "
+                f"{100 * control.effect()[1].mean():+.1f} on average; {format_p(rank.p_value, digits=2)} (accuracy), {format_p(margin.p_value, digits=2)} (margin), "
                 f"Cohen's d {'undefined' if pd.isna(d) else f'{d:+.2f}'}"
             )
         for control in e.families:
             kind = KINDS.get(control.family, control.family)
             lines.append(
-                f"other controls at alpha {control.alpha:+g}: {control.n} {kind}, {format_p(control.rank_test().p_value)} (accuracy)"
+                f"other controls at alpha {control.alpha:+g}: {control.n} {kind}, {format_p(control.rank_test().p_value, digits=2)} (accuracy)"
             )
         lines += [f"beside the task at alpha {c.alpha:+g}, on {e.settings['texts']}: {self.questions.beside(c)}" for c in e.controls]
-        lines += ["", *(self.conclusion(c) for c in e.controls)]
+        lines += ["", *(self.conclusion(c, numbers=False) for c in e.controls)]
         return "\n".join(lines + [f"warning: {w}" for w in self.warnings()])

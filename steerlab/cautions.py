@@ -1,0 +1,116 @@
+"""What a reader must know before believing an experiment: each a rule, each a sentence."""
+
+from collections import Counter
+
+from scipy import stats
+
+from steerlab.experiments import Experiment
+from steerlab.statistics import DoseResponse
+from steerlab.tasks import Evaluation
+
+LEVEL = 0.05
+UNLIKELY = 0.01  # of the splits' differences: rarer than this is worth a sentence
+FEW = 30  # problems of a kind; a direction from fewer is noisy
+LOPSIDED = 0.2  # of the train problems; below it a kind is rare
+
+
+def cautions(experiment: Experiment, *, n_tests: int, dose: DoseResponse) -> list[str]:
+    """Every caution about an experiment, the gravest first.
+
+    Args:
+        experiment: what was measured.
+        n_tests: how many rank tests the correction pays for.
+        dose: the response on test at the chosen layer.
+
+    Returns:
+        Sentences: interventions that did nothing, flat sweeps, problems of one split in another, too few controls for any
+        corrected p-value below 0.05, splits that differ, responses that are not monotonic, contrasts that are worth little.
+    """
+    return [
+        *_inert(experiment),
+        *_leaks(experiment),
+        *_few_controls(experiment, n_tests),
+        *_splits(experiment),
+        *(f"Dose-response: {said}" for said in dose.warnings()),
+        *_contrast(experiment),
+    ]
+
+
+def _inert(e: Experiment) -> list[str]:
+    said = [f"Validation: {w}" for w in e.validation.warnings()] + [f"Test: {w}" for w in e.test.warnings()]
+    for control in e.controls:
+        said += [f"Control at alpha = {control.alpha:+g}: {w}" for w in control.warnings()]
+    for control in e.families:
+        said += [f"Controls of kind {control.family}: {w}" for w in control.warnings()]
+    said += [f"Controls of kind {family}: {remark}" for family, remark in e.settings["families"].items()]
+    return said + [f"Side effects: {w}" for w in e.side_effects.warnings()]
+
+
+def _leaks(e: Experiment) -> list[str]:
+    """Selection on test: problems, by name or by prompt and choices, that stand in two splits."""
+    splits = {"train": e.train, "validation": e.validation.baseline, "test": e.test.baseline}
+    found = []
+    for one, other in (("train", "test"), ("validation", "test"), ("train", "validation")):
+        ours, theirs = ({(p.prompt, p.choices, str(p.target)) for p in splits[name].problems} for name in (one, other))
+        names = [{p.id for p in splits[name].problems} for name in (one, other)]
+        common = max(len(ours & theirs), len(names[0] & names[1]))
+        if common:
+            why = (
+                "what was chosen there was chosen on test problems"
+                if other == "test"
+                else "the direction was found on problems that it was judged by"
+            )
+            found.append(f"Selection on test: {common} problems of {one} are in {other}, too; {why}.")
+    return found
+
+
+def _few_controls(e: Experiment, n_tests: int) -> list[str]:
+    least = min(control.n for control in e.controls)
+    if n_tests / (least + 1) <= LEVEL:
+        return []
+    return [
+        f"With {least} controls and {n_tests} tests the corrected p-value cannot fall below {n_tests / (least + 1):.2g}; "
+        f"use at least {round(n_tests / LEVEL)} controls to be able to reach {LEVEL}."
+    ]
+
+
+def _splits(e: Experiment) -> list[str]:
+    """Splits that differ from each other, and answers or outcomes of which one kind is rare."""
+    said = []
+    right = round(e.train.accuracy * e.train.n)
+    if min(right, e.train.n - right) < LOPSIDED * e.train.n:
+        said.append(
+            f"Unbalanced: {right} of {e.train.n} train problems were answered rightly; the contrast is of {e.direction.method.get('n_correct', 0)} of "
+            "each kind, and the rarer kind may be of another sort of problem."
+        )
+    one, other = e.validation.baseline, e.test.baseline
+    p = _differ(one, other)
+    if p < UNLIKELY:
+        said.append(
+            f"The splits differ: unsteered accuracy is {100 * one.accuracy:.1f}% on validation and {100 * other.accuracy:.1f}% on test "
+            f"(Fisher's exact test, n = {one.n} and {other.n}, p = {p:.2g}); what was chosen on one may not suit the other."
+        )
+    targets = [p.target_index for p in other.problems if p.choices]
+    if len(targets) == other.n and len(sizes := {len(p.choices or ()) for p in other.problems}) == 1:
+        counts = Counter(targets)
+        observed = [counts[k] for k in range(sizes.pop())]
+        p = float(stats.chisquare(observed).pvalue)
+        if p < UNLIKELY:
+            said.append(
+                f"Unbalanced answers: the right choice of the test problems is {', '.join(f'number {k + 1} {n} times' for k, n in enumerate(observed))} "
+                f"(chi-squared test, n = {other.n}, p = {p:.2g}); a direction that favours one choice looks as if it knew."
+            )
+    return said
+
+
+def _differ(one: Evaluation, other: Evaluation) -> float:
+    table = [[round(part.accuracy * part.n), part.n - round(part.accuracy * part.n)] for part in (one, other)]
+    return float(stats.fisher_exact(table).pvalue)
+
+
+def _contrast(e: Experiment) -> list[str]:
+    said = [] if e.diagnostics is None else [f"Contrast: {w}" for w in e.diagnostics.warnings()]
+    n = e.direction.method.get("n_correct", 0)
+    if n < FEW:
+        said.append(f"The direction rests on {n} right and {n} wrong problems; directions from so few are noisy.")
+    return said

@@ -1,0 +1,116 @@
+"""Each caution is said where its reason stands, and nowhere else."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import steerlab as sl
+from steerlab import methods
+from steerlab.cautions import cautions
+from steerlab.comparison import Comparison
+
+SMALL = {"seed": 0, "layers": [0, 1], "alphas": (-2.0, 0.0, 1.0), "n_controls": 4}
+
+
+@pytest.fixture(scope="module")
+def experiment(toy_model):
+    return sl.run_experiment(toy_model("bridge"), sl.load_task("arithmetic", n_train=60, n_validation=20, n_test=20), **SMALL)
+
+
+def said(experiment, n_tests=4) -> str:
+    return " ".join(cautions(experiment, n_tests=n_tests, dose=sl.Significance(experiment).questions.dose))
+
+
+def with_outcomes(evaluation, right):
+    frame = evaluation.frame.assign(correct=np.arange(evaluation.n) < right)
+    return sl.Evaluation(evaluation.problems, frame, evaluation.scorer)
+
+
+def with_baseline(sweep, evaluation):
+    return replace(sweep, baseline=evaluation)
+
+
+def test_a_problem_that_stands_in_two_splits_is_named_as_selection_on_test(experiment):
+    assert "Selection on test" not in said(experiment)
+    leaky = with_baseline(experiment.validation, experiment.test.baseline)
+    assert "Selection on test: 20 problems of validation are in test, too; what was chosen there was chosen on test problems." in said(
+        replace(experiment, validation=leaky)
+    )
+
+
+def test_the_same_prompt_under_another_name_is_a_leak_all_the_same(experiment):
+    base = experiment.test.baseline
+    renamed = tuple(replace(p, id=f"other-{k}") for k, p in enumerate(base.problems))
+    ids = {p.id: q.id for p, q in zip(base.problems, renamed, strict=True)}
+    frame = base.frame.assign(problem_id=base.frame["problem_id"].map(ids))
+    leaky = with_baseline(experiment.validation, sl.Evaluation(renamed, frame, base.scorer))
+    assert "20 problems of validation are in test" in said(replace(experiment, validation=leaky))
+
+
+def test_too_few_controls_for_the_p_asked_are_said_with_the_number_needed(experiment):
+    assert "With 4 controls and 4 tests the corrected p-value cannot fall below 0.8; use at least 80 controls" in said(experiment)
+    assert "cannot fall below" not in said(experiment, n_tests=0)
+
+
+def test_a_rare_kind_of_train_outcome_is_called_unbalanced(experiment):
+    assert "Unbalanced: 3 of 60 train problems" in said(replace(experiment, train=with_outcomes(experiment.train, 3)))
+    assert "Unbalanced: 30" not in said(replace(experiment, train=with_outcomes(experiment.train, 30)))
+
+
+def test_splits_that_differ_beyond_chance_are_said_to(experiment):
+    differ = replace(
+        experiment,
+        validation=with_baseline(experiment.validation, with_outcomes(experiment.validation.baseline, 20)),
+        test=with_baseline(experiment.test, with_outcomes(experiment.test.baseline, 4)),
+    )
+    assert "The splits differ: unsteered accuracy is 100.0% on validation and 20.0% on test (Fisher's exact test, n = 20 and 20" in said(
+        differ
+    )
+
+
+def test_test_problems_whose_right_choice_is_always_the_same_are_called_unbalanced(experiment):
+    base = experiment.test.baseline
+    same = tuple(replace(p, target=p.choices[0]) for p in base.problems)
+    found = said(replace(experiment, test=with_baseline(experiment.test, sl.Evaluation(same, base.frame, base.scorer))))
+    assert "Unbalanced answers: the right choice of the test problems is number 1 20 times, number 2 0 times" in found
+
+
+def test_the_word_significant_is_never_said_without_its_test(experiment):
+    found = sl.Significance(experiment)
+    provenance = {"model": {"name": "toy"}, "versions": {}}
+    words = " ".join([found.answer(), found.summary(), *found.warnings(), *methods.method(found), methods.paragraph(found, provenance)])
+    assert "significant" not in words
+    assert "p = 0.0000" not in words
+    assert "p = 0 " not in words
+
+
+def test_the_methods_paragraph_states_the_splits_the_seed_the_controls_and_cites_what_it_uses(experiment):
+    found = sl.Significance(experiment)
+    text = methods.paragraph(found, {"model": {"name": "toy"}, "versions": {"steerlab": "9.9"}})
+    for part in (
+        "60 training, 20 validation and 20 test problems",
+        "4 isotropic",
+        "p = (1 + r) / (4 + 1)",
+        "seed 0",
+        "steerlab 9.9",
+        "4 combinations",
+    ):
+        assert part in text, part
+    cited = methods.references(text)
+    assert cited == sorted(cited)
+    assert len(cited) == len(methods.REFERENCES)
+    assert methods.references("nothing is cited") == []
+
+
+def test_several_runs_are_corrected_together(experiment):
+    both = Comparison({"one": sl.Significance(experiment), "two": sl.Significance(experiment)})
+    assert len(both.tests) == 2 * len(sl.Significance(experiment).tests)
+    ps = both.tests["p (rank)"].to_numpy()
+    np.testing.assert_allclose(both.tests["p (rank, Holm over all runs)"], sl.statistics.holm(ps))
+    assert both.effects["name"].tolist() == ["one", "two"]
+    assert f"after Holm's correction for all {len(both.tests)} rank tests" in both.answer()
+    assert any("Whether one run's effect is larger than another's was not tested" in warning for warning in both.warnings())
+    assert len(sl.plots.forest(both.effects).data[0].x) == 2
+    with pytest.raises(ValueError, match="1 given; a comparison needs at least 2"):
+        Comparison({"one": sl.Significance(experiment)})
