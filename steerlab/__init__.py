@@ -17,6 +17,7 @@ from steerlab.activations import Activations, cache_activations, load_activation
 from steerlab.calibration import Calibration, calibrate
 from steerlab.control_families import covariance_matched, orthogonal_directions, other_task, ready, shuffled_labels
 from steerlab.controls import ControlResult, random_control
+from steerlab.critical import CriticalTokens, critical_tokens
 from steerlab.diagnostics import ContrastDiagnostics, contrast_diagnostics
 from steerlab.directions import Direction, mean_difference, random_directions
 from steerlab.experiments import Experiment, contrast_directions, run_experiment
@@ -49,6 +50,7 @@ __all__ = [
     "ContrastDiagnostics",
     "ControlOutcomes",
     "ControlResult",
+    "CriticalTokens",
     "Direction",
     "Evaluation",
     "Experiment",
@@ -69,6 +71,7 @@ __all__ = [
     "contrast_directions",
     "controls_from_frame",
     "covariance_matched",
+    "critical_tokens",
     "evaluate",
     "load_activations",
     "load_direction",

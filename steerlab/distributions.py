@@ -68,7 +68,6 @@ def _unknown(model: Model, rows: Sequence[Sequence[int]]) -> tuple[int, int]:
     return (0 if unknown is None else every.count(unknown)), len(every)
 
 
-@torch.no_grad()
 def compare_distributions(
     model: Model,
     rows: Sequence[Row],
@@ -80,16 +79,38 @@ def compare_distributions(
     memory: str | int | None = None,
     progress: bool = False,
 ) -> tuple[Float[np.ndarray, "text number"], Float[np.ndarray, "cell text number"]]:
-    """Sums over each text's positions, without steering and under each cell; see `NUMBERS`.
+    """Sums of `compare_positions` over each text's positions: without steering, and under each cell."""
+    found = compare_positions(
+        model, rows, cells, operator=operator, positions=positions, max_tokens=max_tokens, memory=memory, progress=progress
+    )
+    return np.stack([base.sum(0) for base, _ in found]), np.stack([steered.sum(1) for _, steered in found], axis=1)
 
-    kl is KL(unsteered || steered), entropy that of the steered distribution, nll that of the text's own next tokens, and
-    changed counts positions whose likeliest token is another one. Cells with alpha = 0 are the unsteered run itself.
+
+@torch.no_grad()
+def compare_positions(
+    model: Model,
+    rows: Sequence[Row],
+    cells: Sequence[Cell],
+    *,
+    operator: str | Operator = "add",
+    positions: Positions = "all",
+    max_tokens: int | None = None,
+    memory: str | int | None = None,
+    progress: bool = False,
+) -> list[tuple[Float[np.ndarray, "pos number"], Float[np.ndarray, "cell pos number"]]]:
+    """Next-token distributions position by position, without steering and under each cell; see `NUMBERS`.
+
+    kl is KL(unsteered || steered), entropy that of the steered distribution, nll that of the text's own next token (0 behind
+    its last one), and changed whether the likeliest token is another one. Cells with alpha = 0 are the unsteered run itself.
 
     Args:
         model: the model; hooks that are on it act.
         rows: the texts.
         cells: interventions of one place each.
         operator, positions, max_tokens, memory, progress: as in `steerlab.side_effects`.
+
+    Returns:
+        For each text, its numbers without steering and under each cell.
 
     Raises:
         ValueError: bad input, found before the first run, or logits that become NaN.
@@ -102,7 +123,7 @@ def compare_distributions(
     acting = sorted(
         (k for k, cell in enumerate(cells) if cell.alpha != 0), key=lambda k: (cells[k].places[0].layer, cells[k].places[0].site, k)
     )
-    base, steered = np.zeros((len(rows), len(NUMBERS))), np.zeros((len(cells), len(rows), len(NUMBERS)))
+    found: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(rows)
     small = max(room // min(TOGETHER, len(acting) + 1), 1)  # short batches, so that many cells share the unsteered logits
     batches = row_batches(rows, room=small, device=device_of(model), share=False)
 
@@ -110,16 +131,15 @@ def compare_distributions(
         return _run(front, batch, [cells[k] for k in acting], room, limit)
 
     with tqdm(total=len(rows) * (1 + len(acting)), desc="side effects", unit="run", disable=None if progress else True) as bar:
-        for batch, (plain, found) in shrinking(batches, room, run, partial(smaller, rows), least):
-            index = list(batch.index)
-            base[index] = plain
-            for k in range(len(cells)):
-                steered[k, index] = plain
-            for k, theirs in zip(acting, found, strict=True):
-                steered[k, index] = theirs
-            bar.update(len(index) * (1 + len(acting)))
-    bad = [k for k in range(len(cells)) if np.isnan(steered[k]).any()]
-    if np.isnan(base).any():
+        for batch, (plain, moved) in shrinking(batches, room, run, partial(smaller, rows), least):
+            ends = np.cumsum([len(row.tokens) for row in batch.rows])[:-1]
+            for i, base, theirs in zip(batch.index, np.split(plain, ends), np.split(moved, ends, axis=1), strict=True):
+                steered = np.repeat(base[None], len(cells), axis=0)
+                steered[acting] = theirs
+                found[i] = base, steered
+            bar.update(len(batch.index) * (1 + len(acting)))
+    bad = [k for k in range(len(cells)) if any(np.isnan(steered[k]).any() for _, steered in found)]
+    if any(np.isnan(base).any() for base, _ in found):
         raise ValueError("the model gives NaN for these texts without steering; its weights are damaged or its dtype overflows")
     if bad:
         cell = cells[bad[0]]
@@ -127,8 +147,8 @@ def compare_distributions(
     if acting:
         shortest = min(range(len(rows)), key=lambda i: (len(rows[i].tokens), i))
         for k in {acting[0], acting[-1]}:
-            _compare_with_plain_run(front, cells[k], rows[shortest], steered[k, shortest])
-    return base, steered
+            _compare_with_plain_run(front, cells[k], rows[shortest], found[shortest][1][k].sum(0))
+    return found
 
 
 def _check(model: Model, cells: Sequence[Cell], positions: Positions, shortest: int) -> None:
@@ -138,7 +158,7 @@ def _check(model: Model, cells: Sequence[Cell], positions: Positions, shortest: 
 
 
 def _run(front: Front, batch: Batch, cells: Sequence[Cell], room: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of a batch, ``[row number]``, and under each cell, ``[cell row number]``; cells of one place stand together."""
+    """The numbers of a batch's positions, row after row, ``[position number]``, and under each cell; cells of one place stand together."""
     model, last = front.model, n_layers(front.model)
     streams = entering(model, batch.tokens, sorted({last, *(cell.resumes_at for cell in cells)}))
     final, plain = streams[last], _numbers(model, batch, streams[last], streams[last][None], limit)[0]
@@ -185,14 +205,14 @@ def _numbers(
     base: Float[Tensor, "row pos d_model"],
     steered: Float[Tensor, "cell row pos d_model"],
     limit: int,
-) -> Float[np.ndarray, "cell row number"]:
-    """The numbers from what leaves the last block; at most about `limit` logits are held at a time."""
+) -> Float[np.ndarray, "cell position number"]:
+    """The numbers of all positions, row after row, from what leaves the last block; at most about `limit` logits are held at a time."""
     lengths = [len(row.tokens) for row in batch.rows]
     at = [(i, column) for i, length in enumerate(lengths) for column in range(length)]
     rows, columns = (torch.tensor(part, device=base.device) for part in zip(*at, strict=True))
     following = torch.nn.functional.pad(batch.tokens, (0, 1))[rows, columns + 1]
     predicted = columns + 1 < torch.tensor(lengths, device=base.device)[rows]
-    sums = torch.zeros(len(steered), len(lengths), len(NUMBERS), dtype=torch.float64, device=base.device)
+    numbers = torch.empty(len(steered), len(at), len(NUMBERS), dtype=torch.float64, device=base.device)
     width = int(model.cfg.d_vocab)
     positions = max(1, limit // (width * (len(steered) + 1)))
     cells = max(1, limit // (width * positions) - 1)
@@ -204,8 +224,8 @@ def _numbers(
             which = slice(first, first + cells)
             part = steered[which, row, column]
             after = read_out(model, part.flatten(0, 1)).double().log_softmax(-1).unflatten(0, part.shape[:2])
-            sums[which].index_add_(1, row, _compared(before, after, following[here], predicted[here]))
-    return sums.cpu().numpy()
+            numbers[which, here] = _compared(before, after, following[here], predicted[here])
+    return numbers.cpu().numpy()
 
 
 def _compared(

@@ -1,0 +1,233 @@
+"""Where steering and right answers part from unsteered and wrong ones: divergence token by token.
+
+For each problem two texts run: the prompt with its right answer, and with the wrong answer that the unsteered model likes best.
+Both run without and with steering. KL says how much steering moves the next-token distribution behind each token; the margin,
+log p(right token) minus log p(wrong token), says at which tokens right and wrong part.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from steerlab.activations import Positions
+from steerlab.directions import Direction, place
+from steerlab.distributions import NUMBERS, compare_positions
+from steerlab.interventions import Operator, check_alpha
+from steerlab.models import Model
+from steerlab.tasks import Problem, evaluate
+from steerlab.tasks.scorers import Row, encode_continuation
+from steerlab.variants import Cell, Place
+
+PARTS = ("prompt", "shared start", "differing", "shared end")
+
+
+@dataclass(frozen=True, eq=False)
+class CriticalTokens:
+    """Divergence of right and wrong answers, steered and unsteered, token by token.
+
+    Attributes:
+        frame: one line a problem, run and token: problem_id, correct (the unsteered model's answer), run ("right" or
+            "wrong": which answer follows the prompt), position (from 0), token, part ("prompt"; of the answer "shared
+            start", "differing" or "shared end", by the tokens that both answers share), kl (nats, unsteered against steered,
+            of the distribution behind the token), logprob and logprob_steered (nats, of the token itself given those before
+            it; NaN for the first).
+        direction: what steered.
+        alpha: how much of it.
+        layer, site: where.
+    """
+
+    frame: pd.DataFrame
+    direction: Direction
+    alpha: float
+    layer: int
+    site: str
+
+    def margins(self) -> pd.DataFrame:
+        """Where right and wrong part: one line a problem and part of the answer.
+
+        Returns:
+            problem_id, correct, part, tokens (of the right answer), margin (log p of the right answer's tokens minus that of the
+            wrong one's, nats, unsteered), margin_steered and change. Over the parts of a problem they add up to the
+            difference of the answers' log-likelihoods.
+        """
+        answers = self.frame[self.frame["part"] != "prompt"]
+        keys = ["problem_id", "correct", "part", "run"]
+        sums = answers.groupby(keys, sort=False)[["logprob", "logprob_steered"]].sum().unstack("run").fillna(0.0)
+        table = pd.DataFrame(
+            {
+                "margin": sums["logprob", "right"] - sums["logprob", "wrong"],
+                "margin_steered": sums["logprob_steered", "right"] - sums["logprob_steered", "wrong"],
+            }
+        )
+        right = answers[answers["run"] == "right"].groupby(keys[:3]).size()
+        table.insert(0, "tokens", right.reindex(table.index).fillna(0).astype(int))
+        return table.assign(change=table["margin_steered"] - table["margin"]).reset_index()
+
+    def concentration(self, share: float = 0.9) -> pd.DataFrame:
+        """On how few tokens most of the divergence sits: one line a problem and run.
+
+        Args:
+            share: of the KL, in (0, 1].
+
+        Returns:
+            problem_id, correct, run, tokens, needed (the fewest tokens that hold `share` of the KL), needed_share (of the
+            tokens) and top_share (of the KL, on the tenth of tokens that holds most). Where nothing moved, they are NaN.
+
+        Raises:
+            ValueError: a share outside (0, 1].
+        """
+        if not 0 < share <= 1:
+            raise ValueError(f"share={share}; use a number above 0, at most 1")
+        lines = []
+        for (name, correct, run), part in self.frame.groupby(["problem_id", "correct", "run"], sort=False):
+            kl = np.sort(part["kl"].to_numpy(float))[::-1]
+            n, total = len(kl), float(kl.sum())
+            if total == 0:
+                lines.append((name, correct, run, n, np.nan, np.nan, np.nan))
+                continue
+            held = np.cumsum(kl) / total
+            needed = int((held < share - 1e-12).sum()) + 1
+            lines.append((name, correct, run, n, float(needed), needed / n, float(held[max(1, round(n / 10)) - 1])))
+        return pd.DataFrame(lines, columns=["problem_id", "correct", "run", "tokens", "needed", "needed_share", "top_share"])
+
+    def by_part(self) -> pd.DataFrame:
+        """Means over problems: one line a group of problems (answered rightly or not), run and part: n, tokens, kl, share (of all KL)."""
+        keys = ["correct", "run"]
+        table = self.frame.groupby([*keys, "part"], sort=False).agg(n=("problem_id", "nunique"), tokens=("kl", "size"), kl=("kl", "sum"))
+        total = table.groupby(keys)["kl"].transform("sum")
+        table["share"] = table["kl"] / total.where(total > 0)
+        table["kl"] /= table["tokens"]
+        return table.reset_index()
+
+    def by_token(self, least: int = 3) -> pd.DataFrame:
+        """Means over each token's occurrences, largest KL first: token, n, kl, share (of all KL).
+
+        Args:
+            least: occurrences that a token needs to be listed.
+        """
+        grouped = self.frame.groupby("token", sort=True)["kl"]
+        table = grouped.agg(n="size", kl="mean", share="sum").reset_index()
+        total = float(table["share"].sum())
+        table["share"] = table["share"] / total if total else np.nan
+        return table[table["n"] >= least].sort_values("kl", ascending=False, kind="stable", ignore_index=True)
+
+    def __repr__(self) -> str:
+        needed = self.concentration()["needed_share"]
+        return (
+            f"CriticalTokens({self.frame['problem_id'].nunique()} problems, {self.direction.name!r} at layer {self.layer}, alpha={self.alpha}; 90% of the "
+            f"KL sits on {100 * needed.median():.0f}% of a text's tokens in the median)"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>" + self.by_part().to_html(index=False, float_format="{:.3g}".format, escape=True)
+
+
+def critical_tokens(
+    model: Model,
+    problems: Sequence[Problem],
+    direction: Direction,
+    *,
+    alpha: float,
+    positions: Positions = "all",
+    operator: str | Operator = "add",
+    layer: int | None = None,
+    site: str | None = None,
+    max_tokens: int | None = None,
+    memory: str | int | None = None,
+    progress: bool = False,
+) -> CriticalTokens:
+    """Measure, token by token, where steering moves the model, and where right and wrong answers part.
+
+    Args:
+        model: a TransformerLens model.
+        problems: with choices; the wrong run takes the wrong choice whose tokens are likeliest without steering.
+        direction: what steers.
+        alpha: the coefficient, not 0.
+        positions: "all", "last" (of the whole text), an index or indices.
+        operator, layer, site, max_tokens, memory, progress: as in `steerlab.side_effects`.
+
+    Raises:
+        ValueError: no problems, problems without choices, alpha 0, or what `steerlab.side_effects` refuses.
+
+    Source:
+        Hypothesis 2 ("critical token divergence") of the AFT research programme: that nine tenths of the separation of right and
+        wrong sits on few tokens.
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> direction = sl.Direction(torch.ones(model.cfg.d_model), layer=1)
+        >>> found = sl.critical_tokens(model, task.test[:3], direction, alpha=1.0)
+        >>> sorted(found.frame["part"].unique()), bool(found.frame["kl"].min() >= 0)
+        (['differing', 'prompt'], True)
+    """
+    if check_alpha(alpha) == 0:
+        raise ValueError("alpha=0 changes nothing; use the coefficient whose divergence is asked for")
+    if not problems:
+        raise ValueError("no problems given; give at least one")
+    for problem in problems:
+        if problem.choices is None:
+            raise ValueError(
+                f"problem {problem.id!r} has no choices, so there is no wrong answer to compare with; give problems with choices"
+            )
+    at = place(direction, layer, site)
+    texts = [[encode_continuation(model, problem, choice) for choice in problem.choices or ()] for problem in problems]
+    every = [[Row(tuple(tokens), start) for tokens, start in found] for found in texts]
+    flat = tuple(row for rows in every for row in rows)
+    measured = iter(
+        compare_positions(
+            model,
+            flat,
+            [Cell((Place(direction, *at),), float(alpha))],
+            operator=operator,
+            positions=positions,
+            max_tokens=max_tokens,
+            memory=memory,
+            progress=progress,
+        )
+    )
+    right = evaluate(model, problems, max_tokens=max_tokens).frame["correct"].to_numpy(bool)
+    nll, kl = NUMBERS.index("nll"), NUMBERS.index("kl")
+    parts = []
+    for problem, rows, correct in zip(problems, every, right, strict=True):
+        found = [next(measured) for _ in rows]
+        scores = [-base[row.prompt_length - 1 :, nll].sum() for row, (base, _) in zip(rows, found, strict=True)]
+        wanted = problem.target_index
+        rival = max((k for k in range(len(rows)) if k != wanted), key=lambda k: scores[k])
+        labels = _parts(rows[wanted], rows[rival])
+        for run, k, part in (("right", wanted, labels[0]), ("wrong", rival, labels[1])):
+            base, steered = found[k][0], found[k][1][0]
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "problem_id": problem.id,
+                        "correct": bool(correct),
+                        "run": run,
+                        "position": range(len(rows[k].tokens)),
+                        "token": [model.tokenizer.decode([token]) for token in rows[k].tokens],
+                        "part": part,
+                        "kl": steered[:, kl],
+                        "logprob": np.concatenate([[np.nan], -base[:-1, nll]]),
+                        "logprob_steered": np.concatenate([[np.nan], -steered[:-1, nll]]),
+                    }
+                )
+            )
+    return CriticalTokens(pd.concat(parts, ignore_index=True), direction, float(alpha), *at)
+
+
+def _parts(right: Row, wrong: Row) -> tuple[list[str], list[str]]:
+    """Which part each token of both texts belongs to, by the tokens that both answers share at their start and end."""
+    ours, theirs = right.tokens[right.prompt_length :], wrong.tokens[wrong.prompt_length :]
+    shortest, start, end = min(len(ours), len(theirs)), 0, 0
+    while start < shortest and ours[start] == theirs[start]:
+        start += 1
+    while end < shortest - start and ours[-1 - end] == theirs[-1 - end]:
+        end += 1
+
+    def labelled(row: Row, n: int) -> list[str]:
+        return [PARTS[0]] * row.prompt_length + [PARTS[1]] * start + [PARTS[2]] * (n - start - end) + [PARTS[3]] * end
+
+    return labelled(right, len(ours)), labelled(wrong, len(theirs))
