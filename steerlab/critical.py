@@ -17,6 +17,7 @@ from steerlab.directions import Direction, place
 from steerlab.distributions import NUMBERS, compare_positions
 from steerlab.interventions import Operator, check_alpha
 from steerlab.models import Model
+from steerlab.statistics import bootstrap, paired_t_test
 from steerlab.tasks import Problem, evaluate
 from steerlab.tasks.scorers import Row, encode_continuation
 from steerlab.variants import Cell, Place
@@ -113,6 +114,36 @@ class CriticalTokens:
         total = float(table["share"].sum())
         table["share"] = table["share"] / total if total else np.nan
         return table[table["n"] >= least].sort_values("kl", ascending=False, kind="stable", ignore_index=True)
+
+    def summary(self, *, rng: np.random.Generator) -> str:
+        """What was found, with intervals: how concentrated KL is, and what steering did to the margin.
+
+        Args:
+            rng: draws problems with replacement for the interval of the median.
+        """
+        table = self.concentration().groupby("problem_id", sort=False)[["needed_share", "top_share"]].mean().dropna()
+        margins = self.margins()
+        change = margins.groupby("problem_id", sort=False)["change"].sum()
+        parts = [f"Layer {self.layer}, alpha {self.alpha:+g}, {len(change)} problems."]
+        if len(table) > 1:
+            tenth = 100 * float(table["top_share"].median())
+            found = bootstrap(table["needed_share"].to_numpy(float), statistic=np.median, rng=rng, n_resamples=1999)
+            interval = found.interval(method="percentile")
+            parts.append(
+                f"90% of the KL sits on {100 * found.estimate:.1f}% of a text's tokens in the median (95% bootstrap interval {100 * interval.low:.1f}% to "
+                f"{100 * interval.high:.1f}%); the tenth of tokens that holds most has {tenth:.0f}% of it."
+            )
+        else:
+            parts.append("Steering moved no distribution.")
+        if len(change) > 1 and np.ptp(change) > 0:
+            sizes = margins.groupby("part")["margin"].apply(lambda part: part.abs().sum())
+            share = 100 * sizes.get("differing", 0.0) / sizes.sum()
+            parts.append(
+                f"The right answer's log-likelihood margin changed by {change.mean():+.3g} nats in the mean "
+                f"({paired_t_test(np.zeros(len(change)), change.to_numpy(float))}); {share:.0f}% of the unsteered margin, part by part in absolute value, "
+                "sits on tokens in which the answers differ."
+            )
+        return " ".join(parts)
 
     def __repr__(self) -> str:
         needed = self.concentration()["needed_share"]

@@ -2,6 +2,7 @@
 
 from steerlab.plots.bars import null_distribution, transition_matrix
 from steerlab.plots.curves import alpha_progression, training_curve
+from steerlab.plots.divergence import critical_tokens
 from steerlab.plots.forest import forest
 from steerlab.plots.heatmaps import direction_heatmap, layer_alpha_heatmap, preview_heatmap
 from steerlab.plots.layers import separability
@@ -10,6 +11,7 @@ from steerlab.plots.tradeoffs import pareto
 
 __all__ = [
     "alpha_progression",
+    "critical_tokens",
     "direction_heatmap",
     "forest",
     "layer_alpha_heatmap",

@@ -138,6 +138,7 @@ def test_the_significance_report_is_made_from_one_and_from_two_runs(script, main
         ("alpha_sweep", [*SMALL, "--layer", "3"], "accuracy"),
         ("layer_alpha_heatmap", [*SMALL, "--layers", "1,3"], "accuracy"),
         ("direction_heatmap", ["--limit", "60"], "norms"),
+        ("critical_tokens", ["--limit", "20"], "margins"),
         ("token_magnitudes", ["--limit", "40", "--layers", "1,3"], "magnitudes"),
     ],
 )

@@ -90,3 +90,24 @@ def test_what_cannot_be_measured_is_refused(found):
         sl.critical_tokens(model, [], result.direction, alpha=1)
     with pytest.raises(ValueError, match="'free' has no choices"):
         sl.critical_tokens(model, [sl.Problem("free", "1 + 1 =", "2")], result.direction, alpha=1)
+
+
+def test_the_summary_and_the_figure_say_how_concentrated_the_divergence_is(found):
+    _, result = found
+    said = result.summary(rng=np.random.default_rng(0))
+    assert "3 problems" in said
+    assert "95% bootstrap interval" in said
+    assert said == result.summary(rng=np.random.default_rng(0))
+    needed = result.concentration()["needed_share"].median()
+    figure = sl.plots.critical_tokens(result)
+    assert f"{100 * needed:.0f}% of a text" in figure.layout.title.text.replace("<br>", " ")
+    with pytest.raises(TypeError, match=r"expected what steerlab\.critical_tokens returns"):
+        sl.plots.critical_tokens(result.frame)
+
+
+def test_an_operator_that_moves_nothing_has_no_concentration(found):
+    model, result = found
+    nothing = sl.critical_tokens(model, WORDS, result.direction, alpha=1.0, operator=lambda resid, vector, alpha: resid)
+    assert nothing.concentration()["needed_share"].isna().all()
+    assert "Steering moved no distribution" in nothing.summary(rng=np.random.default_rng(0))
+    assert "moved no distribution" in sl.plots.critical_tokens(nothing).layout.title.text.replace("<br>", " ")

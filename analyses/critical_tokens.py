@@ -1,0 +1,77 @@
+"""At which tokens does steering act, and at which do right and wrong answers part?
+
+Each problem's prompt runs with its right answer and with the wrong answer that the model likes best, without and with steering.
+The sources' hypothesis is that nine tenths of the separation sits on few "critical" tokens; this says how few.
+
+    python analyses/critical_tokens.py
+    python analyses/critical_tokens.py --model DIRECTORY --task blimp --task-path FILE.jsonl --alpha -2
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+import steerlab as sl
+from steerlab import store
+from steerlab.cli import run
+from steerlab.runs import save_figures
+from steerlab.setup import Setup
+
+
+@dataclass(frozen=True)
+class Config(Setup):
+    """What the analysis needs to know."""
+
+    layer: int | None = None  # where the direction is measured and acts; the middle layer by default
+    direction: str | None = None  # safetensors file of a direction; without it the mean difference is taken
+    alpha: float = -1.0  # coefficient
+    split: Literal["train", "validation", "test"] = "test"  # whose problems are looked at
+    positions: str = "all"  # where it acts: all or last
+    operator: str = "add"  # how it acts: add, ablate, clamp or rotate
+
+
+def main(config: Config) -> Path:
+    """Measure, print, write the run folder."""
+    folder = config.folder("critical_tokens")
+    given = None if config.direction is None else sl.load_direction(config.direction)
+    model, task = config.load()
+    layer = config.layer if config.layer is not None else given.layer if given is not None else model.cfg.n_layers // 2
+    if given is None:
+        rng = np.random.default_rng([config.seed, 0])
+        given = sl.contrast_directions(model, sl.evaluate(model, task.train, progress=True), rng=rng, layers=[layer])[layer]
+    found = sl.critical_tokens(
+        model,
+        getattr(task, config.split),
+        given,
+        layer=layer,
+        alpha=config.alpha,
+        positions=config.positions,
+        operator=config.operator,
+        progress=True,
+    )
+    answer = found.summary(rng=np.random.default_rng([config.seed, 1]))
+    print(f"{answer}\n\n{found.by_part().to_string(index=False, float_format='%.3g')}")
+    save_figures(
+        folder,
+        store.provenance(model, config.recorded(), task.about),
+        title=f"Critical tokens: {task.name}, {config.model}",
+        question=f"At which tokens does steering at layer {layer}, alpha {config.alpha:+g}, move the model, and at which do right and wrong answers part?",
+        answer=answer,
+        figures=[("Mean KL behind a token, by part of the text.", sl.plots.critical_tokens(found), answer)],
+        tables={
+            "by_part": ("Mean KL behind a token, by part, answer and outcome.", found.by_part()),
+            "by_token": ("Tokens that occur at least three times, largest mean KL first.", found.by_token().head(50)),
+            "margins": ("", found.margins()),
+            "concentration": ("", found.concentration()),
+            "tokens": ("", found.frame),
+        },
+        directions=[given],
+    )
+    print(f"\nreport      {folder / 'report.html'}")
+    return folder
+
+
+if __name__ == "__main__":
+    run(main, Config)
