@@ -21,6 +21,7 @@ from steerlab.critical import CriticalTokens, critical_tokens
 from steerlab.diagnostics import ContrastDiagnostics, contrast_diagnostics
 from steerlab.directions import Direction, mean_difference, random_directions
 from steerlab.experiments import Experiment, contrast_directions, run_experiment
+from steerlab.failures import FailureAnalysis, failure_analysis
 from steerlab.halving import HalvingResult, successive_halving
 from steerlab.interventions import ALPHAS, steer
 from steerlab.loading import load_model
@@ -54,6 +55,7 @@ __all__ = [
     "Direction",
     "Evaluation",
     "Experiment",
+    "FailureAnalysis",
     "HalvingResult",
     "Magnitudes",
     "MatchedControls",
@@ -73,6 +75,7 @@ __all__ = [
     "covariance_matched",
     "critical_tokens",
     "evaluate",
+    "failure_analysis",
     "load_activations",
     "load_direction",
     "load_experiment",

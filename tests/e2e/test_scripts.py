@@ -139,6 +139,7 @@ def test_the_significance_report_is_made_from_one_and_from_two_runs(script, main
         ("layer_alpha_heatmap", [*SMALL, "--layers", "1,3"], "accuracy"),
         ("direction_heatmap", ["--limit", "60"], "norms"),
         ("critical_tokens", ["--limit", "20"], "margins"),
+        ("failure_analysis", SMALL, "groups"),
         ("token_magnitudes", ["--limit", "40", "--layers", "1,3"], "magnitudes"),
     ],
 )

@@ -1,0 +1,73 @@
+"""Who was fixed and who was broken by steering, by difficulty, length and margin; why amplification fails and suppression works.
+
+Takes the test sweep of a finished run of random_control.py, or sweeps a mean difference itself. The counts are compared with what
+margins alone would give: had the same moves of the margin befallen problems at random.
+
+    python analyses/failure_analysis.py
+    python analyses/failure_analysis.py --run runs/random_control-tiny-arithmetic-arithmetic
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import steerlab as sl
+from steerlab import store
+from steerlab.cli import run
+from steerlab.interventions import ALPHAS
+from steerlab.runs import save_figures
+from steerlab.setup import Setup
+
+
+@dataclass(frozen=True)
+class Config(Setup):
+    """What the analysis needs to know."""
+
+    run: str | None = None  # folder of a random_control.py run, whose test sweep is taken; without it a sweep is made
+    layer: int | None = None  # where the direction is measured and acts; the middle layer by default
+    alphas: tuple[float, ...] = ALPHAS  # coefficients
+    positions: str = "all"  # where it acts: all, last, prompt or generated
+    operator: str = "add"  # how it acts: add, ablate, clamp or rotate
+
+
+def main(config: Config) -> Path:
+    """Sort the problems, print, write the run folder."""
+    folder = config.folder("failure_analysis")
+    if config.run is not None:
+        experiment, provenance = sl.load_experiment(config.run)
+        result = experiment.test
+        provenance = {key: provenance[key] for key in ("model", "task", "versions")} | {"config": config.recorded()}
+    else:
+        model, task = config.load()
+        layer = config.layer if config.layer is not None else model.cfg.n_layers // 2
+        rng = np.random.default_rng([config.seed, 0])
+        direction = sl.contrast_directions(model, sl.evaluate(model, task.train, progress=True), rng=rng, layers=[layer])[layer]
+        result = sl.sweep(
+            model, task.test, direction, alphas=config.alphas, positions=config.positions, operator=config.operator, progress=True
+        )
+        provenance = store.provenance(model, config.recorded(), task.about)
+    found = sl.failure_analysis(result)
+    print(f"{found.summary()}\n\n{found.headroom.to_string(index=False, float_format='%.3g')}")
+    save_figures(
+        folder,
+        provenance,
+        title=f"Failure analysis: {provenance['model']['name']}",
+        question="Which problems did steering fix and which did it break, and do the counts say more than how near to the line problems stood?",
+        answer=found.summary(),
+        warnings=result.warnings(),
+        figures=[("Fixed and broken answers, observed and expected from margins alone.", sl.plots.headroom(found), found.summary())],
+        tables={
+            "headroom": ("Headroom, moves of the margin, and counts observed and expected.", found.headroom),
+            "groups": ("Medians of each group; margins without steering.", found.groups()),
+            "tests": ("Problems that moved against those that stayed (Mann-Whitney), with Holm's correction over all lines.", found.tests),
+            "problems": ("", found.frame),
+        },
+        directions=result.directions,
+    )
+    print(f"\nreport      {folder / 'report.html'}")
+    return folder
+
+
+if __name__ == "__main__":
+    run(main, Config)

@@ -1,0 +1,189 @@
+"""Who was fixed and who was broken by steering, and why: from a sweep's outcomes alone, no model is run.
+
+Two questions. Do the problems that changed sides differ from those that stayed, in margin, length or difficulty? And does the
+number that became right or wrong say anything about knowledge, or does it follow from how near to the line problems stood and
+how much margins moved, whichever problems they belong to?
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from steerlab.statistics import format_p, holm
+from steerlab.sweeps import SweepResult
+
+GROUPS = ("fixed", "broken", "stayed right", "stayed wrong")
+
+
+@dataclass(frozen=True, eq=False)
+class FailureAnalysis:
+    """Problems of one line of a sweep (one layer and direction), by what became of them at each alpha.
+
+    Attributes:
+        frame: one line an alpha other than 0 and problem: alpha, problem_id, group ("fixed": wrong and became right;
+            "broken": right and became wrong; "stayed right", "stayed wrong"), margin (unsteered), margin_change, and the
+            covariates: length (characters of prompt and choices) and every number that stands in all problems' meta.
+        layer, direction: of the line.
+        covariates: names of the covariates, margin first.
+    """
+
+    frame: pd.DataFrame
+    layer: int
+    direction: str
+    covariates: tuple[str, ...]
+
+    def groups(self) -> pd.DataFrame:
+        """One line an alpha and group: alpha, group, n, and each covariate's median."""
+        grouped = self.frame.groupby(["alpha", "group"], sort=True)
+        table = grouped.agg(n=("problem_id", "size"), **{name: (name, "median") for name in self.covariates}).reset_index()
+        order = {name: k for k, name in enumerate(GROUPS)}
+        return table.sort_values(["alpha", "group"], key=lambda c: c.map(order) if c.name == "group" else c, ignore_index=True)
+
+    @cached_property
+    def tests(self) -> pd.DataFrame:
+        """Do problems that changed sides differ from those that stayed where they were?
+
+        One line an alpha, side and covariate: alpha, compared (fixed among the wrong ones, broken among the right ones), covariate,
+        n_moved, n_stayed, auc (the chance that a moved problem has the larger value; 0.5 is no difference), p (Mann-Whitney,
+        two-sided) and p_holm (over all lines). Sides with fewer than 2 problems in a group, or covariates that do not vary, are left out.
+        """
+        lines = []
+        for alpha, part in self.frame.groupby("alpha", sort=True):
+            for moved, stayed in (("fixed", "stayed wrong"), ("broken", "stayed right")):
+                for name in self.covariates:
+                    ours, theirs = (part.loc[part["group"] == group, name] for group in (moved, stayed))
+                    if name == "margin":  # how far from the line, on whichever side
+                        ours, theirs = ours.abs(), theirs.abs()
+                    if min(len(ours), len(theirs)) < 2 or pd.concat([ours, theirs]).nunique() < 2:
+                        continue
+                    found = stats.mannwhitneyu(ours, theirs, alternative="two-sided")
+                    area = float(found.statistic) / (len(ours) * len(theirs))
+                    lines.append((alpha, f"{moved} against {stayed}", name, len(ours), len(theirs), area, float(found.pvalue)))
+        table = pd.DataFrame(lines, columns=["alpha", "compared", "covariate", "n_moved", "n_stayed", "auc", "p"])
+        return table.assign(p_holm=holm(table["p"].to_numpy(float)) if len(table) else table["p"])
+
+    @cached_property
+    def headroom(self) -> pd.DataFrame:
+        """Do the counts follow from margins alone?
+
+        If the change of margin had nothing to do with which problem it befalls, the chance that problem i changes sides would be the
+        share of all other problems' changes that would carry its margin across zero.
+
+        Returns:
+            One line an alpha: alpha, wrong and right (problems unsteered: the headroom upwards and downwards), mean_shift and
+            spread (mean and standard deviation of the change of margin), fixed and broken (observed), fixed_expected and
+            broken_expected (as above), and change and change_expected (of accuracy).
+        """
+        lines = []
+        for alpha, part in self.frame.groupby("alpha", sort=True):
+            before, moved = part["margin"].to_numpy(float), part["margin_change"].to_numpy(float)
+            right = before > 0
+            after = before[:, None] + moved[None, :]
+            others = ~np.eye(len(part), dtype=bool)
+            lands = ((after > 0) & others).sum(1) / max(1, len(part) - 1)
+            fixed, broken = (int((part["group"] == group).sum()) for group in ("fixed", "broken"))
+            up, down = float(lands[~right].sum()), float((1 - lands[right]).sum())
+            n = len(part)
+            spread = moved.std(ddof=1) if n > 1 else np.nan
+            counts = (int((~right).sum()), int(right.sum()))
+            lines.append((alpha, *counts, moved.mean(), spread, fixed, up, broken, down, (fixed - broken) / n, (up - down) / n))
+        columns = ["alpha", "wrong", "right", "mean_shift", "spread", "fixed", "fixed_expected", "broken", "broken_expected"]
+        return pd.DataFrame(lines, columns=[*columns, "change", "change_expected"])
+
+    def summary(self) -> str:
+        """Why amplification fails, or suppression works, in a few sentences that follow from the tables."""
+        table = self.headroom.set_index("alpha")
+        parts = []
+        for alpha in sorted({float(table.index.min()), float(table.index.max())}):
+            row = table.loc[alpha]
+            parts.append(
+                f"At alpha = {alpha:+g}, {row['fixed']:.0f} of {row['wrong']:.0f} wrong answers became right and {row['broken']:.0f} of {row['right']:.0f} "
+                f"right ones wrong; margins moved by {row['mean_shift']:+.3g} in the mean (standard deviation {row['spread']:.3g}). Had these moves befallen "
+                f"problems at random, {row['fixed_expected']:.1f} would have become right and {row['broken_expected']:.1f} wrong "
+                f"({100 * row['change']:+.1f} points observed, {100 * row['change_expected']:+.1f} expected)."
+            )
+        found = self.tests
+        clear = found[found["p_holm"] < 0.05] if len(found) else found
+        if len(clear):
+            first: Mapping[Any, Any] = clear.sort_values("p", kind="stable").iloc[0].to_dict()
+            more, size = "larger" if first["auc"] > 0.5 else "smaller", " in absolute value" if first["covariate"] == "margin" else ""
+            parts.append(
+                f"Of {len(found)} comparisons {len(clear)} survive Holm's correction; clearest: at alpha = {first['alpha']:+g}, {first['compared']}, the "
+                f"{first['covariate']} is {more}{size} (AUC {first['auc']:.2f}, n = {first['n_moved']} and {first['n_stayed']}, {format_p(first['p_holm'], digits=2)})."
+            )
+        else:
+            parts.append(f"None of {len(found)} comparisons of problems that moved with those that stayed survives Holm's correction.")
+        return " ".join(parts)
+
+    def __repr__(self) -> str:
+        return f"FailureAnalysis({self.frame['problem_id'].nunique()} problems, {self.frame['alpha'].nunique()} alphas, layer {self.layer}, {self.direction!r})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self.summary())}</p>" + self.headroom.to_html(index=False, float_format="{:.3g}".format, escape=True)
+
+
+def failure_analysis(sw: SweepResult, *, layer: int | None = None, direction: str | None = None) -> FailureAnalysis:
+    """Sort a sweep's problems by what steering made of them.
+
+    Args:
+        sw: a sweep's result; margins must be positive exactly for right answers, as those of scorers with choices are.
+        layer, direction: which line of the grid, where there are several.
+
+    Raises:
+        ValueError: several lines and none chosen, no such line, no alpha but 0, or margins that do not tell right from wrong.
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> sw = sl.sweep(model, task.test[:40], sl.Direction(torch.ones(model.cfg.d_model), layer=1), alphas=[-1, 0, 1])
+        >>> found = sl.failure_analysis(sw)
+        >>> found.headroom[["wrong", "right"]].sum(axis=1).tolist()
+        [40, 40]
+    """
+    lines = sw.frame[["layer", "direction"]].drop_duplicates()
+    if layer is not None:
+        lines = lines[lines["layer"] == layer]
+    if direction is not None:
+        lines = lines[lines["direction"] == direction]
+    if len(lines) != 1:
+        there = ", ".join(
+            f"layer {row['layer']} ({row['direction']})" for row in sw.frame[["layer", "direction"]].drop_duplicates().to_dict("records")
+        )
+        raise ValueError(f"layer={layer}, direction={direction!r} leaves {len(lines)} of the sweep's lines; choose one of {there}")
+    at, name = int(lines["layer"].iloc[0]), str(lines["direction"].iloc[0])
+    before = sw.baseline.frame.set_index("problem_id")
+    if not ((before["margin"] > 0) == before["correct"].astype(bool)).all():
+        raise ValueError("margins do not tell right from wrong here (answers are generated); use a task with choices")
+    rows = sw.frame[(sw.frame["layer"] == at) & (sw.frame["direction"] == name) & (sw.frame["alpha"] != 0)]
+    if rows.empty:
+        raise ValueError("the sweep has no alpha but 0; there is nothing to compare")
+    was, now = rows["problem_id"].map(before["correct"]).astype(bool), rows["correct"].astype(bool)
+    extra = _covariates(sw)
+    frame = pd.DataFrame(
+        {
+            "alpha": rows["alpha"],
+            "problem_id": rows["problem_id"],
+            "group": np.select([~was & now, was & ~now, was & now], GROUPS[:3], GROUPS[3]),
+            "margin": rows["problem_id"].map(before["margin"]),
+            "margin_change": rows["margin"] - rows["problem_id"].map(before["margin"]),
+        }
+    ).merge(extra, left_on="problem_id", right_index=True, how="left", sort=False)
+    return FailureAnalysis(frame.reset_index(drop=True), at, name, ("margin", *extra.columns))
+
+
+def _covariates(sw: SweepResult) -> pd.DataFrame:
+    """Length, and every number that all problems' meta hold."""
+    problems = sw.baseline.problems
+    table: dict[str, list[float]] = {"length": [float(len(p.prompt) + sum(map(len, p.choices or ()))) for p in problems]}
+    shared = set.intersection(*(set(p.meta) for p in problems))
+    for key in sorted(shared - {"margin", "length"}):
+        values = [p.meta[key] for p in problems]
+        if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values) and len(set(values)) > 1:
+            table[str(key)] = [float(v) for v in values]
+    return pd.DataFrame(table, index=[p.id for p in problems])
