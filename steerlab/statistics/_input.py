@@ -42,8 +42,9 @@ def open_share(value: float, name: str) -> float:
 
 def finite(value: float, name: str) -> float:
     """One finite number."""
+    given: object = value
     try:
-        if isinstance(value, str | bytes):
+        if isinstance(given, str | bytes):
             raise TypeError("text")
         number = float(value)
     except (TypeError, ValueError, OverflowError) as error:
