@@ -113,6 +113,8 @@ class Questions:
         sign = control.sign_test()
         changed = sign.became_right + sign.became_wrong
         at = f"at alpha = {control.alpha:+g}"
+        # The chosen alpha was chosen for its accuracy, whatever its sign; another one below 0 is there to suppress.
+        wanted = "up" if control.alpha > 0 or control.alpha == self.experiment.alpha else "down"
         found = [
             (f"Does the margin move {at}?", str(sign_flip_test(*margins, rng=self._rng(2)))),
             (
@@ -124,8 +126,8 @@ class Questions:
                 str(discordant_odds_ratio(before, after)) if changed else "no answer changed",
             ),
             (
-                f"How many problems moved the wrong way {at}?",
-                str(anti_steerable_share(*margins, wanted="up" if control.alpha > 0 else "down")),
+                f"How many margins moved the wrong way {at} ({wanted} is wanted)?",
+                str(anti_steerable_share(*margins, wanted=wanted)),
             ),
             (
                 f"Is accuracy practically unchanged {at} (within {100 * MARGIN:g} points)?",

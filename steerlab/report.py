@@ -20,6 +20,7 @@ from steerlab.plots import theme
 MOST_BYTES: Final = 6_000_000
 MOST_ROWS: Final = 200
 CELL_LENGTH: Final = 80
+ANSWER_LENGTH: Final = 600  # of a cell that is a sentence, and so can be broken between words
 LINE_LENGTH: Final = 300
 PARAGRAPH_LENGTH: Final = 5_000
 TOOLTIP_LENGTH: Final = 1_000
@@ -257,7 +258,8 @@ def _row(row: tuple[Any, ...], heads: int, right: list[bool]) -> str:
     cells = [*(index if heads else ()), *row[1:]]
     parts = []
     for place, (cell, number) in enumerate(zip(cells, right, strict=True)):
-        content = _text(_cell(cell), CELL_LENGTH)
+        sentence = isinstance(cell, str) and " " in cell[:CELL_LENGTH]
+        content = _text(_cell(cell), ANSWER_LENGTH if sentence else CELL_LENGTH)
         kind = "number" if number else "text"
         parts.append(f'<th scope="row">{content}</th>' if place < heads else f'<td class="{kind}">{content}</td>')
     return f"<tr>{''.join(parts)}</tr>"

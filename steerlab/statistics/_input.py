@@ -42,7 +42,10 @@ def open_share(value: float, name: str) -> float:
 
 def finite(value: float, name: str) -> float:
     """One finite number."""
+    given: object = value
     try:
+        if isinstance(given, str | bytes):
+            raise TypeError("text")
         number = float(value)
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name}={value!r}: not a number; give one finite number") from error
@@ -62,14 +65,25 @@ def count(value: int, name: str, *, at_least: int) -> int:
     return number
 
 
+def unmasked(values: ArrayLike, name: str) -> np.ndarray:
+    """Values as an array; those under a mask would otherwise come back to life."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise ValueError(f"{name}: {np.ma.count_masked(values)} value(s) are masked; drop or repair them before testing")
+    return np.asarray(values)
+
+
 def reals(values: ArrayLike, name: str, *, at_least: int) -> NDArray[np.float64]:
     """Finite real numbers in one dimension, at least so many."""
-    array = _one_dimension(np.asarray(values), name)
+    array = _one_dimension(unmasked(values, name), name)
     if array.size < at_least:
         raise ValueError(f"{name}: {array.size} value(s) given; at least {at_least} needed")
     # Complex numbers, dates and text have no order or no mean; object arrays may still hold plain numbers.
     if array.dtype.kind not in "biufO":
         raise ValueError(f"{name}: dtype {array.dtype}; give real numbers")
+    # NumPy would read numbers out of text that pandas keeps as objects.
+    text = next((value for value in array if isinstance(value, str | bytes)), None) if array.dtype.kind == "O" else None
+    if text is not None:
+        raise ValueError(f"{name}: holds the text {text!r}; give finite real numbers, e.g. by pandas.to_numeric")
     try:
         numbers = array.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
@@ -82,7 +96,7 @@ def reals(values: ArrayLike, name: str, *, at_least: int) -> NDArray[np.float64]
 
 def vectors(values: ArrayLike, name: str, *, at_least: int) -> NDArray[np.float64]:
     """Finite real numbers in two dimensions, one row a problem, at least so many rows."""
-    array = np.asarray(values)
+    array = unmasked(values, name)
     if array.ndim != 2 or array.shape[1] == 0:
         raise ValueError(f"{name}: shape {array.shape}; give one row per problem, in two dimensions")
     if len(array) < at_least:
@@ -115,7 +129,7 @@ def common_scale(*values: ArrayLike) -> float:
 
 def outcomes(values: ArrayLike, name: str) -> NDArray[np.bool_]:
     """Right or wrong for each problem: booleans, or integers 0 and 1; at least one."""
-    array = _one_dimension(np.asarray(values), name)
+    array = _one_dimension(unmasked(values, name), name)
     if array.size < 1:
         raise ValueError(f"{name}: 0 outcomes given; at least 1 needed")
     # pandas' nullable booleans arrive as objects, and so does a column with a missing value.
@@ -150,7 +164,7 @@ def check_pairs(before: ArrayLike, after: ArrayLike) -> None:
 
 def probabilities(p_values: ArrayLike, name: str) -> NDArray[np.float64]:
     """P-values in any shape (a heatmap's cells too), at least one, each from 0 to 1."""
-    array = np.asarray(p_values)
+    array = unmasked(p_values, name)
     numbers = reals(array.ravel(), name, at_least=1)
     bad = numbers[(numbers < 0) | (numbers > 1)]
     if bad.size:

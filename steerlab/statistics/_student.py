@@ -25,6 +25,7 @@ class TTest:
         n: how many there were.
         alternative: "greater" asks whether the mean lies above popmean.
         popmean: the reference; 0 for a paired test.
+        values: what was tested: the differences after - before, or the values, in the order given.
     """
 
     statistic: float
@@ -35,6 +36,7 @@ class TTest:
     n: int
     alternative: Alternative
     popmean: float = 0.0
+    values: tuple[float, ...] = ()
 
     def interval(self, confidence: float = 0.95) -> Interval:
         """Two-sided t interval of the mean, whatever the alternative; zero width if every value was the same.
@@ -85,10 +87,10 @@ def student_t(values: NDArray[np.float64], popmean: float, *, alternative: Alter
     Raises:
         ValueError: the values do not vary and differ from popmean, so that t would be infinite.
     """
-    n, noise = values.size, RELATIVE_NOISE * scale
+    n, noise, given = values.size, RELATIVE_NOISE * scale, tuple(values.tolist())
     if np.ptp(values) <= noise:
         if np.abs(values - popmean).max() <= noise:
-            return TTest(0.0, n - 1, 1.0, popmean, 0.0, n, alternative, popmean)
+            return TTest(0.0, n - 1, 1.0, popmean, 0.0, n, alternative, popmean, given)
         raise ValueError(f"all {n} {what} equal {values[0]:.6g}: t needs values that vary; use a rank or a sign test")
     result = stats.ttest_1samp(values, popmean, alternative=alternative)
     return TTest(
@@ -100,6 +102,7 @@ def student_t(values: NDArray[np.float64], popmean: float, *, alternative: Alter
         n=n,
         alternative=alternative,
         popmean=popmean,
+        values=given,
     )
 
 

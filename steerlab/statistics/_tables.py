@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from steerlab.statistics._input import outcomes, reals
+from steerlab.statistics._input import outcomes, reals, unmasked
 
 
 def problem_table(values: ArrayLike | pd.DataFrame, name: str, *, columns: str, at_least: int) -> tuple[NDArray[np.float64], pd.Index]:
@@ -16,7 +16,7 @@ def problem_table(values: ArrayLike | pd.DataFrame, name: str, *, columns: str, 
         columns: what one column is, in the singular.
         at_least: how many problems are needed.
     """
-    array = values.to_numpy() if isinstance(values, pd.DataFrame) else np.asarray(values)
+    array = values.to_numpy() if isinstance(values, pd.DataFrame) else unmasked(values, name)
     if array.ndim != 2 or array.shape[1] < 1:
         raise ValueError(f"{name}: shape {array.shape}; give one row per problem and one column per {columns}")
     if array.shape[0] < at_least:

@@ -24,7 +24,7 @@ class RankTest:
         exceeds: how many controls are at least as extreme as the observed effect; ties are among them.
         rank: 1 + exceeds; rank 1 of K + 1 is the most extreme.
         p_value: rank / (K + 1).
-        smallest_p: 1 / (K + 1), the least p that K controls can give (two-sided, one control always gives 1).
+        smallest_p: the least p that K controls can give: 1 / (K + 1), or 1 for a two-sided test against one control.
         alternative: "greater" asks whether the observed effect lies above the controls.
     """
 
@@ -36,6 +36,29 @@ class RankTest:
     p_value: float
     smallest_p: float
     alternative: Alternative
+
+    @property
+    def statistic(self) -> float:
+        """What is ranked: the observed effect."""
+        return self.observed
+
+    @property
+    def effect(self) -> float:
+        """Observed effect minus the median of the controls, in their units."""
+        return self.observed - float(np.median(self.controls))
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """Where one more control would fall, whatever their distribution: between two of the controls.
+
+        Without limits where the controls are too few: K of them hold one more with a chance of (K - 1) / (K + 1) at most.
+
+        Raises:
+            ValueError: a confidence outside (0, 1).
+        """
+        left_out = math.floor((1 - open_share(confidence, "confidence")) / 2 * (self.n_controls + 1) * (1 + RELATIVE_NOISE))
+        ordered = sorted(self.controls)
+        low, high = (ordered[left_out - 1], ordered[-left_out]) if left_out else (-math.inf, math.inf)
+        return Interval(low, high, float(confidence), "order statistics of the controls" if left_out else "too few controls")
 
     def __str__(self) -> str:
         return (
@@ -51,6 +74,8 @@ class RankTest:
             "rank": f"{self.rank} of {self.n_controls + 1}",
             "p": format_p(self.p_value),
             "smallest possible p": f"{self.smallest_p:.4g}",
+            "above the controls' median by": f"{self.effect:.4g}",
+            "one more control": self.interval(),
             "alternative": self.alternative,
         }
         return html_table("Rank test against controls", rows)
@@ -103,7 +128,7 @@ def rank_test(observed: float, controls: ArrayLike, *, alternative: Alternative 
         exceeds=exceeds,
         rank=1 + exceeds,
         p_value=(1 + exceeds) / (k + 1),
-        smallest_p=1 / (k + 1),
+        smallest_p=1.0 if k == 1 and alternative == "two-sided" else 1 / (k + 1),
         alternative=alternative,
     )
 

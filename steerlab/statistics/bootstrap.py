@@ -1,17 +1,17 @@
 """Intervals of anything that can be computed from problems, by drawing problems (or whole groups of them) again."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal, get_args
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
 from steerlab.statistics._display import html_table
-from steerlab.statistics._input import RELATIVE_NOISE, check_rng, count, finite, open_share
+from steerlab.statistics._input import RELATIVE_NOISE, check_rng, count, finite, open_share, unmasked
 from steerlab.statistics.intervals import Interval
 
 Method = Literal["BCa", "percentile"]
@@ -155,7 +155,7 @@ def bootstrap(
 
 
 def _rows(values: ArrayLike) -> NDArray[Any]:
-    rows = np.asarray(values)
+    rows = unmasked(values, "values")
     if rows.ndim < 1 or len(rows) < 2:
         raise ValueError(f"values: {rows.size} given; at least 2 problems needed")
     if rows.dtype.kind not in "biuf":
@@ -175,7 +175,7 @@ def _members(rows: NDArray[Any], clusters: ArrayLike | None) -> list[NDArray[np.
         raise ValueError(f"clusters: {len(labels)} labels for {len(rows)} problems; give one a problem")
     groups: dict[Any, list[int]] = {}
     for i, label in enumerate(labels):
-        if label is None or (isinstance(label, float) and math.isnan(label)):
+        if pd.api.types.is_scalar(label) and pd.isna(label):
             raise ValueError(f"clusters[{i}] is missing; give every problem a label")
         groups.setdefault(label, []).append(i)
     if len(groups) < 2:

@@ -12,6 +12,9 @@ from steerlab.statistics._display import html_table
 from steerlab.statistics._input import RELATIVE_NOISE, check_pairs, common_scale, finite, open_share, outcomes, reals
 from steerlab.statistics.intervals import Interval, clopper_pearson_interval, wilson_interval
 
+NORMAL_NODES, _weights = np.polynomial.hermite_e.hermegauss(40)
+NORMAL_WEIGHTS = _weights / math.sqrt(2 * math.pi)
+
 
 @dataclass(frozen=True)
 class EffectSize:
@@ -61,7 +64,7 @@ def effect_size(values: ArrayLike, popmean: float = 0.0, *, corrected: bool = Tr
     Args:
         values: at least two numbers that vary.
         popmean: the reference, in the same units.
-        corrected: correct for small samples (Hedges' g).
+        corrected: correct for small samples (Hedges' g); two values have no such correction, and give d.
 
     Returns:
         The effect with an exact interval for normal values.
@@ -87,7 +90,7 @@ def paired_effect_size(before: ArrayLike, after: ArrayLike, *, corrected: bool =
     Args:
         before: one value per problem without the intervention.
         after: the same problems, in the same order, with it.
-        corrected: correct for small samples (Hedges' g).
+        corrected: correct for small samples (Hedges' g); two pairs have no such correction, and give d.
 
     Returns:
         The effect; 0 where nothing changed.
@@ -110,6 +113,7 @@ def paired_effect_size(before: ArrayLike, after: ArrayLike, *, corrected: bool =
 
 def _effect(values: NDArray[np.float64], popmean: float, corrected: bool, scale: float) -> EffectSize:
     given, df = tuple(values.tolist()), values.size - 1
+    corrected = corrected and df > 1  # with one degree of freedom d has no mean that could be set right
     if np.ptp(values) <= RELATIVE_NOISE * scale:
         if np.abs(values - popmean).max() <= RELATIVE_NOISE * scale:
             return EffectSize(given, popmean, 0.0, df, corrected)
@@ -118,19 +122,30 @@ def _effect(values: NDArray[np.float64], popmean: float, corrected: bool, scale:
 
 
 def _small_sample(df: int) -> float:
-    return math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2) if df > 1 else 1 - 3 / (4 * df - 1)
+    return math.exp(math.lgamma(df / 2) - math.lgamma((df - 1) / 2)) / math.sqrt(df / 2)
 
 
 def _noncentrality(t: float, df: int, share: float) -> float:
     """The noncentrality under which a share of all t lies below the observed one."""
 
     def miss(noncentrality: float) -> float:
-        return float(stats.nct.cdf(t, df, noncentrality)) - share
+        return _noncentral(t, df, noncentrality) - share
 
     width = 5.0
     while miss(t - width) < 0 or miss(t + width) > 0:
         width *= 2
     return float(brentq(miss, t - width, t + width, xtol=1e-10))
+
+
+def _noncentral(t: float, df: int, noncentrality: float) -> float:
+    """Distribution function of the noncentral t."""
+    chance = float(stats.nct.cdf(t, df, noncentrality))
+    if math.isfinite(chance):
+        return chance
+    # SciPy's series gives out at very large t, where the chance that sd * t exceeds noncentrality + normal is smooth in the normal.
+    spread = np.maximum(math.copysign(1, t) * (noncentrality + NORMAL_NODES) / abs(t), 0.0)
+    below = float(stats.chi2.sf(df * spread**2, df) @ NORMAL_WEIGHTS)
+    return below if t > 0 else 1 - below
 
 
 def cohens_h(before: float, after: float) -> float:

@@ -195,7 +195,9 @@ def _exact_p(n: int, score: float, margin: float) -> float:
         rest = np.clip(gain / np.maximum(1 - loss, np.finfo(np.float64).tiny), 0.0, 1.0)
         return np.asarray((stats.binom.pmf(losses, n, loss) * stats.binom.sf(needed - 1, n - losses, rest)).sum(axis=1))
 
-    tried = chance(free * NUISANCE_GRID)
+    # A few values at a time, so that memory grows with n alone.
+    parts = np.array_split(free * NUISANCE_GRID, min(1 + n // 1000, NUISANCE_GRID.size))
+    tried = np.concatenate([chance(part) for part in parts])
     largest = float(tried.max())
     for peak in np.argsort(tried)[-3:]:
         bounds = free * NUISANCE_GRID[[max(peak - 1, 0), min(peak + 1, NUISANCE_GRID.size - 1)]]

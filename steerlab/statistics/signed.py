@@ -24,6 +24,7 @@ from steerlab.statistics._student import TTest, positive_p
 from steerlab.statistics.intervals import Interval
 
 EXACT_RANKS = 200  # changed pairs up to which the distribution of the rank sum is computed exactly, ties and all
+LISTED = 1000  # differences of which all pairwise averages are held
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,10 @@ class WilcoxonTest:
         return 2 * self.statistic / total - 1 if total else 0.0
 
     def interval(self, confidence: float = 0.95) -> Interval:
-        """Interval of the median of the differences' pairwise averages (Hodges and Lehmann), by the normal approximation of ranks.
+        """Interval of the median of the differences' pairwise averages (Hodges and Lehmann).
+
+        The limits come from the exact distribution of the rank sum up to 200 pairs, from its normal approximation above. Fewer
+        than 6 pairs cannot give 95%, whatever they are: then there are no limits.
 
         Raises:
             ValueError: a confidence outside (0, 1).
@@ -149,9 +153,10 @@ class SignFlipTest:
 
     @property
     def cohens_d(self) -> float:
-        """Mean over sd of the differences; 0 if there are none."""
-        sd = float(np.std(self.differences, ddof=1))
-        return self.statistic / sd if sd else math.copysign(math.inf, self.statistic) if self.statistic else 0.0
+        """Mean over sd of the differences; 0 if there are none, infinite if all are equal."""
+        if np.ptp(self.differences) == 0:
+            return math.copysign(math.inf, self.statistic) if self.statistic else 0.0
+        return self.statistic / float(np.std(self.differences, ddof=1))
 
     def interval(self, confidence: float = 0.95) -> Interval:
         """Student's interval of the mean difference.
@@ -160,7 +165,7 @@ class SignFlipTest:
             ValueError: a confidence outside (0, 1).
         """
         values = np.array(self.differences)
-        sd = float(values.std(ddof=1))
+        sd = float(values.std(ddof=1)) if np.ptp(values) else 0.0
         return TTest(0.0, self.n - 1, 1.0, self.statistic, sd, self.n, "two-sided", 0.0).interval(confidence)
 
     def __str__(self) -> str:
@@ -230,8 +235,9 @@ def _differences(before: ArrayLike, after: ArrayLike, alternative: Alternative) 
     check_pairs(before, after)
     was, now = reals(before, "before", at_least=2), reals(after, "after", at_least=2)
     differences = now - was
-    differences[np.abs(differences) <= RELATIVE_NOISE * common_scale(was, now)] = 0.0
-    return differences
+    noise = RELATIVE_NOISE * common_scale(was, now)
+    differences[np.abs(differences) <= noise] = 0.0
+    return np.full_like(differences, differences[0]) if np.ptp(differences) <= noise else differences
 
 
 def _rank_sums(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -253,9 +259,28 @@ def _tails(sums: NDArray[np.float64], at: int, alternative: Alternative) -> floa
 
 def hodges_lehmann_interval(differences: NDArray[np.float64], confidence: float) -> Interval:
     """The interval of `WilcoxonTest.interval`."""
-    n = differences.size
-    i, j = np.triu_indices(n)
-    averages = np.sort((differences[i] + differences[j]) / 2)
-    half = float(stats.norm.isf((1 - open_share(confidence, "confidence")) / 2)) * math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
-    low = max(math.floor(averages.size / 2 - half), 0)
-    return Interval(float(averages[low]), float(averages[averages.size - 1 - low]), float(confidence), "Hodges-Lehmann")
+    n, tail = differences.size, (1 - open_share(confidence, "confidence")) / 2
+    n_averages = n * (n + 1) // 2
+    if n <= EXACT_RANKS:
+        chances = np.cumsum(_rank_sums(np.arange(1.0, n + 1))[::2])  # doubled sums of whole ranks are even
+        place = int((chances <= tail * (1 + RELATIVE_NOISE)).sum()) - 1
+    else:
+        place = math.floor(n_averages / 2 - float(stats.norm.isf(tail)) * math.sqrt(n * (n + 1) * (2 * n + 1) / 24))
+    if place < 0:
+        return Interval(-math.inf, math.inf, float(confidence), f"Hodges-Lehmann, {n} pairs are too few")
+    ordered = np.sort(differences)
+    low, high = (_average(ordered, at) for at in (place, n_averages - 1 - place))
+    return Interval(low, high, float(confidence), "Hodges-Lehmann")
+
+
+def _average(ordered: NDArray[np.float64], place: int) -> float:
+    """The average of two values (or of one with itself) at this place among all, from 0; found without listing them where they are many."""
+    n = ordered.size
+    if n <= LISTED:
+        i, j = np.triu_indices(n)
+        return float(np.partition((ordered[i] + ordered[j]) / 2, place)[place])
+    low, high = float(ordered[0]), float(ordered[-1])
+    while low < (middle := low + (high - low) / 2) < high:
+        up_to = np.searchsorted(ordered, 2 * middle - ordered, side="right") - np.arange(n)
+        low, high = (low, middle) if int(np.maximum(up_to, 0).sum()) > place else (middle, high)
+    return high

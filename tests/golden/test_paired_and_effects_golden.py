@@ -190,3 +190,21 @@ def test_the_share_moved_the_wrong_way():
     found = st.anti_steerable_share([0, 0, 0, 0, 0], [1, 2, -1, 0, 3])
     assert (found.right_way, found.wrong_way, found.unmoved) == (3, 1, 1)
     assert tuple(found.interval()) == pytest.approx(proportion_confint(1, 5, method="wilson"))
+
+
+@pytest.mark.parametrize(("n", "place"), [(6, 0), (7, 2), (8, 3), (9, 5), (20, 52)])
+def test_the_hodges_lehmann_limits_are_those_of_the_exact_rank_sum(n, place):
+    """Oracle: Wilcoxon's two-sided 5% critical values (0, 2, 3, 5, 52 in every table), the place of the limits counted from 0."""
+    rng = np.random.default_rng(n)
+    values = rng.normal(size=n)
+    averages = np.sort([(values[i] + values[j]) / 2 for i in range(n) for j in range(i, n)])
+    assert tuple(st.wilcoxon_test(np.zeros(n), values).interval()) == (averages[place], averages[-1 - place])
+
+
+def test_the_interval_of_a_huge_effect_is_that_of_its_standard_deviation():
+    """Oracle: chi-square. Where the mean is all but known, d varies as one over the sample's standard deviation."""
+    values = np.random.default_rng(0).normal(size=50)
+    values = (values - values.mean()) / values.std(ddof=1)
+    for d in (1e5, -1e9):
+        expected = sorted(d * np.sqrt(stats.chi2.ppf([0.025, 0.975], 49) / 49))
+        assert tuple(st.effect_size(values + d, corrected=False).interval()) == pytest.approx(expected, rel=1e-4)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import steerlab.statistics as st
+from steerlab.statistics import signed
 
 
 def rng():
@@ -170,3 +171,60 @@ def test_moved_down_is_the_right_way_where_that_is_wanted():
 def test_results_show_themselves(result):
     assert "<table>" in result._repr_html_()
     assert "nan" not in str(result) + result._repr_html_()
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_too_few_pairs_give_no_limits_rather_than_false_ones(n):
+    result = st.wilcoxon_test(np.zeros(n), np.arange(1.0, n + 1))
+    assert tuple(result.interval()) == (-math.inf, math.inf)
+    assert tuple(result.interval(0.5)) != (-math.inf, math.inf)
+
+
+def test_many_differences_have_the_averages_that_listing_them_would_give(monkeypatch):
+    differences = np.random.default_rng(0).normal(size=60).round(2)
+    listed = [signed._average(np.sort(differences), k) for k in (0, 5, 900, 1829)]
+    monkeypatch.setattr(signed, "LISTED", 1)
+    assert [signed._average(np.sort(differences), k) for k in (0, 5, 900, 1829)] == pytest.approx(listed, abs=1e-12)
+
+
+def test_two_values_have_no_small_sample_correction_so_d_is_given_with_its_width():
+    result = st.effect_size([1.0, 2.0])
+    assert str(result).startswith("d = 2.121")
+    assert result.interval() == st.effect_size([1.0, 2.0], corrected=False).interval()
+    assert result.interval().low < 0 < result.interval().high
+
+
+def test_differences_that_vary_by_rounding_alone_are_equal():
+    result = st.sign_flip_test([0.1, 0.2, 0.3], [0.2, 0.3, 0.4], rng=np.random.default_rng(0))
+    assert result.cohens_d == math.inf
+    assert result.interval().low == result.interval().high
+
+
+def test_a_cluster_label_that_pandas_calls_missing_is_refused():
+    labels = pd.Series(["a", "b", pd.NA, pd.NA], dtype="string")
+    with pytest.raises(ValueError, match=r"clusters\[2\] is missing"):
+        st.bootstrap([1, 2, 3, 4], rng=rng(), clusters=labels)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda masked: st.paired_t_test(masked, [1.0, 0.0, 1.0]),
+        lambda masked: st.sign_test(masked.astype(int), [1, 0, 1]),
+        lambda masked: st.bootstrap(masked, rng=rng()),
+        lambda masked: st.max_statistic_test([0, 1, 0], masked[:, None], rng=rng()),
+        st.holm,
+        lambda masked: st.effective_size(masked[:, None]),
+    ],
+)
+def test_masked_values_do_not_come_back_to_life(call):
+    with pytest.raises(ValueError, match=r"1 value\(s\) are masked"):
+        call(np.ma.array([1.0, 0.0, 1.0], mask=[False, False, True]))
+
+
+def test_text_is_no_number_even_where_it_could_be_read_as_one():
+    text = pd.Series(["1", "2", "4"], dtype=object)
+    with pytest.raises(ValueError, match="before: holds the text '1'"):
+        st.paired_t_test(text, [2.0, 4.0, 9.0])
+    with pytest.raises(ValueError, match="observed='3': not a number"):
+        st.rank_test("3", [1, 2, 4])

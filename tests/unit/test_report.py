@@ -146,6 +146,12 @@ def test_a_long_cell_is_cut_with_an_ellipsis_and_keeps_its_start_as_a_tooltip():
     assert "x" * 79 + "…</bdi>" in html
 
 
+def test_an_answer_in_a_cell_is_shown_whole():
+    answer = "best of 72 cells: (1, 'mean difference', 3.0), change -0.5267, statistic -11.28, p < 0.0001 (two-sided), 28 survive"
+    html = report(tables=[("questions", pd.DataFrame({"question": ["Is it luck?"], "answer": [answer]}))])
+    assert "28 survive</bdi>" in html
+
+
 def test_a_long_table_shows_its_first_rows_and_says_so():
     page = Page(report(tables=[("rows", pd.DataFrame({"n": range(1234)}))]))
     assert len(page.all("tr")) == 201

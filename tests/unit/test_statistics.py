@@ -382,3 +382,22 @@ def test_p_is_shown_with_four_decimals_down_to_its_limit():
     assert st.format_p(9.9e-5) == st.format_p(0.0) == "p < 0.0001"
     with pytest.raises(ValueError, match=r"p=1\.5"):
         st.format_p(1.5)
+
+
+def test_one_control_against_two_sides_can_never_give_less_than_1():
+    assert st.rank_test(5, [1]).smallest_p == st.rank_test(5, [1]).p_value == 1
+    assert st.rank_test(5, [1], alternative="greater").smallest_p == 0.5
+
+
+def test_a_rank_test_says_how_far_above_the_controls_and_where_one_more_would_fall():
+    result = st.rank_test(50, range(39))
+    assert (result.statistic, result.effect) == (50, 31)
+    assert tuple(result.interval()) == (0, 38)  # 2 of the 40 gaps lie outside
+    assert tuple(result.interval(0.9)) == (1, 37)
+    assert tuple(result.interval(0.96)) == (-np.inf, np.inf)
+
+
+def test_t_tests_keep_what_they_tested():
+    assert st.paired_t_test([1, 2, 3], [2, 4, 3]).values == (1, 2, 0)
+    assert st.paired_t_test([1, 2], [1, 2]).values == (0, 0)
+    assert st.one_sample_t_test([3, 5], 1).values == (3, 5)
