@@ -13,6 +13,7 @@ from pathlib import Path
 from steerlab.calibration import CONFIDENCE, calibrate
 from steerlab.cli import run
 from steerlab.files import write_text
+from steerlab.scenarios import NOT_SIMULATED
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,19 @@ class Config:
 def main(config: Config) -> int:
     """Simulate, print, and fail where a rate exceeds its level for no stated reason."""
     found = calibrate(simulations=config.simulations, seed=config.seed, progress=True)
+    without = "\n".join(f"| `{name}` | {reason} |" for name, reason in NOT_SIMULATED.items())
     table = f"""# Calibration
 
 `make calibrate` makes this table ({config.simulations:,} simulations, seed {config.seed}). Rates stand with their {CONFIDENCE:.0%} Monte Carlo
-intervals. A test holds its level if the interval does not lie above it.
+intervals. A test holds its level if the interval does not lie above it. An interval is used as a test of the truth, which it misses or not.
 
-{found.to_markdown()}"""
+{found.to_markdown()}
+## Not simulated
+
+| procedure | why not |
+| --- | --- |
+{without}
+"""
     print(table)
     if config.out is not None:
         write_text(config.out, table)

@@ -114,6 +114,15 @@ def cache_activations(
         ValueError: no problems, repeated ids, a layer, site or position that does not exist, or ``<path>.partial``
             holds a cache of something else. (What hooks on the model do is not compared.)
         FileExistsError: `path` is there already.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> acts = sl.cache_activations(model, task.train[:5], layers=[2, 3])
+        >>> acts
+        Activations([5, 2, 1, 128] problem×layer×pos×d_model, layers=[2, 3], site='resid_post', positions='last')
+        >>> acts.at(3).shape
+        torch.Size([5, 1, 128])
     """
     if not problems:
         raise ValueError("no problems given; there is nothing to cache")
@@ -233,6 +242,14 @@ def load_activations(path: str | Path) -> Activations:
     Raises:
         FileNotFoundError: not such a folder.
         ValueError: one that is not complete.
+
+    Example:
+        >>> import tempfile, steerlab as sl
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     written = sl.cache_activations(model, task.train[:5], layers=[3], path=f"{folder}/acts")
+        ...     bool((sl.load_activations(f"{folder}/acts").values == written.values).all())
+        True
     """
     return _activations(*activation_files.read(path))
 

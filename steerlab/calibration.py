@@ -16,7 +16,7 @@ from tqdm import tqdm
 from steerlab import statistics as st
 from steerlab.scenarios import LEVELS, SCENARIOS, Scenario
 
-CONFIDENCE = 0.99  # of the Monte Carlo intervals; with forty rates some would miss at 0.95
+CONFIDENCE = 0.99  # of the Monte Carlo intervals; with two hundred rates some would miss at 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +77,11 @@ def calibrate(
 
     Raises:
         ValueError: fewer than 10 simulations.
+
+    Example:
+        >>> draw = lambda rng: np.array([rng.random() <= level for level in LEVELS], float)
+        >>> calibrate([Scenario("a fair p-value", "uniform", draw)], simulations=1000).frame[["level", "verdict"]].values.tolist()
+        [[0.05, 'holds'], [0.01, 'holds']]
     """
     if simulations < 10:
         raise ValueError(f"simulations={simulations}; use at least 10 (thousands for rates that mean something)")

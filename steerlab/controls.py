@@ -97,6 +97,15 @@ def random_control(
 
     Raises:
         ValueError: bad input (n below 1, alpha 0 or not finite, …), found before the first run.
+
+    Example:
+        >>> import numpy as np, steerlab as sl, torch
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> direction = sl.Direction(torch.ones(model.cfg.d_model), layer=3)
+        >>> ctl = sl.random_control(model, task.test[:20], direction, alpha=-1, n=9, rng=np.random.default_rng(0))
+        >>> test = ctl.rank_test()
+        >>> test.n_controls, test.smallest_p, test.p_value == test.rank / 10
+        (9, 0.1, True)
     """
     alpha = check_alpha(alpha)
     if alpha == 0:

@@ -31,6 +31,13 @@ class Direction:
 
     Raises:
         ValueError: a vector that is empty, zero, not finite or of the wrong rank, or an unknown site.
+
+    Example:
+        >>> direction = Direction(torch.tensor([3.0, 4.0]), layer=6)
+        >>> direction
+        Direction('direction', layer=6, site='resid_post', shape=[2], norm=5)
+        >>> direction.unit().norm
+        1.0
     """
 
     vector: Float[Tensor, "*pos d_model"]
@@ -130,6 +137,12 @@ def mean_difference(
 
     Raises:
         ValueError: groups that differ in model, site or positions, an empty group, or a zero or non-finite difference.
+
+    Example:
+        >>> values, mask = torch.tensor([[1.0, 2.0], [3.0, 2.0], [0.0, 1.0], [0.0, 5.0]]).reshape(4, 1, 1, 2), torch.ones(4, 1, dtype=torch.bool)
+        >>> acts = Activations(values, mask, ("a", "b", "c", "d"), (6,), "resid_post", "last", {})
+        >>> mean_difference(acts.select("ab"), acts.select("cd"), layer=6).vector
+        tensor([ 2., -1.])
     """
     for what in ("site", "positions", "model"):
         ours, theirs = getattr(correct, what), getattr(incorrect, what)
@@ -169,6 +182,12 @@ def random_directions(like: Direction, n: int, *, rng: np.random.Generator, name
 
     Raises:
         ValueError: n below 1.
+
+    Example:
+        >>> like = Direction(torch.tensor([3.0, 4.0]), layer=6)
+        >>> drawn = random_directions(like, 3, rng=np.random.default_rng(0))
+        >>> [f"{one.name} {one.norm:.3f}" for one in drawn]
+        ['control-000 5.000', 'control-001 5.000', 'control-002 5.000']
     """
     check_draw(n, rng)
     norms = like.vector.norm(dim=-1, keepdim=True)

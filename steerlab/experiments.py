@@ -97,6 +97,13 @@ def contrast_directions(
 
     Raises:
         ValueError: nothing right or nothing wrong, or activations that do not differ at a layer.
+
+    Example:
+        >>> import numpy as np, steerlab as sl
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> evaluation = sl.evaluate(model, task.train[:40])
+        >>> sl.contrast_directions(model, evaluation, rng=np.random.default_rng(0), layers=[3])
+        {3: Direction('mean difference', layer=3, site='resid_post', shape=[128], norm=7.68)}
     """
     _, right, wrong = _contrast(model, evaluation, rng, layers, site, positions, progress)
     return {layer: mean_difference(right, wrong, layer=layer) for layer in right.layers}
@@ -155,6 +162,13 @@ def run_experiment(
 
     Raises:
         ValueError: bad input; see the functions called.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model = sl.load_model("tiny-arithmetic")
+        >>> task = sl.load_task("arithmetic", limit=16)
+        >>> sl.run_experiment(model, task, seed=0, layers=[3], alphas=[-2, 0, 2], n_controls=4).controls[0].n
+        4
     """
     if n_controls < 1:
         raise ValueError(f"n_controls={n_controls}; use at least 1 (99 give p-values down to 0.01)")

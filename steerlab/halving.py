@@ -90,6 +90,16 @@ def successive_halving(
 
     Raises:
         ValueError: bad input, or too few problems for so many rounds.
+
+    Example:
+        >>> import numpy as np, steerlab as sl, torch
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> direction = sl.Direction(torch.ones(model.cfg.d_model), layer=3)
+        >>> found = sl.successive_halving(
+        ...     model, task.validation[:16], direction, alphas=[-2, -1, 1, 2], rounds=2, rng=np.random.default_rng(0)
+        ... )
+        >>> found.frame.groupby("round")["n"].agg(["size", "first"]).values.tolist()  # cells, and problems that each has seen
+        [[4, 8], [1, 16]]
     """
     check_rng(rng)
     cells = [cell for cell in cells_of(directions, alphas, layer=layer, site=site) if cell.alpha != 0]

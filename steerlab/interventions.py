@@ -252,6 +252,17 @@ def steer(
 
     Warns:
         UserWarning: a hook that never fired although the block ended without an error.
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> direction = sl.Direction(torch.ones(model.cfg.d_model), layer=3)
+        >>> tokens = model.to_tokens(task.test[0].prompt)
+        >>> before = model(tokens)
+        >>> with sl.steer(model, direction, alpha=2.0):
+        ...     steered = model(tokens)
+        >>> bool((steered == before).all()), bool((model(tokens) == before).all())
+        (False, True)
     """
     directions = [direction] if isinstance(direction, Direction) else list(direction)
     alphas = [alpha] * len(directions) if not isinstance(alpha, Sequence) else list(alpha)

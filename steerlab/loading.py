@@ -65,6 +65,11 @@ def load_model(
     Raises:
         ValueError: an unknown option or model, damaged weights, or a model that the backend cannot load.
         FileNotFoundError: a directory that is missing or is not a model's.
+
+    Example:
+        >>> model = load_model("tiny-arithmetic")
+        >>> model.cfg.n_layers, model.cfg.d_model
+        (6, 128)
     """
     name = str(name)
     if backend not in BACKENDS:

@@ -86,6 +86,14 @@ def token_magnitudes(
 
     Raises:
         ValueError: no problems or layers, a layer or site that does not exist, or a direction that does not fit.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> found = sl.token_magnitudes(model, task.test[:5], layers=[0, 5])
+        >>> table = found.by_position()
+        >>> sorted(table["layer"].unique().tolist()), bool((table["norm"] > 0).all())
+        ([0, 5], True)
     """
     if not problems or not layers:
         raise ValueError(f"{len(problems)} problems and {len(layers)} layers given; give at least one of each")

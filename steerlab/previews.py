@@ -125,6 +125,17 @@ def preview(
 
     Raises:
         ValueError: bad input, an operator that acts at alpha = 0, or a sweep of something else.
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> direction = sl.Direction(torch.ones(model.cfg.d_model), layer=3)
+        >>> pv = sl.preview(model, task.validation[:20], direction, alphas=[-1, 1])
+        >>> pv
+        Preview(6 layers x 2 alphas, 20 problems)
+        >>> changes = pv.frame.pivot(index="layer", columns="alpha", values="margin_change")
+        >>> bool((changes[1.0] == -changes[-1.0]).all())  # first order: what alpha gives, -alpha takes
+        True
     """
     act = operator_named(operator)
     coefficients = tuple(check_alpha(alpha) for alpha in ([alphas] if isinstance(alphas, int | float) else alphas))

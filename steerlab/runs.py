@@ -24,9 +24,28 @@ OUTCOMES = ["problem_id", "prediction", "correct", "margin", "nll"]
 def save_experiment(path: str | Path, experiment: Experiment, provenance: Mapping[str, Any]) -> Path:
     """Write results.parquet (every outcome), checks, problems, side effects, diagnostics, directions, provenance and report.html.
 
+    Args:
+        path: the folder; an earlier run there is replaced.
+        experiment: what was measured.
+        provenance: what `steerlab.store.provenance` says of the model, the configuration and the task.
+
     Raises:
         OSError: the folder cannot be written, or holds something else.
+        ValueError: a provenance that names no model.
+
+    Example:
+        >>> import tempfile, steerlab as sl
+        >>> from steerlab.store import provenance
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic", limit=16)
+        >>> found = sl.run_experiment(model, task, seed=0, layers=[3], alphas=[-2, 0, 2], n_controls=4)
+        >>> about = provenance(model, {"seed": 0}, task.about)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = sl.save_experiment(f"{folder}/run", found, about)
+        ...     sorted(file.name for file in path.glob("*.parquet"))
+        ['checks.parquet', 'problems.parquet', 'results.parquet', 'side_effects.parquet', 'side_effects_baseline.parquet']
     """
+    if not provenance.get("model", {}).get("name"):
+        raise ValueError("provenance names no model; give what steerlab.store.provenance(model, config, task.about) returns")
     e, significance = experiment, Significance(experiment)
     results = [
         e.train.frame.assign(split="train", stage="baseline", layer=-1, alpha=0.0, direction=""),
@@ -166,6 +185,17 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
     Raises:
         FileNotFoundError: not a run folder.
         ValueError: a run of another script, or an incomplete one.
+
+    Example:
+        >>> import tempfile, steerlab as sl
+        >>> from steerlab.store import provenance
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic", limit=16)
+        >>> found = sl.run_experiment(model, task, seed=0, layers=[3], alphas=[-2, 0, 2], n_controls=4)
+        >>> about = provenance(model, {"seed": 0}, task.about)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     again, read = sl.load_experiment(sl.save_experiment(f"{folder}/run", found, about))
+        >>> again.test.accuracy().equals(found.test.accuracy())
+        True
     """
     folder = Path(path)
     provenance = store.read_run(folder)

@@ -262,6 +262,15 @@ def changed_predictions(result: SweepResult | ControlResult, *, confidence: floa
 
     Raises:
         ValueError: a confidence outside (0, 1).
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> direction = sl.Direction(torch.ones(model.cfg.d_model), layer=3)
+        >>> sw = sl.sweep(model, task.validation[:20], direction, alphas=[-1, 0, 1])
+        >>> table = sl.changed_predictions(sw)
+        >>> table.loc[table["alpha"] == 0, ["n", "changed", "share"]].values.tolist()
+        [[20.0, 0.0, 0.0]]
     """
     before = result.baseline.frame.set_index("problem_id")["prediction"]
     frame = result.frame.assign(changed=result.frame["prediction"].to_numpy() != before.loc[result.frame["problem_id"]].to_numpy())

@@ -34,6 +34,13 @@ class Significance:
 
     Attributes:
         experiment: what was measured.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic", limit=16)
+        >>> found = sl.Significance(sl.run_experiment(model, task, seed=0, layers=[3], alphas=[-2, 0, 2], n_controls=4))
+        >>> found.tests["measure"].tolist()
+        ['accuracy', 'margin']
     """
 
     experiment: Experiment

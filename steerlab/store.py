@@ -35,6 +35,13 @@ def save_direction(path: str | Path, direction: Direction) -> Path:
 
     Raises:
         OSError: the folder cannot be written.
+
+    Example:
+        >>> import tempfile, torch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = save_direction(f"{folder}/d.safetensors", Direction(torch.tensor([3.0, 4.0]), layer=6))
+        ...     load_direction(path)
+        Direction('direction', layer=6, site='resid_post', shape=[2], norm=5)
     """
     vector = direction.vector.contiguous()
     about = {
@@ -67,6 +74,13 @@ def load_direction(path: str | Path) -> Direction:
     Raises:
         FileNotFoundError: no such file.
         ValueError: not a direction of ours, damaged, or not finite.
+
+    Example:
+        >>> import tempfile, torch
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = save_direction(f"{folder}/d.safetensors", Direction(torch.tensor([3.0, 4.0]), layer=6))
+        ...     load_direction(path).vector
+        tensor([3., 4.])
     """
     file = Path(path)
     if not file.is_file():
@@ -100,6 +114,13 @@ def write_report(path: str | Path, **parts: Any) -> Path:
     Raises:
         OSError: the folder cannot be written.
         ValueError: a page above the size limit.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = write_report(f"{folder}/report.html", title="Steering", question="Does it matter?", answer="p = 0.01")
+        ...     path.read_text()[:15]
+        '<!DOCTYPE html>'
     """
     return files.write_text(path, report.render_report(**parts))
 

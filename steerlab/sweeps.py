@@ -264,6 +264,17 @@ def sweep(
     Raises:
         ValueError: bad input, found before the first run.
         RuntimeError: the resumed run disagrees with a plain hooked run.
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> direction = sl.Direction(torch.ones(model.cfg.d_model), layer=3)
+        >>> sw = sl.sweep(model, task.validation[:20], direction, alphas=[-1, 0, 1])
+        >>> sw.accuracy()[["alpha", "n", "change"]].query("alpha == 0")
+           alpha   n  change
+        1    0.0  20     0.0
+        >>> len(sw.frame)
+        60
     """
     cells = cells_of(directions, alphas, layer=layer, site=site, together=together)
     done = run_cells(

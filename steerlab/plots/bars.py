@@ -33,6 +33,14 @@ def transition_matrix(sw: _input.Sweep, layer: int | None = None, direction: str
     Raises:
         TypeError: `sw` is no sweep result.
         ValueError: No such layer or direction.
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> direction = sl.Direction(torch.ones(model.cfg.d_model), layer=3)
+        >>> sw = sl.sweep(model, task.validation[:20], direction, alphas=[-1, 0, 1])
+        >>> [bar.name for bar in sl.plots.transition_matrix(sw).data if bar.showlegend]
+        ['became right', 'became wrong']
     """
     rows = _cells.only(_cells.only(_cells.cells(sw), "layer", layer), "direction", direction)
     moved = rows.fillna({"became_right": 0, "became_wrong": 0, "stayed_right": rows["correct"]})
@@ -123,6 +131,16 @@ def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"
     Raises:
         TypeError: `ctl` is no control result.
         ValueError: Unknown measure, no control, or not exactly one tested direction.
+
+    Example:
+        >>> import steerlab as sl
+        >>> baseline = pd.DataFrame({"problem_id": ["a", "b", "c"], "correct": [True, True, False]})
+        >>> outcomes = {"mine": [False, False, False], "one": [True, True, False], "two": [True, False, False]}
+        >>> lines = [(name, name != "mine", *line) for name, right in outcomes.items() for line in zip("abc", right)]
+        >>> frame = pd.DataFrame(lines, columns=["direction", "is_control", "problem_id", "correct"])
+        >>> fig = sl.plots.null_distribution(sl.controls_from_frame(baseline, frame))
+        >>> fig.layout.title.text.replace("<br>", " ").split(" <span")[0]
+        'mine among 2 random directions: p = 0.6667'
     """
     ctl = _input.expect(ctl, _input.Control, "ctl", "a ControlResult, as steerlab.random_control returns it")
     if measure not in MEASURES:

@@ -27,6 +27,14 @@ def alpha_progression(sw: _input.Sweep, layer: int | None = None, control: _inpu
     Raises:
         TypeError: `sw` is no sweep result, or `control` no control result.
         ValueError: No such layer, or the control is of another one.
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> direction = sl.Direction(torch.ones(model.cfg.d_model), layer=3)
+        >>> sw = sl.sweep(model, task.validation[:20], direction, alphas=[-1, 0, 1])
+        >>> sl.plots.alpha_progression(sw).layout.xaxis.title.text
+        'coefficient alpha'
     """
     rows, points = _cells.cells(sw), []
     if control is not None:
@@ -172,6 +180,11 @@ def training_curve(history: pd.DataFrame) -> go.Figure:
     Raises:
         TypeError: No DataFrame was given.
         ValueError: A column is missing or there are no rows.
+
+    Example:
+        >>> history = pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.5], "norm": [1.0, 1.2], "validation_accuracy": [0.5, 0.6]})
+        >>> training_curve(history).layout.title.text.replace("<br>", " ").split(" <span")[0]
+        'Training loss falls from 2 to 1.5 in 2 epochs'
     """
     rows = _input.need(history, "history", ["epoch", "loss", "norm", "validation_accuracy"]).sort_values("epoch")
     series = [("loss", rows["loss"], "training loss (nats)"), ("norm", rows["norm"], "norm of the vector")]

@@ -31,6 +31,14 @@ def layer_alpha_heatmap(
     Raises:
         TypeError: `sw` is no sweep result.
         ValueError: No such direction, the sweep has no baseline, or a level outside (0, 1).
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> directions = {layer: sl.Direction(torch.ones(model.cfg.d_model), layer=layer) for layer in (2, 3)}
+        >>> sw = sl.sweep(model, task.validation[:20], directions, alphas=[-1, 0, 1])
+        >>> sl.plots.layer_alpha_heatmap(sw).data[0].z.shape
+        (2, 3)
     """
     rows = _cells.only(_cells.cells(sw), "direction", direction)
     rows = rows.assign(shown=100 * rows["change"], hover=[_cells.cell_hover(row) for row in rows.to_dict("records")])
@@ -56,6 +64,14 @@ def preview_heatmap(pv: _input.Preview, direction: str | None = None) -> go.Figu
     Raises:
         TypeError: `pv` is no preview.
         ValueError: No such direction.
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> direction = sl.Direction(torch.ones(model.cfg.d_model), layer=3)
+        >>> pv = sl.preview(model, task.validation[:20], direction, alphas=[-1, 1])
+        >>> sl.plots.preview_heatmap(pv).data[0].z.shape
+        (6, 2)
     """
     pv = _input.expect(pv, _input.Preview, "pv", "a Preview, as steerlab.preview returns it")
     rows = _cells.only(_input.need(pv.frame, "pv.frame", [*_cells.CELL, "margin_change"]), "direction", direction)
@@ -147,6 +163,12 @@ def direction_heatmap(d: _input.Vector | Sequence[_input.Vector] | Mapping[objec
     Raises:
         TypeError: Something else was given.
         ValueError: No direction, directions of different d_model, or a value that is not finite.
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> directions = [sl.Direction(torch.eye(4)[k], layer=k, name=f"axis {k}") for k in range(2)]
+        >>> sl.plots.direction_heatmap(directions).data[0].z.shape
+        (2, 4)
     """
     named = _named(d)
     widths = {values.shape[1] for _, values in named}

@@ -18,6 +18,16 @@ def separability(diagnostics: _input.Diagnostics) -> go.Figure:
     Raises:
         TypeError: `diagnostics` is something else.
         ValueError: A column is missing or there are no rows.
+
+    Example:
+        >>> import numpy as np, steerlab as sl, torch
+        >>> noise = torch.from_numpy(np.random.default_rng(0).standard_normal((40, 2, 1, 16))).float()
+        >>> ids = tuple(f"p{i}" for i in range(40))
+        >>> acts = sl.Activations(noise, torch.ones(40, 1, dtype=torch.bool), ids, (3, 6), "resid_post", "last", {})
+        >>> found = sl.contrast_diagnostics(acts.select(ids[:20]), acts.select(ids[20:]), rng=np.random.default_rng(1))
+        >>> fig = sl.plots.separability(found)
+        >>> fig.data[1].x.tolist()  # one point a layer
+        [3, 6]
     """
     found = _input.expect(diagnostics, _input.Diagnostics, "diagnostics", "what steerlab.contrast_diagnostics returns")
     needed = ["layer", "auc", "auc_low", "auc_high", "stability", "stability_low", "stability_high"]

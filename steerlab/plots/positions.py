@@ -21,6 +21,12 @@ def token_magnitudes(d_or_magnitudes: _input.Vector | _input.Magnitudes) -> go.F
     Raises:
         TypeError: Neither a Direction nor a Magnitudes was given.
         ValueError: A column is missing or there are no rows.
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> direction = sl.Direction(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), layer=2, positions=(-2, -1))
+        >>> sl.plots.token_magnitudes(direction).data[0].y
+        array([5., 1.])
     """
     if isinstance(d_or_magnitudes, _input.Magnitudes):
         return _magnitude_lines(d_or_magnitudes)

@@ -26,6 +26,12 @@ def pareto(effects: pd.DataFrame, measure: Literal["accuracy", "margin"] = "accu
     Raises:
         TypeError: No DataFrame was given.
         ValueError: Unknown measure, a column is missing, or there are no rows.
+
+    Example:
+        >>> effects = pd.DataFrame({"direction": ["mine", "c0"], "is_control": [False, True], "change": [0.2, 0.1], "kl": [0.3, 0.4]})
+        >>> fig = pareto(effects.assign(dominant=[True, False]))
+        >>> [trace.name for trace in fig.data]
+        ['1 controls', '1 under test']
     """
     if measure not in MEASURES:
         raise ValueError(f"measure={repr(measure)[:60]}: expected {' or '.join(MEASURES)}")

@@ -82,10 +82,12 @@ class SpearmanCorrelation:
     draws: NDArray[np.float64] | None
 
     def interval(self, confidence: float = 0.95) -> Interval:
-        """Percentiles of the draws over problems; for means Fisher's z with the error of Bonett and Wright.
+        """As far to both sides of rho as the farther percentile of the draws; for means Fisher's z with Bonett and Wright's error.
 
-        The percentiles are widened to hold rho where noise pulls most draws towards 0. For means the interval takes
-        alphas as a random sample of pairs, which they are not, and has no width at rho = 1 or -1.
+        Drawing problems again adds noise, which pulls rho towards 0, so that the percentiles themselves would mostly lie
+        below a rho of 1. Where true means lie closer together than their errors, no sample tells their order, and the
+        interval may miss a true rho of 1 often. For means the interval takes alphas as a random sample of pairs, which
+        they are not, and has no width at rho = 1 or -1.
 
         Raises:
             ValueError: a confidence outside (0, 1), or fewer than 4 means.
@@ -93,7 +95,8 @@ class SpearmanCorrelation:
         tail = (1 - open_share(confidence, "confidence")) / 2
         if self.draws is not None:
             low, high = (float(limit) for limit in np.quantile(self.draws, [tail, 1 - tail]))
-            return Interval(min(low, self.rho), max(high, self.rho), float(confidence), "bootstrap over problems")
+            half = max(self.rho - low, high - self.rho, 0.0)
+            return Interval(max(self.rho - half, -1.0), min(self.rho + half, 1.0), float(confidence), "bootstrap over problems")
         if self.n_doses < 4:
             raise ValueError(f"{self.n_doses} means: an interval of Spearman's rho needs at least 4, or values [problem, alpha]")
         if abs(self.rho) >= 1:

@@ -40,14 +40,16 @@ class EffectSize:
         return self.d * (_small_sample(self.df) if self.corrected else 1.0)
 
     def interval(self, confidence: float = 0.95) -> Interval:
-        """From the noncentral t distribution; scaled like `value`.
+        """Of the true standardised mean, from the noncentral t distribution; the same for d and for g, its estimates.
+
+        It is exact for normal values. Scaled like g it would miss the truth too often: with 10 values and a true effect of
+        2 in 7 of 100 samples rather than 5.
 
         Raises:
             ValueError: a confidence outside (0, 1).
         """
         tail, root = (1 - open_share(confidence, "confidence")) / 2, math.sqrt(self.df + 1)
-        factor = _small_sample(self.df) if self.corrected else 1.0
-        low, high = (_noncentrality(self.d * root, self.df, share) / root * factor for share in (1 - tail, tail))
+        low, high = (_noncentrality(self.d * root, self.df, share) / root for share in (1 - tail, tail))
         return Interval(low, high, float(confidence), "noncentral t")
 
     def __str__(self) -> str:
@@ -77,7 +79,7 @@ def effect_size(values: ArrayLike, popmean: float = 0.0, *, corrected: bool = Tr
 
     Example:
         >>> print(effect_size([0.5, 0.3, 0.7, 0.1]))
-        g = 1.121, 95% interval -0.01347 to 2.201 (noncentral t), n = 4
+        g = 1.121, 95% interval -0.01862 to 3.042 (noncentral t), n = 4
     """
     sample = reals(values, "values", at_least=2)
     popmean = finite(popmean, "popmean")

@@ -90,6 +90,12 @@ def evaluate(
 
     Raises:
         ValueError: no problems, or problems that the scorer or model cannot take.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> sl.evaluate(model, task.train[:40])
+        Evaluation(accuracy=0.750 [0.598, 0.858], n=40, scorer='choice')
     """
     backend_of(model)  # a clear error for anything that is no model
     if isinstance(problems, Task | Problem):
@@ -157,6 +163,13 @@ def balance(evaluation: Evaluation, *, rng: np.random.Generator, train: float = 
 
     Raises:
         ValueError: nothing right or nothing wrong, or a share outside (0, 1].
+
+    Example:
+        >>> import numpy as np, steerlab as sl
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> evaluation = sl.evaluate(model, task.train[:40])
+        >>> sl.balance(evaluation, rng=np.random.default_rng(0))
+        Balanced(train_correct=8, train_incorrect=8, test_correct=2, test_incorrect=2)
     """
     check_rng(rng)
     if not 0 < train <= 1:

@@ -59,6 +59,18 @@ def load_task(
         FileNotFoundError: no file or folder at `path`.
         OSError: the Hub cannot be reached or lacks the data set.
         ValueError: an unknown name, form or option, or rows that no task can be made of.
+
+    Example:
+        >>> task = load_task("arithmetic")
+        >>> task
+        Task('arithmetic', train=1000, validation=300, test=400, scorer='choice')
+        >>> print(task.test[0].prompt)
+        Max has 8 stamps. Max drops 4. Max drops 2. Max drops 1. Max sells 1. How many stamps now?
+        A. 4
+        B. 5
+        C. 0
+        D. 2
+        Answer:
     """
     known = ("arithmetic", *TEMPLATES)
     if name not in known:

@@ -22,6 +22,11 @@ class Problem:
 
     Raises:
         ValueError: fewer than two choices, repeated choices, or a target that is not among them.
+
+    Example:
+        >>> problem = Problem("one", "2 + 3 =", target=" 5", choices=(" 4", " 5"))
+        >>> problem.target_index
+        1
     """
 
     id: str
@@ -75,6 +80,11 @@ class Task:
             validation, claims from test.
         scorer: name of the scorer in `steerlab.tasks.scorers` that this task is judged by; its problems carry it.
         about: where the problems come from, for provenance.
+
+    Example:
+        >>> problems = [Problem(name, f"Is {name} a letter?", target=" yes", choices=(" yes", " no")) for name in "abc"]
+        >>> Task("letters", problems[:1], problems[1:2], problems[2:], scorer="choice")
+        Task('letters', train=1, validation=1, test=1, scorer='choice')
     """
 
     name: str

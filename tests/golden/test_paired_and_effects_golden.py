@@ -153,6 +153,21 @@ def test_the_interval_of_d_inverts_the_noncentral_t():
     assert stats.nct.cdf(t, 14, high * 15**0.5) == pytest.approx(0.05)
 
 
+def test_the_interval_is_of_the_true_effect_however_it_is_estimated():
+    """Oracle: Steiger and Fouladi (1997): the noncentrality is sqrt(n) times the true effect, whatever the estimate."""
+    values = sample(7, 6)[1]
+    assert st.effect_size(values).interval() == st.effect_size(values, corrected=False).interval()
+
+
+def test_the_interval_of_a_huge_effect_inverts_the_noncentral_t():
+    """Oracle: SciPy's noncentral t at the limits; on the way there it gives NaN for some noncentralities."""
+    values = np.array([0.9, 1.0, 1.1, 1.0, 0.95]) / 5 + 1
+    low, high = st.effect_size(values).interval()
+    t = stats.ttest_1samp(values, 0).statistic
+    assert stats.nct.sf(t, 4, low * 5**0.5) == pytest.approx(0.025)
+    assert stats.nct.cdf(t, 4, high * 5**0.5) == pytest.approx(0.025)
+
+
 def test_the_small_sample_correction():
     """Oracle: Hedges (1981), table of c(m): c(2) = 0.5642, c(10) = 0.9228, c(50) = 0.9849."""
     for df, factor in [(2, 0.5642), (10, 0.9228), (50, 0.9849)]:
