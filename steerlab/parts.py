@@ -1,0 +1,218 @@
+"""What a report is made of: drawings, tables, examples, and plain tuples and paragraphs that stand for them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from steerlab.changes import COLUMNS, cell_key
+from steerlab.pages import ANSWER_LENGTH, PROMPT_LENGTH, middle, plain
+
+MOST_SHOWN: Final = (20, 10, 5, 3, 2, 1)
+PROMPT_LENGTHS: Final = (PROMPT_LENGTH, 600, 300)
+DETAILS_BYTES: Final = 350_000
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure of a report.
+
+    Attributes:
+        caption: what it is, in a line.
+        figure: a Plotly figure.
+        words: what a reader who cannot see it needs to know.
+        details: what `steerlab.changes` returns; a click on a point of the figure, or a choice from the list under it, then
+            shows the problems behind that point.
+    """
+
+    caption: str
+    figure: go.Figure
+    words: str
+    details: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A table of a report.
+
+    Attributes:
+        caption: what it holds, in a line.
+        frame: the cells; a report shows the first 200 rows, a CSV file all.
+    """
+
+    caption: str
+    frame: pd.DataFrame
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Problems with what was asked, the answer before and the answer after.
+
+    Attributes:
+        caption: which problems.
+        frame: lines of what `steerlab.changes` returns.
+        most: how many of those that became right, and how many of those that became wrong, are shown; the first ones.
+    """
+
+    caption: str
+    frame: pd.DataFrame
+    most: int = 5
+
+
+Part = str | Drawing | Table | Examples | tuple[Any, ...]
+Section = tuple[str, Sequence[Part]]
+
+
+def required(text: object, name: str) -> str:
+    """A text that is there.
+
+    Raises:
+        TypeError: not a str.
+        ValueError: empty.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"{name}: got {type(text).__name__}; expected a str")
+    if not text.strip():
+        raise ValueError(f"{name}: empty; a report needs one in words")
+    return text
+
+
+def texts(values: Sequence[str], name: str) -> list[str]:
+    """A list of texts that are there."""
+    # A str is a sequence of its characters, which is never what was meant.
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise TypeError(f"{name}: got {type(values).__name__}; expected a list of str")
+    return [required(value, f"{name}[{place}]") for place, value in enumerate(values)]
+
+
+def as_drawing(entry: object, name: str) -> Drawing:
+    """A drawing, or (caption, figure, words) as one."""
+    if isinstance(entry, tuple | list) and len(entry) == 3:
+        entry = Drawing(*entry)
+    if not isinstance(entry, Drawing):
+        raise TypeError(f"{name}: expected (caption, Figure, text alternative) or a Drawing, got {type(entry).__name__}")
+    if not isinstance(entry.figure, go.Figure):
+        raise TypeError(f"{name}: got {type(entry.figure).__name__}; expected a plotly.graph_objects.Figure")
+    required(entry.caption, f"{name} caption")
+    required(entry.words, f"{name} text")
+    if entry.details is not None:
+        _changes(entry.details, f"{name} details")
+    return entry
+
+
+def as_table(entry: object, name: str) -> Table:
+    """A table, or (caption, frame) as one."""
+    if isinstance(entry, tuple | list) and len(entry) == 2:
+        entry = Table(*entry)
+    if not isinstance(entry, Table):
+        raise TypeError(f"{name}: expected (caption, DataFrame) or a Table, got {type(entry).__name__}")
+    if not isinstance(entry.frame, pd.DataFrame):
+        raise TypeError(f"{name}: got {type(entry.frame).__name__}; expected a pandas DataFrame")
+    required(entry.caption, f"{name} caption")
+    return entry
+
+
+def as_part(entry: object, name: str) -> str | Drawing | Table | Examples:
+    """A part of a section: a paragraph, a drawing, a table (or a tuple for either), or examples."""
+    if isinstance(entry, str):
+        return required(entry, name)
+    if isinstance(entry, Examples):
+        required(entry.caption, f"{name} caption")
+        _changes(entry.frame, f"{name} frame")
+        return entry
+    if isinstance(entry, Drawing) or (isinstance(entry, tuple | list) and len(entry) == 3):
+        return as_drawing(entry, name)
+    if isinstance(entry, Table) or (isinstance(entry, tuple | list) and len(entry) == 2):
+        return as_table(entry, name)
+    raise TypeError(f"{name}: got {type(entry).__name__}; expected a paragraph, a Drawing, a Table or Examples")
+
+
+def as_sections(sections: Sequence[Section]) -> list[tuple[str, list[str | Drawing | Table | Examples]]]:
+    """Headings with their parts; a section without parts is left out."""
+    if isinstance(sections, str) or not isinstance(sections, Sequence):
+        raise TypeError(f"sections: got {type(sections).__name__}; expected a list of (heading, parts)")
+    found = []
+    for place, entry in enumerate(sections):
+        if not isinstance(entry, tuple | list) or len(entry) != 2 or isinstance(entry[1], str) or not isinstance(entry[1], Sequence):
+            raise TypeError(f"sections[{place}]: expected (heading, list of parts), got {type(entry).__name__}")
+        heading = required(entry[0], f"sections[{place}] heading")
+        parts = [as_part(part, f"sections[{place}][{k}]") for k, part in enumerate(entry[1])]
+        if parts:
+            found.append((heading, parts))
+    return found
+
+
+def as_provenance(values: object) -> Mapping[str, object]:
+    """Names and values."""
+    if not isinstance(values, Mapping):
+        raise TypeError(f"provenance: got {type(values).__name__}; expected a mapping of names to values")
+    return values
+
+
+def _changes(frame: object, name: str) -> None:
+    if not isinstance(frame, pd.DataFrame):
+        raise TypeError(f"{name}: got {type(frame).__name__}; expected the DataFrame that steerlab.changes returns")
+    missing = [column for column in COLUMNS if column not in frame.columns]
+    if missing:
+        raise ValueError(f"{name}: no column {', '.join(missing)}; expected what steerlab.changes returns")
+
+
+def details_payload(frame: pd.DataFrame) -> dict[str, Any]:
+    """Changed problems as a page holds them: every problem once, every cell with its counts and its first problems.
+
+    At most 20 problems a cell became right and 20 became wrong; fewer, and shorter prompts, where all cells together
+    would take more than 350 kB.
+    """
+    payload: dict[str, Any] = {}
+    for length in PROMPT_LENGTHS:
+        for most in MOST_SHOWN:
+            payload = _payload(frame, most, length)
+            if _size(payload) <= DETAILS_BYTES:
+                return payload
+    return payload
+
+
+def _size(value: object) -> int:
+    if isinstance(value, dict):
+        return sum(_size(part) + len(key) + 4 for key, part in value.items())
+    if isinstance(value, list):
+        return sum(_size(part) + 1 for part in value)
+    # JSON in ASCII: six bytes for each character beyond it
+    return sum(1 if " " <= c <= "~" else 6 for c in value) + 2 if isinstance(value, str) else 8
+
+
+def _payload(frame: pd.DataFrame, most: int, length: int) -> dict[str, Any]:
+    places: dict[str, int] = {}
+    problems: list[list[str]] = []
+    cells = []
+    several = frame["direction"].nunique() > 1
+    for key, cell in frame.groupby(["layer", "direction", "alpha"], sort=True):
+        layer, direction, alpha = key
+        counts = cell["became"].value_counts()
+        shown = pd.concat([cell[cell["became"] == became].head(most) for became in ("right", "wrong")])
+        listed = []
+        for row in shown.to_dict("records"):
+            name = str(row["problem_id"])
+            if name not in places:
+                places[name] = len(problems)
+                problems.append(
+                    [
+                        plain(name, ANSWER_LENGTH),
+                        middle(row["prompt"], length),
+                        *(plain(row[k], ANSWER_LENGTH) for k in ("target", "before")),
+                    ]
+                )
+            listed.append([places[name], plain(row["after"], ANSWER_LENGTH), row["became"]])
+        where = f"layer {layer}, alpha {'+' if alpha > 0 else ''}{alpha:g}".replace("-", "−")
+        cells.append(
+            {
+                "key": cell_key(layer, float(alpha), direction),
+                "name": f"{where}, {plain(direction, 60)}" if several else where,
+                "right": int(counts.get("right", 0)),
+                "wrong": int(counts.get("wrong", 0)),
+                "shown": listed,
+            }
+        )
+    return {"cells": cells, "problems": problems}
