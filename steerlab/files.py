@@ -119,6 +119,13 @@ def write_text(path: str | Path, text: str) -> Path:
     return Path(path)
 
 
+def write_bytes(path: str | Path, content: bytes) -> Path:
+    """Write a file whole."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+    return Path(path)
+
+
 def write_json(path: str | Path, value: Any) -> Path:
     """Write JSON with sorted keys; NaN is refused."""
     return write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")

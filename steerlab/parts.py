@@ -7,7 +7,7 @@ from typing import Any, Final
 import pandas as pd
 import plotly.graph_objects as go
 
-from steerlab.changes import COLUMNS, cell_key
+from steerlab.moves import COLUMNS, cell_key
 from steerlab.pages import ANSWER_LENGTH, PROMPT_LENGTH, middle, plain
 
 MOST_SHOWN: Final = (20, 10, 5, 3, 2, 1)
@@ -131,7 +131,8 @@ def as_part(entry: object, name: str) -> str | Drawing | Table | Examples:
 
 def as_sections(sections: Sequence[Section]) -> list[tuple[str, list[str | Drawing | Table | Examples]]]:
     """Headings with their parts; a section without parts is left out."""
-    if isinstance(sections, str) or not isinstance(sections, Sequence):
+    given: object = sections
+    if isinstance(given, str) or not isinstance(given, Sequence):
         raise TypeError(f"sections: got {type(sections).__name__}; expected a list of (heading, parts)")
     found = []
     for place, entry in enumerate(sections):
@@ -189,7 +190,7 @@ def _payload(frame: pd.DataFrame, most: int, length: int) -> dict[str, Any]:
     cells = []
     several = frame["direction"].nunique() > 1
     for key, cell in frame.groupby(["layer", "direction", "alpha"], sort=True):
-        layer, direction, alpha = key
+        layer, direction, alpha = key[0], key[1], float(str(key[2]))
         counts = cell["became"].value_counts()
         shown = pd.concat([cell[cell["became"] == became].head(most) for became in ("right", "wrong")])
         listed = []
@@ -208,7 +209,7 @@ def _payload(frame: pd.DataFrame, most: int, length: int) -> dict[str, Any]:
         where = f"layer {layer}, alpha {'+' if alpha > 0 else ''}{alpha:g}".replace("-", "−")
         cells.append(
             {
-                "key": cell_key(layer, float(alpha), direction),
+                "key": cell_key(layer, alpha, direction),
                 "name": f"{where}, {plain(direction, 60)}" if several else where,
                 "right": int(counts.get("right", 0)),
                 "wrong": int(counts.get("wrong", 0)),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from steerlab.changes import cell_key
+from steerlab.moves import cell_key
 from steerlab.plots import _input, theme
 
 CELL = ["layer", "direction", "alpha"]

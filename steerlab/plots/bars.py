@@ -72,8 +72,10 @@ def transition_matrix(sw: _input.Sweep, layer: int | None = None, direction: str
         f"alpha {theme.alpha_text(most['alpha'])}.",
         f"Direction: {theme.label(moved['direction'].iloc[0])}." if not several else "",
     )
-    where = names[0] if len(parts) == 1 else f"{len(parts)} panels"
-    return theme.style(fig, f"Answers that changed, by alpha, {where}", notes, inner + 100, bottom=100)
+    changed = (moved["became_right"] + moved["became_wrong"]).astype(int)
+    largest = moved.iloc[int(changed.argmax())]
+    headline = f"At most {changed.max()} of {largest['n']} answers change, {names[0] if len(parts) == 1 else f'{len(parts)} panels'}"
+    return theme.style(fig, headline, notes, inner + 100, bottom=100)
 
 
 def _moved_bars(part: pd.DataFrame, alphas: list[float], first: bool) -> list[go.Bar]:
@@ -150,7 +152,7 @@ def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"
     fig = go.Figure()
     for mask, colour, pattern, said in ((~far, theme.GREY, "", "less far"), (far, theme.PURPLE, "/", "at least as far")):
         fig.add_trace(_histogram(controls[mask], edges, colour, pattern, f"{int(mask.sum())} {said}", digits))
-    tallest = int(sum(np.asarray(trace.y) for trace in fig.data).max())
+    tallest = int(np.sum([trace.y for trace in fig.data], axis=0).max())
     low, high = min(edges[0], observed, 0.0), max(edges[-1], observed, 0.0)
     room = 0.06 * (high - low) or 1.0
     left = observed > (low + high) / 2
@@ -184,7 +186,7 @@ def _histogram(controls: np.ndarray, edges: np.ndarray, colour: str, pattern: st
     return go.Bar(
         x=(edges[:-1] + edges[1:]) / 2,
         y=counts,
-        width=np.diff(edges),
+        width=0.97 * np.diff(edges),
         marker={
             "color": colour,
             "line": {"width": 0},

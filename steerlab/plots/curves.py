@@ -33,21 +33,26 @@ def alpha_progression(
         ValueError: No such layer, or a control is of another one.
     """
     rows, points = _cells.cells(sw), []
-    controls = [] if control is None else list(control) if isinstance(control, list | tuple) else [control]
+    given: list[Any] = [] if control is None else list(control) if isinstance(control, list | tuple) else [control]
+    controls: list[_input.Control] = [
+        _input.expect(one, _input.Control, "control", "a ControlResult, as steerlab.random_control returns it") for one in given
+    ]
     for one in controls:
-        _input.expect(one, _input.Control, "control", "a ControlResult, as steerlab.random_control returns it")
         if one.layer is None or one.alpha is None:
             raise ValueError("control: it does not say at which layer and alpha it acted; give controls_from_frame both")
         if layer is not None and layer != one.layer:
             raise ValueError(f"layer={layer}: the control was made at layer {one.layer}; use that layer or none")
         layer = one.layer
     if controls:
-        at = " and ".join(theme.alpha_text(alpha) for alpha in sorted(one.alpha for one in controls if one.alpha is not None))
-        points = [f"Points: random directions at alpha {at}; bar: central 95% of them."]
+        where = " and ".join(theme.alpha_text(alpha) for alpha in sorted(one.alpha for one in controls if one.alpha is not None))
+        points = [f"Points: random directions at alpha {where}; bar: central 95% of them."]
     rows = _cells.only(rows, "layer", layer)
     lines = list(rows.groupby(["layer", "direction"], sort=False))
     several = rows["direction"].nunique() > rows["layer"].nunique()
     fig = go.Figure()
+    gaps = np.diff(np.sort(rows["alpha"].unique()))
+    for place, one in enumerate(controls):
+        _control(fig, one, int(rows["n"].max()), float(gaps.min()) if len(gaps) else 1.0, first=place == 0)
     if len(lines) <= len(theme.LINES):
         for place, ((at, name), part) in enumerate(lines):
             _band(fig, part, place)
@@ -67,9 +72,6 @@ def alpha_progression(
             hoverinfo="skip",
         )
     )
-    gaps = np.diff(np.sort(alphas.unique()))
-    for place, one in enumerate(controls):
-        _control(fig, one, int(rows["n"].max()), float(gaps.min()) if len(gaps) else 1.0, first=place == 0)
     fig.update_xaxes(title_text="coefficient alpha", zeroline=False)
     fig.update_yaxes(title_text="accuracy (%)", zeroline=False)
     many = len(lines) > len(theme.LINES)
@@ -78,9 +80,11 @@ def alpha_progression(
     else:
         theme.legend_below(fig, PLOT_HEIGHT)
     where = f"layer {rows['layer'].iloc[0]}" if rows["layer"].nunique() == 1 else f"{rows['layer'].nunique()} layers"
+    least, most = (rows.iloc[int(place)] for place in (rows["accuracy"].argmin(), rows["accuracy"].argmax()))
+    ends = [f"{theme.percent(row['accuracy'])} (alpha {theme.alpha_text(row['alpha'])})" for row in (least, most)]
     notes = [f"Baseline {_cells.baseline(rows)}."]
-    notes.append("Wilson intervals are in the hover." if many else "Bands are Wilson intervals.")
-    return theme.style(fig, f"Accuracy as alpha grows, {where}", (*notes, *points), PLOT_HEIGHT + 110, bottom=110)
+    notes.append("Wilson intervals are in the hover." if many else "Bands are 95% Wilson intervals.")
+    return theme.style(fig, f"Accuracy lies between {ends[0]} and {ends[1]}, {where}", (*notes, *points), PLOT_HEIGHT + 110, bottom=110)
 
 
 def _line(part: pd.DataFrame, colour: str, text: str, place: int) -> go.Scatter:

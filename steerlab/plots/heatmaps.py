@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from steerlab.changes import cell_key
+from steerlab.moves import cell_key
 from steerlab.plots import _cells, _input, theme
 from steerlab.statistics import MaxStatisticTest
 

@@ -80,14 +80,15 @@ def label(value: object, limit: int = 40) -> str:
     are isolated for the same reason. Longer than `limit` characters is cut with an ellipsis.
     """
     # Cut before and after: the first keeps a huge text cheap, the second counts what the spelling out adds.
-    shown = "".join(_visible(character) for character in str(value)[: limit + 1])
+    shown = "".join(visible(character) for character in str(value)[: limit + 1])
     shown = shown if len(shown) <= limit else shown[: limit - 1] + "…"
     if any(unicodedata.bidirectional(character) in ("R", "AL", "AN") for character in shown):
         shown = f"\u2068{shown}\u2069"
     return html.escape(shown, quote=False)
 
 
-def _visible(character: str) -> str:
+def visible(character: str) -> str:
+    """A character, or its escape where it would be invisible or reorder the text around it."""
     if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
         return character.encode("unicode_escape").decode("ascii")
     return character
@@ -142,10 +143,12 @@ def _titled(fig: go.Figure, title_width: int, note_width: int) -> go.Figure:
     top = textwrap.wrap(said["headline"], title_width, break_long_words=False)
     under = [line for note in said["notes"] for line in textwrap.wrap(note, note_width, break_long_words=False)]
     small = "".join(f"<br><span style='font-size:12px'>{line}</span>" for line in under)
-    # Plotly does not make room for a title's lines, so the room is counted here; 14 pixels stand above the first.
-    room = 36 + 21 * len(top) + 16 * len(under)
+    # Plotly does not make room for a title's lines, so the room is counted here; 16 pixels stand above the first.
+    room = 38 + 21 * len(top) + 16 * len(under)
     height = said["height"] + room
-    title = {"text": "<br>".join(top) + small, "y": 1 - 14 / height, "yref": "container", "yanchor": "top"}
+    # Plotly puts the top of a single line at y, but of several lines the first one's foot.
+    first = 16 if len(top) + len(under) == 1 else 28
+    title = {"text": "<br>".join(top) + small, "y": 1 - first / height, "yref": "container", "yanchor": "top"}
     return fig.update_layout(title=title, margin={"t": room}, height=height)
 
 
