@@ -1,5 +1,7 @@
 """The problems behind a sweep's counts: which became right or wrong where, and what was answered."""
 
+import hashlib
+
 import pandas as pd
 
 from steerlab.sweeps import SweepResult
@@ -55,7 +57,7 @@ def changes(
     problems = {problem.id: problem for problem in sw.baseline.problems}
     was = cells["problem_id"].map(before["correct"]).astype(bool)
     now = cells["correct"].astype(bool)
-    moved = cells[was != now]
+    moved = cells.assign(margin_change=cells["margin"] - cells["problem_id"].map(before["margin"]))[was != now]
     ids = moved["problem_id"]
     table = moved[KEYS].assign(
         problem_id=ids,
@@ -64,7 +66,7 @@ def changes(
         before=ids.map(before["prediction"]),
         after=moved["prediction"],
         became=now[was != now].map({True: "right", False: "wrong"}),
-        margin_change=moved["margin"] - ids.map(before["margin"]),
+        margin_change=moved["margin_change"],
     )
     if became is not None:
         table = table[table["became"] == became]
@@ -84,5 +86,6 @@ def wanted_answer(problem: Problem) -> str:
 
 
 def cell_key(layer: object, alpha: float, direction: object) -> str:
-    """The name by which a point of a figure finds the problems behind it."""
-    return f"{layer}|{float(alpha):g}|{direction}"
+    """The name by which a point of a figure finds the problems behind it; of the direction's own name it holds a digest only."""
+    digest = hashlib.sha256(str(direction).encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{layer}|{float(alpha):g}|{digest[:12]}"

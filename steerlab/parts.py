@@ -11,7 +11,7 @@ from steerlab.moves import COLUMNS, cell_key
 from steerlab.pages import ANSWER_LENGTH, PROMPT_LENGTH, middle, plain
 
 MOST_SHOWN: Final = (20, 10, 5, 3, 2, 1)
-PROMPT_LENGTHS: Final = (PROMPT_LENGTH, 600, 300)
+PROMPT_LENGTHS: Final = (PROMPT_LENGTH, 600, 300, 120)
 DETAILS_BYTES: Final = 350_000
 
 

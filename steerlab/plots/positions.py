@@ -84,7 +84,7 @@ def _magnitude_lines(m: _input.Magnitudes) -> go.Figure:
     token = tokens.get(int(top["position"]))
     notes = (f"{count} problem{'s' if count > 1 else ''}.", f"The token there is {token}." if token else "")
     bottom = 150 if ticks else 100
-    return theme.style(fig, f"The residual stream is longest at {at}: {what} {_short(top['norm'])}", notes, inner + bottom, bottom=bottom)
+    return theme.style(fig, f"The residual stream is largest at {at}: {what} {_short(top['norm'])}", notes, inner + bottom, bottom=bottom)
 
 
 def _short(value: float) -> str:
