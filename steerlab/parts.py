@@ -1,6 +1,7 @@
 """What a report is made of: drawings, tables, examples, and plain tuples and paragraphs that stand for them."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,8 +11,8 @@ import plotly.graph_objects as go
 from steerlab.moves import COLUMNS, cell_key
 from steerlab.pages import ANSWER_LENGTH, PROMPT_LENGTH, middle, plain
 
-MOST_SHOWN: Final = (20, 10, 5, 3, 2, 1)
-PROMPT_LENGTHS: Final = (PROMPT_LENGTH, 600, 300, 120)
+# Characters of a prompt, and problems of a cell that became right and that became wrong: the first pair that fits is taken.
+LIMITS: Final = ((PROMPT_LENGTH, 20), (600, 20), (600, 10), (300, 10), (300, 5), (300, 3), (120, 3), (120, 2), (120, 1))
 DETAILS_BYTES: Final = 350_000
 
 
@@ -166,54 +167,46 @@ def details_payload(frame: pd.DataFrame) -> dict[str, Any]:
     At most 20 problems a cell became right and 20 became wrong; fewer, and shorter prompts, where all cells together
     would take more than 350 kB.
     """
+    cells = _cells(frame)
     payload: dict[str, Any] = {}
-    for length in PROMPT_LENGTHS:
-        for most in MOST_SHOWN:
-            payload = _payload(frame, most, length)
-            if _size(payload) <= DETAILS_BYTES:
-                return payload
+    for length, most in LIMITS:
+        payload = _payload(cells, length, most)
+        if len(json.dumps(payload)) <= DETAILS_BYTES:
+            break
     return payload
 
 
-def _size(value: object) -> int:
-    if isinstance(value, dict):
-        return sum(_size(part) + len(key) + 4 for key, part in value.items())
-    if isinstance(value, list):
-        return sum(_size(part) + 1 for part in value)
-    # JSON in ASCII: six bytes for each character beyond it
-    return sum(1 if " " <= c <= "~" else 6 for c in value) + 2 if isinstance(value, str) else 8
-
-
-def _payload(frame: pd.DataFrame, most: int, length: int) -> dict[str, Any]:
-    places: dict[str, int] = {}
-    problems: list[list[str]] = []
-    cells = []
+def _cells(frame: pd.DataFrame) -> list[tuple[dict[str, Any], list[dict[Hashable, Any]]]]:
+    """Name and counts of each cell, with its lines."""
     several = frame["direction"].nunique() > 1
+    most = max(shown for _, shown in LIMITS)
+    cells = []
     for key, cell in frame.groupby(["layer", "direction", "alpha"], sort=True):
         layer, direction, alpha = key[0], key[1], float(str(key[2]))
-        counts = cell["became"].value_counts()
-        shown = pd.concat([cell[cell["became"] == became].head(most) for became in ("right", "wrong")])
-        listed = []
-        for row in shown.to_dict("records"):
-            name = str(row["problem_id"])
-            if name not in places:
-                places[name] = len(problems)
-                problems.append(
-                    [
-                        plain(name, ANSWER_LENGTH),
-                        middle(row["prompt"], length),
-                        *(plain(row[k], ANSWER_LENGTH) for k in ("target", "before")),
-                    ]
-                )
-            listed.append([places[name], plain(row["after"], ANSWER_LENGTH), row["became"]])
+        parts = {became: cell[cell["became"] == became] for became in ("right", "wrong")}
         where = f"layer {layer}, alpha {'+' if alpha > 0 else ''}{alpha:g}".replace("-", "−")
-        cells.append(
-            {
-                "key": cell_key(layer, alpha, direction),
-                "name": f"{where}, {plain(direction, 60)}" if several else where,
-                "right": int(counts.get("right", 0)),
-                "wrong": int(counts.get("wrong", 0)),
-                "shown": listed,
-            }
-        )
-    return {"cells": cells, "problems": problems}
+        about = {
+            "key": cell_key(layer, alpha, direction),
+            "name": f"{where}, {plain(direction, 60)}" if several else where,
+            **{became: len(part) for became, part in parts.items()},
+        }
+        cells.append((about, [row for part in parts.values() for row in part.head(most).to_dict("records")]))
+    return cells
+
+
+def _payload(cells: list[tuple[dict[str, Any], list[dict[Hashable, Any]]]], length: int, most: int) -> dict[str, Any]:
+    places: dict[str, int] = {}
+    problems: list[list[str]] = []
+    listed = []
+    for about, rows in cells:
+        shown = []
+        for became in ("right", "wrong"):
+            for row in [row for row in rows if row["became"] == became][:most]:
+                name = str(row["problem_id"])
+                if name not in places:
+                    places[name] = len(problems)
+                    answers = [plain(row[key], ANSWER_LENGTH) for key in ("target", "before")]
+                    problems.append([plain(name, ANSWER_LENGTH), middle(row["prompt"], length), *answers])
+                shown.append([places[name], plain(row["after"], ANSWER_LENGTH), became])
+        listed.append({**about, "shown": shown})
+    return {"cells": listed, "problems": problems}

@@ -289,7 +289,7 @@ def test_a_picture_of_any_width_has_its_title_below_the_upper_edge_and_above_the
     assert 12 < top < fig.layout.margin.t - 16 * lines
     assert fig.layout.template == theme.DARK_TEMPLATE
     assert (drawn.layout.template, drawn.layout.width) == (theme.TEMPLATE, None)
-    assert lines == {400: 7, 860: 5, 1600: 4}[width]
+    assert lines == {400: 7, 860: 4, 1600: 4}[width]
 
 
 def test_a_title_as_plain_text_is_the_title_and_the_figure_keeps_its_size_without_it():
