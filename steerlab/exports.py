@@ -40,7 +40,7 @@ def export_report(
         raise ValueError(f"formats={list(formats)!r}; use some of {', '.join(FORMATS)}")
     drawings, tables = _numbered(report)
     page = render_report(**report)
-    with files.new_folder(path, replace_if=MANIFEST) as folder:
+    with files.new_folder(path, replace_if=MANIFEST, kind="an earlier export") as folder:
         if "html" in formats:
             files.write_text(folder / "report.html", page)
         if "csv" in formats:

@@ -158,6 +158,18 @@ def is_own(fig: go.Figure) -> bool:
     return bool(fig.layout.template == TEMPLATE and isinstance(said, dict) and {"headline", "notes", "height"} <= set(said))
 
 
+def words(fig: go.Figure) -> str:
+    """What a figure of ours says in its title, as plain text: the least that its text alternative can be.
+
+    Raises:
+        ValueError: the figure is not of ours.
+    """
+    if not is_own(fig):
+        raise ValueError("fig: a figure of steerlab.plots is needed; put another one into words yourself")
+    headline, notes, _ = without_title(fig)
+    return " ".join([headline if headline.endswith(".") else f"{headline}.", *notes])
+
+
 def without_title(fig: go.Figure) -> tuple[str, list[str], go.Figure]:
     """The headline and the notes of a figure of ours as plain text, and a copy of the figure that leaves their room out."""
     said = fig.layout.meta

@@ -1,5 +1,6 @@
 """Figures from small stand-in results: what is drawn, what is said, and what is refused."""
 
+import re
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -488,3 +489,15 @@ def test_lines_are_seen_on_a_light_and_on_a_dark_page(template: go.layout.Templa
     """Oracle: the contrast ratio of WCAG 2.2, 1.4.11 asks for 3:1 for graphics."""
     low, high = sorted([_luminance(colour), _luminance(template.layout.paper_bgcolor)])
     assert (high + 0.05) / (low + 0.05) >= 3
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_figure_can_be_put_into_words(name: str):
+    said = plots.words(ALL[name]())
+    assert re.search(r"\d", said)
+    assert "<" not in said
+
+
+def test_only_our_own_figures_have_words():
+    with pytest.raises(ValueError, match="put another one into words yourself"):
+        plots.words(go.Figure())
