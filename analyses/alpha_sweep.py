@@ -9,7 +9,7 @@ split that is scored may be any.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -41,16 +41,17 @@ def main(config: Config) -> Path:
     layer = config.layer if config.layer is not None else given.layer if given is not None else model.cfg.n_layers // 2
     if given is None:
         rng = np.random.default_rng([config.seed, 0])
-        given = sl.contrast_directions(model, sl.evaluate(model, task.train, progress=True), rng=rng, layers=[layer])[layer]
+        given = sl.contrast_directions(model, sl.evaluate(model, task.train, progress=True), rng=rng, layers=[layer], progress=True)[layer]
     problems = getattr(task, config.split)
     result = sl.sweep(
         model, problems, given, layer=layer, alphas=config.alphas, positions=config.positions, operator=config.operator, progress=True
     )
     print(result.accuracy().to_string(index=False, float_format="%.3f"))
-    figures = [
-        ("Accuracy against alpha, with 95% Wilson intervals.", sl.plots.alpha_progression(result), "Accuracy at each alpha."),
-        ("Problems that changed sides.", sl.plots.transition_matrix(result), "Counts of problems that changed sides at each alpha."),
-    ]
+    drawn = {
+        "Accuracy against alpha, with 95% Wilson intervals.": sl.plots.alpha_progression(result),
+        "Problems that changed sides.": sl.plots.transition_matrix(result),
+    }
+    figures: list[Any] = [sl.Drawing(caption, figure, sl.plots.words(figure), sl.changes(result)) for caption, figure in drawn.items()]
     question = f"How does accuracy on {config.split} problems of {task.name} depend on alpha at layer {layer}?"
     save_sweep(folder, result, store.provenance(model, config.recorded(), task.about), question=question, figures=figures)
     print(f"\nreport      {folder / 'report.html'}")

@@ -46,6 +46,8 @@ intervals. A test holds its level if the interval does not lie above it. An inte
         write_text(config.out, table)
     exceeding = found.exceeding()
     print(f"{len(exceeding)} rates above their level without a reason")
+    if config.out is not None:
+        print(f"report      {config.out}")
     return int(len(exceeding) > 0)
 
 

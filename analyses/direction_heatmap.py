@@ -35,15 +35,14 @@ def main(config: Config) -> Path:
         model, task = config.load()
         rng = np.random.default_rng([config.seed, 0])
         train = sl.evaluate(model, task.train, progress=True)
-        directions = list(sl.contrast_directions(model, train, rng=rng, positions=config.cache_positions).values())
+        directions = list(sl.contrast_directions(model, train, rng=rng, positions=config.cache_positions, progress=True).values())
         provenance = store.provenance(model, config.recorded(), task.about)
     units = np.stack([d.unit().vector.numpy().ravel() for d in directions])
     cosines = pd.DataFrame(units @ units.T, columns=[f"cosine with layer {d.layer}" for d in directions])
     table = pd.concat([pd.DataFrame({"layer": [d.layer for d in directions], "norm": [d.norm for d in directions]}), cosines], axis=1)
     print(table.to_string(index=False, float_format="%.3f"))
-    figures = [
-        ("Directions by dimension.", sl.plots.direction_heatmap(directions), "Heatmap, one line a direction, one column a dimension."),
-    ]
+    drawn = sl.plots.direction_heatmap(directions)
+    figures = [("Directions by dimension.", drawn, sl.plots.words(drawn))]
     save_figures(
         folder,
         provenance,

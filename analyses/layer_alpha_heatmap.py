@@ -7,6 +7,7 @@ A heatmap shows many cells; its best cell is a choice, and a claim about it need
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,13 +34,14 @@ def main(config: Config) -> Path:
     folder = config.folder("layer_alpha_heatmap")
     model, task = config.load()
     rng = np.random.default_rng([config.seed, 0])
-    directions = sl.contrast_directions(model, sl.evaluate(model, task.train, progress=True), rng=rng, layers=config.layers)
+    directions = sl.contrast_directions(model, sl.evaluate(model, task.train, progress=True), rng=rng, layers=config.layers, progress=True)
     result = sl.sweep(
         model, task.validation, directions, alphas=config.alphas, positions=config.positions, operator=config.operator, progress=True
     )
     table = result.accuracy()
     print(table.sort_values("accuracy", ascending=False).head(10).to_string(index=False, float_format="%.3f"))
-    figures = [("Change of accuracy by layer and alpha.", sl.plots.layer_alpha_heatmap(result), "Heatmap, layers by alphas.")]
+    drawn = sl.plots.layer_alpha_heatmap(result)
+    figures: list[Any] = [sl.Drawing("Change of accuracy by layer and alpha.", drawn, sl.plots.words(drawn), sl.changes(result))]
     question = f"At which layer and alpha does the mean difference of right and wrong answers move accuracy on {task.name}?"
     save_sweep(folder, result, store.provenance(model, config.recorded(), task.about), question=question, figures=figures)
     print(f"\nreport      {folder / 'report.html'}")

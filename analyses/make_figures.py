@@ -1,4 +1,6 @@
-"""Draw the pictures of the README from the run folder that `make demo` wrote, or from a new run. Needs Chromium.
+"""Draw the pictures of the README from the run folder that `make demo` wrote, or from a new run. Needs Kaleido and Chromium.
+
+The same run gives the same bytes on the same machine.
 
 python analyses/make_figures.py
 """
@@ -11,7 +13,10 @@ import random_control
 import steerlab as sl
 from steerlab import files
 from steerlab.cli import run
+from steerlab.images import draw_images
 from steerlab.questions import Questions
+
+MOST_BYTES = 5_000_000
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,7 @@ class Config:
 
     run: Path = Path("runs/random_control-tiny-arithmetic-arithmetic")  # run folder; made if it is not there
     out: Path = Path("figures")  # folder of the pictures
+    width: int = 860  # of a picture, in pixels of a page
     scale: float = 1.5  # pixels of the picture for each pixel of the page
 
 
@@ -27,18 +33,25 @@ def main(config: Config) -> Path:
     """Write one PNG for each figure of the README."""
     if not config.run.exists():
         random_control.main(random_control.Config(out=str(config.run)))
-    experiment, _ = sl.load_experiment(config.run)
-    pictures = {
-        "dose_response": sl.plots.alpha_progression(experiment.test, control=experiment.controls[0]),
+    experiment, provenance = sl.load_experiment(config.run)
+    model = sl.load_model(provenance["config"]["model"])
+    prompt = experiment.test.baseline.problems[:1]
+    norms = sl.token_magnitudes(model, prompt, layers=list(experiment.directions), direction=experiment.direction, progress=True)
+    figures = {
+        "dose_response": sl.plots.alpha_progression(experiment.test, control=experiment.controls),
         "null_distribution": sl.plots.null_distribution(experiment.controls[-1]),
         "layer_alpha_heatmap": sl.plots.layer_alpha_heatmap(experiment.validation, tested=Questions(experiment).best_cell),
         "transitions": sl.plots.transition_matrix(experiment.test),
         "direction_heatmap": sl.plots.direction_heatmap(list(experiment.directions.values())),
+        "token_magnitudes": sl.plots.token_magnitudes(norms),
     }
-    for name, figure in pictures.items():
-        with files.replacing(config.out / f"{name}.png") as temporary:
-            temporary.write_bytes(figure.to_image("png", width=860, scale=config.scale))
-    print(f"{len(pictures)} pictures in {config.out}")
+    drawn = draw_images(list(figures.values()), ["png"], width=config.width, scale=config.scale, progress=True)
+    for name, picture in zip(figures, drawn, strict=True):
+        files.write_bytes(config.out / f"{name}.png", picture["png"])
+    size = sum(file.stat().st_size for file in config.out.iterdir())
+    if size > MOST_BYTES:
+        raise ValueError(f"{config.out} has {size:,} bytes: at most {MOST_BYTES:,} are allowed; use a smaller scale than {config.scale:g}")
+    print(f"pictures    {config.out}: {len(figures)}, {size / 1e6:.1f} MB")
     return config.out
 
 

@@ -34,13 +34,14 @@ def main(config: Config) -> Path:
     if given is None:
         middle = layers[len(layers) // 2]
         rng = np.random.default_rng([config.seed, 0])
-        given = sl.contrast_directions(model, sl.evaluate(model, task.train, progress=True), rng=rng, layers=[middle])[middle]
+        given = sl.contrast_directions(model, sl.evaluate(model, task.train, progress=True), rng=rng, layers=[middle], progress=True)[
+            middle
+        ]
     result = sl.token_magnitudes(model, getattr(task, config.split), layers=layers, direction=given, progress=True)
     tokens = result.by_token()
     print(tokens.groupby("layer").head(5).to_string(index=False, float_format="%.2f"))
-    figures = [
-        ("Mean norm and projection by position.", sl.plots.token_magnitudes(result), "Lines of mean norm against position, by layer.")
-    ]
+    drawn = sl.plots.token_magnitudes(result)
+    figures = [("Mean norm and projection by position.", drawn, sl.plots.words(drawn))]
     save_figures(
         folder,
         store.provenance(model, config.recorded(), task.about),

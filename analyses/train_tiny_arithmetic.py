@@ -172,7 +172,7 @@ def main(config: Config) -> Path:
         update, decay_from, seconds = state["update"], state["decay_from"], state["seconds"]
     base_rates = (config.learning_rate, config.embedding_rate)
     started = time.monotonic() - seconds
-    with tqdm(total=config.max_updates, initial=update, unit="update") as bar:
+    with tqdm(total=config.max_updates, initial=update, unit="update", disable=None) as bar:
         while update < min(config.max_updates, decay_from + config.decay_updates):
             rng = np.random.default_rng([config.seed, update])
             steps = (0, 1) if update < config.warm_updates else (0, 1, 2, 3, 4)

@@ -21,13 +21,16 @@ from steerlab.critical import CriticalTokens, critical_tokens
 from steerlab.diagnostics import ContrastDiagnostics, contrast_diagnostics
 from steerlab.directions import Direction, mean_difference, random_directions
 from steerlab.experiments import Experiment, contrast_directions, run_experiment
+from steerlab.exports import export_report
 from steerlab.failures import FailureAnalysis, failure_analysis
 from steerlab.halving import HalvingResult, successive_halving
 from steerlab.interventions import ALPHAS, steer
 from steerlab.loading import load_model
 from steerlab.magnitudes import Magnitudes, token_magnitudes
 from steerlab.matching import MatchedControls, match_kl
+from steerlab.moves import changes
 from steerlab.neutral import NEUTRAL_TEXTS
+from steerlab.parts import Drawing, Examples, Table
 from steerlab.previews import Preview, preview
 from steerlab.published import Audit
 from steerlab.published import audit as published_audit
@@ -53,7 +56,9 @@ __all__ = [
     "ControlResult",
     "CriticalTokens",
     "Direction",
+    "Drawing",
     "Evaluation",
+    "Examples",
     "Experiment",
     "FailureAnalysis",
     "HalvingResult",
@@ -64,17 +69,20 @@ __all__ = [
     "SideEffects",
     "Significance",
     "SweepResult",
+    "Table",
     "Task",
     "balance",
     "cache_activations",
     "calibrate",
     "changed_predictions",
+    "changes",
     "contrast_diagnostics",
     "contrast_directions",
     "controls_from_frame",
     "covariance_matched",
     "critical_tokens",
     "evaluate",
+    "export_report",
     "failure_analysis",
     "load_activations",
     "load_direction",

@@ -20,6 +20,7 @@ from steerlab.statistics import (
     effective_size,
     split_half_cosines,
 )
+from steerlab.statistics._display import html_table
 from steerlab.statistics._input import check_rng
 
 
@@ -45,6 +46,12 @@ class LayerDiagnostics:
     agreement: DirectionalAgreement | None
     effective_dimension: float
     effective_n: float
+
+    def _repr_html_(self) -> str:
+        rows = {"norm": f"{self.norm:.4g}", "AUC": self.auc, "stability": self.stability}
+        rows |= {} if self.agreement is None else {"agreement": self.agreement}
+        rows |= {"effective dimension": f"{self.effective_dimension:.3g}", "effective n": f"{self.effective_n:.3g}"}
+        return html_table(f"Contrast at layer {self.layer}", rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,12 +33,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def new_folder(path: str | Path, *, replace_if: str | None = None, keep: bool = True) -> Iterator[Path]:
+def new_folder(path: str | Path, *, replace_if: str | None = None, kind: str = "a run of ours", keep: bool = True) -> Iterator[Path]:
     """A temporary folder that becomes `path` when the block ends without an error, and vanishes otherwise.
 
     Args:
         path: where it goes.
         replace_if: an older folder is replaced when it holds a file of this name.
+        kind: what such a folder is called.
         keep: False only tries whether it could be written.
 
     Raises:
@@ -47,7 +48,7 @@ def new_folder(path: str | Path, *, replace_if: str | None = None, keep: bool = 
     """
     target = Path(path)
     if replace_if is None or not (target / replace_if).is_file():
-        check_vacant(target, "an empty folder" if replace_if is None else "a run of ours")
+        check_vacant(target, "an empty folder" if replace_if is None else kind)
     made = not target.parent.exists()
     parent = writable_folder(target.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent))
@@ -116,6 +117,13 @@ def write_text(path: str | Path, text: str) -> Path:
     """Write a text file whole, in UTF-8."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+    return Path(path)
+
+
+def write_bytes(path: str | Path, content: bytes) -> Path:
+    """Write a file whole."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
     return Path(path)
 
 

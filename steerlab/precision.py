@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import escape
 
 import torch
 
@@ -25,6 +26,9 @@ class Precision:
 
     def __str__(self) -> str:
         return f"{self.dtype}: {self.different} of {self.compared} predictions in a sample differ from those in the model's own precision"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(str(self))}</p>"
 
 
 def dtype_named(precision: str | torch.dtype) -> torch.dtype:

@@ -46,6 +46,12 @@ class Correlation:
     spearman: float
     n: int
 
+    def __str__(self) -> str:
+        return f"predicted and measured changes of the mean margin correlate at {self.pearson:.2f} over {self.n} cells (rank: {self.spearman:.2f})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self}</p>"
+
 
 @dataclass(frozen=True, eq=False)
 class Preview:

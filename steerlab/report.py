@@ -2,28 +2,27 @@
 
 import hashlib
 import json
-import math
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from functools import cache
 from html import escape
 from importlib import resources
+from itertools import count
 from typing import Any, Final
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
+from steerlab import pages, parts
+from steerlab.pages import ANSWER_LENGTH, CELL_LENGTH, LINE_LENGTH, PARAGRAPH_LENGTH, PROMPT_LENGTH, TOOLTIP_LENGTH, paragraph, text
+from steerlab.parts import Drawing, Examples, Part, Section, Table
 from steerlab.plots import theme
 
+__all__ = ["MOST_BYTES", "Drawing", "Examples", "Part", "Section", "Table", "render_report"]
+
 MOST_BYTES: Final = 6_000_000
-MOST_ROWS: Final = 200
-CELL_LENGTH: Final = 80
-ANSWER_LENGTH: Final = 600  # of a cell that is a sentence, and so can be broken between words
-LINE_LENGTH: Final = 300
-PARAGRAPH_LENGTH: Final = 5_000
-TOOLTIP_LENGTH: Final = 1_000
 
 STYLE: Final = resources.files("steerlab").joinpath("assets/report.css").read_text(encoding="utf-8")
 
@@ -37,10 +36,13 @@ def render_report(
     question: str,
     answer: str,
     warnings: Sequence[str] = (),
-    figures: Sequence[tuple[str, go.Figure, str]] = (),
-    tables: Sequence[tuple[str, pd.DataFrame]] = (),
+    figures: Sequence[Drawing | tuple[str, go.Figure, str]] = (),
+    tables: Sequence[Table | tuple[str, pd.DataFrame]] = (),
+    sections: Sequence[Section] = (),
     method: Sequence[str] = (),
     provenance: Mapping[str, object] | None = None,
+    methods_paragraph: str = "",
+    references: Sequence[str] = (),
 ) -> str:
     """A report as one self-contained HTML page: question, answer, warnings, then the evidence.
 
@@ -53,54 +55,94 @@ def render_report(
         question: What was asked, in words.
         answer: What was found, in words, with its uncertainty.
         warnings: What a reader must know before believing it.
-        figures: (caption, figure, text alternative); the last says in words what a reader who cannot see it needs.
-        tables: (caption, frame); at most 200 rows of a frame are shown, and the caption then says so.
+        figures: Drawings, or (caption, figure, text alternative); the last says in words what a reader who cannot see it
+            needs. A Drawing with details lists the problems behind a point that is clicked on or chosen.
+        tables: Tables, or (caption, frame); at most 200 rows of a frame are shown, and the caption then says so.
+        sections: (heading, parts) that stand between the tables and the method, such as what was moved, diagnostics and
+            side effects; a part is a paragraph, a Drawing, a Table (or a tuple for either) or Examples.
         method: Paragraphs.
         provenance: Names and values: versions, seeds, hashes.
+        methods_paragraph: Text to paste into a paper; a button copies it with its references.
+        references: What the methods paragraph cites, one line each.
 
     Raises:
         TypeError: A part is of another type; the message names it.
         ValueError: A required text is empty, or the page would be larger than 6 MB.
     """
-    for name, text in (("title", title), ("question", question), ("answer", answer)):
-        _required(text, name)
+    for name, said in (("title", title), ("question", question), ("answer", answer)):
+        parts.required(said, name)
+    writer = _Writer()
     body = [
-        f"<h1>{_text(title, LINE_LENGTH)}</h1>",
-        _section("question", "Question", _paragraph(question)),
-        _section("answer", "Answer", _paragraph(answer)),
-        _section("warnings", "Warnings", _warnings(_texts(warnings, "warnings"))),
+        _section("question", "Question", paragraph(question)),
+        _section("answer", "Answer", paragraph(answer)),
+        _section("warnings", "Warnings", _warnings(parts.texts(warnings, "warnings"))),
     ]
-    drawn = [_figure(place, *_figure_parts(entry, place)) for place, entry in enumerate(figures, start=1)]
-    if drawn:
-        body.append(_section("figures", "Figures", "\n".join(drawn)))
-    shown = [_table(place, *_table_parts(entry, place)) for place, entry in enumerate(tables, start=1)]
-    if shown:
-        body.append(_section("tables", "Tables", "\n".join(shown)))
-    paragraphs = [_paragraph(text) for text in _texts(method, "method")]
+    drawings = [parts.as_drawing(entry, f"figures[{place}]") for place, entry in enumerate(figures)]
+    listed = [parts.as_table(entry, f"tables[{place}]") for place, entry in enumerate(tables)]
+    shown: list[tuple[str, str, str, Sequence[str | Drawing | Table | Examples]]] = [
+        ("figures", "Figures", "figures", drawings),
+        ("tables", "Tables", "tables", listed),
+    ]
+    shown += [
+        (f"section-{place}", text(heading, LINE_LENGTH), f"sections[{place - 1}]", content)
+        for place, (heading, content) in enumerate(parts.as_sections(sections), start=1)
+    ]
+    body += [_section(name, heading, writer.parts(content, source)) for name, heading, source, content in shown if content]
+    paragraphs = [paragraph(said) for said in parts.texts(method, "method")]
     if paragraphs:
         body.append(_section("method", "Method", "\n".join(paragraphs)))
     if provenance is not None:
-        body.append(_section("provenance", "Provenance", _provenance(provenance)))
-    page = _page(title, "\n".join(body), scripts=bool(drawn))
+        body.append(_section("provenance", "Provenance", _provenance(parts.as_provenance(provenance))))
+    cited = parts.texts(references, "references")
+    if methods_paragraph or cited:
+        body.append(_section("paper", "For a paper", _paper(parts.required(methods_paragraph, "methods_paragraph"), cited)))
+    page = _page(title, "\n".join(body), plotly=writer.figures > 0, scripts=writer.figures > 0 or bool(methods_paragraph))
     size = len(page.encode())
     if size > MOST_BYTES:
-        parts = {f"figures[{i}]": len(part) for i, part in enumerate(drawn)}
-        parts |= {f"tables[{i}]": len(part) for i, part in enumerate(shown)}
-        largest = max(parts, key=lambda name: parts[name], default="the text")
+        largest = max(writer.sizes, key=lambda name: writer.sizes[name], default="the text")
         raise ValueError(f"the page has {size:,} bytes: at most {MOST_BYTES:,} are allowed; shorten {largest}")
     return page
 
 
-def _page(title: str, body: str, scripts: bool) -> str:
-    plotly = f"\n{_plotly()}\n"
+class _Writer:
+    """Numbers figures and tables as they come, and remembers how large each is."""
+
+    def __init__(self) -> None:
+        self.figures = 0
+        self.sizes: dict[str, int] = {}
+        self._tables = count(1)
+
+    def parts(self, content: Sequence[str | Drawing | Table | Examples], source: str) -> str:
+        written = []
+        for place, part in enumerate(content):
+            html = self._part(part)
+            self.sizes[f"{source}[{place}]"] = len(html)
+            written.append(html)
+        return "\n".join(written)
+
+    def _part(self, part: str | Drawing | Table | Examples) -> str:
+        if isinstance(part, Drawing):
+            self.figures += 1
+            return _figure(self.figures, part)
+        if isinstance(part, Table):
+            return pages.table(next(self._tables), part.caption, part.frame)
+        return _examples(part) if isinstance(part, Examples) else paragraph(part)
+
+
+def _page(title: str, body: str, *, plotly: bool, scripts: bool) -> str:
+    library = f"\n{_plotly()}\n"
     # Plotly adds an empty style element and fills it by script, hence the hash of nothing.
     style = f"style-src-elem {_hash(STYLE)} {_hash('')}; style-src-attr 'unsafe-inline'"
-    script = f"script-src {_hash(plotly)} {_hash(SCRIPT)}; " if scripts else ""
+    hashes = [_hash(library)] * plotly + [_hash(SCRIPT)] * scripts
+    script = f"script-src {' '.join(hashes)}; " if hashes else ""
     policy = f"default-src 'none'; {script}{style}; img-src data: blob:; base-uri 'none'; form-action 'none'"
     code = ""
-    if scripts:
+    if plotly:
         themes = {"light": theme.TEMPLATE.to_plotly_json(), "dark": theme.DARK_TEMPLATE.to_plotly_json()}
-        code = f"{_map_styles()}{_data('themes', themes)}\n<script>{plotly}</script>\n<script>{SCRIPT}</script>\n"
+        code = f"{_map_styles()}{pages.data('themes', themes)}\n<script>{library}</script>\n"
+    code += f"<script>{SCRIPT}</script>\n" if scripts else ""
+    contents = re.findall(r'<h2 id="([a-z0-9-]+)">(.*?)</h2>', body)
+    links = "\n".join(f'<li><a href="#{name}">{heading}</a></li>' for name, heading in contents)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -110,11 +152,18 @@ def _page(title: str, body: str, scripts: bool) -> str:
 <meta name="color-scheme" content="light dark">
 <meta name="referrer" content="no-referrer">
 <link rel="icon" href="data:,">
-<title>{escape(_plain(title, LINE_LENGTH))}</title>
+<title>{escape(pages.plain(title, LINE_LENGTH))}</title>
 <style>{STYLE}</style>
 </head>
 <body>
-<main>
+<a class="skip" href="#main">Skip to the report</a>
+<header>
+<h1>{text(title, LINE_LENGTH)}</h1>
+<nav aria-label="Contents"><ul>
+{links}
+</ul></nav>
+</header>
+<main id="main" tabindex="-1">
 {body}
 </main>
 {code}</body>
@@ -134,84 +183,54 @@ def _map_styles() -> str:
     return "".join(f'<template id="{name}"></template>\n' for name in names)
 
 
-def _hash(text: str) -> str:
-    return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+def _hash(said: str) -> str:
+    return f"'sha256-{b64encode(hashlib.sha256(said.encode()).digest()).decode()}'"
 
 
 def _section(name: str, heading: str, content: str) -> str:
-    return f'<section class="{name}" aria-labelledby="{name}"><h2 id="{name}">{heading}</h2>\n{content}\n</section>'
+    kind = re.sub(r"-\d+$", "", name)
+    return f'<section class="{kind}" aria-labelledby="{name}"><h2 id="{name}">{heading}</h2>\n{content}\n</section>'
 
 
-def _plain(value: object, limit: int) -> str:
-    """Text without what HTML cannot hold (lone surrogates, NUL and other controls), cut to `limit` characters."""
-    text = str(value)
-    text = text if len(text) <= limit else text[: limit - 1] + "…"
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", text)
-
-
-def _text(value: object, limit: int) -> str:
-    """Untrusted text for the page: escaped, in a bdi of its own, with the full start as a tooltip when it was cut."""
-    text = str(value)
-    tooltip = f' title="{escape(_plain(text, TOOLTIP_LENGTH))}"' if len(text) > limit else ""
-    return f"<bdi{tooltip}>{escape(_plain(text, limit))}</bdi>"
-
-
-def _paragraph(text: str) -> str:
-    return f"<p>{_text(text, PARAGRAPH_LENGTH)}</p>"
-
-
-def _required(text: object, name: str) -> str:
-    if not isinstance(text, str):
-        raise TypeError(f"{name}: got {type(text).__name__}; expected a str")
-    if not text.strip():
-        raise ValueError(f"{name}: empty; a report needs one in words")
-    return text
-
-
-def _texts(values: Sequence[str], name: str) -> list[str]:
-    # A str is a sequence of its characters, which is never what was meant.
-    if isinstance(values, str) or not isinstance(values, Sequence):
-        raise TypeError(f"{name}: got {type(values).__name__}; expected a list of str")
-    return [_required(value, f"{name}[{place}]") for place, value in enumerate(values)]
-
-
-def _warnings(texts: list[str]) -> str:
-    if not texts:
+def _warnings(said: list[str]) -> str:
+    if not said:
         return "<p>No warnings.</p>"
-    items = "\n".join(f"<li>{_text(text, PARAGRAPH_LENGTH)}</li>" for text in texts)
+    items = "\n".join(f"<li>{text(line, PARAGRAPH_LENGTH)}</li>" for line in said)
     return f"<ul>\n{items}\n</ul>"
 
 
-def _figure_parts(entry: object, place: int) -> tuple[str, go.Figure, str]:
-    if not isinstance(entry, tuple | list) or len(entry) != 3:
-        raise TypeError(f"figures[{place - 1}]: expected (caption, Figure, text alternative), got {type(entry).__name__}")
-    caption, fig, words = entry
-    if not isinstance(fig, go.Figure):
-        raise TypeError(f"figures[{place - 1}]: got {type(fig).__name__}; expected a plotly.graph_objects.Figure")
-    return _required(caption, f"figures[{place - 1}] caption"), fig, _required(words, f"figures[{place - 1}] text")
-
-
-def _figure(place: int, caption: str, fig: go.Figure, words: str) -> str:
-    spec = json.loads(fig.to_json(engine="json"))
+def _figure(place: int, drawing: Drawing) -> str:
+    fig, words, name = drawing.figure, drawing.words, f"figure-{place}"
     own = fig.layout.template == theme.TEMPLATE
+    heading = ""
+    if theme.is_own(fig):
+        # The page sets the title, so that it wraps at any width and can be marked and read aloud.
+        headline, notes, fig = theme.without_title(fig)
+        said = f'<p class="notes">{text(" ".join(notes), PARAGRAPH_LENGTH)}</p>\n' if notes else ""
+        heading = f"<h3>{text(headline, LINE_LENGTH)}</h3>\n{said}"
+    spec = json.loads(fig.to_json(engine="json"))
     if own:
         del spec["layout"]["template"]
-    name, theme_name = f"figure-{place}", "own" if own else "foreign"
-    label = escape(_plain(words, TOOLTIP_LENGTH))
+    kind = "own" if own else "foreign"
+    label = escape(pages.plain(words, TOOLTIP_LENGTH))
     return (
-        f'<figure>\n<div class="plot {theme_name}" id="{name}" data-theme="{theme_name}" '
-        f'role="img" aria-label="{label}"><p>{_text(words, PARAGRAPH_LENGTH)}</p></div>\n'
-        f"<figcaption>Figure {place}. {_text(caption, PARAGRAPH_LENGTH)}</figcaption>\n"
-        f"{_data(f'{name}-data', _without_links(spec))}\n</figure>"
+        f'<figure>\n{heading}<div class="plot {kind}" id="{name}" data-theme="{kind}" '
+        f'role="img" aria-label="{label}"><p>{text(words, PARAGRAPH_LENGTH)}</p></div>\n'
+        f"{_details(name, drawing.details)}"
+        f"<figcaption>Figure {place}. {text(drawing.caption, PARAGRAPH_LENGTH)}</figcaption>\n"
+        f"{pages.data(f'{name}-data', _without_links(spec))}\n</figure>"
     )
 
 
-def _data(name: str, value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    # ASCII JSON in which no character can end the script element or open a comment in it.
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return f'<script type="application/json" id="{name}">{text}</script>'
+def _details(name: str, details: pd.DataFrame | None) -> str:
+    if details is None or details.empty:
+        return ""
+    payload = parts.details_payload(details)
+    return (
+        f'<div class="details" data-figure="{name}" hidden>\n<p><label for="{name}-cell">Problems that changed at</label>\n'
+        f'<select id="{name}-cell"><option value="">choose, or click in the figure</option></select></p>\n'
+        f'<p class="said" role="status"></p>\n<div class="listed"></div>\n</div>\n{pages.data(f"{name}-details", payload)}\n'
+    )
 
 
 def _without_links(value: Any) -> Any:
@@ -223,77 +242,47 @@ def _without_links(value: Any) -> Any:
     return re.sub(r"(?i)<(?=\s*/?\s*a[\s>/])", "&lt;", value) if isinstance(value, str) else value
 
 
-def _table_parts(entry: object, place: int) -> tuple[str, pd.DataFrame]:
-    if not isinstance(entry, tuple | list) or len(entry) != 2:
-        raise TypeError(f"tables[{place - 1}]: expected (caption, DataFrame), got {type(entry).__name__}")
-    caption, frame = entry
-    if not isinstance(frame, pd.DataFrame):
-        raise TypeError(f"tables[{place - 1}]: got {type(frame).__name__}; expected a pandas DataFrame")
-    return _required(caption, f"tables[{place - 1}] caption"), frame
+def _examples(examples: Examples) -> str:
+    written = [f"<p>{text(examples.caption, PARAGRAPH_LENGTH)}</p>"]
+    for became in ("right", "wrong"):
+        rows = examples.frame[examples.frame["became"] == became]
+        shown = rows.head(examples.most)
+        few = f", the first {len(shown)} shown" if len(shown) < len(rows) else ""
+        written.append(f"<h3>Became {became}: {len(rows)}{few}</h3>")
+        items = "\n".join(_example({str(key): value for key, value in row.items()}) for row in shown.to_dict("records"))
+        written.append(f'<ol class="problems">\n{items}\n</ol>' if items else "<p>None.</p>")
+    return "\n".join(written)
 
 
-def _table(place: int, caption: str, frame: pd.DataFrame) -> str:
-    name = f"table-{place}"
-    # An unnamed 0, 1, 2, ... says nothing; any other index is the rows' name.
-    heads = 0 if isinstance(frame.index, pd.RangeIndex) and frame.index.name is None else frame.index.nlevels
-    shown = frame.head(MOST_ROWS)
-    rows = shown.itertuples(index=True, name=None)
-    left_out = f" (the first {MOST_ROWS} of {len(frame):,} rows)" if len(frame) > MOST_ROWS else ""
-    names = [*(frame.index.names if heads else []), *frame.columns]
-    right = [False] * heads + [_is_number(frame.iloc[:, i]) for i in range(frame.shape[1])]
-    head = "".join(
-        f'<th scope="col"{" class=number" if number else ""}>{_text(_column(column), CELL_LENGTH)}</th>'
-        for column, number in zip(names, right, strict=True)
-    )
-    body = "\n".join(_row(row, heads, right) for row in rows)
+def _example(row: Mapping[str, Any]) -> str:
+    right = row["became"] == "right"
+    before, after = (_answer(row[key], good) for key, good in (("before", not right), ("after", right)))
     return (
-        f'<div class="scroll" role="region" aria-labelledby="{name}" tabindex="0"><table>\n'
-        f'<caption id="{name}">Table {place}. {_text(caption, PARAGRAPH_LENGTH)}{left_out}</caption>\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table></div>"
+        f'<li class="{row["became"]}"><p class="name">{text(row["problem_id"], ANSWER_LENGTH)}</p>\n'
+        f'<div class="prompt" dir="auto">{escape(pages.middle(row["prompt"], PROMPT_LENGTH))}</div>\n'
+        f"<p>Unsteered {before}, steered {after}; right is {text(row['target'], ANSWER_LENGTH)}.</p></li>"
     )
 
 
-def _row(row: tuple[Any, ...], heads: int, right: list[bool]) -> str:
-    index = row[0] if heads > 1 else (row[0],)
-    cells = [*(index if heads else ()), *row[1:]]
-    parts = []
-    for place, (cell, number) in enumerate(zip(cells, right, strict=True)):
-        sentence = isinstance(cell, str) and " " in cell[:CELL_LENGTH]
-        content = _text(_cell(cell), ANSWER_LENGTH if sentence else CELL_LENGTH)
-        kind = "number" if number else "text"
-        parts.append(f'<th scope="row">{content}</th>' if place < heads else f'<td class="{kind}">{content}</td>')
-    return f"<tr>{''.join(parts)}</tr>"
+def _answer(value: object, good: bool) -> str:
+    mark = "✓ right" if good else "✗ wrong"
+    return f'{text(value, ANSWER_LENGTH) if str(value) else "(no answer, or a tie)"} <span class="mark">{mark}</span>'
 
 
-def _is_number(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-
-
-def _column(name: object) -> object:
-    return " / ".join(map(str, name)) if isinstance(name, tuple) else "" if name is None else name
-
-
-def _cell(value: object) -> object:
-    """A cell as a reader expects it: four significant digits, yes and no, a dash for what is missing."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return "–" if math.isnan(value) else f"{value:.4g}".replace("-", "−", 1 if value < 0 else 0)
-    if isinstance(value, int):
-        return str(value).replace("-", "−", 1)
-    return "–" if value is None or value is pd.NaT or value is pd.NA else value
+def _paper(said: str, references: list[str]) -> str:
+    listed = "\n".join(f"<li>{text(line, PARAGRAPH_LENGTH)}</li>" for line in references)
+    cited = f'<ul class="references">\n{listed}\n</ul>\n' if listed else ""
+    return (
+        f'<div class="copied" id="methods">{paragraph(said)}\n{cited}</div>\n'
+        '<p><button type="button" class="copy" data-copies="methods" hidden>Copy the paragraph and its references</button> '
+        '<span class="done" role="status"></span></p>'
+    )
 
 
 def _provenance(values: Mapping[str, object]) -> str:
-    if not isinstance(values, Mapping):
-        raise TypeError(f"provenance: got {type(values).__name__}; expected a mapping of names to values")
     rows = "\n".join(
-        f'<tr><th scope="row">{_text(name, CELL_LENGTH)}</th><td class="text">{_text(value, LINE_LENGTH)}</td></tr>'
+        f'<tr><th scope="row">{text(name, CELL_LENGTH)}</th><td class="text">{text(value, LINE_LENGTH)}</td></tr>'
         for name, value in values.items()
     )
-    return (
-        '<div class="scroll" role="region" aria-labelledby="provenance-table" tabindex="0"><table>\n'
-        '<caption id="provenance-table">What this was made from</caption>\n'
-        f'<thead><tr><th scope="col">what</th><th scope="col">value</th></tr></thead>\n<tbody>\n{rows}\n</tbody>\n'
-        "</table></div>"
-    )
+    head = '<thead><tr><th scope="col">what</th><th scope="col">value</th></tr></thead>'
+    return pages.scrolling("provenance-table", "What this was made from", f"{head}\n<tbody>\n{rows}\n</tbody>")

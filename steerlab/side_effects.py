@@ -97,7 +97,7 @@ class SideEffects:
             alternative: which effects are better: "greater" ones, "less" ones, or (two-sided) larger ones of either sign.
 
         Returns:
-            The lines of `effects` with direction, layer, alpha, is_control (if it was there), the effect, kl, and
+            The lines of `effects` with direction, layer, alpha, is_control, correct and n (if they were there), the effect, kl, and
             dominant: whether no other line has as large an effect at no more KL and is better in one of the two.
 
         Raises:
@@ -117,14 +117,15 @@ class SideEffects:
         for name, frame in (("effects", effects), ("the side effects", self._frame)):
             if frame.duplicated(keys).any():
                 raise ValueError(f"{name}: several lines have one {' and '.join(keys)}; give effects with the columns {', '.join(KEYS)}")
-        kept = [*keys, *(["is_control"] if "is_control" in effects else []), column]
+        more = [name for name in ("is_control", "correct", "n") if name in effects]
+        kept = [*keys, *more, column]
         table = effects[kept].merge(self._frame[[*KEYS, "kl"]], on=keys, how="left")
         unmeasured = table.loc[table["kl"].isna(), keys]
         if len(unmeasured):
             where = ", ".join(f"{key} {value}" for key, value in unmeasured.iloc[0].items())
             raise ValueError(f"effects: side effects were not measured for {len(unmeasured)} lines, {where} first; measure all of them")
         table["dominant"] = pareto_front(better[alternative](table[column].to_numpy(float)), table["kl"].to_numpy(float))
-        return table[[*(key for key in ("direction", "layer", "alpha", "is_control") if key in table), column, "kl", "dominant"]]
+        return table[[*(key for key in ("direction", "layer", "alpha") if key in table), *more, column, "kl", "dominant"]]
 
     def warnings(self) -> list[str]:
         """What a reader must know: directions that changed no distribution at all."""

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from steerlab import files, report
+from steerlab import files, markdown, report
 from steerlab.directions import Direction
 from steerlab.models import Model, describe
 from steerlab.tasks import Problem
@@ -109,7 +109,7 @@ def load_direction(path: str | Path) -> Direction:
 
 
 def write_report(path: str | Path, **parts: Any) -> Path:
-    """Write one self-contained HTML page; see `steerlab.report.render_report` for the parts.
+    """Write one self-contained HTML page, or Markdown where `path` ends in .md; see `steerlab.report.render_report` for the parts.
 
     Raises:
         OSError: the folder cannot be written.
@@ -122,7 +122,7 @@ def write_report(path: str | Path, **parts: Any) -> Path:
         ...     path.read_text()[:15]
         '<!DOCTYPE html>'
     """
-    return files.write_text(path, report.render_report(**parts))
+    return files.write_text(path, markdown.render_markdown(**parts) if Path(path).suffix == ".md" else report.render_report(**parts))
 
 
 def provenance(model: Model | None, config: Mapping[str, Any], task: Mapping[str, Any], **more: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from steerlab.plots.headroom import headroom
 from steerlab.plots.heatmaps import direction_heatmap, layer_alpha_heatmap, preview_heatmap
 from steerlab.plots.layers import separability
 from steerlab.plots.positions import token_magnitudes
+from steerlab.plots.theme import words
 from steerlab.plots.tradeoffs import pareto
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "token_magnitudes",
     "training_curve",
     "transition_matrix",
+    "words",
 ]

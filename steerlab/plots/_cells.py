@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from steerlab.moves import cell_key
 from steerlab.plots import _input, theme
 
 CELL = ["layer", "direction", "alpha"]
@@ -61,10 +62,15 @@ def cell_hover(row: Mapping[Hashable, Any]) -> str:
         moved = f"became right {row['became_right']:.0f} / became wrong {row['became_wrong']:.0f}"
     return (
         f"{theme.label(row['direction'])}<br>layer {row['layer']}, alpha {theme.alpha_text(row['alpha'])}"
-        f"<br>accuracy {theme.percent(row['accuracy'])} ({theme.percent(row['low'])} to "
-        f"{theme.percent(row['high'])}), change {theme.signed(100 * row['change'])} points"
-        f"<br>{moved} / n {row['n']}"
+        f"<br>accuracy {theme.percent(row['accuracy'])} ({row['correct']} of {row['n']})"
+        f"<br>95% interval {theme.percent(row['low'])} to {theme.percent(row['high'])}<br>change {theme.signed(100 * row['change'])} points"
+        f"<br>{moved}"
     )
+
+
+def keys(rows: pd.DataFrame) -> list[str]:
+    """The names by which a page finds the problems behind the points of a figure."""
+    return [cell_key(row["layer"], row["alpha"], row["direction"]) for row in rows.to_dict("records")]
 
 
 def baseline(rows: pd.DataFrame) -> str:

@@ -46,7 +46,7 @@ class Control(Protocol):
 
     @property
     def rank_test(self) -> Callable[..., Any]:
-        """The method that gives the Monte Carlo test, with p_value, smallest_p and n_controls."""
+        """The method that gives the Monte Carlo test, a steerlab.statistics.RankTest."""
 
 
 @runtime_checkable

@@ -80,8 +80,10 @@ def transition_matrix(sw: _input.Sweep, layer: int | None = None, direction: str
         f"alpha {theme.alpha_text(most['alpha'])}.",
         f"Direction: {theme.label(moved['direction'].iloc[0])}." if not several else "",
     )
-    where = names[0] if len(parts) == 1 else f"{len(parts)} panels"
-    return theme.style(fig, f"Answers that changed, by alpha, {where}", notes, inner + 100, bottom=100)
+    changed = (moved["became_right"] + moved["became_wrong"]).astype(int)
+    largest = moved.iloc[int(changed.argmax())]
+    headline = f"At most {changed.max()} of {largest['n']} answers change, {names[0] if len(parts) == 1 else f'{len(parts)} panels'}"
+    return theme.style(fig, headline, notes, inner + 100, bottom=100)
 
 
 def _moved_bars(part: pd.DataFrame, alphas: list[float], first: bool) -> list[go.Bar]:
@@ -107,6 +109,7 @@ def _moved_bars(part: pd.DataFrame, alphas: list[float], first: bool) -> list[go
             legendgroup=name,
             showlegend=first,
             hovertext=hover,
+            customdata=_cells.keys(part),
             hoverinfo="text",
         )
         for name, column, sign, colour in kinds
@@ -118,11 +121,17 @@ def _nice_step(largest: int) -> int:
     return int(max(step for step in (1, 2, 5) if step * power <= max(largest / 2, 1)) * power)
 
 
+def _nice(step: float) -> float:
+    power = 10.0 ** math.floor(math.log10(step))
+    return next(nice * power for nice in (1, 2, 5, 10) if nice * power >= step * (1 - 1e-9))
+
+
 def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"] = "accuracy") -> go.Figure:
     """Where the tested direction stands among the random controls.
 
-    The bars are the controls' changes, the line is the tested direction's, and the title has the Monte Carlo p-value
-    (the unit is the direction, so p cannot go below 1 / (number of controls + 1)).
+    The bars are the controls' changes, hatched where they lie at least as far from the median of all as the tested
+    direction, whose change is the line. The title has the Monte Carlo p-value that follows from them (the unit is the
+    direction, so p cannot go below 1 / (number of controls + 1)).
 
     Args:
         ctl: A random control's result.
@@ -154,41 +163,57 @@ def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"
     if not np.isfinite(scale * rows[column].to_numpy(dtype=float)).all():
         raise ValueError(f"ctl.changes(): {column} has missing values; this scorer may have no {measure}")
     observed = scale * float(tested[column].iloc[0])
-    counts, edges = np.histogram(controls, bins=_bins(controls))
+    test = _rank_test(ctl, measure)
+    far = np.asarray(test.as_extreme, dtype=bool)
+    edges = _bins(controls)
     digits = 1 if measure == "accuracy" else 3
-    spans = [f"{theme.number(a, digits)} to {theme.number(b, digits)}" for a, b in pairwise(edges)]
-    fig = go.Figure(
-        go.Bar(
-            x=(edges[:-1] + edges[1:]) / 2,
-            y=counts,
-            width=np.diff(edges),
-            marker={"color": theme.GREY, "line": {"width": 0}},
-            hovertext=[f"{span}<br>{count} controls" for span, count in zip(spans, counts, strict=True)],
-            hoverinfo="text",
-        )
-    )
+    fig = go.Figure()
+    for mask, colour, pattern, said in ((~far, theme.GREY, "", "less far"), (far, theme.PURPLE, "/", "at least as far")):
+        fig.add_trace(_histogram(controls[mask], edges, colour, pattern, f"{int(mask.sum())} {said}", digits))
+    tallest = int(np.sum([trace.y for trace in fig.data], axis=0).max())
     low, high = min(edges[0], observed, 0.0), max(edges[-1], observed, 0.0)
     room = 0.06 * (high - low) or 1.0
     left = observed > (low + high) / 2
-    fig.add_vline(x=0, line={"color": theme.GREY, "dash": "dot", "width": 1.5})
+    centre = scale * float(test.centre)
+    fig.add_vline(x=centre, line={"color": theme.GREY, "dash": "dot", "width": 1.5})
     fig.add_vline(
         x=observed,
         line={"color": theme.VERMILLION, "width": 3},
         annotation={"text": f"tested direction {theme.signed(observed, digits)}", "borderpad": 4},
         annotation_position="top right" if not left else "top left",
     )
-    fig.update_xaxes(title_text=unit, range=[low - room, high + room], zeroline=False)
-    fig.update_yaxes(title_text="random directions (count)", range=[0, 1.2 * int(counts.max())])
-    fig.update_yaxes(dtick=_nice_step(int(counts.max())))
-    test = _rank_test(ctl, measure)
+    # Plotly would put its own ticks at the middles of bars, which are no round numbers.
+    fig.update_xaxes(title_text=unit, range=[low - room, high + room], zeroline=False, tick0=0, dtick=_nice((high - low + 2 * room) / 6))
+    fig.update_yaxes(title_text="random directions (count)", range=[0, 1.2 * tallest], dtick=_nice_step(tallest))
+    fig.update_layout(barmode="stack")
+    theme.legend_below(fig, 300)
     name = theme.label(tested["direction"].iloc[0], 30)
     weakest, strongest = theme.signed(float(controls.min()), digits), theme.signed(float(controls.max()), digits)
     notes = (
-        f"{_place(ctl)}Controls: {weakest} to {strongest}.",
+        f"Tested: {name}. {_place(ctl)}Controls: {weakest} to {strongest}.",
+        f"Dotted: the median of all {len(rows)}, {theme.signed(centre, digits)}, from which distance counts.",
         f"With {test.n_controls} controls the smallest possible p is {test.smallest_p:.2g}.",
     )
-    headline = f"{name} among {len(controls)} random directions: {format_p(test.p_value)}"
-    return theme.style(fig, headline, notes, 350)
+    headline = f"{test.exceeds} of {len(controls)} random directions lie at least as far out as the tested one: {format_p(test.p_value)}"
+    return theme.style(fig, headline, notes, 400, bottom=100)
+
+
+def _histogram(controls: np.ndarray, edges: np.ndarray, colour: str, pattern: str, name: str, digits: int) -> go.Bar:
+    counts, _ = np.histogram(controls, bins=edges)
+    spans = [f"{theme.signed(a, digits)} to {theme.signed(b, digits)}" for a, b in pairwise(edges)]
+    return go.Bar(
+        x=(edges[:-1] + edges[1:]) / 2,
+        y=counts,
+        width=0.97 * np.diff(edges),
+        marker={
+            "color": colour,
+            "line": {"width": 0},
+            "pattern": {"shape": pattern, "fillmode": "replace", "size": 6} if pattern else None,
+        },
+        name=name,
+        hovertext=[f"{span}<br>{count} of the {name} out" for span, count in zip(spans, counts, strict=True)],
+        hoverinfo="text",
+    )
 
 
 def _place(ctl: _input.Control) -> str:

@@ -1,5 +1,6 @@
 """Curves: accuracy against alpha, and the training of a learned vector."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,23 @@ from steerlab.plots import _cells, _input, theme
 PLOT_HEIGHT = 300
 
 
-def alpha_progression(sw: _input.Sweep, layer: int | None = None, control: _input.Control | None = None) -> go.Figure:
+def alpha_progression(
+    sw: _input.Sweep, layer: int | None = None, control: _input.Control | Sequence[_input.Control] | None = None
+) -> go.Figure:
     """Accuracy against alpha, with the Wilson interval as a band and the baseline as a line.
 
     Up to five lines have a band each; of more lines (many layers), colour is the layer and the interval is in the
-    hover. With a control, its directions stand as points at its alpha, with the central 95% of them as a bar.
+    hover. With controls, their directions stand as points at their alpha (side by side where they coincide), with the
+    central 95% of them as a bar.
 
     Args:
         sw: A sweep's result.
         layer: The layer to show; with a control its layer, else all by default.
-        control: A random control of the same model and task.
+        control: A random control of the same model and task, or several at one layer.
 
     Raises:
         TypeError: `sw` is no sweep result, or `control` no control result.
-        ValueError: No such layer, or the control is of another one.
+        ValueError: No such layer, or a control is of another one.
 
     Example:
         >>> import steerlab as sl, torch
@@ -37,18 +41,26 @@ def alpha_progression(sw: _input.Sweep, layer: int | None = None, control: _inpu
         'coefficient alpha'
     """
     rows, points = _cells.cells(sw), []
-    if control is not None:
-        control = _input.expect(control, _input.Control, "control", "a ControlResult, as steerlab.random_control returns it")
-        if control.layer is None or control.alpha is None:
+    given: list[Any] = [] if control is None else list(control) if isinstance(control, list | tuple) else [control]
+    controls: list[_input.Control] = [
+        _input.expect(one, _input.Control, "control", "a ControlResult, as steerlab.random_control returns it") for one in given
+    ]
+    for one in controls:
+        if one.layer is None or one.alpha is None:
             raise ValueError("control: it does not say at which layer and alpha it acted; give controls_from_frame both")
-        if layer is not None and layer != control.layer:
-            raise ValueError(f"layer={layer}: the control was made at layer {control.layer}; use that layer or none")
-        layer = control.layer
-        points = [f"Points: random directions at alpha {theme.alpha_text(control.alpha)}; bar: central 95% of them."]
+        if layer is not None and layer != one.layer:
+            raise ValueError(f"layer={layer}: the control was made at layer {one.layer}; use that layer or none")
+        layer = one.layer
+    if controls:
+        where = " and ".join(theme.alpha_text(alpha) for alpha in sorted(one.alpha for one in controls if one.alpha is not None))
+        points = [f"Points: random directions at alpha {where}; bar: central 95% of them."]
     rows = _cells.only(rows, "layer", layer)
     lines = list(rows.groupby(["layer", "direction"], sort=False))
     several = rows["direction"].nunique() > rows["layer"].nunique()
     fig = go.Figure()
+    gaps = np.diff(np.sort(rows["alpha"].unique()))
+    for place, one in enumerate(controls):
+        _control(fig, one, int(rows["n"].max()), float(gaps.min()) if len(gaps) else 1.0, first=place == 0)
     if len(lines) <= len(theme.LINES):
         for place, ((at, name), part) in enumerate(lines):
             _band(fig, part, place)
@@ -68,8 +80,6 @@ def alpha_progression(sw: _input.Sweep, layer: int | None = None, control: _inpu
             hoverinfo="skip",
         )
     )
-    if control is not None:
-        _control(fig, control)
     fig.update_xaxes(title_text="coefficient alpha", zeroline=False)
     fig.update_yaxes(title_text="accuracy (%)", zeroline=False)
     many = len(lines) > len(theme.LINES)
@@ -78,9 +88,11 @@ def alpha_progression(sw: _input.Sweep, layer: int | None = None, control: _inpu
     else:
         theme.legend_below(fig, PLOT_HEIGHT)
     where = f"layer {rows['layer'].iloc[0]}" if rows["layer"].nunique() == 1 else f"{rows['layer'].nunique()} layers"
+    least, most = (rows.iloc[int(place)] for place in (rows["accuracy"].argmin(), rows["accuracy"].argmax()))
+    ends = [f"{theme.percent(row['accuracy'])} (alpha {theme.alpha_text(row['alpha'])})" for row in (least, most)]
     notes = [f"Baseline {_cells.baseline(rows)}."]
-    notes.append("Wilson intervals are in the hover." if many else "Bands are Wilson intervals.")
-    return theme.style(fig, f"Accuracy as alpha grows, {where}", (*notes, *points), PLOT_HEIGHT + 110, bottom=110)
+    notes.append("Wilson intervals are in the hover." if many else "Bands are 95% Wilson intervals.")
+    return theme.style(fig, f"Accuracy lies between {ends[0]} and {ends[1]}, {where}", (*notes, *points), PLOT_HEIGHT + 110, bottom=110)
 
 
 def _line(part: pd.DataFrame, colour: str, text: str, place: int) -> go.Scatter:
@@ -92,6 +104,7 @@ def _line(part: pd.DataFrame, colour: str, text: str, place: int) -> go.Scatter:
         marker={"symbol": theme.SYMBOLS[place % len(theme.SYMBOLS)], "size": 7},
         name=text,
         hovertext=[_cells.cell_hover(row) for row in part.to_dict("records")],
+        customdata=_cells.keys(part),
         hoverinfo="text",
     )
 
@@ -133,7 +146,7 @@ def _many_lines(fig: go.Figure, lines: list[tuple[Any, pd.DataFrame]]) -> None:
     fig.update_layout(coloraxis={"colorscale": list(theme.SEQUENTIAL), "cmin": low, "cmax": low + span, "colorbar": bar})
 
 
-def _control(fig: go.Figure, control: _input.Control) -> None:
+def _control(fig: go.Figure, control: _input.Control, n: int, gap: float, first: bool) -> None:
     rows = _input.need(control.changes(), "control.changes()", ["direction", "is_control", "accuracy"])
     accuracy = 100 * rows.loc[rows["is_control"].astype(bool), "accuracy"].to_numpy(dtype=float)
     if not len(accuracy):
@@ -142,12 +155,17 @@ def _control(fig: go.Figure, control: _input.Control) -> None:
     low, middle, high = np.quantile(accuracy, [0.025, 0.5, 0.975])
     fig.add_trace(
         go.Scatter(
-            x=[control.alpha] * len(accuracy),
+            x=control.alpha + _side_by_side(accuracy, gap),
             y=accuracy,
             mode="markers",
-            marker={"color": theme.GREY, "opacity": 0.45, "size": 6, "symbol": "circle-open"},
+            marker={"color": theme.GREY, "opacity": 0.7, "size": 5, "symbol": "circle-open"},
             name=f"{len(accuracy)} random directions",
-            hovertext=[f"{theme.label(n)}<br>accuracy {theme.number(a)}%" for n, a in zip(names, accuracy, strict=True)],
+            legendgroup="controls",
+            showlegend=first,
+            hovertext=[
+                f"{theme.label(name)}<br>accuracy {theme.number(a)}% ({round(a * n / 100)} of {n})"
+                for name, a in zip(names, accuracy, strict=True)
+            ],
             hoverinfo="text",
         )
     )
@@ -169,6 +187,16 @@ def _control(fig: go.Figure, control: _input.Control) -> None:
             showlegend=False,
         )
     )
+
+
+def _side_by_side(values: np.ndarray, gap: float) -> np.ndarray:
+    """How far points move sideways so that equal ones can be counted, never nearer than half way to the next alpha."""
+    _, group, sizes = np.unique(values.round(9), return_inverse=True, return_counts=True)
+    step = min(0.08, 0.8 / max(int(sizes.max()) - 1, 1)) * gap
+    place = np.zeros(len(values))
+    for each, size in enumerate(sizes):
+        place[group == each] = np.arange(size) - (size - 1) / 2
+    return step * place
 
 
 def training_curve(history: pd.DataFrame) -> go.Figure:

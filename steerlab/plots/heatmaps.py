@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from steerlab.moves import cell_key
 from steerlab.plots import _cells, _input, theme
 from steerlab.statistics import MaxStatisticTest
 
@@ -20,12 +21,13 @@ def layer_alpha_heatmap(
     """Change in accuracy for every layer and alpha of a sweep.
 
     Colour is the change in percentage points, centred on 0 (blue: more right answers; red: fewer). The title states
-    the baseline; the hover states the counts behind a cell. Several directions at one layer get a panel each.
+    the baseline; the hover states the counts behind a cell. Several directions at one layer get a panel each. A report
+    that is given `steerlab.changes(sw)` lists the problems behind a cell that is clicked on.
 
     Args:
         sw: A sweep's result.
         direction: Name of the direction to show; all by default.
-        tested: What `SweepResult.max_statistic_test` found; cells that survive it are starred, and a note says how many were tried.
+        tested: What `SweepResult.max_statistic_test` found; cells that survive it are outlined, and a note says how many were tried.
         level: At which they survive.
 
     Raises:
@@ -42,13 +44,16 @@ def layer_alpha_heatmap(
     """
     rows = _cells.only(_cells.cells(sw), "direction", direction)
     rows = rows.assign(shown=100 * rows["change"], hover=[_cells.cell_hover(row) for row in rows.to_dict("records")])
-    starred = set() if tested is None else set(tested.survivors(level).index)
-    rows["star"] = [(row["layer"], row["direction"], row["alpha"]) in starred for row in rows.to_dict("records")]
+    survivors = set() if tested is None else set(tested.survivors(level).index)
+    rows["outlined"] = [(row["layer"], row["direction"], row["alpha"]) in survivors for row in rows.to_dict("records")]
+    rows.loc[rows["outlined"], "hover"] += f"<br>survives the correction at {level:g}"
     most = rows.iloc[int(rows["change"].abs().argmax())]
     largest = f"Largest change {theme.signed(100 * most['change'])} points, at layer {most['layer']}, alpha "
     notes = [largest + theme.alpha_text(most["alpha"]) + ".", _about(rows)]
     if tested is not None:
-        notes.append(f"* survives the max-statistic test of all {tested.n_cells} cells at {level:g}: {len(starred)} of them.")
+        outlined = f"Outlined: {len(survivors)} survive" if len(survivors) != 1 else "Outlined: 1 survives"
+        outlined = outlined if survivors else "None survives"
+        notes.append(f"{outlined} the max-statistic test of all {tested.n_cells} cells at {level:g}.")
     return _grid(
         rows, "change in accuracy (points)", f"Change in accuracy from a baseline of {_cells.baseline(rows)}", tuple(notes), digits=0
     )
@@ -111,6 +116,11 @@ def _grid(rows: pd.DataFrame, unit: str, title: str, notes: tuple[str, ...], *, 
     )
     for place, (_, part) in enumerate(parts, start=1):
         fig.add_trace(_cells_trace(part, layers, alphas, digits), row=place, col=1)
+        if "outlined" in part and part["outlined"].any():
+            path = _outline(
+                {(layers.index(at), alphas.index(alpha)) for at, alpha in part.loc[part["outlined"], ["layer", "alpha"]].to_numpy()}
+            )
+            fig.add_shape(type="path", path=path, line_width=2.5, row=place, col=1)
     values, texts = _cells.alpha_ticks(alphas)
     fig.update_xaxes(tickvals=values, ticktext=texts, tickangle=0, showgrid=False, zeroline=False)
     fig.update_xaxes(title_text="coefficient alpha", row=len(parts), col=1)
@@ -133,21 +143,40 @@ def _cells_trace(part: pd.DataFrame, layers: list[int], alphas: list[float], dig
     shape = (len(layers), len(alphas))
     change = np.full(shape, np.nan)
     text, hover = np.full(shape, "", dtype=object), np.full(shape, "not measured", dtype=object)
+    keys = np.full(shape, "", dtype=object)
     for row in part.to_dict("records"):
         cell = layers.index(row["layer"]), alphas.index(row["alpha"])
         change[cell] = row["shown"]
-        text[cell] = theme.signed(change[cell], digits) + ("*" if row.get("star") else "")
+        text[cell] = theme.signed(change[cell], digits)
         hover[cell] = row["hover"]
+        keys[cell] = cell_key(row["layer"], row["alpha"], row["direction"])
     return go.Heatmap(
         z=change,
         text=text.tolist(),
         texttemplate="%{text}",
         hovertext=hover.tolist(),
         hoverinfo="text",
+        customdata=keys.tolist(),
         xgap=1,
         ygap=1,
         coloraxis="coloraxis",
     )
+
+
+def _outline(cells: set[tuple[int, int]]) -> str:
+    """The border around cells (row, column) as an SVG path: the edges that no two of them share."""
+    steps = []
+    for row, column in sorted(cells):
+        left, right, low, high = column - 0.5, column + 0.5, row - 0.5, row + 0.5
+        for beside, (x0, y0, x1, y1) in (
+            ((row, column - 1), (left, low, left, high)),
+            ((row, column + 1), (right, low, right, high)),
+            ((row - 1, column), (left, low, right, low)),
+            ((row + 1, column), (left, high, right, high)),
+        ):
+            if beside not in cells:
+                steps.append(f"M{x0},{y0}L{x1},{y1}")
+    return "".join(steps)
 
 
 def direction_heatmap(d: _input.Vector | Sequence[_input.Vector] | Mapping[object, _input.Vector]) -> go.Figure:

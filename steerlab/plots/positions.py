@@ -1,5 +1,7 @@
 """Norms and projections by token position."""
 
+import math
+
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -48,6 +50,8 @@ def _magnitude_lines(m: _input.Magnitudes) -> go.Figure:
     fig = make_subplots(rows=len(measures), cols=1, shared_xaxes=True, vertical_spacing=0.08)
     layers = sorted(rows["layer"].unique().tolist())
     tokens = _tokens(frame)
+    what = "mean norm" if frame["problem_id"].nunique() > 1 else "norm"
+    ticks = tokens if len(tokens) <= MOST_TOKENS else {}
     for place, layer in enumerate(layers):
         part = rows[rows["layer"] == layer].sort_values("position")
         few = len(layers) <= len(theme.LINES)
@@ -56,7 +60,7 @@ def _magnitude_lines(m: _input.Magnitudes) -> go.Figure:
         for panel, measure in enumerate(measures, start=1):
             hover = [
                 f"layer {layer}, position {row['position']} {tokens.get(row['position'], '')}<br>"
-                f"mean {measure} {row[measure]:.4g}<br>n {row['n']}"
+                f"{what.replace('norm', measure)} {row[measure]:.4g}<br>n {row['n']}"
                 for row in part.to_dict("records")
             ]
             line = _line_by_position(part, measure, colour, place if few else 0)
@@ -65,27 +69,39 @@ def _magnitude_lines(m: _input.Magnitudes) -> go.Figure:
     norms = rows["norm"]
     wide = norms.min() > 0 and norms.max() > 30 * norms.min()
     scale = ", log scale" if wide else ""
-    fig.update_yaxes(title_text=f"mean norm{scale}<br>(residual-stream units)", row=1, col=1)
+    fig.update_yaxes(title_text=f"{what}{scale}<br>(residual-stream units)", row=1, col=1)
     if wide:
-        fig.update_yaxes(type="log", dtick="D2", row=1, col=1)
+        fig.update_yaxes(type="log", tickvals=_log_ticks(norms.min(), norms.max()), tickformat=",~g", row=1, col=1)
     if len(measures) == 2:
-        fig.update_yaxes(title_text="mean projection<br>(residual-stream units)", row=2, col=1)
+        fig.update_yaxes(title_text=f"{what.replace('norm', 'projection')}<br>(residual-stream units)", row=2, col=1)
     fig.update_xaxes(zeroline=False)
     title = "position in the prompt"
-    if tokens:
-        fig.update_xaxes(tickvals=list(tokens), ticktext=list(tokens.values()), tickangle=-60)
+    if ticks:
+        fig.update_xaxes(tickvals=list(ticks), ticktext=list(ticks.values()), tickangle=-60)
         title = "token"
     fig.update_xaxes(title_text=title, row=len(measures), col=1)
     inner = 210 * len(measures) + 60
     theme.legend_below(fig, inner)
-    if tokens:  # tokens hang deeper than numbers
+    if ticks:  # tokens hang deeper than numbers
         fig.update_layout(legend_y=-110 / inner)
     count = frame["problem_id"].nunique()
     top = rows.iloc[int(norms.argmax())]
-    note = f"{count} problem{'s' if count > 1 else ''}; the largest mean is {top['norm']:.3g}"
-    notes = (f"{note}, at layer {top['layer']:.0f}, position {top['position']:.0f}.",)
-    bottom = 150 if tokens else 100
-    return theme.style(fig, "Norm of the residual stream by position", notes, inner + bottom, bottom=bottom)
+    at = f"layer {top['layer']:.0f}, position {top['position']:.0f}"
+    token = tokens.get(int(top["position"]))
+    notes = (f"{count} problem{'s' if count > 1 else ''}.", f"The token there is {token}." if token else "")
+    bottom = 150 if ticks else 100
+    return theme.style(fig, f"The residual stream is largest at {at}: {what} {_short(top['norm'])}", notes, inner + bottom, bottom=bottom)
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """1, 2, 5, 10, ... between two values; powers of ten alone over more than three of them."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    values = [step * 10.0**power for power in powers for step in ((1, 2, 5) if len(powers) <= 4 else (1,))]
+    return [value for value in values if low / 2 <= value <= 2 * high]
 
 
 def _line_by_position(part: pd.DataFrame, measure: str, colour: str, place: int) -> go.Scatter:
@@ -102,6 +118,6 @@ def _line_by_position(part: pd.DataFrame, measure: str, colour: str, place: int)
 def _tokens(frame: pd.DataFrame) -> dict[int, str]:
     # Means over several prompts belong to no token.
     one = frame.drop_duplicates("position").sort_values("position")
-    if frame["problem_id"].nunique() > 1 or len(one) > MOST_TOKENS:
+    if frame["problem_id"].nunique() > 1:
         return {}
     return {int(p): theme.label(str(t).replace(" ", "·"), 12) for p, t in zip(one["position"], one["token"], strict=True)}

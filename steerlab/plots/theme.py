@@ -56,13 +56,14 @@ def _template(ink: str, muted: str, grid: str, paper: str, diverging: tuple[str,
         hoverlabel={"align": "left", "bgcolor": paper, "bordercolor": muted, "font": {"color": ink, "size": 13}},
         hovermode="closest",
         margin=MARGIN,
-        title={"font": {"size": 16}, "x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 12, "t": 14}},
+        title={"font": {"size": 16}, "x": 0, "xref": "container", "xanchor": "left", "pad": {"l": 12}},
         # Plotly's own buttons have one that sends the figure's data to a website.
         modebar={"remove": ["sendChartToCloud"]},
         legend={"orientation": "h", "x": 0, "xanchor": "left", "yanchor": "top"},
         xaxis=axis,
         yaxis=axis,
         annotationdefaults={"font": {"color": ink, "size": 12}, "showarrow": False},
+        shapedefaults={"line": {"color": ink}},
     )
     return go.layout.Template(layout=layout)
 
@@ -79,14 +80,15 @@ def label(value: object, limit: int = 40) -> str:
     are isolated for the same reason. Longer than `limit` characters is cut with an ellipsis.
     """
     # Cut before and after: the first keeps a huge text cheap, the second counts what the spelling out adds.
-    shown = "".join(_visible(character) for character in str(value)[: limit + 1])
+    shown = "".join(visible(character) for character in str(value)[: limit + 1])
     shown = shown if len(shown) <= limit else shown[: limit - 1] + "…"
     if any(unicodedata.bidirectional(character) in ("R", "AL", "AN") for character in shown):
         shown = f"\u2068{shown}\u2069"
     return html.escape(shown, quote=False)
 
 
-def _visible(character: str) -> str:
+def visible(character: str) -> str:
+    """A character, or its escape where it would be invisible or reorder the text around it."""
     if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
         return character.encode("unicode_escape").decode("ascii")
     return character
@@ -120,6 +122,9 @@ def positive_range(largest: float) -> float:
 def style(fig: go.Figure, headline: str, notes: tuple[str, ...] = (), height: int = 400, bottom: int = 54) -> go.Figure:
     """Give a figure the template, a wrapped title with smaller notes under it, and a height that holds them.
 
+    Headline and notes stand in the figure's `meta`, too: a page shows them as text of its own (`without_title`), and a
+    wider picture wraps them anew (`fitted`).
+
     Args:
         fig: The figure, changed in place and returned.
         headline: What is seen. Outside text in it must have gone through `label`.
@@ -127,19 +132,60 @@ def style(fig: go.Figure, headline: str, notes: tuple[str, ...] = (), height: in
         height: Pixels without the title.
         bottom: Pixels under the plot for ticks, axis title, legend or colour bar.
     """
-    top = textwrap.wrap(headline, TITLE_WIDTH, break_long_words=False)
-    under = [line for note in notes for line in textwrap.wrap(note, NOTE_WIDTH, break_long_words=False)]
-    small = "".join(f"<br><span style='font-size:12px'>{line}</span>" for line in under)
-    # Plotly does not make room for a title's lines, so the room is counted here.
-    room = 30 + 21 * len(top) + 16 * len(under)
     fig.update_annotations(font_size=13)
-    fig.update_layout(
-        template=TEMPLATE,
-        title={"text": "<br>".join(top) + small, "y": 1, "yref": "container", "yanchor": "top"},
-        margin={"t": room, "b": bottom},
-        height=height + room,
-    )
-    return fig
+    shown = [note for note in notes if note]
+    fig.update_layout(template=TEMPLATE, margin={"b": bottom}, meta={"headline": headline, "notes": shown, "height": height})
+    return _titled(fig, TITLE_WIDTH, NOTE_WIDTH)
+
+
+def _titled(fig: go.Figure, title_width: int, note_width: int) -> go.Figure:
+    said = fig.layout.meta
+    top = textwrap.wrap(said["headline"], title_width, break_long_words=False)
+    under = [line for note in said["notes"] for line in textwrap.wrap(note, note_width, break_long_words=False)]
+    small = "".join(f"<br><span style='font-size:12px'>{line}</span>" for line in under)
+    # Plotly does not make room for a title's lines, so the room is counted here; 16 pixels stand above the first.
+    room = 38 + 21 * len(top) + 16 * len(under)
+    height = said["height"] + room
+    # Plotly puts the top of a single line at y, but of several lines the first one's foot.
+    first = 16 if len(top) + len(under) == 1 else 28
+    title = {"text": "<br>".join(top) + small, "y": 1 - first / height, "yref": "container", "yanchor": "top"}
+    return fig.update_layout(title=title, margin={"t": room}, height=height)
+
+
+def is_own(fig: go.Figure) -> bool:
+    """Whether a figure went through `style`, and still has what it said."""
+    said = fig.layout.meta
+    return bool(fig.layout.template == TEMPLATE and isinstance(said, dict) and {"headline", "notes", "height"} <= set(said))
+
+
+def words(fig: go.Figure) -> str:
+    """What a figure of ours says in its title, as plain text: the least that its text alternative can be.
+
+    Raises:
+        ValueError: the figure is not of ours.
+    """
+    if not is_own(fig):
+        raise ValueError("fig: a figure of steerlab.plots is needed; put another one into words yourself")
+    headline, notes, _ = without_title(fig)
+    return " ".join([headline if headline.endswith(".") else f"{headline}.", *notes])
+
+
+def without_title(fig: go.Figure) -> tuple[str, list[str], go.Figure]:
+    """The headline and the notes of a figure of ours as plain text, and a copy of the figure that leaves their room out."""
+    said = fig.layout.meta
+    room = 34 if fig.layout.annotations else 16  # names of panels stand above the plot
+    bare = go.Figure(fig).update_layout(title=None, margin={"t": room}, height=said["height"] + room)
+    return html.unescape(said["headline"]), [html.unescape(note) for note in said["notes"]], bare
+
+
+def fitted(fig: go.Figure, width: int, *, dark: bool = False) -> go.Figure:
+    """A copy of a figure for a picture of `width` pixels: its title wrapped to that width, its colours light or dark."""
+    copy = go.Figure(fig)
+    if is_own(fig):
+        columns = max(width - 40, 300) // 9
+        _titled(copy, columns, columns * 4 // 3)
+        copy.update_layout(template=DARK_TEMPLATE if dark else TEMPLATE)
+    return copy.update_layout(width=width)
 
 
 def legend_below(fig: go.Figure, plot_height: int) -> None:

@@ -20,7 +20,7 @@ def pareto(effects: pd.DataFrame, measure: Literal["accuracy", "margin"] = "accu
 
     Args:
         effects: what ``SideEffects.against`` returns: direction, kl, dominant, the effect's column, and perhaps layer,
-            alpha and is_control.
+            alpha, is_control, correct and n.
         measure: "accuracy" or "margin", as it was asked for there.
 
     Raises:
@@ -97,4 +97,5 @@ def _hover(row: Mapping[Hashable, Any], column: str, scale: float, measure: str)
     unit = " points of accuracy" if measure == "accuracy" else " of margin"
     front = "<br>on the Pareto front" if row["dominant"] else ""
     digits = 1 if measure == "accuracy" else 3
-    return f"{theme.label(row['direction'])}<br>{where}<br>{theme.signed(scale * row[column], digits)}{unit}<br>KL {row['kl']:.3g} nats per token{front}"
+    counts = f" ({row['correct']} of {row['n']} right)" if measure == "accuracy" and {"correct", "n"} <= set(row) else ""
+    return f"{theme.label(row['direction'])}<br>{where}<br>{theme.signed(scale * row[column], digits)}{unit}{counts}<br>KL {row['kl']:.3g} nats per token{front}"

@@ -60,6 +60,16 @@ class RankTest:
         low, high = (ordered[left_out - 1], ordered[-left_out]) if left_out else (-math.inf, math.inf)
         return Interval(low, high, float(confidence), "order statistics of the controls" if left_out else "too few controls")
 
+    @property
+    def centre(self) -> float:
+        """The median of all K + 1 effects, from which a two-sided test measures."""
+        return float(np.median([*self.controls, self.observed]))
+
+    @property
+    def as_extreme(self) -> np.ndarray:
+        """Which controls are at least as extreme as the observed effect, in their order."""
+        return _as_extreme(self.observed, np.array(self.controls), self.alternative)
+
     def __str__(self) -> str:
         return (
             f"observed {self.observed:.4g} ranks {self.rank} of {self.n_controls + 1}, {format_p(self.p_value)} "
@@ -112,15 +122,7 @@ def rank_test(observed: float, controls: ArrayLike, *, alternative: Alternative 
     check_alternative(alternative)
     observed = finite(observed, "observed")
     draws = reals(controls, "controls", at_least=1)
-    noise = RELATIVE_NOISE * common_scale(observed, draws)
-    if alternative == "greater":
-        as_extreme = draws >= observed - noise
-    elif alternative == "less":
-        as_extreme = draws <= observed + noise
-    else:
-        centre = np.median(np.append(draws, observed))
-        as_extreme = np.abs(draws - centre) >= abs(observed - centre) - noise
-    exceeds, k = int(as_extreme.sum()), draws.size
+    exceeds, k = int(_as_extreme(observed, draws, alternative).sum()), draws.size
     return RankTest(
         observed=observed,
         controls=tuple(draws.tolist()),
@@ -131,6 +133,16 @@ def rank_test(observed: float, controls: ArrayLike, *, alternative: Alternative 
         smallest_p=1.0 if k == 1 and alternative == "two-sided" else 1 / (k + 1),
         alternative=alternative,
     )
+
+
+def _as_extreme(observed: float, draws: np.ndarray, alternative: Alternative) -> np.ndarray:
+    noise = RELATIVE_NOISE * common_scale(observed, draws)
+    if alternative == "greater":
+        return np.asarray(draws >= observed - noise)
+    if alternative == "less":
+        return np.asarray(draws <= observed + noise)
+    centre = np.median(np.append(draws, observed))
+    return np.asarray(np.abs(draws - centre) >= abs(observed - centre) - noise)
 
 
 @dataclass(frozen=True)

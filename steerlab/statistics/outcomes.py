@@ -42,13 +42,13 @@ class ControlTests(ABC):
         """The outcomes without steering, one line a problem."""
 
     def changes(self) -> pd.DataFrame:
-        """One line a direction: direction, is_control, accuracy, change (of accuracy), margin_change (mean, where margins are known)."""
+        """One line a direction: direction, is_control, accuracy, correct, n, change (of accuracy), margin_change (mean, where margins are known)."""
         return self._changes.copy()
 
     @cached_property
     def _changes(self) -> pd.DataFrame:
         before, grouped = self.unsteered(), self.frame.groupby(["direction", "is_control"], sort=False)
-        table = grouped.agg(accuracy=("correct", "mean")).reset_index()
+        table = grouped.agg(accuracy=("correct", "mean"), correct=("correct", "sum"), n=("correct", "size")).reset_index()
         table["change"] = table["accuracy"] - float(before["correct"].mean())
         if "margin" in self.frame:
             table["margin_change"] = grouped["margin"].mean().to_numpy() - float(before["margin"].mean())

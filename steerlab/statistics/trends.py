@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from html import escape
 from itertools import permutations
 from typing import Literal, get_args
 
@@ -211,6 +212,9 @@ class Reversal:
             return f"{sentence}; means alone cannot tell whether that exceeds chance."
         verdict = "more than" if self.p_value <= 0.05 else "no more than"
         return f"{sentence}, {verdict} chance explains at 0.05 ({format_p(self.p_value)}, adjusted for {self.n_pairs} pairs of alphas)."
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(str(self))}</p>"
 
 
 def largest_reversal(

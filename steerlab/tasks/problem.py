@@ -50,6 +50,12 @@ class Problem:
     def __reduce__(self) -> tuple[Any, ...]:
         return Problem, (self.id, self.prompt, self.target, self.choices, dict(self.meta), self.scorer)
 
+    def _repr_html_(self) -> str:
+        asked = f"<p>{escape(self.id)}</p><pre>{escape(self.prompt)}</pre>"
+        choices = "" if self.choices is None else f"<p>choices: {escape(', '.join(repr(choice) for choice in self.choices))}</p>"
+        right = self.target if self.choices is None else self.choices[self.target_index]
+        return f"{asked}{choices}<p>right: {escape(repr(right))}</p>"
+
     @property
     def target_index(self) -> int:
         """Index of the right choice.

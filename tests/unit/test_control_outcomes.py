@@ -54,7 +54,7 @@ def test_integers_and_a_result_with_a_frame_will_do():
 
 def test_margins_are_not_needed():
     found = sl.controls_from_frame(baseline().drop(columns="margin"), frame().drop(columns="margin"))
-    assert list(found.changes().columns) == ["direction", "is_control", "accuracy", "change"]
+    assert list(found.changes().columns) == ["direction", "is_control", "accuracy", "correct", "n", "change"]
     with pytest.raises(ValueError, match="measure='margin': the frames have no column margin"):
         found.rank_test(measure="margin")
 

@@ -1,5 +1,6 @@
 """Figures from small stand-in results: what is drawn, what is said, and what is refused."""
 
+import re
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -10,7 +11,10 @@ import pytest
 import torch
 
 from steerlab import plots
+from steerlab.moves import cell_key
 from steerlab.plots import theme
+from steerlab.plots.heatmaps import _outline
+from steerlab.statistics import RankTest, rank_test
 
 EVIL = '</b><a href="https://example.org">x</a>\u202e<script>'
 N = 100
@@ -65,10 +69,10 @@ class Control:
             }
         )
 
-    def rank_test(self, *, measure: str = "accuracy") -> SimpleNamespace:
+    def rank_test(self, *, measure: str = "accuracy") -> RankTest:
         self.asked.append(measure)
-        k = len(self.changes_of_controls)
-        return SimpleNamespace(p_value=1 / (k + 1), smallest_p=1 / (k + 1), n_controls=k)
+        factor = 1 if measure == "accuracy" else 2
+        return rank_test(factor * self.observed, factor * np.array(self.changes_of_controls))
 
 
 def direction(values: object, layer: int = 6, name: str = "contrast") -> SimpleNamespace:
@@ -161,7 +165,8 @@ def test_the_heatmap_shows_points_centred_on_zero_and_states_the_baseline():
     assert np.allclose(fig.data[0].z, [[-10, 0, 4], [0, 0, -3]])
     assert (fig.layout.coloraxis.cmin, fig.layout.coloraxis.cmax) == (pytest.approx(-10), pytest.approx(10))
     assert "baseline of 60.0% (60 of 100)" in title(fig)
-    assert "became right 2 / became wrong 12 / n 100" in fig.data[0].hovertext[0][0]
+    assert "accuracy 50.0% (50 of 100)" in fig.data[0].hovertext[0][0]
+    assert "became right 2 / became wrong 12" in fig.data[0].hovertext[0][0]
 
 
 def test_a_cell_that_was_not_measured_stays_empty():
@@ -237,11 +242,65 @@ def test_many_layers_are_told_apart_by_a_colour_bar_instead_of_a_legend():
 def test_a_control_stands_at_its_alpha_and_at_its_layer():
     fig = plots.alpha_progression(Sweep(SMALL), control=Control())
     points = next(trace for trace in fig.data if trace.name == "4 random directions")
-    assert set(points.x) == {-3.0}
+    assert sorted(points.x) == pytest.approx([-3.04, -3.0, -3.0, -2.96])  # the two equal ones stand side by side
     assert sorted(points.y) == pytest.approx([59, 60, 60, 62])
+    assert "accuracy 62.0% (62 of 100)" in points.hovertext[2]
     assert "layer 6" in title(fig)
     with pytest.raises(ValueError, match="made at layer 6"):
         plots.alpha_progression(Sweep(SMALL), layer=9, control=Control())
+
+
+def test_several_controls_stand_each_at_its_own_alpha_with_one_legend():
+    fig = plots.alpha_progression(Sweep(SMALL), control=[Control(alpha=-1.0), Control(alpha=1.0)])
+    points = [trace for trace in fig.data if trace.name == "4 random directions"]
+    assert [round(float(np.mean(trace.x))) for trace in points] == [-1, 1]
+    assert [trace.showlegend for trace in points] == [True, False]
+    assert "at alpha −1 and 1" in title(fig)
+    with pytest.raises(ValueError, match="made at layer 9"):
+        plots.alpha_progression(Sweep(SMALL), control=[Control(), Control(layer=9)])
+
+
+def test_however_many_controls_coincide_they_stay_on_their_side_of_the_next_alpha():
+    points = plots.alpha_progression(Sweep(SMALL), control=Control(changes_of_controls=(0.0,) * 500)).data[0]
+    assert np.abs(np.array(points.x) + 3.0).max() < 0.5
+
+
+def test_every_point_of_a_sweep_has_the_key_of_its_cell():
+    key = cell_key(6, -1.0, "contrast")
+    assert plots.layer_alpha_heatmap(Sweep(SMALL)).data[0].customdata[0][0] == key
+    assert plots.transition_matrix(Sweep(SMALL), layer=6).data[1].customdata[0] == key
+    assert plots.alpha_progression(Sweep(SMALL), layer=6).data[1].customdata[0] == key
+    assert key.startswith("6|-1|")
+    assert key != cell_key(6, -1.0, "Contrast")
+
+
+def test_the_border_of_cells_leaves_out_the_edges_that_two_of_them_share():
+    assert _outline({(0, 0)}).count("M") == 4
+    assert _outline({(0, 0), (0, 1)}).count("M") == 6
+    assert "M0.5,-0.5L0.5,0.5" in _outline({(0, 0)})
+    assert "M0.5,-0.5L0.5,0.5" not in _outline({(0, 0), (0, 1)})
+
+
+@pytest.mark.parametrize("width", [400, 860, 1600])
+def test_a_picture_of_any_width_has_its_title_below_the_upper_edge_and_above_the_plot(width: int):
+    drawn = ALL["null_distribution"]()
+    fig = theme.fitted(drawn, width, dark=True)
+    lines = fig.layout.title.text.count("<br>") + 1
+    top = (1 - fig.layout.title.y) * fig.layout.height
+    assert 12 < top < fig.layout.margin.t - 16 * lines
+    assert fig.layout.template == theme.DARK_TEMPLATE
+    assert (drawn.layout.template, drawn.layout.width) == (theme.TEMPLATE, None)
+    assert lines == {400: 7, 860: 4, 1600: 4}[width]
+
+
+def test_a_title_as_plain_text_is_the_title_and_the_figure_keeps_its_size_without_it():
+    drawn = plots.null_distribution(Control(name=EVIL))
+    headline, notes, bare = theme.without_title(drawn)
+    assert headline == "0 of 4 random directions lie at least as far out as the tested one: p = 0.2000"
+    assert notes[0].startswith('Tested: </b><a href="https://ex')
+    assert bare.layout.title.text is None
+    inner = [fig.layout.height - fig.layout.margin.t - fig.layout.margin.b for fig in (drawn, bare)]
+    assert inner[0] == inner[1]
 
 
 def test_answers_that_became_right_go_up_and_those_that_became_wrong_go_down():
@@ -314,6 +373,12 @@ def test_an_attention_sink_makes_the_axis_logarithmic_and_the_axis_says_so():
     assert plots.token_magnitudes(magnitudes()).layout.yaxis.type is None
 
 
+def test_log_ticks_are_round_numbers_that_are_written_out():
+    axis = plots.token_magnitudes(magnitudes(sink=500.0)).layout.yaxis
+    assert list(axis.tickvals) == [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
+    assert list(plots.token_magnitudes(magnitudes(sink=2e6)).layout.yaxis.tickvals) == [10.0**k for k in range(7)]
+
+
 def test_projections_have_a_panel_only_when_there_are_any():
     assert plots.token_magnitudes(magnitudes(projection=1.0)).layout.yaxis2.title.text
     assert "yaxis2" not in plots.token_magnitudes(magnitudes()).layout
@@ -323,14 +388,23 @@ def test_projections_have_a_panel_only_when_there_are_any():
 def test_the_null_distribution_counts_every_control_and_marks_the_direction(measure: str, scale: float):
     control = Control()
     fig = plots.null_distribution(control, measure=measure)
-    assert sum(fig.data[0].y) == 4
+    assert [sum(trace.y) for trace in fig.data] == [4, 0]
     assert fig.layout.shapes[-1].x0 == pytest.approx(-0.2 * scale)
     assert "p = 0.2000" in title(fig)
     assert control.asked == [measure]
 
 
+def test_controls_at_least_as_far_out_are_hatched_and_give_the_p_value():
+    fig = plots.null_distribution(Control(changes_of_controls=(-0.3, 0.0, 0.01, 0.0, 0.25), observed=-0.2))
+    less, far = fig.data
+    assert (less.name, far.name) == ("3 less far", "2 at least as far")
+    assert far.marker.pattern.shape == "/"
+    assert title(fig).startswith("2 of 5 random directions lie at least as far out as the tested one: p = 0.5000")
+    assert fig.layout.shapes[0].x0 == pytest.approx(0)  # the median of all six
+
+
 def test_controls_that_are_all_equal_are_one_bar():
-    assert list(plots.null_distribution(Control((0.0, 0.0))).data[0].y) == [2]
+    assert [list(trace.y) for trace in plots.null_distribution(Control((0.0, 0.0))).data] in ([[2], [0]], [[0], [2]])
 
 
 def test_a_control_that_offers_one_test_only_is_drawn_with_it():
@@ -415,3 +489,15 @@ def test_lines_are_seen_on_a_light_and_on_a_dark_page(template: go.layout.Templa
     """Oracle: the contrast ratio of WCAG 2.2, 1.4.11 asks for 3:1 for graphics."""
     low, high = sorted([_luminance(colour), _luminance(template.layout.paper_bgcolor)])
     assert (high + 0.05) / (low + 0.05) >= 3
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_figure_can_be_put_into_words(name: str):
+    said = plots.words(ALL[name]())
+    assert re.search(r"\d", said)
+    assert "<" not in said
+
+
+def test_only_our_own_figures_have_words():
+    with pytest.raises(ValueError, match="put another one into words yourself"):
+        plots.words(go.Figure())

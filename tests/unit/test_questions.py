@@ -95,7 +95,7 @@ def test_the_main_jobs_words_and_tables_hold_the_questions(experiment):
     assert "max-statistic test of all 8 cells" in shown(heatmap)
 
 
-def test_a_heatmap_stars_the_cells_that_survive():
+def test_a_heatmap_outlines_the_cells_that_survive():
     index = pd.MultiIndex.from_product([[0, 1], ["d"], [-1.0, 1.0]], names=["layer", "direction", "alpha"])
     before = pd.Series([False] * 20)
     after = pd.DataFrame({cell: [cell == (1, "d", 1.0)] * 20 for cell in index})
@@ -112,6 +112,7 @@ def test_a_heatmap_stars_the_cells_that_survive():
     checks = pd.DataFrame(columns=["layer", "direction", "alpha", "calls", "resid_change", "score_change"])
     sweep = sl.SweepResult(frame.assign(prediction="A", nll=1.0), sl.Evaluation(problems, base, "choice"), (), checks, {})
     fig = sl.plots.layer_alpha_heatmap(sweep, tested=tested)
-    texts = [text for row in fig.data[0].text for text in row]
-    assert [text.endswith("*") for text in texts] == [False, False, False, True]
-    assert "* survives the max-statistic test of all 4 cells at 0.05: 1 of them." in shown(fig)
+    hovers = [hover for row in fig.data[0].hovertext for hover in row]
+    assert ["survives the correction at 0.05" in hover for hover in hovers] == [False, False, False, True]
+    assert fig.layout.shapes[0].path == "M0.5,0.5L0.5,1.5M1.5,0.5L1.5,1.5M0.5,0.5L1.5,0.5M0.5,1.5L1.5,1.5"
+    assert "Outlined: 1 survives the max-statistic test of all 4 cells at 0.05." in shown(fig)

@@ -10,8 +10,10 @@ import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
+from steerlab.moves import COLUMNS, cell_key
+from steerlab.parts import DETAILS_BYTES, details_payload
 from steerlab.plots import theme
-from steerlab.report import MOST_BYTES, render_report
+from steerlab.report import MOST_BYTES, Drawing, Examples, Table, render_report
 
 EVIL = '</script><script>window.pwned = 1</script><img src=x onerror="pwned=1">\' \u202e\u200f]]> <!-- &lt;'
 VOID = {"meta", "link", "img", "br"}
@@ -56,24 +58,39 @@ def report(**parts: Any) -> str:
     return render_report(**{"title": "Report", "question": "Does it?", "answer": "It does.", **parts})
 
 
+def moved(text: str = "words", cells: int = 1, problems: int = 2) -> pd.DataFrame:
+    """What `steerlab.changes` returns: in each cell every other problem became right, the rest wrong."""
+    rows = [
+        (cell, -1.0, text, f"{text} {k}", text, text, text, text, ("right", "wrong")[k % 2], 1.0)
+        for cell in range(cells)
+        for k in range(problems)
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
 def full(text: str = "words") -> str:
     return report(
         title=text,
         question=text,
         answer=text,
         warnings=[text],
-        figures=[(text, figure(theme.label(text)), text)],
+        figures=[Drawing(text, figure(theme.label(text)), text, moved(text))],
         tables=[(text, pd.DataFrame({text: [text, "b"], "x": [1.5, float("nan")]}, index=[text, "row"]))],
+        sections=[(text, [text, Table(text, pd.DataFrame({"n": [1]})), Examples(text, moved(text))])],
         method=[text],
         provenance={text: text},
+        methods_paragraph=text,
+        references=[text],
     )
 
 
 def test_the_parts_come_in_order_under_one_h1():
     page = Page(full())
-    assert [tag for tag, _ in page.tags if re.fullmatch(r"h\d", tag)] == ["h1"] + ["h2"] * 7
+    heads = ["h1", *["h2"] * 4, "h3", *["h2"] * 2, "h3", "h3", *["h2"] * 3]
+    assert [tag for tag, _ in page.tags if re.fullmatch(r"h\d", tag)] == heads
     order = [a["id"] for a in page.all("h2")]
-    assert order == ["question", "answer", "warnings", "figures", "tables", "method", "provenance"]
+    assert order == ["question", "answer", "warnings", "figures", "tables", "section-1", "method", "provenance", "paper"]
+    assert [a["href"] for a in page.all("a")] == ["#main", *(f"#{name}" for name in order)]
     assert len(page.all("main")) == 1
     assert page.open == []
 
@@ -130,20 +147,25 @@ def test_a_figure_cannot_bring_a_link():
 @pytest.mark.parametrize("text", ["a\x00b", "a\ud800b", "a\x1bb"])
 def test_characters_that_html_cannot_hold_are_replaced(text: str):
     html = report(title=text, answer=text, figures=[(text, figure(text), text)], provenance={text: text})
-    assert Page(html).text.count("a\ufffdb") == 7
+    assert Page(html).text.count("a\ufffdb") == 8
     assert html.encode()
 
 
 def test_every_outside_text_is_isolated_from_the_direction_of_the_page():
     html = full("שלום (1)")
-    assert html.count("<bdi>שלום (1)</bdi>") == 13
+    outside = html.count("שלום (1)") - html.split("<title>")[1].split("</title>")[0].count("שלום (1)") - html.count('aria-label="שלום (1)"')
+    prompts = html.count('dir="auto">שלום (1)')
+    in_bdi = html.count("<bdi>שלום (1)</bdi>") + html.count("<bdi>שלום (1) ") + html.count("<bdi>\u2068שלום (1)\u2069</bdi>")
+    assert prompts == 2
+    assert in_bdi + prompts == outside >= 30
 
 
 def test_a_long_cell_is_cut_with_an_ellipsis_and_keeps_its_start_as_a_tooltip():
     html = report(tables=[("rows", pd.DataFrame({"id": ["x" * 100_000]}))])
     cut = next(a for a in Page(html).all("bdi") if "title" in a)
     assert cut["title"] == "x" * 999 + "…"
-    assert "x" * 79 + "…</bdi>" in html
+    assert "x" * 299 + "…</bdi>" in html
+    assert "x" * 300 not in html.replace("x" * 999, "")
 
 
 def test_an_answer_in_a_cell_is_shown_whole():
@@ -173,7 +195,7 @@ def test_the_policy_forbids_the_network_and_names_scripts_by_hash():
 def test_nothing_on_the_page_points_elsewhere():
     page = Page(full())
     targets = [a.get(name) for _, a in page.tags for name in ("src", "href", "action", "srcset", "poster", "data")]
-    assert {target for target in targets if target} == {"data:,"}
+    assert {target for target in targets if target and not target.startswith("#")} == {"data:,"}
     assert "@import" not in full().split("<style>")[1].split("</style>")[0]
 
 
@@ -181,7 +203,7 @@ def test_figures_have_their_text_alternative_and_tables_their_heads():
     page = Page(full())
     plot = next(a for a in page.all("div") if a.get("role") == "img")
     assert plot["aria-label"] == "words"
-    assert len(page.all("caption")) == 2
+    assert len(page.all("caption")) == 3
     assert all(a.get("scope") in ("col", "row") for a in page.all("th"))
     scrolled = [a for a in page.all("div") if a.get("class") == "scroll"]
     assert all(a["tabindex"] == "0" and a["role"] == "region" for a in scrolled)
@@ -219,8 +241,94 @@ def test_an_index_with_levels_heads_its_rows():
         ({"figures": [("caption", go.Figure(), " ")]}, ValueError, r"figures\[0\] text: empty"),
         ({"tables": [("caption", [1, 2])]}, TypeError, r"tables\[0\]: got list"),
         ({"provenance": ["model"]}, TypeError, "provenance: got list"),
+        (
+            {"figures": [Drawing("caption", go.Figure(), "words", pd.DataFrame({"layer": [1]}))]},
+            ValueError,
+            r"figures\[0\] details: no column alpha",
+        ),
+        ({"figures": [Drawing("caption", go.Figure(), "words", "changes")]}, TypeError, r"figures\[0\] details: got str"),
+        ({"sections": "Moved"}, TypeError, "sections: got str; expected a list of"),
+        ({"sections": [("Moved", "text")]}, TypeError, r"sections\[0\]: expected \(heading, list of parts\)"),
+        ({"sections": [(" ", ["text"])]}, ValueError, r"sections\[0\] heading: empty"),
+        ({"sections": [("Moved", ["text", 3])]}, TypeError, r"sections\[0\]\[1\]: got int; expected a paragraph"),
+        ({"sections": [("Moved", [Examples("caption", [1])])]}, TypeError, r"sections\[0\]\[0\] frame: got list"),
+        ({"references": ["A paper"]}, ValueError, "methods_paragraph: empty"),
     ],
 )
 def test_a_wrong_part_is_named(parts: dict[str, Any], error: type[Exception], message: str):
     with pytest.raises(error, match=message):
         report(**parts)
+
+
+def test_sections_stand_between_the_tables_and_the_method_and_numbers_go_on():
+    html = report(
+        tables=[("one", pd.DataFrame({"n": [1]}))],
+        sections=[("Side effects", ["In words.", ("two", pd.DataFrame({"n": [2]})), ("a picture", figure(), "words")]), ("Nothing", [])],
+        method=["How."],
+    )
+    page = Page(html)
+    assert [a["id"] for a in page.all("h2")] == ["question", "answer", "warnings", "tables", "section-1", "method"]
+    assert html.index("Table 2. <bdi>two") > html.index("Side effects</bdi></h2>") > html.index("Table 1. <bdi>one")
+    assert "Figure 1. a picture" in page.text
+    assert "Nothing" not in page.text
+
+
+def test_examples_show_what_was_asked_and_both_answers_and_say_what_was_left_out():
+    frame = moved("Q", problems=24).assign(before="B", after=["C", ""] * 12, target="D")
+    text = " ".join(Page(report(sections=[("Moved", [Examples("Those.", frame, most=3)])])).text.split())
+    assert "Became right: 12, the first 3 shown" in text
+    assert text.count("Unsteered B ✗ wrong, steered C ✓ right; right is D.") == 3
+    assert text.count("Unsteered B ✓ right, steered (no answer, or a tie) ✗ wrong; right is D.") == 3
+    assert "None." in Page(report(sections=[("Moved", [Examples("Those.", frame[frame["became"] == "right"])])])).text
+
+
+def test_a_very_long_prompt_keeps_its_start_and_its_end():
+    frame = moved("Q").assign(prompt="START " + "x" * 100_000 + " THE QUESTION?")
+    for html in (report(sections=[("Moved", [Examples("Those.", frame)])]), report(figures=[Drawing("a", figure(), "a", frame)])):
+        assert "START xxx" in html
+        assert "xxx THE QUESTION?" in html
+        assert "characters" in html
+        assert "x" * 1_200 not in html
+
+
+def test_the_title_of_a_figure_is_a_heading_of_the_page_and_another_figure_keeps_its_own():
+    page = Page(
+        report(figures=[("ours", figure("Accuracy &lt;b&gt; falls"), "a"), ("theirs", go.Figure(layout={"title": {"text": "Own"}}), "b")])
+    )
+    assert len(page.all("h3")) == 1
+    assert "Accuracy <b> falls" in page.text
+    html = report(figures=[("theirs", go.Figure(layout={"title": {"text": "Own"}}), "b")])
+    assert '"title":{"text":"Own"}' in html
+
+
+def test_a_page_without_figures_runs_its_own_script_only_to_copy():
+    html = report(methods_paragraph="We measured.", references=["A (2020)."])
+    assert get_plotlyjs() not in html
+    assert html.count("<script>") == 1
+    assert "<script" not in report()
+
+
+def test_details_hold_each_problem_once_and_each_cell_with_its_counts():
+    payload = details_payload(moved("Q", cells=2, problems=50))
+    assert len(payload["problems"]) == 40  # 20 that became right, and 20 that became wrong
+    assert [(cell["key"], cell["name"], cell["right"], cell["wrong"]) for cell in payload["cells"]] == [
+        (cell_key(0, -1.0, "Q"), "layer 0, alpha −1", 25, 25),
+        (cell_key(1, -1.0, "Q"), "layer 1, alpha −1", 25, 25),
+    ]
+    assert [len(cell["shown"]) for cell in payload["cells"]] == [40, 40]
+
+
+def test_details_of_a_large_sweep_are_cut_until_they_fit():
+    large = moved("Q", cells=150, problems=60)
+    large["problem_id"] = [f"p{k}" for k in range(len(large))]
+    large["prompt"] = "é" * 2_000
+    payload = details_payload(large)
+    html = report(figures=[Drawing("caption", figure(), "words", large)])
+    held = html.split('id="figure-1-details">')[1].split("</script>")[0]
+    assert len(held) < DETAILS_BYTES * 1.1
+    assert all(cell["right"] == 30 and len(cell["shown"]) >= 2 for cell in payload["cells"])
+
+
+def test_a_figure_without_changes_has_no_list():
+    assert "figure-1-cell" in report(figures=[Drawing("caption", figure(), "words", moved())])
+    assert "figure-1-cell" not in report(figures=[Drawing("caption", figure(), "words", moved().head(0))])

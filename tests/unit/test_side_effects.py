@@ -219,7 +219,7 @@ def test_controls_and_direction_stand_beside_their_kl(measured, measure, alterna
     control, effects = measured
     column = {"accuracy": "change", "margin": "margin_change"}[measure]
     table = effects.against(control.changes(), measure=measure, alternative=alternative)
-    assert list(table.columns) == ["direction", "layer", "alpha", "is_control", column, "kl", "dominant"]
+    assert list(table.columns) == ["direction", "layer", "alpha", "is_control", "correct", "n", column, "kl", "dominant"]
     assert table["direction"].tolist() == control.changes()["direction"].tolist()
     kl = effects.frame.set_index("direction")["kl"]
     for i, row in table.iterrows():

@@ -1,0 +1,101 @@
+"""A report in all its forms: a page, Markdown, a CSV file for each table, pictures of each figure."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from steerlab import files, pages, parts
+from steerlab.images import FORMATS as PICTURES
+from steerlab.images import draw_images
+from steerlab.markdown import render_markdown
+from steerlab.parts import Drawing, Examples, Table
+from steerlab.report import render_report
+
+FORMATS = ("html", "md", "csv", "png", "svg")
+MANIFEST = "export.json"
+
+
+def export_report(
+    path: str | Path, *, formats: Sequence[str] = FORMATS, width: int = 860, scale: float = 2.0, progress: bool = False, **report: Any
+) -> Path:
+    """Write a report as report.html, report.md, tables/table-1.csv …, figures/figure-1.png and .svg …, and export.json.
+
+    A CSV file holds every row of its table in full precision. The folder takes the place of an earlier export.
+
+    Args:
+        path: the folder; new, empty, or an earlier export.
+        formats: which of html, md, csv, png and svg; pictures need Kaleido and Chromium, see `steerlab.images.draw_images`.
+        width, scale, progress: of the pictures.
+        report: the parts; see `steerlab.report.render_report`.
+
+    Raises:
+        FileExistsError: the folder holds something else, such as a run.
+        ValueError: another format, or a part is wrong.
+    """
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown or not formats:
+        raise ValueError(f"formats={list(formats)!r}; use some of {', '.join(FORMATS)}")
+    drawings, tables = _numbered(report)
+    page = render_report(**report)
+    with files.new_folder(path, replace_if=MANIFEST, kind="an earlier export") as folder:
+        if "html" in formats:
+            files.write_text(folder / "report.html", page)
+        if "csv" in formats:
+            for place, table in enumerate(tables, start=1):
+                files.write_text(folder / "tables" / f"table-{place}.csv", to_csv(table.frame))
+        wanted = [name for name in PICTURES if name in formats]
+        drawn = draw_images([drawing.figure for drawing in drawings], wanted, width=width, scale=scale, progress=progress)
+        for place, pictures in enumerate(drawn, start=1):
+            for name, picture in pictures.items():
+                files.write_bytes(folder / "figures" / f"figure-{place}.{name}", picture)
+        if "md" in formats:
+            named = [f"figures/figure-{place}.{wanted[0]}" for place in range(1, len(drawings) + 1)] if wanted else []
+            files.write_text(folder / "report.md", render_markdown(**report, pictures=named))
+        written = sorted(file for file in folder.rglob("*") if file.is_file())
+        digests = {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in written}
+        files.write_json(folder / MANIFEST, {"sha256": digests})
+    return Path(path)
+
+
+def _numbered(report: dict[str, Any]) -> tuple[list[Drawing], list[Table]]:
+    """Figures and tables in the order of their numbers on the page; examples count as tables without a number, and come last."""
+    found: list[str | Drawing | Table | Examples] = [
+        *(parts.as_drawing(entry, f"figures[{place}]") for place, entry in enumerate(report.get("figures", ()))),
+        *(parts.as_table(entry, f"tables[{place}]") for place, entry in enumerate(report.get("tables", ()))),
+        *(part for _, content in parts.as_sections(report.get("sections", ())) for part in content),
+    ]
+    tables = [part for part in found if isinstance(part, Table)]
+    tables += [Table(part.caption, part.frame) for part in found if isinstance(part, Examples)]
+    return [part for part in found if isinstance(part, Drawing)], tables
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """A frame as CSV in full precision.
+
+    A spreadsheet would run a text that starts like a formula, so such a text (unless it is a number) gets an apostrophe in front.
+
+    Example:
+        >>> import pandas as pd
+        >>> print(to_csv(pd.DataFrame({"prompt": ["=1+1", "-3", "a, b"], "n": [1, -2, 3]})), end="")
+        prompt,n
+        '=1+1,1
+        -3,-2
+        "a, b",3
+    """
+    safe = frame.map(_inert) if len(frame) else frame
+    names = {column: str(pages.column(column)) for column in frame.columns}
+    safe = safe.set_axis([_inert(names[column]) for column in frame.columns], axis=1)
+    return str(safe.to_csv(index=pages.heads_of(frame) > 0, lineterminator="\n"))
+
+
+def _inert(value: Any) -> Any:
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
