@@ -6,13 +6,11 @@ python analyses/significance_report.py RUN_A RUN_B --out comparison.html
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import pandas as pd
-
-from steerlab import store
+from steerlab import exports, store
 from steerlab.cli import run
-from steerlab.runs import load_experiment, report_parts
-from steerlab.significance import Significance
+from steerlab.reporting import run_parts
 
 
 @dataclass(frozen=True)
@@ -20,31 +18,19 @@ class Config:
     """Which runs, and where to."""
 
     runs: tuple[Path, ...]  # run folders
-    out: Path = Path("significance_report.html")  # the page
+    out: Path = Path("significance_report.html")  # the page, or, with other forms, a folder
+    forms: Literal["page", "all"] = "page"  # one HTML page; or all: a folder with the page, Markdown, CSV tables and PNG and SVG figures
 
 
 def main(config: Config) -> Path:
-    """Read the runs, print the answers, write the page."""
-    loaded = [(path, *load_experiment(path)) for path in config.runs]
-    parts = [(path, report_parts(Significance(experiment), provenance)) for path, experiment, provenance in loaded]
-    for path, part in parts:
-        print(f"{path.name}\n  {part['answer']}\n")
-    if len(parts) == 1:
-        store.write_report(config.out, **parts[0][1])
-    else:
-        tests = [Significance(experiment).tests.assign(run=path.name) for path, experiment, _ in loaded]
-        store.write_report(
-            config.out,
-            title=f"Random-direction controls: {len(parts)} runs",
-            question="\n".join(f"{path.name}: {part['question']}" for path, part in parts),
-            answer="\n\n".join(f"{path.name}: {part['answer']}" for path, part in parts),
-            warnings=[f"{path.name}: {warning}" for path, part in parts for warning in part["warnings"]]
-            + ["Each run corrects for its own tests; over several runs more looks were taken than each p-value knows of."],
-            figures=[(f"{path.name}. {caption}", figure, text) for path, part in parts for caption, figure, text in part["figures"][:2]],
-            tables=[("Every run's direction against its controls.", pd.concat(tests, ignore_index=True))],
-            method=[f"{path.name}: {paragraph}" for path, part in parts for paragraph in part["method"]],
-            provenance={f"{path.name}: {key}": value for path, part in parts for key, value in part["provenance"].items()},
-        )
+    """Read the runs, print the answer, write the report."""
+    parts = run_parts(*config.runs)
+    print(f"{parts['question']}\n\n{parts['answer']}\n")
+    if config.forms == "all":
+        folder = exports.export_report(config.out.with_suffix(""), progress=True, **parts)
+        print(f"report      {folder / 'report.html'}")
+        return folder
+    store.write_report(config.out, **parts)
     print(f"report      {config.out}")
     return config.out
 

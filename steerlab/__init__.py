@@ -34,11 +34,12 @@ from steerlab.parts import Drawing, Examples, Table
 from steerlab.previews import Preview, preview
 from steerlab.published import Audit
 from steerlab.published import audit as published_audit
+from steerlab.reporting import write_report
 from steerlab.runs import load_experiment, save_experiment
 from steerlab.side_effects import SideEffects, changed_predictions, side_effects, side_texts
 from steerlab.significance import Significance
 from steerlab.statistics import ControlOutcomes, controls_from_frame
-from steerlab.store import load_direction, save_direction, write_report
+from steerlab.store import load_direction, save_direction
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks import Balanced, Evaluation, Problem, Task, balance, evaluate, load_task
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from steerlab import exhibits, files, methods, store
+from steerlab import exhibits, files, store
 from steerlab.controls import ControlResult
 from steerlab.diagnostics import ContrastDiagnostics
 from steerlab.directions import Direction
@@ -84,34 +84,13 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
             store.save_direction(folder / name, direction)
         store.save_direction(folder / "direction.safetensors", e.direction)
         files.write_json(folder / store.PROVENANCE, full)
-        store.write_report(folder / "report.html", **report_parts(significance, full))
+        store.write_report(folder / "report.html", **exhibits.report_parts(significance, full))
     return Path(path)
 
 
 def _stages(e: Experiment) -> list[tuple[str, ControlResult]]:
     """Every control, with what its lines are called in the tables: random ones, and those of a family."""
     return [("control", c) for c in e.controls] + [(f"control: {c.family}", c) for c in e.families]
-
-
-def report_parts(significance: Significance, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of one experiment's report."""
-    return {
-        "title": f"Random-direction control: {significance.experiment.task}, {provenance['model']['name']}",
-        "question": significance.question(),
-        "answer": significance.answer(),
-        "warnings": significance.warnings(),
-        "figures": exhibits.figures(significance),
-        "tables": exhibits.tables(significance),
-        "method": methods.method(significance),
-        "provenance": flat_provenance(provenance),
-    }
-
-
-def flat_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Provenance as one table for a report."""
-    return {
-        f"{group}: {key}": value for group in ("config", "model", "versions", "task") for key, value in sorted(provenance[group].items())
-    }
 
 
 def save_sweep(
@@ -174,7 +153,7 @@ def save_figures(
             warnings=warnings,
             figures=figures,
             tables=shown,
-            provenance=flat_provenance(provenance),
+            provenance=exhibits.flat_provenance(provenance),
         )
     return Path(path)
 

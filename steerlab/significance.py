@@ -15,7 +15,7 @@ from steerlab.experiments import Experiment
 from steerlab.questions import KINDS, Questions
 from steerlab.statistics import format_p, holm, smallest_detectable_change
 
-P_COLUMNS = ["p (rank)", "p (rank, Holm)", "p (t-test)", "p (sign test)"]
+P_COLUMNS = ["p (rank)", "p (rank, Holm)", "p (rank, Holm over all runs)", "p (t-test)", "p (sign test)", "p", "p (Holm over all runs)"]
 
 
 def percent(share: float) -> str:

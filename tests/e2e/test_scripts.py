@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -126,10 +127,15 @@ def test_a_run_is_read_back_without_the_model(main_run: tuple[Path, str]) -> Non
 
 def test_the_significance_report_is_made_from_one_and_from_two_runs(script, main_run: tuple[Path, str], tmp_path: Path) -> None:
     one = script("significance_report", str(main_run[0]), "--out", "one.html", cwd=tmp_path)
-    two = script("significance_report", str(main_run[0]), str(main_run[0]), "--out", "two.html", cwd=tmp_path)
+    other = tmp_path / "other"
+    shutil.copytree(main_run[0], other)
+    two = script("significance_report", str(main_run[0]), str(other), "--out", "two.html", cwd=tmp_path)
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
     assert (tmp_path / "one.html").read_text() == (main_run[0] / "report.html").read_text()
-    assert "more looks" in (tmp_path / "two.html").read_text()
+    assert "once we pay for having looked in all of them" in (tmp_path / "two.html").read_text()
+    again = script("significance_report", str(other), str(other), cwd=tmp_path)
+    assert again.returncode == 2
+    assert "a run is given twice" in again.stderr
 
 
 @pytest.mark.parametrize(

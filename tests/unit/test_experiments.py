@@ -228,17 +228,20 @@ def test_the_contrast_and_the_side_effects_are_in_the_summary_and_the_report(exp
     summary = said.summary()
     for line in ("contrast    held-out AUC", "other controls at alpha", "beside the task at alpha"):
         assert line in summary
-    captions = " ".join(caption for caption, *_ in [*exhibits.figures(said), *exhibits.tables(said)])
-    for part in (
-        "held-out right and wrong problems",
-        "Effect on the task against side effect",
+    parts = exhibits.report_parts(said, {"model": {"name": "toy"}, "versions": {}})
+    assert [heading for heading, _ in parts["sections"]] == [
+        "The findings in full",
+        "What was moved",
+        "The contrast set",
         "Controls of other kinds",
-        "Side effects on",
-    ):
-        assert part in captions
+        "Side effects",
+    ]
+    assert parts["references"]
+    moved = dict(parts["sections"])["What was moved"]
+    assert "became right and" in moved[0]
 
 
 def test_too_few_problems_for_diagnostics_leave_them_out_and_the_report_stands(experiment: Experiment) -> None:
     said = sl.Significance(replace(experiment, diagnostics=None))
     assert "held-out" not in said.summary()
-    assert exhibits.figures(said)
+    assert "The contrast set" not in [heading for heading, _ in exhibits.sections(said)]

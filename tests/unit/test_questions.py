@@ -90,8 +90,8 @@ def test_the_chosen_alpha_is_meant_to_help_whatever_its_sign(experiment):
 def test_the_main_jobs_words_and_tables_hold_the_questions(experiment):
     found = Significance(experiment)
     assert "8 cells tried on validation" in found.summary()
-    assert any("What else a reader asks" in caption for caption, _ in exhibits.tables(found))
-    heatmap = next(figure for caption, figure, _ in exhibits.figures(found) if caption.startswith("Validation split"))
+    assert any("What else a reader asks" in table.caption for table in exhibits.tables(found))
+    heatmap = next(one.figure for one in exhibits.figures(found) if one.caption.startswith("Validation split"))
     assert "max-statistic test of all 8 cells" in shown(heatmap)
 
 

@@ -1,0 +1,99 @@
+"""Reports of finished runs: of one, or of several side by side."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from steerlab import exhibits, plots, store
+from steerlab.comparison import Comparison
+from steerlab.parts import Drawing, Section, Table
+from steerlab.runs import load_experiment
+from steerlab.significance import Significance
+
+
+def write_report(path: str | Path, *runs: str | Path, **parts: Any) -> Path:
+    """Write one self-contained HTML page: from run folders, or from parts given.
+
+    Args:
+        path: the page.
+        runs: run folders of random_control.py or `steerlab.save_experiment`; one gives its report, several a comparison.
+        parts: without runs, the parts of the page (title, question, answer, figures, …); see `steerlab.report.render_report`.
+
+    Raises:
+        FileNotFoundError: a run folder that is none.
+        ValueError: runs and parts both, two runs of one name, an incomplete run, or a page above the size limit.
+        OSError: the page cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     page = write_report(f"{folder}/report.html", title="Steering", question="Does it matter?", answer="p = 0.01")
+        ...     "Does it matter?" in page.read_text(encoding="utf-8")
+        True
+    """
+    if runs and parts:
+        raise ValueError(f"{len(runs)} runs and the parts {', '.join(parts)} given; give one or the other")
+    return store.write_report(path, **(run_parts(*runs) if runs else parts))
+
+
+def run_parts(*runs: str | Path) -> dict[str, Any]:
+    """The parts of a report of one or several run folders.
+
+    Raises:
+        FileNotFoundError, ValueError: what `steerlab.load_experiment` says, no runs, or two of one name.
+    """
+    if not runs:
+        raise ValueError("no runs given; give at least one run folder")
+    loaded = {path: load_experiment(path) for path in map(Path, runs)}
+    found = {path: (Significance(experiment), provenance) for path, (experiment, provenance) in loaded.items()}
+    if len(found) == 1:
+        return exhibits.report_parts(*next(iter(found.values())))
+    names = _names(list(found))
+    return comparison_parts({names[path]: pair for path, pair in found.items()})
+
+
+def _names(paths: list[Path]) -> dict[Path, str]:
+    """The shortest ends of the paths that tell them apart."""
+    resolved = {path: path.resolve().parts for path in paths}
+    if len(set(resolved.values())) < len(paths):
+        raise ValueError(f"a run is given twice among {', '.join(str(path) for path in paths)}; give each once")
+    for n in range(1, max(map(len, resolved.values())) + 1):
+        names = {path: "/".join(parts[-n:]) for path, parts in resolved.items()}
+        if len(set(names.values())) == len(names):
+            break
+    return names
+
+
+def comparison_parts(runs: Mapping[str, tuple[Significance, Mapping[str, Any]]]) -> dict[str, Any]:
+    """The parts of a report of several runs: evidence and provenance by name."""
+    both = Comparison({name: significance for name, (significance, _) in runs.items()})
+    forest = Drawing(
+        "Change of accuracy on test at the alpha chosen on validation, with 95% intervals of one run each.",
+        plots.forest(both.effects),
+        both.answer(),
+    )
+    each: list[Section] = []
+    method: list[str] = []
+    provenance: dict[str, Any] = {}
+    drawn = [forest]
+    for name, (significance, about) in runs.items():
+        one = exhibits.report_parts(significance, about)
+        each.append((name, [one["question"], one["answer"], *one["sections"][1][1]]))
+        first = one["figures"][0]
+        drawn.append(Drawing(f"{name}. {first.caption}", first.figure, first.words))
+        method += [f"{name}: {paragraph}" for paragraph in one["method"]]
+        provenance |= {f"{name}: {key}": value for key, value in one["provenance"].items()}
+    return {
+        "title": f"Random-direction controls: {len(runs)} runs",
+        "question": both.question(),
+        "answer": both.answer(),
+        "warnings": both.warnings(),
+        "figures": drawn,
+        "tables": [
+            Table("Every run at its chosen alpha.", exhibits.with_p(both.effects)),
+            Table(f"Every run's direction against its controls; {len(both.tests)} rank tests in all.", exhibits.with_p(both.tests)),
+        ],
+        "sections": each,
+        "method": method,
+        "provenance": provenance,
+    }
