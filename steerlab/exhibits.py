@@ -85,8 +85,8 @@ def tables(significance: Significance) -> list[Table]:
     """The tables of the main question."""
     e = significance.experiment
     n = significance.tests["alpha"].size
-    dose = e.test.accuracy().merge(e.test.transitions(), on=["layer", "direction", "alpha"])
-    cells = e.validation.accuracy()
+    dose = _plain(e.test.accuracy().merge(e.test.transitions(), on=["layer", "direction", "alpha"]))
+    cells = _plain(e.validation.accuracy())
     return [
         Table(f"Test split: the direction against its controls; Holm's correction is over these {n} tests.", with_p(significance.tests)),
         Table(
@@ -150,6 +150,11 @@ def _side_effects(significance: Significance) -> list[Part]:
             shown.append(Drawing(f"Effect on the task against side effect at alpha = {control.alpha:+g}.", plots.pareto(table), said))
     shown.append(Table("The direction at each alpha.", side[side["direction"] == e.direction.name].drop(columns="direction")))
     return shown
+
+
+def _plain(cells: pd.DataFrame) -> pd.DataFrame:
+    """Without the direction's name where there is only one."""
+    return cells.drop(columns="direction") if cells["direction"].nunique() == 1 else cells
 
 
 def with_p(table: pd.DataFrame) -> pd.DataFrame:

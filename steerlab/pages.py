@@ -10,6 +10,7 @@ from typing import Any, Final
 import pandas as pd
 
 MOST_ROWS: Final = 200
+LONG: Final = 30  # rows; more scroll in a window of their own
 CELL_LENGTH: Final = 300
 LINE_LENGTH: Final = 300
 PARAGRAPH_LENGTH: Final = 5_000
@@ -85,7 +86,7 @@ def table(place: int, caption: str, frame: pd.DataFrame) -> str:
     )
     body = "\n".join(_row(cells, heads, right) for cells in rows_of(frame.head(MOST_ROWS)))
     said = f"Table {place}. {text(caption, PARAGRAPH_LENGTH)}{left_out(frame)}"
-    return scrolling(name, said, f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>")
+    return scrolling(name, said, f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>", long=len(frame) > LONG)
 
 
 def left_out(frame: pd.DataFrame) -> str:
@@ -93,10 +94,10 @@ def left_out(frame: pd.DataFrame) -> str:
     return f" (the first {MOST_ROWS} of {len(frame):,} rows)" if len(frame) > MOST_ROWS else ""
 
 
-def scrolling(name: str, caption: str, rows: str) -> str:
-    """A table in a region that scrolls by keyboard; the caption stays in sight."""
+def scrolling(name: str, caption: str, rows: str, *, long: bool = False) -> str:
+    """A table in a region that scrolls by keyboard; the caption stays in sight, and a long table does not fill the page."""
     return (
-        f'<div class="scroll" role="region" aria-labelledby="{name}" tabindex="0"><table>\n'
+        f'<div class="scroll{" long" if long else ""}" role="region" aria-labelledby="{name}" tabindex="0"><table>\n'
         f'<caption id="{name}"><span class="caption">{caption}</span></caption>\n{rows}\n</table></div>'
     )
 

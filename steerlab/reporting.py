@@ -44,24 +44,20 @@ def run_parts(*runs: str | Path) -> dict[str, Any]:
     """
     if not runs:
         raise ValueError("no runs given; give at least one run folder")
-    loaded = {path: load_experiment(path) for path in map(Path, runs)}
-    found = {path: (Significance(experiment), provenance) for path, (experiment, provenance) in loaded.items()}
-    if len(found) == 1:
-        return exhibits.report_parts(*next(iter(found.values())))
-    names = _names(list(found))
-    return comparison_parts({names[path]: pair for path, pair in found.items()})
+    found = {}
+    for name, path in zip(_names([Path(path) for path in runs]), runs, strict=True):
+        experiment, provenance = load_experiment(path)
+        found[name] = Significance(experiment), provenance
+    return comparison_parts(found) if len(found) > 1 else exhibits.report_parts(*next(iter(found.values())))
 
 
-def _names(paths: list[Path]) -> dict[Path, str]:
+def _names(paths: list[Path]) -> list[str]:
     """The shortest ends of the paths that tell them apart."""
-    resolved = {path: path.resolve().parts for path in paths}
-    if len(set(resolved.values())) < len(paths):
+    whole = [path.resolve().parts for path in paths]
+    if len(set(whole)) < len(paths):
         raise ValueError(f"a run is given twice among {', '.join(str(path) for path in paths)}; give each once")
-    for n in range(1, max(map(len, resolved.values())) + 1):
-        names = {path: "/".join(parts[-n:]) for path, parts in resolved.items()}
-        if len(set(names.values())) == len(names):
-            break
-    return names
+    ends = (["/".join(parts[-n:]) for parts in whole] for n in range(1, max(map(len, whole)) + 1))
+    return next(names for names in ends if len(set(names)) == len(names))
 
 
 def comparison_parts(runs: Mapping[str, tuple[Significance, Mapping[str, Any]]]) -> dict[str, Any]:

@@ -185,9 +185,17 @@ class Significance:
         null = self.adjusted(control) >= LEVEL
         return " ".join([self.verdict(control), *([self.numbers(control)] * numbers), *([self.detectable(control)] * null)])
 
+    def headline(self) -> str:
+        """The answer in one sentence."""
+        special = [c for c in self.experiment.controls if self.adjusted(c) < LEVEL]
+        if not special:
+            return "No evidence that it does: at no alpha tested does this direction move accuracy other than random directions of its size do."
+        alphas = " and ".join(f"{c.alpha:+g}" for c in special)
+        return f"At alpha = {alphas} this direction does to accuracy what random directions of its size do not."
+
     def answer(self) -> str:
-        """The answer, in one paragraph with its uncertainty: the conclusion at each alpha that has controls."""
-        return " ".join(self.conclusion(control) for control in self.experiment.controls)
+        """The answer, in one paragraph with its uncertainty: a headline, and the conclusion at each alpha that has controls."""
+        return " ".join([self.headline(), *(self.conclusion(control) for control in self.experiment.controls)])
 
     def warnings(self) -> list[str]:
         """What a reader must know before believing anything; the rules are those of `steerlab.cautions`."""

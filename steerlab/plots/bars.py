@@ -194,7 +194,9 @@ def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"
         f"Dotted: the median of all {len(rows)}, {theme.signed(centre, digits)}, from which distance counts.",
         f"With {test.n_controls} controls the smallest possible p is {test.smallest_p:.2g}.",
     )
-    headline = f"{test.exceeds} of {len(controls)} random directions lie at least as far out as the tested one: {format_p(test.p_value)}"
+    headline = (
+        f"{test.exceeds} of {len(controls)} random directions lie at least as far out as the tested one: {format_p(test.p_value, digits=2)}"
+    )
     return theme.style(fig, headline, notes, 400, bottom=100)
 
 

@@ -53,7 +53,7 @@ def pareto(effects: pd.DataFrame, measure: Literal["accuracy", "margin"] = "accu
                 y=scale * part[column],
                 mode="markers+text" if named else "markers",
                 text=[_short(row) for row in part.to_dict("records")] if named else None,
-                textposition="top center",
+                textposition=[("top left" if 2 * kl > rows["kl"].max() else "top right") for kl in part["kl"]],
                 marker={
                     "color": colour,
                     "symbol": symbol,
@@ -77,7 +77,11 @@ def pareto(effects: pd.DataFrame, measure: Literal["accuracy", "margin"] = "accu
     mine, front = rows[~control], rows["dominant"].astype(bool)
     on = int(front[~control].sum())
     headline = (
-        f"{on} of {len(mine)} points under test {'is' if on == 1 else 'are'} on the Pareto front" if len(mine) else "No point is under test"
+        f"{on or 'None'} of {len(mine)} points under test {'is' if on == 1 else 'are'} on the Pareto front"
+        if len(mine) > 1
+        else f"The direction under test is {'' if on else 'not '}on the Pareto front"
+        if len(mine)
+        else "No point is under test"
     )
     notes = (f"{len(rows)} points, {int(front.sum())} on the front (blue rim).",)
     return theme.style(fig, headline, notes, HEIGHT + 110, bottom=110)

@@ -78,7 +78,7 @@ def test_the_pareto_plot_tells_directions_from_controls():
     assert mine.text == ("mine, alpha −2",)
     assert "nats per token" in fig.layout.xaxis.title.text
     assert "percentage points" in fig.layout.yaxis.title.text
-    assert "1 of 1 points under test is on the Pareto front" in title(fig)
+    assert "The direction under test is on the Pareto front" in title(fig)
     margin = plots.pareto(effects(), "margin")
     assert list(margin.data[1].y) == [pytest.approx(-0.4)]
 
