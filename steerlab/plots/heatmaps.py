@@ -92,7 +92,10 @@ def preview_heatmap(pv: _input.Preview, direction: str | None = None) -> go.Figu
         if found is None
         else f"Correlation with the measured sweep: {found.pearson:.2f} over {found.n} cells (rank: {found.spearman:.2f})."
     )
-    return _grid(rows, "change of the mean margin", "Predicted change of the mean margin, to first order", (agrees, _about(rows)), digits=1)
+    most = rows.iloc[int(rows["margin_change"].abs().argmax())]
+    largest = f"Largest {theme.signed(most['margin_change'], 2)}, at layer {most['layer']}, alpha {theme.alpha_text(most['alpha'])}."
+    title = "Predicted change of the mean margin, to first order"
+    return _grid(rows, "change of the mean margin", title, (largest, agrees, _about(rows)), digits=1)
 
 
 def _about(rows: pd.DataFrame) -> str:

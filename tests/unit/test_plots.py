@@ -495,7 +495,8 @@ def test_lines_are_seen_on_a_light_and_on_a_dark_page(template: go.layout.Templa
 def test_a_figure_can_be_put_into_words(name: str):
     said = plots.words(ALL[name]())
     assert re.search(r"\d", said)
-    assert "<" not in said
+    assert "<br>" not in said
+    assert "&" not in said
 
 
 def test_only_our_own_figures_have_words():
