@@ -180,7 +180,7 @@ def test_an_experiment_is_read_back_from_its_run_folder(
 
 
 def test_an_experiment_is_not_written_without_the_name_of_its_model(experiment: Experiment, tmp_path) -> None:
-    with pytest.raises(ValueError, match="provenance names no model; give what steerlab.store.provenance"):
+    with pytest.raises(ValueError, match="provenance names no model; give what"):
         sl.save_experiment(tmp_path / "run", experiment, {"config": {}})
     assert not (tmp_path / "run").exists()
 
