@@ -31,7 +31,7 @@ def main(config: Config) -> int:
     without = "\n".join(f"| `{name}` | {reason} |" for name, reason in NOT_SIMULATED.items())
     table = f"""# Calibration
 
-`make calibrate` makes this table ({config.simulations:,} simulations, seed {config.seed}). Rates stand with their {CONFIDENCE:.0%} Monte Carlo
+`make calibrate` makes this table ({config.simulations:,} simulations, seed {config.seed}). Rates stand with their {100 * CONFIDENCE:g}% Monte Carlo
 intervals. A test holds its level if the interval does not lie above it. An interval is used as a test of the truth, which it misses or not.
 
 {found.to_markdown()}

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from steerlab import statistics as st
 from steerlab.scenarios import LEVELS, SCENARIOS, Scenario
 
-CONFIDENCE = 0.99  # of the Monte Carlo intervals; with two hundred rates some would miss at 0.95
+CONFIDENCE = 0.999  # of the Monte Carlo intervals; of two hundred rates one or two would lie off at 0.99
 
 
 @dataclass(frozen=True, eq=False)

@@ -61,7 +61,7 @@ SCENARIOS: list[Scenario] = [
     Scenario("rank test", "99 controls, skewed", partial(_rank, 99, 0.0, "skewed")),
     Scenario("rank test", "19 controls, heavy tails", partial(_rank, 19, 0.0, "heavy")),
     Scenario("rank test, one-sided", "99 controls, skewed", partial(_rank, 99, 0.0, "skewed", alternative="less")),
-    Scenario("rank test", "19 controls, accuracy of 40 problems, with ties", partial(_rank_of_answers, 19, 40), share=0.2),
+    Scenario("rank test", "19 controls, accuracy of 40 problems, with ties", partial(_rank_of_answers, 19, 40), share=0.1),
     Scenario("prediction t", "5 controls, normal", partial(_prediction, 5, 0.0, "normal")),
     Scenario(
         "prediction t",

@@ -109,7 +109,7 @@ SCENARIOS: list[Scenario] = [
         why=CEILING,
         share=0.5,
     ),
-    Scenario("interval of the best cell misses its change", "40 cells, 86 problems", _interval_of_the_best),
+    Scenario("interval of the best cell misses its change", "40 cells, 86 problems", _interval_of_the_best, share=0.3),
     Scenario(
         "sign test of the best of a grid, uncorrected",
         "156 cells, 86 problems",

@@ -162,7 +162,7 @@ def max_statistic_test(
     bootstrap: they have the right covariance, and the level holds for many problems, not to the letter for few. In
     simulations of 20 to 100 independent cells it held while at least a handful of problems were right, and a handful
     wrong, at the start. With 98% of 100 problems right and 50 cells, one-sided tests at 0.05 rejected 10% ("less") and
-    1% ("greater") of true nulls, and two-sided ones 6%: what skewness adds on one side it takes from the other. So test
+    1% ("greater") of true nulls, and two-sided ones 7%: what skewness adds on one side it takes from the other. So test
     two-sided close to the floor and the ceiling.
 
     Args:

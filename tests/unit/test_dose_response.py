@@ -106,6 +106,14 @@ def test_means_in_perfect_order_have_a_rho_without_width():
     assert (tuple(interval), interval.method) == ((1, 1), "Bonett-Wright, no spread")
 
 
+def test_an_interval_of_rho_reaches_as_far_above_as_below_so_that_noise_does_not_hide_a_rho_of_one():
+    noisy = np.arange(7) + 3 * np.random.default_rng(3).standard_normal((12, 7))
+    result = st.spearman(np.arange(7), noisy, rng=chance())
+    low, high = result.interval()
+    assert np.quantile(result.draws, 0.975) < 1 == high  # drawn again, noise pulls rho below what it is
+    assert low == pytest.approx(np.quantile(result.draws, 0.025))
+
+
 def test_three_means_have_a_rho_but_no_interval_of_it():
     result = st.spearman([0, 1, 2], [1, 3, 2], rng=chance())
     assert str(result) == "Spearman's rho = 0.500 over 3 alphas"

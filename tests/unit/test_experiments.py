@@ -184,6 +184,12 @@ def test_an_experiment_is_read_back_from_its_run_folder(
     assert sl.Significance(sl.load_experiment(tmp_path / "run")[0]).answer() == found["answer"]
 
 
+def test_an_experiment_is_not_written_without_the_name_of_its_model(experiment: Experiment, tmp_path) -> None:
+    with pytest.raises(ValueError, match="provenance names no model; give what"):
+        sl.save_experiment(tmp_path / "run", experiment, {"config": {}})
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_experiment_and_its_significance_show_themselves_in_a_notebook(experiment: Experiment) -> None:
     assert len(repr(experiment)) < 300
     assert "<table" in sl.Significance(experiment)._repr_html_()
