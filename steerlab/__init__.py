@@ -14,7 +14,10 @@ from importlib.metadata import version
 
 from steerlab import plots, statistics
 from steerlab.activations import Activations, cache_activations, load_activations
+from steerlab.adaptive import AdaptiveResult, adaptive_aft
+from steerlab.aft import LearnedVector, MultiLayerVector, learn_multilayer, learn_vector
 from steerlab.calibration import Calibration, calibrate
+from steerlab.candidates import LearnedVectors, learn_vectors
 from steerlab.control_families import covariance_matched, orthogonal_directions, other_task, ready, shuffled_labels
 from steerlab.controls import ControlResult, random_control
 from steerlab.diagnostics import ContrastDiagnostics, contrast_diagnostics
@@ -43,6 +46,7 @@ __all__ = [
     "ALPHAS",
     "NEUTRAL_TEXTS",
     "Activations",
+    "AdaptiveResult",
     "Audit",
     "Balanced",
     "Calibration",
@@ -53,14 +57,18 @@ __all__ = [
     "Evaluation",
     "Experiment",
     "HalvingResult",
+    "LearnedVector",
+    "LearnedVectors",
     "Magnitudes",
     "MatchedControls",
+    "MultiLayerVector",
     "Preview",
     "Problem",
     "SideEffects",
     "Significance",
     "SweepResult",
     "Task",
+    "adaptive_aft",
     "balance",
     "cache_activations",
     "calibrate",
@@ -70,6 +78,9 @@ __all__ = [
     "controls_from_frame",
     "covariance_matched",
     "evaluate",
+    "learn_multilayer",
+    "learn_vector",
+    "learn_vectors",
     "load_activations",
     "load_direction",
     "load_experiment",

@@ -58,7 +58,9 @@ class LearnedVector(Direction):
         epochs, kept = len(self.history), self.method.get("epoch", len(self.history))
         accuracy = self.method.get("validation_accuracy")
         shown = "" if accuracy is None else f", validation accuracy {accuracy:.3f}"
-        return f"LearnedVector({self.name!r}, layer={self.layer}, site={self.site!r}, norm={self.norm:.3g}, epoch {kept} of {epochs}{shown})"
+        return (
+            f"LearnedVector({self.name!r}, layer={self.layer}, site={self.site!r}, norm={self.norm:.3g}, epoch {kept} of {epochs}{shown})"
+        )
 
     def _repr_html_(self) -> str:
         return super()._repr_html_() + self.history.to_html(index=False, float_format="{:.4f}".format, escape=True)
@@ -121,7 +123,11 @@ class MultiLayerVector(Sequence[Direction]):
 
 def _warnings(method: Mapping[str, Any]) -> list[str]:
     broke = method.get("broke_at_step")
-    return [] if broke is None else [f"Training broke off: {method['stopped']}. The vector is that of epoch {method['epoch']}; a smaller lr may help."]
+    return (
+        []
+        if broke is None
+        else [f"Training broke off: {method['stopped']}. The vector is that of epoch {method['epoch']}; a smaller lr may help."]
+    )
 
 
 def learn_vector(
@@ -194,7 +200,7 @@ def learn_vector(
             there is any vector to keep.
 
     Source:
-        `h' = h + v` and its training: the activation fine-tuning programme; as "BiPO"-free baseline also in AxBench (ReFT-r1, SSV).
+        Activation fine-tuning: the loops of its research programme, whose order, batches and early stop these are.
 
     Example:
         >>> import steerlab as sl
@@ -224,7 +230,9 @@ def learned_vector(model: Model, found: Fit, trained: Trained, about: Mapping[st
     check_not_zero(trained, vector)
     spot = trained.candidate.spots[0]
     positions = about["positions"] if isinstance(about["positions"], str) else tuple(indices(about["positions"]))
-    return LearnedVector(vector, spot.layer, spot.site, positions, name, dict(about) | outcome(found, trained), describe(model), trained.history)
+    return LearnedVector(
+        vector, spot.layer, spot.site, positions, name, dict(about) | outcome(found, trained), describe(model), trained.history
+    )
 
 
 def check_not_zero(trained: Trained, vector: Tensor) -> None:
@@ -247,7 +255,10 @@ def settings(schedule: Schedule, how: How, learnable: StaticVector, n: int, vali
         "n_problems": n,
         "n_validation": 0 if validation is None else len(validation),
         **how.said(),
-        **{key: getattr(schedule, key) for key in ("epochs", "batch_size", "accumulation", "shuffle", "last_batch", "norm_cap", "early_stopping", "extend")},
+        **{
+            key: getattr(schedule, key)
+            for key in ("epochs", "batch_size", "accumulation", "shuffle", "last_batch", "norm_cap", "early_stopping", "extend")
+        },
         "init": learnable.init if learnable.init == "zero" else f"random, norm {learnable.init_norm:g}",
     }
 

@@ -109,7 +109,9 @@ def check_problems(model: Model, problems: Sequence[Problem], validation: Sequen
     backend_of(model)
     for name, given in (("problems", problems), ("validation", validation)):
         if isinstance(given, Task | Problem):
-            raise TypeError(f"{name} is a {type(given).__name__}; give a list of problems, e.g. task.{'train' if name == 'problems' else name}")
+            raise TypeError(
+                f"{name} is a {type(given).__name__}; give a list of problems, e.g. task.{'train' if name == 'problems' else name}"
+            )
         if given is not None and not given:
             what = "there is nothing to train on" if name == "problems" else "give None to train without validation"
             raise ValueError(f"no {name} given; {what}")

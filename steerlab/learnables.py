@@ -6,7 +6,7 @@ row, so that rows of several candidates stand side by side in one batch.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ Parameters = Mapping[str, Tensor]
 INITS = ("zero", "random")
 
 
+@runtime_checkable
 class Learnable(Protocol):
     """Parameters that give a vector for each row; a vector may depend on the row's residual stream."""
 
@@ -25,7 +26,7 @@ class Learnable(Protocol):
 
     def vectors(
         self, parameters: Parameters, place: int, resid: Float[Tensor, "row pos d_model"], prompt: Bool[Tensor, "row pos"]
-    ) -> Float[Tensor, "row #pos d_model"]:
+    ) -> Float[Tensor, "#row #pos d_model"]:
         """What acts on each row.
 
         Args:
@@ -82,7 +83,7 @@ class StaticVector:
 
     def vectors(
         self, parameters: Parameters, place: int, resid: Float[Tensor, "row pos d_model"], prompt: Bool[Tensor, "row pos"]
-    ) -> Float[Tensor, "row #pos d_model"]:
+    ) -> Float[Tensor, "#row #pos d_model"]:
         """The vector, scaled for its place."""
         vector = parameters["vector"][:, None]
         if self.learn_scales:

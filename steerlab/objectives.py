@@ -5,7 +5,7 @@ own states back, say) trains by bringing its own two objects.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -30,6 +30,7 @@ from steerlab.variants import Cell, Place
 Measured = tuple[float, float]  # accuracy and mean negative log-likelihood of the target
 
 
+@runtime_checkable
 class Objective(Protocol):
     """The training problems' losses."""
 
@@ -37,9 +38,7 @@ class Objective(Protocol):
     def size(self) -> int:
         """Number of training problems."""
 
-    def losses(
-        self, pairs: Sequence[Pair], parameters: Mapping[int, Parameters]
-    ) -> Iterator[tuple[list[int], Float[Tensor, " pair"]]]:
+    def losses(self, pairs: Sequence[Pair], parameters: Mapping[int, Parameters]) -> Iterator[tuple[list[int], Float[Tensor, " pair"]]]:
         """Cross-entropy of candidates on problems, differentiable by the parameters, in passes.
 
         Args:
@@ -79,9 +78,7 @@ class AnswerLoss:
         """Number of training problems."""
         return len(self._resumed.rows)
 
-    def losses(
-        self, pairs: Sequence[Pair], parameters: Mapping[int, Parameters]
-    ) -> Iterator[tuple[list[int], Float[Tensor, " pair"]]]:
+    def losses(self, pairs: Sequence[Pair], parameters: Mapping[int, Parameters]) -> Iterator[tuple[list[int], Float[Tensor, " pair"]]]:
         """See `Objective.losses`."""
         for which, batch, final in self._resumed.run(pairs, parameters):
             numbers, owner = _numbers(self._resumed.model, batch, final, logit_values())
@@ -176,5 +173,3 @@ class ValidationScore:
                 )
             found.append(vector.detach())
         return found
-
-

@@ -23,6 +23,7 @@ from steerlab.tasks.scorers import Row
 
 KEPT = 2 * 10**9  # bytes of streams that are kept where no budget is given; on a GPU, half of what is free
 Pair = tuple[int, int]  # a candidate and a row
+Act = Callable[[Tensor], Tensor]  # on a residual stream
 
 
 @dataclass(frozen=True)
@@ -134,48 +135,48 @@ class Resumed:
         last = n_layers(self.model)
         entries = [self._entry[c] for c, _ in pairs]
         blocks = sorted(set(entries))
+        spots = sorted({spot for c, _ in pairs for spot in self.paths[c]}, key=lambda spot: (spot.layer, spot.site))
         final = torch.empty(0)
         for block, until in zip(blocks, [*blocks[1:], last], strict=True):
             new = [r for r, entry in enumerate(entries) if entry == block]
             stream = self._stream(block, [pairs[r][1] for r in new], batch)
             offset = new[0]
-            for k, here in self._places(pairs, new, lambda spot, block=block: spot.entered and spot.resumes_at == block):
+            for k, here in self._places(pairs, new, [spot for spot in spots if spot.entered and spot.resumes_at == block]):
                 stream = _on_rows([r - offset for r in here], acting(k, here))(stream)
             final = torch.cat([final, stream]) if offset else stream
             if until == block:
                 continue
             with ExitStack() as stack:
-                stack.enter_context(hooks(self.model, self._inside(pairs, entries, block, until, acting)))
+                stack.enter_context(
+                    hooks(self.model, self._inside(pairs, entries, [s for s in spots if block <= s.layer < until], block, acting))
+                )
                 if until == last:
-                    stack.enter_context(mlp_only_at(self.model, *_reads(batch), (final.shape[0], final.shape[1])))
+                    stack.enter_context(mlp_only_at(self.model, *_reads(batch, len(final)), (final.shape[0], final.shape[1])))
                 final = run_from(self.model, final, block, until=until)
         return final
 
-    def _places(self, pairs: Sequence[Pair], rows: Sequence[int], here: Callable[[Spot], bool]) -> Iterator[tuple[int, list[int]]]:
-        """Which of their places rows act at here, and the rows, the lower layers first."""
+    def _places(self, pairs: Sequence[Pair], rows: Sequence[int], spots: Sequence[Spot]) -> Iterator[tuple[int, list[int]]]:
+        """Which of their places rows have among some spots, and the rows; the lower layers first."""
         found: dict[tuple[int, int], list[int]] = {}
         for r in rows:
             for k, spot in enumerate(self.paths[pairs[r][0]]):
-                if here(spot):
+                if spot in spots:
                     found.setdefault((spot.layer, k), []).append(r)
         for (_, k), mine in sorted(found.items()):
             yield k, mine
 
     def _inside(
-        self, pairs: Sequence[Pair], entries: Sequence[int], block: int, until: int, acting: "_Acting"
+        self, pairs: Sequence[Pair], entries: Sequence[int], spots: Sequence[Spot], block: int, acting: "_Acting"
     ) -> list[tuple[str, HookFn]]:
         """Hooks for what acts in a stretch of blocks, beyond what entered it."""
         active = [r for r, entry in enumerate(entries) if entry <= block]
-        spots = sorted({spot for c, _ in pairs for spot in self.paths[c]}, key=lambda spot: (spot.layer, spot.site))
         found: list[tuple[str, HookFn]] = []
         for spot in spots:
-            if not block <= spot.layer < until:
-                continue
             rows = [r for r in active if not (spot.entered and spot.resumes_at == entries[r])]
-            for k, here in self._places(pairs, rows, lambda other, spot=spot: other == spot):
+            for k, here in self._places(pairs, rows, [spot]):
                 act = _on_rows(here, acting(k, here))
                 # On a bridge what comes back is written into the stream itself, which the gradient may need as it was.
-                found.append((hook_name(self.model, spot.layer, spot.site), act if spot.entered else lambda r, act=act: act(r.clone())))
+                found.append((hook_name(self.model, spot.layer, spot.site), act if spot.entered else _on_a_copy(act)))
         return found
 
 
@@ -200,7 +201,7 @@ class _Acting:
         mask = position_mask(positions, lengths, batch.width)
         self._mask = None if mask is None else mask.to(batch.device)
 
-    def __call__(self, place: int, rows: Sequence[int]) -> HookFn:
+    def __call__(self, place: int, rows: Sequence[int]) -> Act:
         """What acts on some rows at one of their candidates' places."""
         index = torch.tensor(rows, device=self._device)
 
@@ -215,20 +216,24 @@ class _Acting:
         return act
 
 
-def _on_rows(rows: Sequence[int], act: HookFn) -> Callable[[Tensor], Tensor]:
+def _on_rows(rows: Sequence[int], act: Act) -> Act:
     """An intervention on some rows of a batch."""
 
     def on(resid: Tensor) -> Tensor:
         if len(rows) == len(resid):
-            return act(resid)  # type: ignore[return-value]
+            return act(resid)
         index = torch.tensor(rows, device=resid.device)
-        return resid.index_copy(0, index, act(resid[index]))  # type: ignore[arg-type]
+        return resid.index_copy(0, index, act(resid[index]))
 
     return on
 
 
-def _reads(batch: Batch) -> tuple[Tensor, Tensor]:
-    """Rows and columns that are read."""
-    places = sorted({(r, read.position) for r, row in enumerate(batch.rows) for read in row.reads})
+def _on_a_copy(act: Act) -> Act:
+    return lambda resid: act(resid.clone())
+
+
+def _reads(batch: Batch, n: int) -> tuple[Tensor, Tensor]:
+    """Rows and columns that are read in the first n rows; later ones only enter behind the last block."""
+    places = sorted({(r, read.position) for r, row in enumerate(batch.rows[:n]) for read in row.reads})
     rows, columns = zip(*places, strict=True)
     return torch.tensor(rows, device=batch.device), torch.tensor(columns, device=batch.device)

@@ -174,7 +174,9 @@ def train(
     work = dict(work or {}) | {"candidates": [repr(c) for c in candidates], "schedule": repr(schedule), "learnable": repr(learnable)}
     done = _resume(path, states, schedule, work)
     total = schedule.epochs * objective.size * len(states)
-    with tqdm(total=total, initial=min(total, done * total // schedule.epochs), desc="train", unit="row", disable=None if progress else True) as bar:
+    with tqdm(
+        total=total, initial=min(total, done * total // schedule.epochs), desc="train", unit="row", disable=None if progress else True
+    ) as bar:
         for epoch in range(done + 1, schedule.epochs + schedule.extend + 1):
             active = [c for c, state in enumerate(states) if not state.stopped]
             if not active:
@@ -184,7 +186,14 @@ def train(
             if path is not None:
                 _save(path, states, epoch, work)
     return [
-        Trained(s.candidate, s.kept, pd.DataFrame(s.lines, columns=COLUMNS).astype({"epoch": int, "step": int}), s.kept_epoch, s.stopped, s.broke)
+        Trained(
+            s.candidate,
+            s.kept,
+            pd.DataFrame(s.lines, columns=COLUMNS).astype({"epoch": int, "step": int}),
+            s.kept_epoch,
+            s.stopped,
+            s.broke,
+        )
         for s in states
     ]
 
@@ -275,9 +284,7 @@ def _after_epoch(
             state.kept, state.kept_epoch = state.copy(), epoch
             state.best = accuracy if validator is not None else state.best
         elif schedule.early_stopping is not None and accuracy < state.best - schedule.early_stopping:
-            state.stopped = (
-                f"validation accuracy {accuracy:.3f} at epoch {epoch} is more than {schedule.early_stopping:g} below {state.best:.3f} at epoch {state.kept_epoch}"
-            )
+            state.stopped = f"validation accuracy {accuracy:.3f} at epoch {epoch} is more than {schedule.early_stopping:g} below {state.best:.3f} at epoch {state.kept_epoch}"
         if not state.stopped and epoch >= schedule.epochs:
             state.stopped = _ending(state, epoch, schedule)
 
@@ -321,7 +328,9 @@ def _resume(path: str | Path | None, states: Sequence[_State], schedule: Schedul
             if f"{c}.{name}.grad" in tensors:
                 leaf.grad = tensors[f"{c}.{name}.grad"].to(leaf.device)
             key = f"{c}.{name}.adam."
-            moments = {k.removeprefix(key): v if k.endswith(".step") else v.to(leaf.device) for k, v in tensors.items() if k.startswith(key)}
+            moments = {
+                k.removeprefix(key): v if k.endswith(".step") else v.to(leaf.device) for k, v in tensors.items() if k.startswith(key)
+            }
             if moments:
                 state.optimizer.state[leaf] = moments
         if schedule.shuffle:

@@ -29,7 +29,11 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, A
     """
     said = {"format": FORMAT, "about": dict(about), "work": fingerprint(work)}
     with files.replacing(path) as temporary:
-        save_file({k: t.detach().contiguous().clone() for k, t in tensors.items()}, temporary, metadata={"steerlab": json.dumps(said, sort_keys=True)})
+        save_file(
+            {k: t.detach().contiguous().clone() for k, t in tensors.items()},
+            temporary,
+            metadata={"steerlab": json.dumps(said, sort_keys=True)},
+        )
 
 
 def read(path: str | Path, work: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
