@@ -51,7 +51,8 @@ def save_direction(path: str | Path, direction: Direction) -> Path:
         "steerlab": version("steerlab"),
     }
     if isinstance(direction, LearnedVector):
-        about["history"] = json.loads(direction.history.to_json(orient="split", index=False, double_precision=15))
+        table = direction.history.astype(object).where(direction.history.notna(), None).to_dict("split")
+        about["history"] = {name: table[name] for name in ("columns", "data")}
     about["sha256"] = _digest(vector, about)
     with files.replacing(path) as temporary:
         # one key, because the order of several is not stable from run to run

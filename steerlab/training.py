@@ -22,6 +22,7 @@ from steerlab.objectives import Measured, Objective, Validator
 from steerlab.resumed import Spot
 
 COLUMNS = ["epoch", "step", "loss", "norm", "validation_accuracy", "validation_nll"]
+LARGEST = 1e6  # learning rate
 FALLING = 0.01  # the loss still falls where an epoch takes more than this share off it
 
 
@@ -47,8 +48,8 @@ class Candidate:
         for name, value, least in (("l2", self.l2, "of at least 0"), ("lr", self.lr, "above 0")):
             if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not math.isfinite(value) or value < 0:
                 raise ValueError(f"{name}={value!r}; use a finite number {least}")
-        if self.lr == 0:
-            raise ValueError("lr=0 learns nothing; use a learning rate above 0, e.g. 1e-2")
+        if not 0 < self.lr <= LARGEST:
+            raise ValueError(f"lr={self.lr:g} learns nothing; use a learning rate above 0 and up to {LARGEST:g}, e.g. 1e-2")
 
 
 @dataclass(frozen=True)

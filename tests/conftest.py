@@ -36,7 +36,6 @@ SHAPED = (
     "learnables",
     "resumed",
     "objectives",
-    "aft",
     "distributions",
     "sweeps",
     "controls",
