@@ -19,7 +19,7 @@ from steerlab.memory import parse_memory, pass_tokens
 from steerlab.models import HookFn, Model, d_model, device_of, hook_name, hooks, is_hooked, n_layers
 from steerlab.passes import entering, mlp_only_at, run_from
 from steerlab.tasks.batches import Batch, row_batches
-from steerlab.tasks.scorers import Row
+from steerlab.tasks.scorers import Read, Row
 
 KEPT = 2 * 10**9  # bytes of streams that are kept where no budget is given; on a GPU, half of what is free
 Pair = tuple[int, int]  # a candidate and a row
@@ -113,22 +113,42 @@ class Resumed:
 
     def run(
         self, pairs: Sequence[Pair], parameters: Mapping[int, Parameters]
-    ) -> Iterator[tuple[list[int], Batch, Float[Tensor, "row pos d_model"]]]:
-        """Run rows under candidates, in passes.
+    ) -> Iterator[tuple[list[int], Batch, Float[Tensor, "row read d_model"]]]:
+        """Run rows under candidates, in passes; what several passes leave is given back together as far as the room goes, to be read at once.
 
         Args:
             pairs: candidate and row.
             parameters: of each candidate among them.
 
         Yields:
-            Places of the pairs in a pass, their rows as a batch, and what leaves the last block; right where rows are read.
+            Places of some of the pairs; their rows as a batch of nothing but the positions that are read; what leaves the last block there.
         """
         rows = [self.rows[i] for _, i in pairs]
         device = device_of(self.model)
-        for part in row_batches(rows, room=self._room, device=device, share=False, pad=self._free):
+        parts = row_batches(rows, room=self._room, device=device, share=False, pad=self._free)
+        together: list[tuple[list[int], Tensor]] = []
+        size = 0
+        for part in parts:
+            if together and size + part.size > self._room:
+                yield self._condensed(rows, together)
+                together, size = [], 0
             which = sorted(part.index, key=lambda j: (self._entry[pairs[j][0]], j))
             batch = Batch(tuple(which), tuple(rows[j] for j in which), device=device)
-            yield which, batch, self._pass([pairs[j] for j in which], batch, parameters)
+            together.append((which, _read_only(batch, self._pass([pairs[j] for j in which], batch, parameters))))
+            size += part.size
+        if together:
+            yield self._condensed(rows, together)
+
+    def _condensed(self, rows: Sequence[Row], parts: Sequence[tuple[list[int], Tensor]]) -> tuple[list[int], Batch, Tensor]:
+        which = [j for mine, _ in parts for j in mine]
+        condensed = []
+        for j in which:
+            place = {position: k for k, position in enumerate(_positions(rows[j]))}
+            reads = tuple(Read(place[read.position], read.tokens, read.log_prob) for read in rows[j].reads)
+            condensed.append(Row((0,) * len(place), len(place), reads))
+        width = max(final.shape[1] for _, final in parts)
+        finals = [torch.nn.functional.pad(final, (0, 0, 0, width - final.shape[1])) for _, final in parts]
+        return which, Batch(tuple(which), tuple(condensed), device=finals[0].device), torch.cat(finals)
 
     def _pass(self, pairs: Sequence[Pair], batch: Batch, parameters: Mapping[int, Parameters]) -> Tensor:
         acting = _Acting(self._learnable, self._operator, self._positions, pairs, batch, parameters)
@@ -232,8 +252,21 @@ def _on_a_copy(act: Act) -> Act:
     return lambda resid: act(resid.clone())
 
 
+def _positions(row: Row) -> list[int]:
+    """The different positions that are read."""
+    return sorted({read.position for read in row.reads})
+
+
 def _reads(batch: Batch, n: int) -> tuple[Tensor, Tensor]:
     """Rows and columns that are read in the first n rows; later ones only enter behind the last block."""
-    places = sorted({(r, read.position) for r, row in enumerate(batch.rows[:n]) for read in row.reads})
+    places = [(r, position) for r, row in enumerate(batch.rows[:n]) for position in _positions(row)]
     rows, columns = zip(*places, strict=True)
     return torch.tensor(rows, device=batch.device), torch.tensor(columns, device=batch.device)
+
+
+def _read_only(batch: Batch, final: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row read d_model"]:
+    """The positions that are read, those of shorter lists padded with their last."""
+    wanted = [_positions(row) for row in batch.rows]
+    most = max(map(len, wanted))
+    columns = torch.tensor([mine + mine[-1:] * (most - len(mine)) for mine in wanted], device=final.device)
+    return final[torch.arange(len(wanted), device=final.device)[:, None], columns]
