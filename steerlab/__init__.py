@@ -15,7 +15,7 @@ from importlib.metadata import version
 from steerlab import plots, statistics
 from steerlab.activations import Activations, cache_activations, load_activations
 from steerlab.adaptive import AdaptiveResult, adaptive_aft
-from steerlab.aft import LearnedVector, MultiLayerVector, learn_multilayer, learn_vector
+from steerlab.aft import LearnedVector, learn_vector
 from steerlab.calibration import Calibration, calibrate
 from steerlab.candidates import LearnedVectors, learn_vectors
 from steerlab.control_families import covariance_matched, orthogonal_directions, other_task, ready, shuffled_labels
@@ -28,6 +28,7 @@ from steerlab.interventions import ALPHAS, steer
 from steerlab.loading import load_model
 from steerlab.magnitudes import Magnitudes, token_magnitudes
 from steerlab.matching import MatchedControls, match_kl
+from steerlab.multilayer import MultiLayerVector, learn_multilayer
 from steerlab.neutral import NEUTRAL_TEXTS
 from steerlab.previews import Preview, preview
 from steerlab.published import Audit

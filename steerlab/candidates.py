@@ -19,9 +19,9 @@ from steerlab.interventions import Operator
 from steerlab.learnables import StaticVector
 from steerlab.models import Model, d_model, n_layers
 from steerlab.resumed import Spot
+from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks import Problem, Scorer
 from steerlab.tasks.targets import Target
-from steerlab.training import Candidate, Schedule
 
 Number = TypeVar("Number", int, float)
 KEYS = ["layer", "seed", "l2", "lr"]

@@ -12,10 +12,11 @@ from steerlab.interventions import Operator, operator_named, position_mask
 from steerlab.learnables import Learnable
 from steerlab.models import Model, backend_of, describe, device_of, frozen, hook_name
 from steerlab.objectives import AnswerLoss, ValidationScore
+from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks import Problem, Scorer, Task
 from steerlab.tasks.scoring import check_ids
 from steerlab.tasks.targets import Target, target_named
-from steerlab.training import Candidate, Schedule, Trained, train
+from steerlab.training import Trained, train
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import torch
 
 from steerlab.learnables import StaticVector
 from steerlab.resumed import Spot
-from steerlab.training import Candidate, Schedule, train
+from steerlab.schedules import Candidate, Schedule
+from steerlab.training import train
 
 GOAL = torch.tensor([1.0, -2.0, 3.0])
 ONE = [Candidate((Spot(0),), lr=0.1)]
