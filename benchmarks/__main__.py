@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import transformers
 
-from benchmarks import machine, memory, plan, shapes, table, works
+from benchmarks import machine, memory, plan, shapes, table, training, works
 from benchmarks.measure import Measured, measure, say
 from benchmarks.plan import QUICK, Row, Scale
 from steerlab.cli import run
@@ -117,8 +117,25 @@ def _shapes(
     def tiny() -> shapes.Shape:
         return shapes.tiny_arithmetic(limit=scale.tiny_problems, layers=scale.tiny_layers, backends=backends, device=config.device)
 
+    def gpt2_trained() -> shapes.Shape:
+        said = f"GPT-2 small, for learning, {scale.train_prompts} prompts of {shortest} to {longest} tokens, random weights"
+        more = {**common, "lengths": shapes.lengths_between(shortest, longest, scale.train_prompts), "layers": (6, 9)}
+        return shapes.random_shape("learn-gpt2", said, shapes.gpt2_small(), folder=folder / "gpt2", **more)
+
+    def tiny_trained() -> shapes.Shape:
+        return shapes.tiny_arithmetic(
+            limit=scale.train_tiny_problems,
+            layers=scale.tiny_layers,
+            backends=backends,
+            device=config.device,
+            name="learn-tiny",
+            split="train",
+        )
+
     yield "gpt2", gpt2, works.published
     yield "tiny", tiny, works.embedded
+    yield "learn-gpt2", gpt2_trained, training.published
+    yield "learn-tiny", tiny_trained, training.embedded
     for dtype in config.llama:
 
         def llama(dtype: str = dtype) -> shapes.Shape:

@@ -42,12 +42,18 @@ class Scale:
     batch_sizes: tuple[int, ...] = (8, 16, 32)
     memory_prompts: tuple[int, int] = (500, 5000)
     grid_backends: tuple[str, ...] = ("bridge",)  # the full grid takes minutes a run; `--full` measures it on all backends
+    train_prompts: int = 50  # problems that a vector is learned from
+    train_epochs: int = 3
+    train_tiny_problems: int = 200
+    train_tiny_epochs: int = 5
+    train_seeds: int = 3
     seconds: float = 900.0  # for repeating ours, in each row; at least two runs are made
 
 
 QUICK = Scale(
     prompts=4, lengths=(16, 24), alphas=(-3.0, 1.5), layers=(6, 9), tiny_layers=(1, 4), controls=5, new_tokens=4, repetitions=2, more=2, cells=1,
     tiny_problems=24, batch_sizes=(4,), memory_prompts=(8, 16), seconds=5.0,
+    train_prompts=6, train_epochs=1, train_tiny_problems=8, train_tiny_epochs=1, train_seeds=2,
 )  # fmt: skip
 
 

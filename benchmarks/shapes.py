@@ -148,12 +148,14 @@ def random_shape(
     return _shape(name, about, folder, problems, CHOICE, layers, backends, device, dtype)
 
 
-def tiny_arithmetic(*, limit: int, layers: Sequence[int] | None, backends: Sequence[str], device: str) -> Shape:
-    """The embedded model and the test problems of its task."""
-    problems = sl.load_task("arithmetic").test[:limit]
+def tiny_arithmetic(
+    *, limit: int, layers: Sequence[int] | None, backends: Sequence[str], device: str, name: str = "tiny", split: str = "test"
+) -> Shape:
+    """The embedded model and problems of its task."""
+    problems = getattr(sl.load_task("arithmetic"), split)[:limit]
     folder = weights_of("tiny-arithmetic")
-    about = f"the embedded tiny-arithmetic (6 layers, d_model 128) with {len(problems)} test problems of its task"
-    return _shape("tiny", about, folder, problems, scorer_for(problems), layers, backends, device, torch.float32)
+    about = f"the embedded tiny-arithmetic (6 layers, d_model 128) with {len(problems)} {split} problems of its task"
+    return _shape(name, about, folder, problems, scorer_for(problems), layers, backends, device, torch.float32)
 
 
 def weights_of(name: str) -> Path:

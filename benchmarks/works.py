@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 import steerlab as sl
-from benchmarks import rivals
+from benchmarks import rivals, training
 from benchmarks.machine import has_amx
 from benchmarks.plan import Answers, Row, Scale, Target
 from benchmarks.rivals import Cell, Rival
@@ -207,4 +207,6 @@ def embedded(shape: Shape, scale: Scale) -> list[Row]:
 KEYS: dict[Callable[[Shape, Scale], list[Row]], tuple[str, ...]] = {
     published: ("grid", "bfloat16", "last", "control", "generate", "cache"),
     embedded: ("grid", "control"),
+    training.published: ("layer9", "layer6"),
+    training.embedded: ("vectors",),
 }

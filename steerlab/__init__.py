@@ -14,7 +14,10 @@ from importlib.metadata import version
 
 from steerlab import plots, statistics
 from steerlab.activations import Activations, cache_activations, load_activations
+from steerlab.adaptive import AdaptiveResult, adaptive_aft
+from steerlab.aft import LearnedVector, learn_vector
 from steerlab.calibration import Calibration, calibrate
+from steerlab.candidates import LearnedVectors, learn_vectors
 from steerlab.control_families import covariance_matched, orthogonal_directions, other_task, ready, shuffled_labels
 from steerlab.controls import ControlResult, random_control
 from steerlab.critical import CriticalTokens, critical_tokens
@@ -29,6 +32,7 @@ from steerlab.loading import load_model
 from steerlab.magnitudes import Magnitudes, token_magnitudes
 from steerlab.matching import MatchedControls, match_kl
 from steerlab.moves import changes
+from steerlab.multilayer import MultiLayerVector, learn_multilayer
 from steerlab.neutral import NEUTRAL_TEXTS
 from steerlab.parts import Drawing, Examples, Table
 from steerlab.previews import Preview, preview
@@ -49,6 +53,7 @@ __all__ = [
     "ALPHAS",
     "NEUTRAL_TEXTS",
     "Activations",
+    "AdaptiveResult",
     "Audit",
     "Balanced",
     "Calibration",
@@ -63,8 +68,11 @@ __all__ = [
     "Experiment",
     "FailureAnalysis",
     "HalvingResult",
+    "LearnedVector",
+    "LearnedVectors",
     "Magnitudes",
     "MatchedControls",
+    "MultiLayerVector",
     "Preview",
     "Problem",
     "SideEffects",
@@ -72,6 +80,7 @@ __all__ = [
     "SweepResult",
     "Table",
     "Task",
+    "adaptive_aft",
     "balance",
     "cache_activations",
     "calibrate",
@@ -85,6 +94,9 @@ __all__ = [
     "evaluate",
     "export_report",
     "failure_analysis",
+    "learn_multilayer",
+    "learn_vector",
+    "learn_vectors",
     "load_activations",
     "load_direction",
     "load_experiment",

@@ -28,6 +28,7 @@ __all__ = [
     "d_model",
     "describe",
     "device_of",
+    "frozen",
     "hook_name",
     "hooks",
     "is_hooked",
@@ -165,6 +166,20 @@ def hooks(model: Model, fns: Sequence[tuple[str, HookFn]]) -> Iterator[None]:
         for point, handle in reversed(attached):
             handle.hook.remove()
             point.fwd_hooks[:] = [kept for kept in point.fwd_hooks if kept is not handle]
+
+
+@contextlib.contextmanager
+def frozen(model: Model) -> Iterator[None]:
+    """Gradients flow through the model and none into it: no parameter gets one; afterwards each asks for gradients as it did."""
+    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in asking:
+            parameter.requires_grad_(requires_grad=False)
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            yield
+    finally:
+        for parameter in asking:
+            parameter.requires_grad_(requires_grad=True)
 
 
 def token_ids(model: Model, text: str, *, prepend_bos: bool | None = None) -> list[int]:

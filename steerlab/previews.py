@@ -20,7 +20,7 @@ from steerlab.activations import Positions, indices
 from steerlab.directions import Direction, check_direction, place
 from steerlab.interventions import ALPHAS, Operator, Patch, check_alpha, operator_named, patch
 from steerlab.memory import pass_tokens
-from steerlab.models import HookFn, Model, device_of, hook_name, hooks, n_layers
+from steerlab.models import HookFn, Model, device_of, frozen, hook_name, hooks, n_layers
 from steerlab.passes import entering
 from steerlab.sweeps import KEYS, SweepResult
 from steerlab.tasks import Problem, Scorer
@@ -252,7 +252,6 @@ def _forward(model: Model, batch: Batch, points: Mapping[str, Place]) -> tuple[d
     streams: dict[str, Tensor] = {}
     reader = Reader(batch)
     reads = reader.reads(batch.levels[0].rows, 0, batch.width)
-    frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def keep(point: str) -> HookFn:
         def fn(resid: Tensor) -> Tensor | None:
@@ -263,10 +262,7 @@ def _forward(model: Model, batch: Batch, points: Mapping[str, Place]) -> tuple[d
         return fn
 
     with ExitStack() as stack:
-        stack.enter_context(torch.enable_grad())
-        for parameter in frozen:
-            stack.callback(parameter.requires_grad_, requires_grad=True)
-            parameter.requires_grad_(requires_grad=False)
+        stack.enter_context(frozen(model))
         stack.enter_context(hooks(model, [(point, keep(point)) for point in points]))
         final = entering(model, batch.tokens, [n_layers(model)])[n_layers(model)]
         numbers = torch.zeros(reader.size, device=final.device)

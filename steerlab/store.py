@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from steerlab import files, markdown, report
+from steerlab.aft import LearnedVector
 from steerlab.directions import Direction
 from steerlab.models import Model, describe
 from steerlab.tasks import Problem
@@ -31,7 +32,8 @@ PACKAGES = ("steerlab", "transformer-lens", "torch", "transformers", "numpy", "s
 def save_direction(path: str | Path, direction: Direction) -> Path:
     """Write a direction as a self-describing safetensors file.
 
-    Its metadata say where the vector was measured, how, in which model and under which weight processing.
+    Its metadata say where the vector was measured, how, in which model and under which weight processing; of a learned vector also the
+    history of its training.
 
     Raises:
         OSError: the folder cannot be written.
@@ -55,6 +57,9 @@ def save_direction(path: str | Path, direction: Direction) -> Path:
         "model": dict(direction.model),
         "steerlab": version("steerlab"),
     }
+    if isinstance(direction, LearnedVector):
+        table = direction.history.astype(object).where(direction.history.notna(), None).to_dict("split")
+        about["history"] = {name: table[name] for name in ("columns", "data")}
     about["sha256"] = _digest(vector, about)
     with files.replacing(path) as temporary:
         # one key, because the order of several is not stable from run to run
@@ -69,7 +74,7 @@ def _digest(vector: Tensor, about: Mapping[str, Any]) -> str:
 
 
 def load_direction(path: str | Path) -> Direction:
-    """Read what `save_direction` wrote.
+    """Read what `save_direction` wrote; a learned vector comes back as one, with its history.
 
     Raises:
         FileNotFoundError: no such file.
@@ -105,7 +110,11 @@ def load_direction(path: str | Path) -> Direction:
     if _digest(vector, about) != about["sha256"]:
         raise ValueError(f"{file}: vector and description do not match their sha256; the file was changed or damaged")
     positions = about["positions"] if isinstance(about["positions"], str) else tuple(about["positions"])
-    return Direction(vector, about["layer"], about["site"], positions, about["name"], about["method"], about["model"])
+    parts = (vector, about["layer"], about["site"], positions, about["name"], about["method"], about["model"])
+    if "history" not in about:
+        return Direction(*parts)
+    history = pd.DataFrame(about["history"]["data"], columns=about["history"]["columns"])
+    return LearnedVector(*parts, history.astype({name: float for name in history.columns if name not in ("epoch", "step")}))
 
 
 def write_report(path: str | Path, **parts: Any) -> Path:

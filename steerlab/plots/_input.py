@@ -32,6 +32,14 @@ class Preview(Protocol):
 
 
 @runtime_checkable
+class Learned(Protocol):
+    """The part of a learned vector that is drawn."""
+
+    @property
+    def history(self) -> pd.DataFrame: ...
+
+
+@runtime_checkable
 class Control(Protocol):
     """The part of a random-direction control's result that is drawn."""
 

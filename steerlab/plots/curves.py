@@ -199,14 +199,14 @@ def _side_by_side(values: np.ndarray, gap: float) -> np.ndarray:
     return step * place
 
 
-def training_curve(history: pd.DataFrame) -> go.Figure:
+def training_curve(history: pd.DataFrame | _input.Learned) -> go.Figure:
     """Loss, vector norm and validation accuracy by epoch, one panel each.
 
     Args:
-        history: Columns epoch, loss, norm, validation_accuracy (a share of 1; all missing when there was none).
+        history: A learned vector, or its history: columns epoch, loss, norm, validation_accuracy (a share of 1; all missing when there was none).
 
     Raises:
-        TypeError: No DataFrame was given.
+        TypeError: Neither was given.
         ValueError: A column is missing or there are no rows.
 
     Example:
@@ -214,7 +214,8 @@ def training_curve(history: pd.DataFrame) -> go.Figure:
         >>> training_curve(history).layout.title.text.replace("<br>", " ").split(" <span")[0]
         'Training loss falls from 2 to 1.5 in 2 epochs'
     """
-    rows = _input.need(history, "history", ["epoch", "loss", "norm", "validation_accuracy"]).sort_values("epoch")
+    table = history.history if isinstance(history, _input.Learned) else history
+    rows = _input.need(table, "history", ["epoch", "loss", "norm", "validation_accuracy"]).sort_values("epoch")
     series = [("loss", rows["loss"], "training loss (nats)"), ("norm", rows["norm"], "norm of the vector")]
     accuracy = 100 * rows["validation_accuracy"].astype(float)
     if accuracy.notna().any():

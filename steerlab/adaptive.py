@@ -1,0 +1,198 @@
+"""The adaptive protocol: a vector from a grid of layers and seeds, trained for as long as it pays, and chosen by a stated rule."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from steerlab.aft import LearnedVector
+from steerlab.candidates import LearnedVectors, learn_vectors
+from steerlab.fitting import check_problems
+from steerlab.models import Model, n_layers
+from steerlab.sweeps import sweep
+from steerlab.tasks import Problem
+
+SELECT = ("validation", "retry")
+MIDDLE = (0.25, 0.75)  # the sources' "25%-75% depth"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AdaptiveResult:
+    """The chosen vector, and everything that was tried for it.
+
+    Attributes:
+        vector: the chosen one.
+        frame: one line a candidate, as of `LearnedVectors`, with attempt (from 1) and chosen.
+        attempts: one line an attempt: attempt, candidates, name (its best on validation), validation_accuracy, improvement on validation and, with
+            select="retry", on the outcome problems: outcome_improvement.
+        select: the rule.
+        unsteered: validation accuracy without a vector.
+    """
+
+    vector: LearnedVector
+    frame: pd.DataFrame
+    attempts: pd.DataFrame
+    select: str
+    unsteered: float
+
+    @property
+    def n_attempts(self) -> int:
+        """How often the whole protocol was run."""
+        return len(self.attempts)
+
+    @property
+    def improvement(self) -> float:
+        """Validation accuracy of the chosen vector above the unsteered one; it was chosen by that number, so it flatters."""
+        return float(self.attempts.loc[self.attempts["name"] == self.vector.name, "improvement"].iloc[-1])
+
+    def warnings(self) -> list[str]:
+        """What a reader must know about the choice."""
+        looked = f"{len(self.frame)} candidates were trained, and their validation accuracies compared at each of {int(self.frame['epochs'].sum())} epochs"
+        said = [
+            f"{looked}; that of the chosen one is the best of so many and flatters it: claim only what problems that had no part in it show."
+        ]
+        if self.select == "retry":
+            last = self.attempts["outcome_improvement"].iloc[-1]
+            ended = "until the outcome was not negative" if last >= 0 else "and all outcomes were negative"
+            said.append(
+                f"select='retry': the protocol was run {self.n_attempts} time{'s' * (self.n_attempts > 1)}, {ended}. Trying again until a result pleases selects on the "
+                "outcome: a negative result cannot be seen, and the outcome problems are no test of this vector."
+            )
+        broken = self.frame[self.frame["stopped"].str.contains("not finite")]
+        return said + [f"{name}: {stopped}." for name, stopped in zip(broken["name"], broken["stopped"], strict=True)]
+
+    def __repr__(self) -> str:
+        attempts = f"{self.n_attempts} attempt{'s' * (self.n_attempts > 1)}"
+        return (
+            f"AdaptiveResult({self.vector.name!r} of {len(self.frame)} candidates in {attempts}, select={self.select!r}, "
+            f"validation accuracy {self.unsteered + self.improvement:.3f} (unsteered {self.unsteered:.3f}))"
+        )
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<p>{escape(line)}</p>" for line in self.warnings())
+        return f"<p>{escape(repr(self))}</p>{notes}" + self.frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
+
+
+def adaptive_aft(
+    model: Model,
+    problems: Sequence[Problem],
+    *,
+    validation: Sequence[Problem],
+    layers: str | Sequence[int] = "all",
+    step: int = 1,
+    seeds: int | Sequence[int] = 3,
+    l2s: float | Sequence[float] = 0.0,
+    epochs: int = 5,
+    extend: int = 5,
+    early_stopping: float | None = 0.02,
+    select: str = "validation",
+    outcome: Sequence[Problem] | None = None,
+    **options: Any,
+) -> AdaptiveResult:
+    """Learn vectors over a grid of layers, seeds and penalties, each with early stopping, and choose one.
+
+    With select="validation" all candidates train in one batched run, and the best on validation is chosen. With select="retry", the sources' rule,
+    each seed is an attempt: its best layer on validation is scored on the outcome problems, and the first attempt that is not worse than no vector
+    there is taken (the last one, if all are). That selects on the outcome; the result says how often it was tried.
+
+    Args:
+        model: a TransformerLens model.
+        problems: to train on.
+        validation: chooses epoch, layer, seed and penalty.
+        layers: "all", "middle" (25% to 75% of the depth, as the sources' rapid protocol), or a list.
+        step: every so many of these layers ("all" and "middle" only); the rapid protocol takes 2.
+        seeds: how many (0, 1, …), or which; with select="retry" the most attempts.
+        l2s: penalties.
+        epochs, extend, early_stopping: see `steerlab.aft.learn_vector`.
+        select: "validation" or "retry".
+        outcome: with select="retry", the problems whose outcome decides whether to try again (the sources: the test problems themselves).
+        options: further options of `steerlab.candidates.learn_vectors`, such as lrs, batch_size, operator, positions, loss, scorer or progress.
+
+    Raises:
+        ValueError: as `learn_vectors`; an unknown rule; outcome problems missing, not wanted, or among those that were trained or validated on.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic", n_train=8, n_validation=8, n_test=8)
+        >>> found = sl.adaptive_aft(model, task.train, validation=task.validation, layers=[2, 4], seeds=2, epochs=1, extend=0)
+        >>> found.n_attempts, len(found.frame)
+        (1, 4)
+    """
+    if select not in SELECT:
+        raise ValueError(
+            f"select={select!r}; use 'validation' (the best on validation) or 'retry' (the sources' rule, which selects on the outcome)"
+        )
+    if validation is None:
+        raise ValueError("validation=None: the protocol stops and chooses on validation; give problems that are not trained on")
+    _check_outcome(model, select, outcome, [*problems, *validation])
+    where = chosen_layers(n_layers(model), layers, step)
+    shared = {
+        "layers": where,
+        "l2s": l2s,
+        "validation": validation,
+        "epochs": epochs,
+        "extend": extend,
+        "early_stopping": early_stopping,
+        **options,
+    }
+    if select == "validation" or outcome is None:
+        found = learn_vectors(model, problems, seeds=seeds, **shared)
+        return _result([found], found.best(), [np.nan], select)
+    tried: list[LearnedVectors] = []
+    outcomes: list[float] = []
+    for seed in range(seeds) if isinstance(seeds, int) else seeds:
+        tried.append(learn_vectors(model, problems, seeds=[seed], **shared))
+        names = ("operator", "positions", "scorer", "max_tokens", "memory")
+        result = sweep(model, outcome, tried[-1].best(), alphas=1.0, **{name: options[name] for name in names if name in options})
+        outcomes.append(float(result.accuracy()["change"].iloc[0]))
+        if outcomes[-1] >= 0:
+            break
+    if not tried:
+        raise ValueError(f"seeds={seeds!r}; give at least one attempt")
+    return _result(tried, tried[-1].best(), outcomes, select)
+
+
+def _check_outcome(model: Model, select: str, outcome: Sequence[Problem] | None, others: Sequence[Problem]) -> None:
+    if select == "retry" and outcome is None:
+        raise ValueError("select='retry' tries again until an outcome is not negative; give outcome=, the problems that decide it")
+    if select == "validation" and outcome is not None:
+        raise ValueError(
+            "outcome= is for select='retry'; with select='validation' nothing else may decide, so score other problems afterwards"
+        )
+    if outcome is not None:
+        check_problems(model, others, outcome)
+
+
+def chosen_layers(n: int, layers: str | Sequence[int], step: int = 1) -> list[int]:
+    """Layers by name or as given, of a model that has n.
+
+    Raises:
+        ValueError: an unknown word, a step below 1, or a step beside a list.
+    """
+    if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 1:
+        raise ValueError(f"step={step!r}; use 1 for every layer, 2 for every other")
+    if not isinstance(layers, str):
+        if step != 1:
+            raise ValueError(f"step={step} with a list of layers; list the layers that you want, or use 'all' or 'middle'")
+        return list(layers)
+    if layers not in ("all", "middle"):
+        raise ValueError(f"layers={layers!r}; use 'all', 'middle' (25% to 75% of the depth) or a list")
+    first, last = (0, n - 1) if layers == "all" else (int(n * MIDDLE[0]), min(n - 1, int(n * MIDDLE[1])))
+    return list(range(first, last + 1, step))
+
+
+def _result(tried: Sequence[LearnedVectors], chosen: LearnedVector, outcomes: Sequence[float], select: str) -> AdaptiveResult:
+    unsteered = float(tried[0].unsteered or 0.0)
+    frame = pd.concat([found.frame.assign(attempt=k + 1) for k, found in enumerate(tried)], ignore_index=True)
+    frame["chosen"] = (frame["name"] == chosen.name) & (frame["attempt"] == len(tried))
+    lines = []
+    for k, (found, change) in enumerate(zip(tried, outcomes, strict=True)):
+        best = found.best()
+        accuracy = float(best.method["validation_accuracy"])
+        lines.append((k + 1, len(found.frame), best.name, accuracy, accuracy - unsteered, change))
+    columns = ["attempt", "candidates", "name", "validation_accuracy", "improvement", "outcome_improvement"]
+    attempts = pd.DataFrame(lines, columns=columns)
+    return AdaptiveResult(chosen, frame, attempts if select == "retry" else attempts.drop(columns="outcome_improvement"), select, unsteered)

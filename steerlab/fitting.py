@@ -1,0 +1,143 @@
+"""From a model and problems to a training: input is checked, streams are kept, candidates are trained."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steerlab.activations import Positions, indices
+from steerlab.interventions import Operator, operator_named, position_mask
+from steerlab.learnables import Learnable
+from steerlab.models import Model, backend_of, describe, device_of, frozen, hook_name
+from steerlab.objectives import AnswerLoss, ValidationScore
+from steerlab.schedules import Candidate, Schedule
+from steerlab.tasks import Problem, Scorer, Task
+from steerlab.tasks.scoring import check_ids
+from steerlab.tasks.targets import Target, target_named
+from steerlab.training import Trained, train
+
+
+@dataclass(frozen=True)
+class How:
+    """How vectors act and what they are trained for.
+
+    Attributes:
+        operator: "add", "rotate", "ablate", "clamp", or a function of (resid, vector, alpha); alpha is 1.
+        positions: "all", "last" (of the prompt), "prompt", "generated" (the answer's own), an index or indices.
+        loss: "answer" (every token of the right answer, summed), "first" (its first token alone), or a function of (model, problem) that gives a Row.
+        scorer: how validation is judged; default the task's own.
+        max_tokens: rows times positions of one pass; default what is fast on the model's device.
+        memory: what a pass may take, e.g. "2GB".
+    """
+
+    operator: str | Operator = "add"
+    positions: Positions = "all"
+    loss: str | Target = "answer"
+    scorer: str | Scorer | None = None
+    max_tokens: int | None = None
+    memory: str | int | None = None
+
+    def said(self) -> dict[str, Any]:
+        """What a direction's method records."""
+        return {
+            "operator": self.operator if isinstance(self.operator, str) else getattr(self.operator, "__name__", "custom"),
+            "positions": self.positions if isinstance(self.positions, str) else indices(self.positions),
+            "loss": self.loss if isinstance(self.loss, str) else getattr(self.loss, "__name__", "custom"),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What came of a training: one outcome a candidate, and the validation accuracy of the model as it is."""
+
+    trained: list[Trained]
+    unsteered: float | None
+
+
+def fit(
+    model: Model,
+    problems: Sequence[Problem],
+    candidates: Sequence[Candidate],
+    learnable: Learnable,
+    schedule: Schedule,
+    how: How,
+    *,
+    validation: Sequence[Problem] | None = None,
+    path: str | Path | None = None,
+    progress: bool = False,
+) -> Fit:
+    """Train candidates on problems; the model is left as it was, and none of its parameters gets a gradient.
+
+    Raises:
+        ValueError: bad input, found before anything is trained, or a file at `path` that holds another training.
+    """
+    check_problems(model, problems, validation)
+    for spot in {spot for candidate in candidates for spot in candidate.spots}:
+        hook_name(model, spot.layer, spot.site)
+    operator, target = operator_named(how.operator), target_named(how.loss)
+    shortest = min(target(model, problem).prompt_length for problem in problems)
+    position_mask(how.positions, [shortest], shortest)
+    paths = [candidate.spots for candidate in candidates]
+    options: dict[str, Any] = {"operator": operator, "positions": how.positions, "max_tokens": how.max_tokens, "memory": how.memory}
+    with frozen(model):
+        score = None if validation is None else ValidationScore(model, validation, paths, learnable, scorer=how.scorer, **options)
+        objective = AnswerLoss(model, problems, paths, learnable, target, **options)
+        trained = train(
+            objective,
+            learnable,
+            candidates,
+            schedule,
+            validator=score,
+            path=path,
+            work=_work(model, problems, validation, how) if path is not None else {},
+            device=device_of(model),
+            progress=progress,
+        )
+        with torch.no_grad():
+            unsteered = None if score is None else score.unsteered()
+    return Fit(trained, unsteered)
+
+
+def check_problems(model: Model, problems: Sequence[Problem], validation: Sequence[Problem] | None) -> None:
+    """Make sure that there is something to train on, and that validation is something else.
+
+    Raises:
+        TypeError: a task or a single problem instead of a list.
+        ValueError: none, repeated ids, or a problem in both lists.
+    """
+    backend_of(model)
+    for name, given in (("problems", problems), ("validation", validation)):
+        if isinstance(given, Task | Problem):
+            raise TypeError(
+                f"{name} is a {type(given).__name__}; give a list of problems, e.g. task.{'train' if name == 'problems' else name}"
+            )
+        if given is not None and not given:
+            what = "there is nothing to train on" if name == "problems" else "give None to train without validation"
+            raise ValueError(f"no {name} given; {what}")
+        if given is not None:
+            check_ids(given)
+    if validation is None:
+        return
+    ids, prompts = {problem.id for problem in problems}, {(p.prompt, str(p.target), p.choices) for p in problems}
+    both = [p for p in validation if p.id in ids or (p.prompt, str(p.target), p.choices) in prompts]
+    if both:
+        raise ValueError(
+            f"{len(both)} of {len(validation)} validation problems are training problems, too ({both[0].id!r} first); "
+            "what a vector was trained on says nothing about it: give other problems"
+        )
+
+
+def _work(model: Model, problems: Sequence[Problem], validation: Sequence[Problem] | None, how: How) -> Mapping[str, Any]:
+    def listed(given: Sequence[Problem]) -> list[Any]:
+        return [(p.id, p.prompt, p.target, p.choices) for p in given]
+
+    scorer = how.scorer if isinstance(how.scorer, str | None) else how.scorer.name
+    return {
+        "model": describe(model),
+        "problems": listed(problems),
+        "validation": None if validation is None else listed(validation),
+        "scorer": scorer,
+        **how.said(),
+    }

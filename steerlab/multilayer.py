@@ -1,0 +1,181 @@
+"""One learned vector at several layers, each with a scale of its own (multi-layer activation fine-tuning)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from steerlab.activations import Positions
+from steerlab.aft import broken_off, check_not_zero, outcome, settings
+from steerlab.directions import Direction
+from steerlab.fitting import How, fit
+from steerlab.interventions import Operator
+from steerlab.learnables import StaticVector
+from steerlab.models import Model, d_model, describe, n_layers
+from steerlab.resumed import Spot
+from steerlab.schedules import Candidate, Schedule
+from steerlab.tasks import Problem, Scorer
+from steerlab.tasks.targets import Target
+
+SOURCE_DEPTHS = (0.1, 0.5, 0.8)  # of the sources' multi-layer vector
+SOURCE_SCALES = (0.5, 1.0, 0.3)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MultiLayerVector(Sequence[Direction]):
+    """One learned vector at several layers, each with its scale; a sequence of directions, lowest layer first as given.
+
+    ``sl.steer(model, it)`` steers with all of them, ``sl.sweep(model, problems, it, together=True)`` sweeps over their common alpha.
+
+    Attributes:
+        directions: what acts at each layer: scale times vector.
+        vector: the vector itself, ``[d_model]``.
+        scales: one a layer.
+        history: as of a `LearnedVector`.
+        method: how it was learned.
+    """
+
+    directions: tuple[Direction, ...]
+    vector: Tensor
+    scales: tuple[float, ...]
+    history: pd.DataFrame
+    method: Mapping[str, Any]
+
+    @overload
+    def __getitem__(self, index: int) -> Direction: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Direction]: ...
+    def __getitem__(self, index: int | slice) -> Direction | Sequence[Direction]:
+        return self.directions[index]
+
+    def __len__(self) -> int:
+        return len(self.directions)
+
+    def __iter__(self) -> Iterator[Direction]:
+        return iter(self.directions)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Where it acts."""
+        return tuple(direction.layer for direction in self.directions)
+
+    @property
+    def norm(self) -> float:
+        """Of the vector, before any scale."""
+        return float(self.vector.norm())
+
+    def warnings(self) -> list[str]:
+        """What a reader must know: training that broke off."""
+        return broken_off(self.method)
+
+    def __repr__(self) -> str:
+        places = ", ".join(f"{scale:.3g} at layer {d.layer}" for scale, d in zip(self.scales, self.directions, strict=True))
+        return f"MultiLayerVector(norm={self.norm:.3g}, {places}, {len(self.history)} epochs)"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self!r}</p>" + self.history.to_html(index=False, float_format="{:.4f}".format, escape=True)
+
+
+def learn_multilayer(
+    model: Model,
+    problems: Sequence[Problem],
+    *,
+    layers: str | Sequence[int] = "sources",
+    scales: Sequence[float] | None = None,
+    learn_scales: bool = True,
+    validation: Sequence[Problem] | None = None,
+    epochs: int = 5,
+    lr: float = 1e-2,
+    batch_size: int = 4,
+    accumulation: int = 1,
+    shuffle: bool = True,
+    last_batch: str = "step",
+    l2: float = 0.0,
+    norm_cap: float | None = None,
+    seed: int = 0,
+    init: str = "zero",
+    init_norm: float = 0.01,
+    early_stopping: float | None = 0.02,
+    extend: int = 0,
+    site: str = "resid_post",
+    operator: str | Operator = "add",
+    positions: Positions = "all",
+    loss: str | Target = "answer",
+    scorer: str | Scorer | None = None,
+    name: str = "learned vector",
+    path: str | Path | None = None,
+    max_tokens: int | None = None,
+    memory: str | int | None = None,
+    progress: bool = False,
+) -> MultiLayerVector:
+    """Learn one vector that acts at several layers, each with a scale of its own.
+
+    Args:
+        layers: where it acts, or "sources": 10%, 50% and 80% of the depth, with scales 0.5, 1.0 and 0.3.
+        scales: one a layer, to begin with; default the sources' for their layers, else 1.
+        learn_scales: learn them with the vector (as the sources do), or keep them as given.
+        model, problems, validation, epochs, lr, batch_size, accumulation, shuffle, last_batch, l2, norm_cap, seed, init, init_norm,
+            early_stopping, extend, site, operator, positions, loss, scorer, name, path, max_tokens, memory, progress: see `learn_vector`.
+            The penalty and the cap are on the vector, not on the scales.
+
+    Raises:
+        ValueError: as `learn_vector`; also unequal numbers of layers and scales, a layer given twice, or a scale of zero.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic", n_train=8, n_validation=8, n_test=8)
+        >>> learned = sl.learn_multilayer(model, task.train, epochs=1, seed=0)
+        >>> learned.layers
+        (0, 3, 4)
+        >>> with sl.steer(model, learned):
+        ...     steered = sl.evaluate(model, task.test)
+    """
+    where, begin = source_layers(model, layers), _scales(layers, scales)
+    if len(begin) != len(where):
+        raise ValueError(f"{len(where)} layers and {len(begin)} scales; give one scale a layer")
+    if len(set(where)) < len(where):
+        raise ValueError(f"layers={list(where)}; give at least one layer, each once")
+    if any(not np.isfinite(scale) or scale == 0 for scale in begin):
+        raise ValueError(f"scales={list(begin)}; use finite numbers other than 0 (leave a layer out rather than give it 0)")
+    how = How(operator, positions, loss, scorer, max_tokens, memory)
+    schedule = Schedule(epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, early_stopping, extend)
+    candidate = Candidate(tuple(Spot(layer, site) for layer in where), seed, l2, lr)
+    learnable = StaticVector(d_model(model), begin, learn_scales, init, init_norm)
+    found = fit(model, problems, [candidate], learnable, schedule, how, validation=validation, path=path, progress=progress)
+    trained = found.trained[0]
+    vector = trained.parameters["vector"].cpu()
+    check_not_zero(trained, vector)
+    learned = tuple(float(s) for s in trained.parameters["scales"]) if learn_scales else begin
+    method = settings(schedule, how, learnable, len(problems), validation) | outcome(found, trained)
+    method |= {"layers": list(where), "scales": list(learned), "scales_learned": learn_scales}
+    at = method["positions"] if isinstance(method["positions"], str) else tuple(method["positions"])
+    directions = tuple(
+        Direction(scale * vector, layer, site, at, f"{name} at layer {layer}", method | {"scale": scale}, describe(model))
+        for layer, scale in zip(where, learned, strict=True)
+    )
+    return MultiLayerVector(directions, vector, learned, trained.history, method)
+
+
+def source_layers(model: Model, layers: str | Sequence[int]) -> tuple[int, ...]:
+    """Layers as given, or the sources' share of the depth.
+
+    Raises:
+        ValueError: another word, or none.
+    """
+    if isinstance(layers, str):
+        if layers != "sources":
+            raise ValueError(f"layers={layers!r}; use 'sources' (10%, 50% and 80% of the depth) or a list of layers")
+        return tuple(int(n_layers(model) * depth) for depth in SOURCE_DEPTHS)
+    if not layers:
+        raise ValueError("layers=[]; give at least one layer, each once")
+    return tuple(layers)
+
+
+def _scales(layers: str | Sequence[int], scales: Sequence[float] | None) -> tuple[float, ...]:
+    if scales is not None:
+        return tuple(float(scale) for scale in scales)
+    return SOURCE_SCALES if isinstance(layers, str) else (1.0,) * len(layers)

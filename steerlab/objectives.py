@@ -1,0 +1,175 @@
+"""What training lowers and what validation measures, both on streams that are kept from one epoch to the next.
+
+The loop in `steerlab.training` sees only the two protocols here, so that another way to run a model (one that feeds its
+own states back, say) trains by bringing its own two objects.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steerlab.activations import Positions
+from steerlab.cells import run_cells
+from steerlab.directions import Direction
+from steerlab.interventions import Operator
+from steerlab.learnables import Learnable, Parameters
+from steerlab.memory import logit_values
+from steerlab.models import Model, describe
+from steerlab.resumed import Pair, Resumed, Spot
+from steerlab.tasks import Problem, Scorer, evaluate
+from steerlab.tasks.batches import Batch
+from steerlab.tasks.reading import Reader
+from steerlab.tasks.scorers import Answer, scorer_for
+from steerlab.tasks.scoring import plan
+from steerlab.tasks.targets import Target
+from steerlab.variants import Cell, Place
+
+Measured = tuple[float, float]  # accuracy and mean negative log-likelihood of the target
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """The training problems' losses."""
+
+    @property
+    def size(self) -> int:
+        """Number of training problems."""
+
+    def losses(self, pairs: Sequence[Pair], parameters: Mapping[int, Parameters]) -> Iterator[tuple[list[int], Float[Tensor, " pair"]]]:
+        """Cross-entropy of candidates on problems, differentiable by the parameters, in passes.
+
+        Args:
+            pairs: candidate and problem.
+            parameters: of each candidate among them.
+
+        Yields:
+            Places of some of the pairs, and their losses.
+        """
+
+
+Validator = Callable[[Mapping[int, Parameters]], dict[int, Measured]]
+
+
+class AnswerLoss:
+    """Negative log-likelihood of each problem's right answer, summed over its tokens.
+
+    Args:
+        model, problems, paths, learnable: see `steerlab.resumed.Resumed`.
+        target: which tokens count.
+        options: operator, positions, max_tokens and memory.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        problems: Sequence[Problem],
+        paths: Sequence[Sequence[Spot]],
+        learnable: Learnable,
+        target: Target,
+        **options: Any,
+    ) -> None:
+        self._resumed = Resumed(model, [target(model, problem) for problem in problems], paths, learnable, **options)
+
+    @property
+    def size(self) -> int:
+        """Number of training problems."""
+        return len(self._resumed.rows)
+
+    def losses(self, pairs: Sequence[Pair], parameters: Mapping[int, Parameters]) -> Iterator[tuple[list[int], Float[Tensor, " pair"]]]:
+        """See `Objective.losses`."""
+        for which, batch, final in self._resumed.run(pairs, parameters):
+            numbers, owner = _numbers(self._resumed.model, batch, final, logit_values())
+            yield which, -torch.zeros(len(which), device=final.device).index_add(0, owner, numbers)
+
+
+def _numbers(model: Model, batch: Batch, final: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """What is read from the rows of a batch, and which row each number is of."""
+    reader = Reader(batch, most)
+    reads = reader.reads(tuple((r,) for r in range(len(batch.rows))), 0, batch.width)
+    numbers = torch.zeros(reader.size, device=final.device)
+    for _, places, found in reads.numbers(model, final):
+        numbers = numbers.index_put((torch.tensor(places, device=final.device),), found[0])
+    owner = [r for r, row in enumerate(batch.rows) for read in row.reads for _ in read.tokens]
+    return numbers, torch.tensor(owner, device=final.device)
+
+
+class ValidationScore:
+    """Accuracy and mean nll of validation problems under each candidate, as their scorer judges them.
+
+    Answers that are generated are generated anew for every epoch, all candidates side by side.
+
+    Raises:
+        ValueError: problems that the scorer or the model cannot take.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        problems: Sequence[Problem],
+        paths: Sequence[Sequence[Spot]],
+        learnable: Learnable,
+        *,
+        scorer: str | Scorer | None,
+        operator: Operator,
+        positions: Positions,
+        max_tokens: int | None = None,
+        memory: str | int | None = None,
+    ) -> None:
+        self._model, self._problems, self._paths, self._learnable = model, list(problems), paths, learnable
+        self._scorer = scorer_for(problems, scorer)
+        self._options: dict[str, Any] = {"operator": operator, "positions": positions, "max_tokens": max_tokens, "memory": memory}
+        self._plan = plan(model, problems, self._scorer)
+        self._memory = memory
+        self._generates = any(row.new_tokens for row in self._plan.rows)
+        if not self._generates:
+            self._resumed = Resumed(model, self._plan.rows, paths, learnable, gradients=False, **self._options)
+
+    def unsteered(self) -> float:
+        """Accuracy without any vector."""
+        limits = {name: self._options[name] for name in ("max_tokens", "memory")}
+        return evaluate(self._model, self._problems, scorer=self._scorer, **limits).accuracy
+
+    @torch.no_grad()
+    def __call__(self, parameters: Mapping[int, Parameters]) -> dict[int, Measured]:
+        """Accuracy and mean nll of each candidate."""
+        if self._generates:
+            return self._generated(parameters)
+        rows = self._plan.rows
+        pairs = [(c, i) for c in parameters for i in range(len(rows))]
+        answers = {c: [Answer()] * len(rows) for c in parameters}
+        for which, batch, final in self._resumed.run(pairs, parameters):
+            numbers, _ = _numbers(self._model, batch, final, logit_values(self._memory))
+            for j, answer in zip(which, Reader(batch).answers(numbers.double().cpu().numpy()), strict=True):
+                c, i = pairs[j]
+                answers[c][i] = answer
+        frames = {c: self._plan.judge(self._model, found) for c, found in answers.items()}
+        return {c: (float(frame["correct"].mean()), float(frame["nll"].mean())) for c, frame in frames.items()}
+
+    def _generated(self, parameters: Mapping[int, Parameters]) -> dict[int, Measured]:
+        still = {c: p for c, p in parameters.items() if any(float(torch.as_tensor(v).norm()) for v in self._vectors(c, p))}
+        cells = []
+        for c, mine in still.items():
+            spots = list(zip(self._paths[c], self._vectors(c, mine), strict=True))
+            places = (
+                Place(Direction(v, spot.layer, spot.site, name=f"{c}-{k}", model=describe(self._model)), spot.layer, spot.site)
+                for k, (spot, v) in enumerate(spots)
+                if float(v.norm())
+            )
+            cells.append(Cell(tuple(places), 1.0))
+        done = run_cells(self._model, self._problems, cells, scorer=self._scorer, **self._options)
+        frames = dict.fromkeys(parameters, done.baseline.frame) | dict(zip(still, done.frames, strict=True))
+        return {c: (float(frame["correct"].mean()), float(frame["nll"].mean())) for c, frame in frames.items()}
+
+    def _vectors(self, candidate: int, parameters: Parameters) -> list[Tensor]:
+        found = []
+        for place in range(len(self._paths[candidate])):
+            vector = self._learnable.fixed(parameters, place)
+            if vector is None:
+                raise ValueError(
+                    "validation generates its answers, and this vector depends on the prompt; use scorer='continuation' or problems with choices"
+                )
+            found.append(vector.detach())
+        return found

@@ -1,0 +1,53 @@
+"""What a learned vector is trained to say: the row of a problem whose reads are the log-probabilities of its right answer."""
+
+from collections.abc import Callable
+
+from steerlab.models import Model
+from steerlab.tasks.problem import Problem
+from steerlab.tasks.scorers import Read, Row, encode_continuation
+
+Target = Callable[[Model, Problem], Row]
+
+
+def answer_text(problem: Problem) -> str:
+    """The right answer as it is written behind the prompt: the right choice, or the target behind a space."""
+    return f" {problem.target}" if problem.choices is None else problem.choices[problem.target_index]
+
+
+def whole_answer(model: Model, problem: Problem) -> Row:
+    """Every token of the right answer, each behind the ones before it.
+
+    Raises:
+        ValueError: a prompt or an answer that the model cannot take.
+    """
+    whole, start = encode_continuation(model, problem, answer_text(problem))
+    return Row(tuple(whole[:-1]), start, tuple(Read(i - 1, (whole[i],), log_prob=True) for i in range(start, len(whole))))
+
+
+def first_token(model: Model, problem: Problem) -> Row:
+    """The first token of the right answer alone, however many it has (the sources' ``target_ids[0]``).
+
+    Raises:
+        ValueError: a prompt or an answer that the model cannot take.
+    """
+    whole, start = encode_continuation(model, problem, answer_text(problem))
+    return Row(tuple(whole[:start]), start, (Read(start - 1, (whole[start],), log_prob=True),))
+
+
+TARGETS: dict[str, Target] = {"answer": whole_answer, "first": first_token}
+
+
+def target_named(loss: str | Target) -> Target:
+    """Look a target up; a function of (model, problem) is taken as it is.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if callable(loss):
+        return loss
+    if loss not in TARGETS:
+        raise ValueError(
+            f"loss={loss!r}; use 'answer' (every token of the right answer), 'first' (its first token alone) "
+            "or a function of (model, problem) that gives a Row"
+        )
+    return TARGETS[loss]

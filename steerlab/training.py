@@ -1,0 +1,271 @@
+"""The training loop: several candidates side by side, each with its own order, optimiser, history and end.
+
+It knows no model: an objective gives losses, a validator gives accuracies (see `steerlab.objectives`). The order of problems,
+the steps, the early stop and the vector that is kept are the sources'.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from steerlab import training_files
+from steerlab.learnables import Learnable, Parameters
+from steerlab.objectives import Measured, Objective, Validator
+from steerlab.schedules import Candidate, Schedule
+
+COLUMNS = ["epoch", "step", "loss", "norm", "validation_accuracy", "validation_nll"]
+FALLING = 0.01  # the loss still falls where an epoch takes more than this share off it
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What came of a candidate.
+
+    Attributes:
+        candidate: what was trained.
+        parameters: those that are kept: of the epoch with the best validation accuracy (the first of equals); without
+            validation those of the last epoch; before the end of any, the last that gave a finite loss.
+        history: one line an epoch: epoch, step (optimiser's, so far), loss (mean cross-entropy), norm, validation_accuracy, validation_nll.
+        epoch: whose parameters they are; 0 where training broke off before the end of any.
+        stopped: why it ended, as a sentence.
+        broke: at which step the loss was not finite; None where it always was.
+    """
+
+    candidate: Candidate
+    parameters: dict[str, Tensor]
+    history: pd.DataFrame
+    epoch: int
+    stopped: str
+    broke: int | None
+
+
+@dataclass(eq=False)
+class _State:
+    """A candidate in training."""
+
+    candidate: Candidate
+    leaves: dict[str, Tensor]
+    optimizer: torch.optim.Adam
+    shuffler: np.random.RandomState
+    order: list[int]
+    kept: dict[str, Tensor]  # what would be given back now
+    kept_epoch: int = 0
+    best: float = -math.inf
+    step: int = 0
+    lines: list[list[float]] = field(default_factory=list)
+    stopped: str = ""
+    broke: int | None = None
+    sum: float = 0.0  # of this epoch's losses
+
+    def copy(self) -> dict[str, Tensor]:
+        return {name: leaf.detach().clone() for name, leaf in self.leaves.items()}
+
+
+def train(
+    objective: Objective,
+    learnable: Learnable,
+    candidates: Sequence[Candidate],
+    schedule: Schedule,
+    *,
+    validator: Validator | None = None,
+    path: str | Path | None = None,
+    work: Mapping[str, Any] | None = None,
+    device: torch.device | str = "cpu",
+    progress: bool = False,
+) -> list[Trained]:
+    """Train candidates side by side. Rows of a batch do not see each other, so each is what it would be alone, rounding aside.
+
+    Args:
+        objective: the training problems' losses.
+        learnable: what has the parameters.
+        candidates: what is trained.
+        schedule: how long, in what steps.
+        validator: accuracy and mean nll after each epoch.
+        path: a file that is written after every epoch; the same call goes on from it after an interruption, to the same bits.
+        work: whatever decides the outcome, for recognising the same call.
+        device: where the parameters live.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: fewer problems than a step takes, or nothing that is read depends on the parameters.
+    """
+    if objective.size < schedule.per_step:
+        raise ValueError(
+            f"batch_size={schedule.batch_size} x accumulation={schedule.accumulation} takes {schedule.per_step} problems a step, and there are "
+            f"{objective.size}; give more problems or use a smaller batch_size"
+        )
+    states = [_begun(learnable, candidate, objective.size, device) for candidate in candidates]
+    work = dict(work or {}) | {"candidates": [repr(c) for c in candidates], "schedule": repr(schedule), "learnable": repr(learnable)}
+    done = _resume(path, states, schedule, work)
+    total = schedule.epochs * objective.size * len(states)
+    with tqdm(
+        total=total, initial=min(total, done * total // schedule.epochs), desc="train", unit="row", disable=None if progress else True
+    ) as bar:
+        for epoch in range(done + 1, schedule.epochs + schedule.extend + 1):
+            active = [c for c, state in enumerate(states) if not state.stopped]
+            if not active:
+                break
+            _epoch(objective, learnable, states, active, schedule, bar)
+            _after_epoch(epoch, learnable, states, active, schedule, validator)
+            if path is not None:
+                _save(path, states, epoch, work)
+    return [
+        Trained(
+            s.candidate,
+            s.kept,
+            pd.DataFrame(s.lines, columns=COLUMNS).astype({"epoch": int, "step": int}),
+            s.kept_epoch,
+            s.stopped,
+            s.broke,
+        )
+        for s in states
+    ]
+
+
+def _begun(learnable: Learnable, candidate: Candidate, size: int, device: torch.device | str) -> _State:
+    initial = learnable.initial(np.random.default_rng([int(candidate.seed), 1]))
+    leaves = {name: value.to(device, torch.float32).clone().requires_grad_() for name, value in initial.items()}
+    shuffler = np.random.RandomState(int(candidate.seed))  # the generator of the sources' np.random.shuffle
+    optimizer = torch.optim.Adam(list(leaves.values()), lr=float(candidate.lr))
+    return _State(candidate, leaves, optimizer, shuffler, list(range(size)), {name: leaf.detach().clone() for name, leaf in leaves.items()})
+
+
+def _epoch(
+    objective: Objective, learnable: Learnable, states: Sequence[_State], active: Sequence[int], schedule: Schedule, bar: "tqdm[Any]"
+) -> None:
+    for c in active:
+        states[c].sum = 0.0
+        if schedule.shuffle:
+            states[c].shuffler.shuffle(states[c].order)
+    for start in range(0, objective.size, schedule.per_step):
+        going = [c for c in active if not states[c].stopped]
+        batches = {c: states[c].order[start : start + schedule.per_step] for c in going}
+        losses = _backward(objective, states, batches)
+        whole = start + schedule.per_step <= objective.size or schedule.last_batch == "step"
+        for c, mine in losses.items():
+            _step(learnable, states[c], mine, schedule, whole=whole)
+        bar.update(sum(map(len, batches.values())))
+        if losses:
+            bar.set_postfix(loss=f"{np.mean([np.mean(mine) for mine in losses.values()]):.3f}", refresh=False)
+
+
+def _backward(objective: Objective, states: Sequence[_State], batches: Mapping[int, Sequence[int]]) -> dict[int, list[float]]:
+    """Add the gradients of a step's problems to each candidate's parameters; give back their losses."""
+    pairs = [(c, i) for c, batch in batches.items() for i in batch]
+    parameters: dict[int, Parameters] = {c: states[c].leaves for c in batches}
+    found: dict[int, list[float]] = {c: [] for c in batches}
+    if not pairs:
+        return found
+    values = np.empty(len(pairs))
+    for which, losses in objective.losses(pairs, parameters):
+        values[which] = losses.detach().double().cpu().numpy()
+        if losses.requires_grad:
+            losses.sum().backward()
+    for (c, _), value in zip(pairs, values.tolist(), strict=True):
+        found[c].append(value)
+    return found
+
+
+def _step(learnable: Learnable, state: _State, losses: Sequence[float], schedule: Schedule, *, whole: bool) -> None:
+    grads = [leaf.grad for leaf in state.leaves.values()]
+    if state.step == 0 and all(grad is None or not bool(grad.any()) for grad in grads) and np.isfinite(losses).all():
+        raise ValueError(
+            f"layer {state.candidate.spots[0].layer}: the loss does not depend on the vector (its gradient is zero). Either no position that is steered "
+            "comes before one that is read, or the operator does nothing with a zero vector (ablate): use other positions, or init='random'"
+        )
+    if not np.isfinite(losses).all() or not all(grad is None or bool(grad.isfinite().all()) for grad in grads):
+        state.broke = state.step + 1
+        state.stopped = f"the loss or its gradient was not finite at step {state.broke}"
+        return
+    if state.candidate.l2:
+        (state.candidate.l2 * len(losses) * learnable.penalty(state.leaves)).backward()
+    state.sum += math.fsum(losses)
+    if state.kept_epoch == 0:  # should the next step break, these parameters gave a finite loss at least
+        state.kept = state.copy()
+    if not whole:
+        return
+    state.optimizer.step()
+    state.optimizer.zero_grad()
+    state.step += 1
+    if schedule.norm_cap is not None:
+        with torch.no_grad():
+            learnable.shrink(state.leaves, schedule.norm_cap)
+
+
+def _after_epoch(
+    epoch: int, learnable: Learnable, states: Sequence[_State], active: Sequence[int], schedule: Schedule, validator: Validator | None
+) -> None:
+    """Validate, keep, and decide who goes on."""
+    finished = {c: states[c] for c in active if not states[c].stopped}
+    measured: dict[int, Measured] = {}
+    if validator is not None and finished:
+        measured = validator({c: state.copy() for c, state in finished.items()})
+    for c, state in finished.items():
+        accuracy, nll = measured.get(c, (math.nan, math.nan))
+        norm = learnable.norm({name: leaf.detach() for name, leaf in state.leaves.items()})
+        state.lines.append([epoch, state.step, state.sum / len(state.order), norm, accuracy, nll])
+        if validator is None or accuracy > state.best:
+            state.kept, state.kept_epoch = state.copy(), epoch
+            state.best = accuracy if validator is not None else state.best
+        elif schedule.early_stopping is not None and accuracy < state.best - schedule.early_stopping:
+            state.stopped = f"validation accuracy {accuracy:.3f} at epoch {epoch} is more than {schedule.early_stopping:g} below {state.best:.3f} at epoch {state.kept_epoch}"
+        if not state.stopped and epoch >= schedule.epochs:
+            state.stopped = _ending(state, epoch, schedule)
+
+
+def _ending(state: _State, epoch: int, schedule: Schedule) -> str:
+    """Why training ends with an epoch from the last planned one on; empty where it goes on."""
+    if not schedule.extend:
+        return f"all {epoch} epochs done"
+    if epoch == schedule.epochs + schedule.extend:
+        return f"all {epoch} epochs done, {schedule.extend} of them because the loss still fell"
+    before, now = (state.lines[-2][2] if len(state.lines) > 1 else math.inf), state.lines[-1][2]
+    return "" if now < before * (1 - FALLING) else f"the loss no longer fell by more than {FALLING:.0%} at epoch {epoch}"
+
+
+def _save(path: str | Path, states: Sequence[_State], epoch: int, work: Mapping[str, Any]) -> None:
+    tensors: dict[str, Tensor] = {}
+    about = []
+    for c, state in enumerate(states):
+        for name, leaf in state.leaves.items():
+            tensors |= {f"{c}.{name}.value": leaf, f"{c}.{name}.kept": state.kept[name]}
+            if leaf.grad is not None:
+                tensors[f"{c}.{name}.grad"] = leaf.grad
+            tensors |= {f"{c}.{name}.adam.{key}": value for key, value in state.optimizer.state[leaf].items()}
+        about.append({name: getattr(state, name) for name in ("kept_epoch", "best", "step", "lines", "stopped", "broke")})
+    training_files.write(path, tensors, {"epoch": epoch, "candidates": about}, work)
+
+
+def _resume(path: str | Path | None, states: Sequence[_State], schedule: Schedule, work: Mapping[str, Any]) -> int:
+    """Take up what a file holds; returns the epochs that are done."""
+    found = None if path is None else training_files.read(path, work)
+    if found is None:
+        return 0
+    tensors, about = found
+    for c, (state, said) in enumerate(zip(states, about["candidates"], strict=True)):
+        for name, value in said.items():
+            setattr(state, name, value)
+        for name, leaf in state.leaves.items():
+            with torch.no_grad():
+                leaf.copy_(tensors[f"{c}.{name}.value"])
+            state.kept[name] = tensors[f"{c}.{name}.kept"].to(leaf.device)
+            if f"{c}.{name}.grad" in tensors:
+                leaf.grad = tensors[f"{c}.{name}.grad"].to(leaf.device)
+            key = f"{c}.{name}.adam."
+            moments = {
+                k.removeprefix(key): v if k.endswith(".step") else v.to(leaf.device) for k, v in tensors.items() if k.startswith(key)
+            }
+            if moments:
+                state.optimizer.state[leaf] = moments
+        if schedule.shuffle:
+            for _ in range(len(state.lines) if not state.broke else len(state.lines) + 1):
+                state.shuffler.shuffle(state.order)
+    return int(about["epoch"])

@@ -1,0 +1,67 @@
+"""What an interrupted training goes on from: one safetensors file, replaced whole after every epoch."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from steerlab import files
+
+FORMAT = "steerlab-training-1"
+
+
+def write(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any], work: Mapping[str, Any]) -> None:
+    """Write the state after an epoch.
+
+    Args:
+        path: the file.
+        tensors: parameters, the optimiser's moments, gradients that are carried on.
+        about: the rest of the state.
+        work: what is trained on what, and how; another work does not go on from here.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    said = {"format": FORMAT, "about": dict(about), "work": fingerprint(work)}
+    with files.replacing(path) as temporary:
+        save_file(
+            {k: t.detach().contiguous().clone() for k, t in tensors.items()},
+            temporary,
+            metadata={"steerlab": json.dumps(said, sort_keys=True)},
+        )
+
+
+def read(path: str | Path, work: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """What `write` wrote, or None where there is no such file.
+
+    Raises:
+        ValueError: not such a file, a damaged one, or one of another training.
+    """
+    file = Path(path)
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, framework="pt") as opened:
+            said = json.loads((opened.metadata() or {}).get("steerlab", "{}"))
+            if said.get("format") != FORMAT:
+                raise ValueError(f"path={str(file)!r}: a safetensors file, but not a training of {FORMAT}; choose another path")
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"path={str(file)!r}: not a training that can be read ({error}); choose another path or remove it") from error
+    wanted = fingerprint(work)
+    different = sorted(key for key in wanted if said["work"].get(key) != wanted[key])
+    if different:
+        raise ValueError(
+            f"path={str(file)!r} holds a training with other {', '.join(different)}; give what it was begun with, another path, or remove it"
+        )
+    return tensors, said["about"]
+
+
+def fingerprint(work: Mapping[str, Any]) -> dict[str, str]:
+    """A digest of each thing that the work is made of."""
+    return {key: hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16] for key, value in work.items()}
