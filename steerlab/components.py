@@ -5,17 +5,19 @@ does. Its default length is the mean difference's; with ``scale="natural"`` it i
 along it (root mean square, where they are not centred).
 """
 
+import warnings
 from typing import Literal
 
 import numpy as np
 
 from steerlab.activations import Activations
-from steerlab.contrasts import Rows, Scale, Vector, converging, fitted
+from steerlab.contrasts import Rows, Scale, Vector, fitted
 from steerlab.directions import Direction
 from steerlab.statistics._input import check_rng
 
 Centre = Literal["own", "negative", "none"]
 MOST = 16  # independent components, unless a number is given
+TOLERANCE, ROUNDS = 1e-5, 500  # of FastICA
 
 
 def pca_direction(
@@ -159,7 +161,8 @@ def ica_direction(
 
     Args:
         positive, negative, layer, name: as in `pca_direction`.
-        components: how many sources; default a fifth of the problems, at most 16 and the rank.
+        components: how many sources; default a fifth of the problems (at most 16 and the rank), or half of that, and so on
+            until FastICA converges. Those used, at each position, are recorded.
         component: 0 is the one that tells the groups apart best.
         rng: draws the start; default the principal components, so that no chance is involved.
         scale: "contrast" (the mean difference's norm), "unit" or "natural" (one standard deviation of the source).
@@ -168,7 +171,7 @@ def ica_direction(
         ValueError: groups that cannot be contrasted, or more components than the activations have.
 
     Warns:
-        UserWarning: FastICA did not converge.
+        UserWarning: FastICA did not converge with the number of components that was asked for.
 
     Source:
         Hyvärinen and Oja (2000), Independent component analysis: algorithms and applications.
@@ -178,38 +181,53 @@ def ica_direction(
         >>> grid = np.array([[a, b] for a in (-3.0, -1.0, 1.0, 3.0) for b in (-1.0, 1.0)])
         >>> mixed = grid @ [[1.0, 1.0], [0.0, 1.0]]  # the second source decides
         >>> right, wrong = (as_activations(mixed[grid[:, 1] == sign], layer=1) for sign in (1, -1))
-        >>> [round(value, 2) for value in ica_direction(right, wrong, layer=1, components=2, scale="natural").vector.tolist()]
+        >>> ica_direction(right, wrong, layer=1, components=2, scale="natural").vector.round(decimals=2).abs().tolist()
         [0.0, 1.0]
     """
     if rng is not None:
         check_rng(rng)
-    starts = [] if rng is None else [rng]
-    converged: list[bool] = []
+    used: list[int] = []
 
     def fit(ours: Rows, theirs: Rows) -> Vector:
-        from sklearn.decomposition import FastICA
-
         rows = np.concatenate([ours, theirs])
         centred = rows - rows.mean(0)
         rank = _rank(np.linalg.svd(centred, compute_uv=False), centred.shape)
-        wanted = max(1, min(MOST, len(rows) // 5, rank)) if components is None else components
-        if isinstance(wanted, bool) or not 1 <= wanted <= rank:
+        most = max(1, min(MOST, len(rows) // 5, rank)) if components is None else components
+        if isinstance(most, bool) or not 1 <= most <= rank:
             raise ValueError(f"components={components!r}: {len(rows)} problems have {rank} dimensions here; use 1 to {rank}")
-        _check_component(component, wanted)
-        start = starts[0].standard_normal((wanted, wanted)) if starts else np.eye(wanted)
-        model = FastICA(n_components=wanted, whiten="unit-variance", w_init=start, tol=1e-6, max_iter=2000)
-        with converging("ICA", "ask for fewer components"):
-            sources = model.fit_transform(centred)
-        converged.append(model.n_iter_ < 2000)
+        sources, mixing, converged = _unmixed(centred, most, rng)
+        while components is None and not converged:
+            most = max(1, most // 2)
+            sources, mixing, converged = _unmixed(centred, most, rng)
+        if not converged:
+            warnings.warn(f"ICA did not converge with components={most}; ask for fewer", UserWarning, stacklevel=4)
+        _check_component(component, most)
+        used.append(most)
         groups = sources[: len(ours)], sources[len(ours) :]
         within = np.sqrt(sum(np.square(group - group.mean(0)).sum(0) for group in groups) / len(rows))
         apart = np.abs(groups[0].mean(0) - groups[1].mean(0)) / np.maximum(within, np.finfo(float).tiny)
         best = np.argsort(-apart, kind="stable")[component]
-        column: Vector = model.mixing_[:, best]
+        column: Vector = mixing[:, best]
         return column
 
-    method = {"estimator": "ica", "components": components, "component": int(component), "converged": converged}
+    method = {"estimator": "ica", "components": used, "component": int(component)}
     return fitted(positive, negative, fit, layer=layer, scale=scale, name=name, method=method)
+
+
+def _unmixed(centred: Rows, n: int, rng: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Sources ``[problem source]``, mixing matrix ``[d_model source]``, and whether FastICA came to an end."""
+    from sklearn.decomposition import FastICA
+    from sklearn.exceptions import ConvergenceWarning
+
+    if n == 1:  # there is nothing to unmix
+        vector = _component(centred, 0)
+        return (centred @ vector / (vector @ vector))[:, None], vector[:, None], True
+    start = np.eye(n) if rng is None else rng.standard_normal((n, n))
+    model = FastICA(n_components=n, whiten="unit-variance", w_init=start, tol=TOLERANCE, max_iter=ROUNDS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # said by the caller
+        sources = model.fit_transform(centred)
+    return sources, model.mixing_, model.n_iter_ < ROUNDS
 
 
 def _component(rows: Rows, component: int) -> Vector:

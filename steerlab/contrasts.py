@@ -1,8 +1,6 @@
 """What all estimators of a direction between two groups of activations have in common: input, sign, length, provenance."""
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -94,6 +92,8 @@ def fitted(
                 f"{broken} of the {len(rows)} problems in the {which} group have activations that are NaN or infinite; leave them out"
             )
     contrast = ours.mean(0) - theirs.mean(0)
+    if not contrast.any():
+        raise ValueError(f"direction {name!r} is zero: the two groups do not differ at layer {layer}, positions={positive.positions!r}")
     found = np.zeros_like(contrast)
     for k in range(len(contrast)):
         both = np.concatenate([ours[:, k], theirs[:, k]])
@@ -194,18 +194,3 @@ def by_covariance(centred: Rows, vector: Vector, *, power: float, shrinkage: flo
     outside = vector - axes.T @ inside
     away = floor**power * outside if floor > 0 else 0.0
     return axes.T @ (((1 - weight) * values + floor) ** power * inside) + away, weight
-
-
-@contextmanager
-def converging(what: str, fix: str) -> Iterator[None]:
-    """Say in our words, and once, that a solver of scikit-learn stopped before it was done."""
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    for one in caught:
-        if issubclass(one.category, ConvergenceWarning):
-            warnings.warn(f"{what} did not converge; {fix}", UserWarning, stacklevel=4)
-        else:
-            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)

@@ -103,7 +103,7 @@ class Direction:
     def __neg__(self) -> "Direction":
         return weighted_sum([self], (-1.0,), f"-{self.name}")
 
-    def __mul__(self, factor: float) -> "Direction":
+    def __mul__(self, factor: float | np.number) -> "Direction":
         if isinstance(factor, bool) or not isinstance(factor, int | float | np.integer | np.floating):
             return NotImplemented
         return weighted_sum([self], (float(factor),), f"{float(factor):g} {self.name}")
@@ -111,10 +111,10 @@ class Direction:
     __rmul__ = __mul__
     __array_ufunc__ = None  # so that a NumPy number times a direction comes to __rmul__
 
-    def __truediv__(self, factor: float) -> "Direction":
+    def __truediv__(self, factor: float | np.number) -> "Direction":
         if factor == 0:
             raise ValueError(f"direction {self.name!r} divided by 0; use a number other than 0")
-        return self * (1 / factor)
+        return self * (1 / float(factor))
 
     def __repr__(self) -> str:
         return f"Direction({self.name!r}, layer={self.layer}, site={self.site!r}, shape={list(self.vector.shape)}, norm={self.norm:.3g})"

@@ -6,15 +6,17 @@ controls are for. Each points from the negative group to the positive one; its d
 that one alpha means as much with each. None involves chance: each is the only optimum of a convex problem.
 """
 
+import warnings
 from typing import Literal
 
 import numpy as np
 from scipy.optimize import minimize
 
 from steerlab.activations import Activations
-from steerlab.contrasts import Rows, Scale, Vector, by_covariance, converging, fitted, spread_of, within
+from steerlab.contrasts import Rows, Scale, Vector, by_covariance, fitted, spread_of, within
 from steerlab.directions import Direction
 
+ROUNDS = 10_000  # of a solver
 Shrinkage = float | Literal["auto"]
 
 
@@ -54,6 +56,7 @@ def probe_direction(
         >>> [round(value, 2) for value in probe_direction(right, wrong, layer=1).unit().vector.tolist()]
         [0.09, 1.0]
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     _check_positive("l2", l2)
@@ -65,10 +68,13 @@ def probe_direction(
         middle = (ours.mean(0) + theirs.mean(0)) / 2
         size = spread_of(within(ours, theirs))
         weighted = None if paired or len(ours) == len(theirs) else "balanced"
-        model = LogisticRegression(C=1 / l2, fit_intercept=not paired, class_weight=weighted, tol=1e-8, max_iter=10_000)
+        model = LogisticRegression(C=1 / l2, fit_intercept=not paired, class_weight=weighted, tol=1e-8, max_iter=ROUNDS)
         labels = np.repeat([1, 0], [len(ours), len(theirs)])
-        with converging("the probe's logistic regression", f"raise l2 (now {l2:g})"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
             model.fit((np.concatenate([ours, theirs]) - middle) / size, labels)
+        if model.n_iter_.max() >= ROUNDS:
+            warnings.warn(f"the probe's logistic regression did not converge with l2={l2:g}; use a larger one", UserWarning, stacklevel=4)
         weights: Vector = model.coef_[0] / size
         return weights
 
