@@ -12,7 +12,9 @@ MODEL = {"name": "m", "weights_sha256": "abc", "processing": "raw", "n_layers": 
 
 
 def d(*values: float, name: str = "a", **changed) -> sl.Direction:
-    return replace(sl.Direction(torch.tensor(values, dtype=torch.float32), 3, "resid_mid", "last", name, {"estimator": name}, MODEL), **changed)
+    return replace(
+        sl.Direction(torch.tensor(values, dtype=torch.float32), 3, "resid_mid", "last", name, {"estimator": name}, MODEL), **changed
+    )
 
 
 def rows(*values: list[float], name: str = "a", positions=(0, -1)) -> sl.Direction:
@@ -190,7 +192,7 @@ def test_each_position_gets_its_own_coefficient():
 
 
 def test_a_coefficient_for_each_position_steers_each_position_by_it(toy_model, backend):
-    """Oracle: a sweep over each position alone moves no more than both together say, and steer adds alpha times the row."""
+    """Oracle: rows written by hand; and equal coefficients, which must give something else."""
     model = toy_model(backend)
     problems = sl.load_task("arithmetic").test[:3]
     one = sl.Direction(torch.randn(32, generator=torch.Generator().manual_seed(0)), 1)

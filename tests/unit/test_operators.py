@@ -152,8 +152,14 @@ def test_names_say_what_an_operator_does():
         (lambda: sl.conditional(above=2, below=1), "leave nothing between them"),
         (lambda: sl.conditional("multiply", above=0), "operator='multiply'; use one of"),
         (lambda: sl.norm_preserving("multiply"), "operator='multiply'"),
-        (lambda: sl.conditional(above=0, along=sl.Direction(some(2, 32), 0, positions=(0, 1))), "has 2 vectors; project on a direction of one"),
-        (lambda: sl.conditional(above=0, along=sl.Direction(some(31), 0))(some(1, 1, 32), some(32), one(1.0)), "has 31 dimensions; the residual"),
+        (
+            lambda: sl.conditional(above=0, along=sl.Direction(some(2, 32), 0, positions=(0, 1))),
+            "has 2 vectors; project on a direction of one",
+        ),
+        (
+            lambda: sl.conditional(above=0, along=sl.Direction(some(31), 0))(some(1, 1, 32), some(32), one(1.0)),
+            "has 31 dimensions; the residual",
+        ),
     ],
 )
 def test_operators_that_make_no_sense_are_refused(call, message):
