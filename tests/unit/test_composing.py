@@ -86,7 +86,7 @@ def test_only_numbers_scale_and_only_directions_add():
         lambda a, b: a - b,
         lambda a, b: sl.combine([a, b], [1, 1]),
         lambda a, b: sl.average([a, b], normalise=True),
-        lambda a, b: sl.project_out(a, b),
+        sl.project_out,
         lambda a, b: sl.orthogonalise([a, b]),
         lambda a, b: sl.cosine_table([a, b]),
     ],

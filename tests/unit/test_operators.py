@@ -147,7 +147,7 @@ def test_names_say_what_an_operator_does():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: sl.conditional(), "give at least one threshold"),
+        (sl.conditional, "give at least one threshold"),
         (lambda: sl.conditional(above=math.nan), "above=nan"),
         (lambda: sl.conditional(above=2, below=1), "leave nothing between them"),
         (lambda: sl.conditional("multiply", above=0), "operator='multiply'; use one of"),
@@ -168,7 +168,7 @@ def test_operators_that_make_no_sense_are_refused(call, message):
 
 
 def test_a_rule_is_a_function():
-    with pytest.raises(TypeError, match="rule is a float|parameter 'rule'"):
+    with pytest.raises(TypeError, match=r"rule is a float|parameter 'rule'"):
         sl.adaptive(0.5)
 
 
