@@ -15,20 +15,25 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
+# The golden tests compare with these two packages. They ask for older transformers and NumPy and work with ours; without
+# their declared dependencies they can be installed.
+PEERS := steering-vectors repeng
+
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps $(PEERS)
 	touch $@
 
 $(VENV4)/.installed-dev: pyproject.toml constraints.txt
 	test -x $(VENV4)/bin/python || $(PYTHON) -m venv $(VENV4)
 	grep -v '^transformer-lens==' constraints.txt > $(VENV4)/constraints.txt
 	$(VENV4)/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV4)/constraints.txt -e '.[dev]' 'transformer-lens>=4,<5'
+	$(VENV4)/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV4)/constraints.txt --no-deps $(PEERS)
 	touch $@
 
-# steering-vectors asks for transformers below 5 and works with 5; without its declared dependencies it can be installed.
 $(VENVB)/.installed: pyproject.toml constraints.txt
 	test -x $(VENVB)/bin/python || $(PYTHON) -m venv $(VENVB)
-	$(VENVB)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(VENVB)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	$(VENVB)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps steering-vectors
 	touch $@
 

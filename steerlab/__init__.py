@@ -18,14 +18,20 @@ from steerlab.adaptive import AdaptiveResult, adaptive_aft
 from steerlab.aft import LearnedVector, learn_vector
 from steerlab.calibration import Calibration, calibrate
 from steerlab.candidates import LearnedVectors, learn_vectors
+from steerlab.coefficients import COEFFICIENTS, CoefficientGrid, coefficient_grid
+from steerlab.components import ica_direction, pca_direction, singular_direction, singular_directions
+from steerlab.composing import average, combine, cosine_table, orthogonalise, project_out, scale_positions
+from steerlab.contrasts import as_activations
 from steerlab.control_families import covariance_matched, orthogonal_directions, other_task, ready, shuffled_labels
 from steerlab.controls import ControlResult, random_control
 from steerlab.critical import CriticalTokens, critical_tokens
 from steerlab.diagnostics import ContrastDiagnostics, contrast_diagnostics
 from steerlab.directions import Direction, mean_difference, random_directions
+from steerlab.estimators import ESTIMATORS, random_direction, shuffled_label_direction
 from steerlab.experiments import Experiment, contrast_directions, run_experiment
 from steerlab.exports import export_report
 from steerlab.failures import FailureAnalysis, failure_analysis
+from steerlab.function_vectors import function_vector, prompt_contrast, reasoning_pairs
 from steerlab.halving import HalvingResult, successive_halving
 from steerlab.interventions import ALPHAS, steer
 from steerlab.loading import load_model
@@ -34,12 +40,16 @@ from steerlab.matching import MatchedControls, match_kl
 from steerlab.moves import changes
 from steerlab.multilayer import MultiLayerVector, learn_multilayer
 from steerlab.neutral import NEUTRAL_TEXTS
+from steerlab.operators import adaptive, conditional, midpoint, norm_preserving, projections, turn
 from steerlab.parts import Drawing, Examples, Table
 from steerlab.previews import Preview, preview
 from steerlab.published import Audit
 from steerlab.published import audit as published_audit
 from steerlab.reporting import write_report
+from steerlab.routers import KeywordRouter, NearestMean, ReachProjection, nearest_mean
+from steerlab.routing import RoutedResult, evaluate_routed
 from steerlab.runs import load_experiment, save_experiment
+from steerlab.separating import contrastive_direction, lda_direction, probe_direction, whitened_mean_difference
 from steerlab.side_effects import SideEffects, changed_predictions, side_effects, side_texts
 from steerlab.significance import Significance
 from steerlab.statistics import ControlOutcomes, controls_from_frame
@@ -51,12 +61,15 @@ __version__ = version("steerlab")
 
 __all__ = [
     "ALPHAS",
+    "COEFFICIENTS",
+    "ESTIMATORS",
     "NEUTRAL_TEXTS",
     "Activations",
     "AdaptiveResult",
     "Audit",
     "Balanced",
     "Calibration",
+    "CoefficientGrid",
     "ContrastDiagnostics",
     "ControlOutcomes",
     "ControlResult",
@@ -68,32 +81,48 @@ __all__ = [
     "Experiment",
     "FailureAnalysis",
     "HalvingResult",
+    "KeywordRouter",
     "LearnedVector",
     "LearnedVectors",
     "Magnitudes",
     "MatchedControls",
     "MultiLayerVector",
+    "NearestMean",
     "Preview",
     "Problem",
+    "ReachProjection",
+    "RoutedResult",
     "SideEffects",
     "Significance",
     "SweepResult",
     "Table",
     "Task",
+    "adaptive",
     "adaptive_aft",
+    "as_activations",
+    "average",
     "balance",
     "cache_activations",
     "calibrate",
     "changed_predictions",
     "changes",
+    "coefficient_grid",
+    "combine",
+    "conditional",
     "contrast_diagnostics",
     "contrast_directions",
+    "contrastive_direction",
     "controls_from_frame",
+    "cosine_table",
     "covariance_matched",
     "critical_tokens",
     "evaluate",
+    "evaluate_routed",
     "export_report",
     "failure_analysis",
+    "function_vector",
+    "ica_direction",
+    "lda_direction",
     "learn_multilayer",
     "learn_vector",
     "learn_vectors",
@@ -104,24 +133,41 @@ __all__ = [
     "load_task",
     "match_kl",
     "mean_difference",
+    "midpoint",
+    "nearest_mean",
+    "norm_preserving",
     "orthogonal_directions",
+    "orthogonalise",
     "other_task",
+    "pca_direction",
     "plots",
     "preview",
+    "probe_direction",
+    "project_out",
+    "projections",
+    "prompt_contrast",
     "published_audit",
     "random_control",
+    "random_direction",
     "random_directions",
     "ready",
+    "reasoning_pairs",
     "run_experiment",
     "save_direction",
     "save_experiment",
+    "scale_positions",
+    "shuffled_label_direction",
     "shuffled_labels",
     "side_effects",
     "side_texts",
+    "singular_direction",
+    "singular_directions",
     "statistics",
     "steer",
     "successive_halving",
     "sweep",
     "token_magnitudes",
+    "turn",
+    "whitened_mean_difference",
     "write_report",
 ]

@@ -1,6 +1,6 @@
 """Directions of the residual stream, and how they are estimated."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from types import MappingProxyType
@@ -20,11 +20,15 @@ from steerlab.statistics._input import check_rng
 class Direction:
     """A vector of the residual stream that knows where it was measured.
 
+    Directions of one place add up: ``a + b``, ``a - b``, ``-a``, ``2 * a``, ``a / 2``, ``sum([a, b])``. See also
+    `steerlab.composing`.
+
     Attributes:
         vector: ``[d_model]``, or ``[pos d_model]`` for one vector a position; float32.
         layer: 0-based block.
         site: "resid_pre", "resid_mid" or "resid_post".
-        positions: the positions it was measured at: "last", "mean", "all" or indices, one for each row of `vector`.
+        positions: the positions it was measured at: "last", "mean", "all" or indices, one for each row of `vector`; "mixed"
+            where directions of one vector that were measured at different positions have been combined.
         name: what tables and figures call it.
         method: the estimator and its settings.
         model: what `steerlab.models.describe` says of the model it was measured in; empty if unknown.
@@ -93,6 +97,32 @@ class Direction:
         """Another vector at the same place."""
         return replace(self, vector=vector, name=name or self.name, method=self.method if method is None else method)
 
+    def __add__(self, other: "Direction | int") -> "Direction":
+        if isinstance(other, int) and other == 0:  # where `sum` begins
+            return self
+        return weighted_sum([self, other], (1.0, 1.0), f"{self.name} + {other.name}") if isinstance(other, Direction) else NotImplemented
+
+    __radd__ = __add__
+
+    def __sub__(self, other: "Direction") -> "Direction":
+        return weighted_sum([self, other], (1.0, -1.0), f"{self.name} - {other.name}") if isinstance(other, Direction) else NotImplemented
+
+    def __neg__(self) -> "Direction":
+        return weighted_sum([self], (-1.0,), f"-{self.name}")
+
+    def __mul__(self, factor: float | np.number) -> "Direction":
+        if isinstance(factor, bool) or not isinstance(factor, int | float | np.integer | np.floating):
+            return NotImplemented
+        return weighted_sum([self], (float(factor),), f"{float(factor):g} {self.name}")
+
+    __rmul__ = __mul__
+    __array_ufunc__ = None  # so that a NumPy number times a direction comes to __rmul__
+
+    def __truediv__(self, factor: float | np.number) -> "Direction":
+        if factor == 0:
+            raise ValueError(f"direction {self.name!r} divided by 0; use a number other than 0")
+        return self * (1 / float(factor))
+
     def __repr__(self) -> str:
         return f"Direction({self.name!r}, layer={self.layer}, site={self.site!r}, shape={list(self.vector.shape)}, norm={self.norm:.3g})"
 
@@ -120,6 +150,105 @@ def check_direction(model: Model, direction: Direction) -> None:
         )
 
 
+SAME_MODEL = ("processing", "n_layers", "d_model")
+
+
+def check_alike(directions: Sequence[Direction], *, layers: bool = True) -> None:
+    """Make sure that directions are vectors of one space.
+
+    What is not known of a model (a direction made by hand) is not compared. One model may have been loaded by different
+    backends, or in different dtypes.
+
+    Args:
+        directions: at least one.
+        layers: whether they have to be of one layer, site and shape, too.
+
+    Raises:
+        TypeError: something else than a direction.
+        ValueError: none, or different models, weight processing, widths, layers, sites or positions.
+    """
+    if not directions:
+        raise ValueError("no directions given; give at least one")
+    for one in directions:
+        if not isinstance(one, Direction):
+            raise TypeError(f"direction is a {type(one).__name__}; give a steerlab Direction, e.g. Direction(vector, layer)")
+    first = directions[0]
+    for one in directions[1:]:
+        both = f"directions {first.name!r} and {one.name!r}"
+        sha, other = (d.model.get("weights_sha256") for d in (first, one))
+        names = (first.model.get("name"), one.model.get("name"))
+        if (sha != other) if sha and other else (None not in names and names != (names[0],) * 2):
+            raise ValueError(
+                f"{both} were found in different models ({names[0]!r} and {names[1]!r}): their residual streams have nothing in common"
+            )
+        for key in SAME_MODEL:
+            if first.model.get(key) is not None and one.model.get(key) is not None and first.model[key] != one.model[key]:
+                raise ValueError(
+                    f"{both} were found in models that differ in {key}: {first.model[key]!r} and {one.model[key]!r}; use one model"
+                )
+        for key in ("layer", "site") if layers else ():
+            if getattr(first, key) != getattr(one, key):
+                raise ValueError(
+                    f"{both} differ in {key}: {getattr(first, key)!r} and {getattr(one, key)!r}; find both at one place "
+                    f"(or say that you mean it, with dataclasses.replace(direction, {key}=…))"
+                )
+        elsewhere = first.vector.ndim == 2 and first.positions != one.positions
+        if first.vector.shape[-1] != one.vector.shape[-1] or (layers and (first.vector.shape != one.vector.shape or elsewhere)):
+            raise ValueError(
+                f"{both} have shapes {list(first.vector.shape)} and {list(one.vector.shape)}, at positions {first.positions!r} and "
+                f"{one.positions!r}; use the same positions of one model"
+            )
+
+
+def weighted_sum(
+    directions: Sequence[Direction], weights: Sequence[float], name: str, method: Mapping[str, Any] | None = None
+) -> Direction:
+    """The sum of directions of one place, each times its weight.
+
+    Raises:
+        ValueError: none, different places or models, a weight that is not finite, as many weights as directions are not
+            given, or a sum that is zero.
+    """
+    check_alike(directions)
+    if len(weights) != len(directions):
+        raise ValueError(f"{len(directions)} directions and {len(weights)} weights; give one weight for each direction")
+    bad = [weight for weight in weights if isinstance(weight, bool) or not np.isfinite(weight)]
+    if bad:
+        raise ValueError(f"weight {bad[0]!r} is not a finite number; use one like 0.5")
+    parts = [one.vector.double() * float(weight) for one, weight in zip(directions, weights, strict=True)]
+    vector = torch.stack(parts).sum(0)
+    if float(vector.norm()) <= 1e-7 * max(float(part.norm()) for part in parts):
+        raise ValueError(f"{name!r} is zero: the weighted directions cancel each other, or every weight is 0")
+    about = {"estimator": "combination", "of": [one.name for one in directions], "weights": [float(weight) for weight in weights]}
+    first = directions[0]
+    positions = first.positions if all(one.positions == first.positions for one in directions) else "mixed"
+    model = next((one.model for one in directions if one.model), first.model)
+    methods = [dict(one.method) for one in directions]
+    return Direction(vector.float(), first.layer, first.site, positions, name, {**about, "methods": methods, **(method or {})}, model)
+
+
+def check_groups(positive: Activations, negative: Activations, *, layer: int) -> tuple[Tensor, Tensor]:
+    """Both groups' activations at a layer, ``[problem pos d_model]``, if a contrast can be drawn between them.
+
+    Raises:
+        ValueError: groups that differ in model, site or positions, an empty group, or a layer that was not cached.
+    """
+    for what in ("site", "positions", "model"):
+        ours, theirs = getattr(positive, what), getattr(negative, what)
+        if ours != theirs:
+            raise ValueError(f"the groups differ in {what}: {ours!r} and {theirs!r}; cache both alike")
+    found = []
+    for group, which in ((positive, "correct"), (negative, "incorrect")):
+        if len(group.problem_ids) == 0:
+            raise ValueError(f"the {which} group is empty; a contrast needs both groups")
+        if not bool(group.mask.all()):
+            raise ValueError("prompts of different lengths were cached with positions='all'; use last, mean or indices for a contrast")
+        found.append(group.at(layer))
+    if found[0].shape[1:] != found[1].shape[1:]:
+        raise ValueError(f"the groups hold {found[0].shape[1]} and {found[1].shape[1]} positions; cache both alike")
+    return found[0], found[1]
+
+
 def mean_difference(
     correct: Activations, incorrect: Activations, *, layer: int, normalise: bool = False, name: str = "mean difference"
 ) -> Direction:
@@ -144,21 +273,7 @@ def mean_difference(
         >>> mean_difference(acts.select("ab"), acts.select("cd"), layer=6).vector
         tensor([ 2., -1.])
     """
-    for what in ("site", "positions", "model"):
-        ours, theirs = getattr(correct, what), getattr(incorrect, what)
-        if ours != theirs:
-            raise ValueError(f"the groups differ in {what}: {ours!r} and {theirs!r}; cache both alike")
-    means = []
-    for group, which in ((correct, "correct"), (incorrect, "incorrect")):
-        if len(group.problem_ids) == 0:
-            raise ValueError(f"the {which} group is empty; a contrast needs both groups")
-        if not bool(group.mask.all()):
-            raise ValueError(
-                "prompts of different lengths were cached with positions='all'; use last, mean or indices for a mean difference"
-            )
-        means.append(group.at(layer).mean(0, dtype=torch.float64))
-    if means[0].shape != means[1].shape:
-        raise ValueError(f"the groups hold {len(means[0])} and {len(means[1])} positions; cache both alike")
+    means = [group.mean(0, dtype=torch.float64) for group in check_groups(correct, incorrect, layer=layer)]
     difference = means[0] - means[1]
     method = {
         "estimator": "mean_difference",

@@ -1,0 +1,196 @@
+"""What all estimators of a direction between two groups of activations have in common: input, sign, length, provenance."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from steerlab.activations import Activations
+from steerlab.directions import Direction, check_groups
+
+Scale = Literal["contrast", "unit", "natural"]
+SCALES = ("contrast", "unit", "natural")
+Rows = Float[np.ndarray, "_ d_model"]  # the groups differ in size
+Vector = Float[np.ndarray, " d_model"]
+Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of one position's rows of both groups
+NOTHING = 1e-6  # of the activations' size: what varies less is rounding
+
+
+def as_activations(
+    values: object, *, layer: int, site: str = "resid_post", positions: str | Sequence[int] = "last", ids: Sequence[str] | None = None
+) -> Activations:
+    """Plain arrays as activations of one layer, for estimators that need no model.
+
+    Args:
+        values: ``[problem d_model]``, or ``[problem pos d_model]``.
+        layer: the 0-based block that they are of.
+        site: "resid_pre", "resid_mid" or "resid_post".
+        positions: where they were measured: "last", "mean" or an index for each position.
+        ids: of the problems; default "0", "1" and so on.
+
+    Raises:
+        ValueError: another number of dimensions, or as many ids or positions as problems or positions are not given.
+
+    Example:
+        >>> as_activations([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], layer=4)
+        Activations([3, 1, 1, 2] problem×layer×pos×d_model, layers=[4], site='resid_post', positions='last')
+    """
+    array = torch.as_tensor(np.asarray(values)).to(torch.float32)
+    if array.ndim not in (2, 3):
+        raise ValueError(f"values have shape {list(array.shape)}; use [problem, d_model] or [problem, pos, d_model]")
+    array = array[:, None] if array.ndim == 2 else array
+    where = positions if isinstance(positions, str) else tuple(int(position) for position in positions)
+    if isinstance(where, tuple) and len(where) != array.shape[1]:
+        raise ValueError(f"{len(where)} positions for values at {array.shape[1]}; give one index for each")
+    names = tuple(ids) if ids is not None else tuple(str(i) for i in range(len(array)))
+    if len(names) != len(array):
+        raise ValueError(f"{len(names)} ids for {len(array)} problems; give one id for each")
+    mask = torch.ones(array.shape[:2], dtype=torch.bool)
+    return Activations(array[:, None], mask, names, (layer,), site, where, {})
+
+
+def fitted(
+    positive: Activations,
+    negative: Activations,
+    fit: Fit,
+    *,
+    layer: int,
+    scale: Scale,
+    name: str,
+    method: Mapping[str, Any],
+    paired: bool = False,
+) -> Direction:
+    """A direction fitted at each position on its own, that points from the negative group to the positive one.
+
+    Args:
+        positive, negative: activations from the same model, site and positions.
+        fit: gives a vector, of either sign, for the rows of both groups at one position, float64.
+        layer: the layer to use, among those cached.
+        scale: "contrast" (the mean difference's norm, position by position), "unit" (the same, then norm 1) or "natural"
+            (what the fit gave).
+        name: for tables and figures.
+        method: the estimator and its settings.
+        paired: row i of both groups is one pair.
+
+    Returns:
+        ``[d_model]`` where one position was cached, else ``[pos d_model]``. Where nothing varies, its row is zero.
+
+    Raises:
+        ValueError: groups that cannot be contrasted, pairs that are none, an unknown scale, or groups that do not differ.
+    """
+    if scale not in SCALES:
+        raise ValueError(f"scale={scale!r}; use contrast (the mean difference's norm), unit (norm 1) or natural (the estimator's own)")
+    groups = check_groups(positive, negative, layer=layer)
+    check_pairs(len(groups[0]), len(groups[1]), paired=paired)
+    ours, theirs = (group.numpy().astype(np.float64) for group in groups)
+    for rows, which in ((ours, "positive"), (theirs, "negative")):
+        broken = int((~np.isfinite(rows)).any(axis=(1, 2)).sum())
+        if broken:
+            raise ValueError(
+                f"{broken} of the {len(rows)} problems in the {which} group have activations that are NaN or infinite; leave them out"
+            )
+    contrast = ours.mean(0) - theirs.mean(0)
+    if not contrast.any():
+        raise ValueError(f"direction {name!r} is zero: the two groups do not differ at layer {layer}, positions={positive.positions!r}")
+    found = np.zeros_like(contrast)
+    for k in range(len(contrast)):
+        both = np.concatenate([ours[:, k], theirs[:, k]])
+        if np.abs(both - both[0]).max() <= NOTHING * np.abs(both).max():
+            continue
+        vector = fit(ours[:, k], theirs[:, k])
+        found[k] = -vector if vector @ contrast[k] < 0 else vector
+    if scale != "natural":
+        lengths = np.linalg.norm(found, axis=-1, keepdims=True)
+        found = found / np.where(lengths > 0, lengths, 1) * np.linalg.norm(contrast, axis=-1, keepdims=True)
+    about = {**method, "scale": scale, "n_positive": len(ours), "n_negative": len(theirs)}
+    if scale == "unit" and found.any():
+        found = found / np.linalg.norm(found)
+    fit_of = torch.from_numpy(found[0] if len(found) == 1 else found).float()
+    return Direction(fit_of, layer, positive.site, positive.positions, name, about, positive.model)
+
+
+def check_pairs(n_positive: int, n_negative: int, *, paired: bool) -> None:
+    """Make sure that pairs are pairs.
+
+    Raises:
+        ValueError: groups of different sizes.
+    """
+    if paired and n_positive != n_negative:
+        raise ValueError(
+            f"paired=True: the groups hold {n_positive} and {n_negative} problems; row i of both must be one pair (or use paired=False)"
+        )
+
+
+def within(ours: Rows, theirs: Rows) -> Rows:
+    """Both groups' rows around their group's mean."""
+    return np.concatenate([ours - ours.mean(0), theirs - theirs.mean(0)])
+
+
+def spread_of(rows: Rows) -> float:
+    """Root mean square over rows and dimensions: the unit in which penalties and margins are given.
+
+    Raises:
+        ValueError: rows that do not vary.
+    """
+    size = float(np.sqrt(np.mean(np.square(rows))))
+    if size == 0:
+        raise ValueError(
+            "the problems of each group are all alike, so nothing can be fitted to them; use the mean difference, or more problems"
+        )
+    return size
+
+
+def shrinkage_of(centred: Rows) -> float:
+    """Ledoit and Wolf's weight of the identity, for rows around their mean(s), without the d_model x d_model matrix.
+
+    Source:
+        Ledoit and Wolf (2004), A well-conditioned estimator for large-dimensional covariance matrices.
+
+    Example:
+        >>> rows = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+        >>> shrinkage_of(rows)  # the covariance is a multiple of the identity, so that all weight may go there
+        1.0
+    """
+    n, d = centred.shape
+    gram = centred @ centred.T if n <= d else centred.T @ centred
+    total = float(np.square(gram).sum()) / n**2  # squared Frobenius norm of the covariance
+    mean = float(np.square(centred).sum()) / (n * d)  # its mean eigenvalue
+    distance = total - d * mean**2
+    noise = (float(np.square(np.square(centred).sum(1)).sum()) / n - total) / n
+    return min(1.0, max(0.0, noise / distance)) if distance > 1e-12 * total else 1.0
+
+
+def by_covariance(centred: Rows, vector: Vector, *, power: float, shrinkage: float | Literal["auto"]) -> tuple[Vector, float]:
+    """A power of the shrunk covariance times a vector, and the shrinkage.
+
+    ``((1 - s) S + s m I) ** power @ vector``, with S the covariance and m its mean eigenvalue, from an eigendecomposition
+    in the span of the rows alone.
+
+    Raises:
+        ValueError: a shrinkage outside 0 to 1, or 0 where the covariance cannot be inverted.
+
+    Example:
+        >>> rows = np.array([[2.0, 0.0], [-2.0, 0.0], [0.0, 1.0], [0.0, -1.0]])  # covariance diag(2, 0.5)
+        >>> by_covariance(rows, np.ones(2), power=-1, shrinkage=0.0)[0].round(6).tolist()
+        [0.5, 2.0]
+    """
+    if shrinkage != "auto" and (isinstance(shrinkage, bool | str) or not 0 <= shrinkage <= 1):
+        raise ValueError(f"shrinkage={shrinkage!r}; use 'auto' (Ledoit and Wolf) or a number from 0 to 1")
+    n, d = centred.shape
+    weight = shrinkage_of(centred) if shrinkage == "auto" else float(shrinkage)
+    _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
+    rank = int((sizes > sizes.max(initial=0) * max(n, d) * np.finfo(float).eps).sum())
+    if rank == 0:
+        raise ValueError("the problems of each group are all alike; a covariance needs rows that differ")
+    axes, values = axes[:rank], np.square(sizes[:rank]) / n
+    floor = weight * float(values.sum()) / d
+    inside = axes @ vector
+    if weight == 0 and rank < d:
+        raise ValueError(
+            f"shrinkage=0: {n} problems span {rank} of {d} dimensions, so the covariance has no inverse; use 'auto' or more problems"
+        )
+    outside = vector - axes.T @ inside
+    away = floor**power * outside if floor > 0 else 0.0
+    return axes.T @ (((1 - weight) * values + floor) ** power * inside) + away, weight

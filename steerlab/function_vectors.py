@@ -1,0 +1,125 @@
+"""Directions between two ways to ask: function vectors, and contrasts of any pairs of prompts."""
+
+from collections.abc import Sequence
+
+from steerlab.activations import Activations, Positions, cache_activations
+from steerlab.directions import Direction, mean_difference
+from steerlab.models import Model
+from steerlab.tasks import Problem
+
+# The queries and the two prompts of the experiment on Phi-2 (project sources, proof of concept 3).
+QUERIES: tuple[str, ...] = (
+    "What is the capital of France?",
+    "Solve 24 * 12.",
+    "Explain quantum entanglement.",
+    "Write a poem about rust.",
+    "Who wrote Hamlet?",
+    "What is the derivative of x^2?",
+    "Translate 'hello' to Spanish.",
+    "Why is the sky blue?",
+    "How do airplanes fly?",
+    "What is the meaning of life?",
+)
+DIRECT = "Question: {query}\nAnswer:"
+REASONING = "Question: {query}\nLet's think step by step to find the correct answer:\n"
+
+
+def reasoning_pairs(queries: Sequence[str] = QUERIES, *, reasoning: str = REASONING, direct: str = DIRECT) -> list[tuple[str, str]]:
+    """Each query as a prompt that asks to reason and as one that asks for the answer.
+
+    Args:
+        queries: default the ten of the sources.
+        reasoning, direct: the prompts, with ``{query}`` where the query goes. (Other braces need no doubling.)
+
+    Raises:
+        ValueError: no queries, or a prompt without ``{query}``.
+
+    Example:
+        >>> reasoning_pairs(["2 + 2?"])
+        [("Question: 2 + 2?\\nLet's think step by step to find the correct answer:\\n", 'Question: 2 + 2?\\nAnswer:')]
+    """
+    if isinstance(queries, str) or not queries:
+        raise ValueError(f"queries={queries!r}; give a list of at least one question")
+    for what, prompt in (("reasoning", reasoning), ("direct", direct)):
+        if "{query}" not in prompt:
+            raise ValueError(f"{what}={prompt!r} has no {{query}}; say where the query goes")
+    return [(reasoning.replace("{query}", query), direct.replace("{query}", query)) for query in queries]
+
+
+def prompt_contrast(
+    model: Model,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    layers: int | Sequence[int],
+    site: str = "resid_post",
+    positions: Positions = "last",
+    progress: bool = False,
+) -> tuple[Activations, Activations]:
+    """The activations of both prompts of each pair: two groups for any estimator, row i of both being one pair.
+
+    Args:
+        model: a TransformerLens model.
+        pairs: of a prompt that does what the direction is to do, and one that does not.
+        layers, site, positions, progress: as in `steerlab.cache_activations`.
+
+    Raises:
+        ValueError: no pairs, something else than two prompts, or two that are the same.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model = sl.load_model("tiny-arithmetic")
+        >>> prompt = sl.load_task("arithmetic").train[0].prompt
+        >>> harder, easier = prompt_contrast(model, [(prompt + " A", prompt)], layers=[1, 2])
+        >>> harder.values.shape == easier.values.shape == (1, 2, 1, 128)
+        True
+    """
+    if not pairs:
+        raise ValueError("no pairs of prompts given; give at least one")
+    for i, pair in enumerate(pairs):
+        if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(prompt, str) for prompt in pair):
+            raise ValueError(f"pair {i} is {pair!r}; give two prompts, the one to go towards first")
+        if pair[0] == pair[1]:
+            raise ValueError(f"pair {i}: both prompts are {pair[0]!r}; a contrast needs two that differ")
+    problems = [[Problem(f"{side}-{i}", pair[k], "") for i, pair in enumerate(pairs)] for k, side in enumerate(("positive", "negative"))]
+    groups = [cache_activations(model, group, layers=layers, site=site, positions=positions, progress=progress) for group in problems]
+    return groups[0], groups[1]
+
+
+def function_vector(
+    model: Model,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    *,
+    layer: int,
+    site: str = "resid_post",
+    positions: Positions = "last",
+    normalise: bool = False,
+    name: str = "function vector",
+) -> Direction:
+    """Mean activation of prompts that ask for a function minus that of prompts that do not.
+
+    Args:
+        model: a TransformerLens model.
+        pairs: of a prompt with it and one without; default `reasoning_pairs`, which ask to think step by step or for the answer.
+        layer: 0-based block.
+        site, positions: where it is measured; default the last prompt token, in the block's output.
+        normalise: scale to norm 1, as the sources do.
+        name: for tables and figures.
+
+    Raises:
+        ValueError: as `prompt_contrast` and `steerlab.mean_difference`.
+
+    Source:
+        Todd et al. (2024), Function vectors in large language models, for the name; the contrast of prompts is the sources'.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model = sl.load_model("tiny-arithmetic")
+        >>> prompts = [problem.prompt for problem in sl.load_task("arithmetic").train[:8]]
+        >>> function_vector(model, [(prompt + " A", prompt) for prompt in prompts], layer=2, normalise=True)
+        Direction('function vector', layer=2, site='resid_post', shape=[128], norm=1)
+    """
+    asked = reasoning_pairs() if pairs is None else list(pairs)
+    with_it, without = prompt_contrast(model, asked, layers=[layer], site=site, positions=positions)
+    found = mean_difference(with_it, without, layer=layer, normalise=normalise, name=name)
+    method = {**found.method, "estimator": "function_vector", "pairs": [list(pair) for pair in asked]}
+    return found.with_vector(found.vector, method=method)

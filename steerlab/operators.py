@@ -1,0 +1,227 @@
+"""More operators for `steerlab.steer`, `sweep` and `random_control`: turning, keeping norms, conditions, rules for alpha.
+
+An operator is a function of (resid, vector, alpha) that acts on each position by itself, so that all of these take part in
+the fast path. A condition or a rule looks at the position that is steered; to decide for a whole problem, see
+`steerlab.evaluate_routed`. With ``along``, the stream is looked at along one given direction, whatever is steered with: a
+direction and its random controls then act at the same places. Conditions and rules that jump make two runs that differ by
+rounding differ by a step where the stream lies on the threshold to the last digits; such a sweep is then refused, because it
+disagrees with the plain run.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steerlab.activations import Activations
+from steerlab.directions import Direction
+from steerlab.interventions import Operator, operator_named
+
+Rule = Callable[[Tensor], Tensor]
+
+
+def turn(resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
+    """Turn the stream by alpha radians towards the vector (away from it where alpha is negative), in the plane of both.
+
+    Its norm stays. The vector's length does not matter, and a stream that lies along the vector, in no plane, is left alone.
+
+    Source:
+        Vu and Nguyen (2025), Angular steering: behavior control via rotation in activation space.
+
+    Example:
+        >>> turned = turn(torch.tensor([[[3.0, 0.0]]]), torch.tensor([0.0, 9.0]), torch.tensor([[[np.pi / 2]]]))
+        >>> [abs(round(value, 5)) for value in turned.flatten().tolist()]
+        [0.0, 3.0]
+    """
+    length = vector.norm(dim=-1, keepdim=True)
+    unit = vector / length.clamp_min(1e-30)
+    along = (resid * unit).sum(-1, keepdim=True)
+    across = resid - along * unit
+    height = across.norm(dim=-1, keepdim=True)
+    cos, sin = torch.cos(alpha), torch.sin(alpha)
+    turned = (along * cos + height * sin) * unit + across * ((height * cos - along * sin) / height.clamp_min(1e-30))
+    plane = (length > 0) & (height > 1e-6 * resid.norm(dim=-1, keepdim=True))
+    return torch.where(plane, turned, resid)
+
+
+@dataclass(frozen=True)
+class NormPreserving:
+    """An operator whose result has the stream's norm; see `norm_preserving`."""
+
+    operator: str | Operator
+
+    @property
+    def __name__(self) -> str:
+        return f"norm_preserving({_name(self.operator)})"
+
+    def __call__(self, resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
+        moved = operator_named(self.operator)(resid, vector, alpha)
+        return moved * (resid.norm(dim=-1, keepdim=True) / moved.norm(dim=-1, keepdim=True).clamp_min(1e-30))
+
+
+@dataclass(frozen=True, eq=False)
+class Conditional:
+    """An operator that acts only where the stream's projection passes a threshold; see `conditional`."""
+
+    operator: str | Operator
+    above: float | None
+    below: float | None
+    along: Direction | None
+
+    @property
+    def __name__(self) -> str:
+        limits = [f"{word} {value:g}" for word, value in (("above", self.above), ("below", self.below)) if value is not None]
+        return f"{_name(self.operator)} where {self.along.name if self.along else 'the projection'} is {' and '.join(limits)}"
+
+    def __call__(self, resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
+        seen = _projection(resid, vector, self.along)
+        acts = torch.ones_like(seen, dtype=torch.bool)
+        if self.above is not None:
+            acts = acts & (seen > self.above)
+        if self.below is not None:
+            acts = acts & (seen < self.below)
+        return torch.where(acts, operator_named(self.operator)(resid, vector, alpha), resid)
+
+
+@dataclass(frozen=True, eq=False)
+class Adaptive:
+    """An operator whose alpha follows the stream; see `adaptive`."""
+
+    rule: Rule
+    operator: str | Operator
+    along: Direction | None
+
+    @property
+    def __name__(self) -> str:
+        return f"{_name(self.operator)} by {getattr(self.rule, '__name__', 'a rule')}"
+
+    def __call__(self, resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
+        factor = self.rule(_projection(resid, vector, self.along))
+        return operator_named(self.operator)(resid, vector, alpha * factor)
+
+
+def norm_preserving(operator: str | Operator = "add") -> NormPreserving:
+    """The operator, and then the stream's former norm at every position. Of "add" it is "rotate".
+
+    Raises:
+        ValueError: an unknown operator.
+
+    Example:
+        >>> moved = norm_preserving("ablate")(torch.tensor([[[3.0, 4.0]]]), torch.tensor([1.0, 0.0]), torch.ones(1, 1, 1))
+        >>> moved.tolist()
+        [[[0.0, 5.0]]]
+    """
+    operator_named(operator)
+    return NormPreserving(operator)
+
+
+def conditional(
+    operator: str | Operator = "add", *, above: float | None = None, below: float | None = None, along: Direction | None = None
+) -> Conditional:
+    """The operator, only at positions where the stream's projection passes a threshold.
+
+    Args:
+        operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
+        above, below: act where the projection (in residual-stream units; see `projections` and `midpoint`) is above the one
+            and below the other.
+        along: the direction to project on; default the one that is steered with.
+
+    Raises:
+        ValueError: no threshold, one that is not finite, an empty range, an unknown operator, or a direction of several positions.
+
+    Source:
+        Lee et al. (2025), Programming refusal with conditional activation steering (there, one decision a prompt).
+
+    Example:
+        >>> act = conditional("add", above=1.0)
+        >>> act(torch.tensor([[[0.5, 0.0], [2.0, 0.0]]]), torch.tensor([1.0, 0.0]), torch.ones(1, 1, 1)).tolist()
+        [[[0.5, 0.0], [3.0, 0.0]]]
+    """
+    operator_named(operator)
+    limits = [value for value in (above, below) if value is not None]
+    if not limits or not np.isfinite(limits).all():
+        raise ValueError(f"above={above!r}, below={below!r}; give at least one threshold, a finite number")
+    if above is not None and below is not None and above >= below:
+        raise ValueError(f"above={above!r} and below={below!r} leave nothing between them; use above < below")
+    _check_along(along)
+    return Conditional(operator, above, below, along)
+
+
+def adaptive(rule: Rule, *, operator: str | Operator = "add", along: Direction | None = None) -> Adaptive:
+    """The operator with alpha times what a rule says of the stream's projection at each position.
+
+    Args:
+        rule: a function from projections ``[batch pos 1]`` to factors of this shape; a named one, should work be sent to
+            other processes.
+        operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
+        along: the direction to project on; default the one that is steered with.
+
+    Raises:
+        TypeError: a rule that is no function.
+        ValueError: an unknown operator, or a direction of several positions.
+
+    Example:
+        >>> push_back = adaptive(lambda projection: (-projection).clamp(min=0))  # the more, the further it lies behind
+        >>> push_back(torch.tensor([[[-2.0, 5.0], [3.0, 5.0]]]), torch.tensor([1.0, 0.0]), torch.ones(1, 1, 1)).tolist()
+        [[[0.0, 5.0], [3.0, 5.0]]]
+    """
+    if not callable(rule):
+        raise TypeError(f"rule is a {type(rule).__name__}; give a function from projections to factors")
+    operator_named(operator)
+    _check_along(along)
+    return Adaptive(rule, operator, along)
+
+
+def projections(acts: Activations, direction: Direction) -> Float[np.ndarray, "problem pos"]:
+    """Projections of activations on the unit vector of a direction, at its layer; NaN where a prompt has no such position.
+
+    Raises:
+        ValueError: a layer that was not cached, another site or width, or a direction of several positions.
+
+    Example:
+        >>> values = torch.tensor([[3.0, 4.0], [0.0, 2.0]]).reshape(2, 1, 1, 2)
+        >>> acts = Activations(values, torch.ones(2, 1, dtype=torch.bool), ("a", "b"), (1,), "resid_post", "last", {})
+        >>> projections(acts, Direction(torch.tensor([0.0, 7.0]), layer=1)).tolist()
+        [[4.0], [2.0]]
+    """
+    _check_along(direction)
+    values = acts.at(direction.layer)
+    if acts.site != direction.site or values.shape[-1] != direction.vector.shape[-1]:
+        raise ValueError(
+            f"the activations are of {acts.site} and have {values.shape[-1]} dimensions, direction {direction.name!r} is of {direction.site} "
+            f"and has {direction.vector.shape[-1]}; cache its site, of its model"
+        )
+    found = values.double() @ direction.vector.double() / direction.norm
+    return torch.where(acts.mask, found, torch.nan).numpy()
+
+
+def midpoint(positive: Activations, negative: Activations, direction: Direction) -> float:
+    """The threshold half way between two groups' mean projections.
+
+    Example:
+        >>> ones = torch.ones(2, 1, 1, 2)
+        >>> groups = [Activations(k * ones, torch.ones(2, 1, dtype=torch.bool), ("a", "b"), (1,), "resid_post", "last", {}) for k in (5, 1)]
+        >>> midpoint(*groups, Direction(torch.tensor([2.0, 0.0]), layer=1))
+        3.0
+    """
+    return float(np.mean([np.nanmean(projections(group, direction)) for group in (positive, negative)]))
+
+
+def _projection(resid: Tensor, vector: Tensor, along: Direction | None) -> Tensor:
+    on = vector if along is None else along.vector.to(resid)
+    if on.shape[-1] != resid.shape[-1]:
+        raise ValueError(f"the direction to project on has {on.shape[-1]} dimensions; the residual stream has {resid.shape[-1]}")
+    return (resid * (on / on.norm(dim=-1, keepdim=True).clamp_min(1e-30))).sum(-1, keepdim=True)
+
+
+def _check_along(along: Direction | None) -> None:
+    if along is not None and along.vector.ndim != 1:
+        raise ValueError(f"direction {along.name!r} has {len(along.vector)} vectors; project on a direction of one")
+
+
+def _name(operator: Any) -> str:
+    return operator if isinstance(operator, str) else str(getattr(operator, "__name__", "custom"))

@@ -1,0 +1,174 @@
+"""Score every problem under a direction and an alpha of its own."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from steerlab.activations import Positions
+from steerlab.cells import Cell, Place, run_cells
+from steerlab.directions import Direction, check_alike, place
+from steerlab.interventions import Operator, check_alpha
+from steerlab.models import Model
+from steerlab.routers import AlphaRule, Router
+from steerlab.statistics import wilson_interval
+from steerlab.sweeps import inert
+from steerlab.tasks import Evaluation, Problem, Scorer, evaluate
+from steerlab.tasks.scorers import scorer_for
+from steerlab.tasks.scoring import check_ids
+
+
+@dataclass(frozen=True, eq=False)
+class RoutedResult:
+    """Every problem under the direction and alpha that it was given.
+
+    Attributes:
+        frame: one line a problem, in their order: problem_id, route, direction ("none" where it was left unsteered), alpha, prediction,
+            correct, margin, nll.
+        baseline: the unsteered evaluation.
+        evaluation: the steered one.
+        checks: one line a group that was steered alike: did the intervention act.
+    """
+
+    frame: pd.DataFrame
+    baseline: Evaluation
+    evaluation: Evaluation
+    checks: pd.DataFrame
+
+    @property
+    def accuracy(self) -> float:
+        """Share of problems answered rightly under their own direction."""
+        return self.evaluation.accuracy
+
+    def by_route(self) -> pd.DataFrame:
+        """One line a route: n, correct, accuracy, low, high (95% Wilson), change, became_right and became_wrong."""
+        table = self.frame.assign(before=self.baseline.frame["correct"].to_numpy(bool), after=self.frame["correct"].astype(bool))
+        lines = []
+        for route, group in table.groupby("route", sort=True):
+            before, after = group["before"], group["after"]
+            interval = wilson_interval(int(after.sum()), len(group))
+            moved = {"became_right": int((~before & after).sum()), "became_wrong": int((before & ~after).sum())}
+            lines.append(
+                {"route": route, "n": len(group), "correct": int(after.sum()), "accuracy": after.mean(), "low": interval.low}
+                | {"high": interval.high, "change": after.mean() - before.mean(), **moved}
+            )
+        return pd.DataFrame(lines)
+
+    def paired(self, measure: str = "correct") -> tuple[pd.Series, pd.Series]:
+        """Each problem unsteered and steered, for the paired tests of `steerlab.statistics`."""
+        if measure not in ("correct", "margin", "nll"):
+            raise ValueError(f"measure={measure!r}; use one of correct, margin, nll")
+        return self.baseline.frame.set_index("problem_id")[measure], self.frame.set_index("problem_id")[measure]
+
+    def warnings(self) -> list[str]:
+        """What a reader must know of interventions that did nothing."""
+        return inert(self.checks)
+
+    def __repr__(self) -> str:
+        routes = ", ".join(f"{route}: {n}" for route, n in self.frame["route"].value_counts(sort=False).items())
+        return f"RoutedResult({len(self.frame)} problems ({routes}), baseline {self.baseline.accuracy:.3f}, routed {self.accuracy:.3f})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>" + self.by_route().to_html(index=False, float_format="{:.3f}".format, escape=True)
+
+
+def evaluate_routed(
+    model: Model,
+    problems: Sequence[Problem],
+    directions: Direction | Mapping[str, Direction | None],
+    *,
+    routes: Router | Sequence[str] | None = None,
+    alpha: float | Sequence[float] | AlphaRule = 1.0,
+    positions: Positions = "all",
+    operator: str | Operator = "add",
+    layer: int | None = None,
+    site: str | None = None,
+    scorer: str | Scorer | None = None,
+    max_tokens: int | None = None,
+    memory: str | int | None = None,
+    progress: bool = False,
+) -> RoutedResult:
+    """Score every problem under a direction and an alpha of its own.
+
+    Problems that share both are run together, on the fast path.
+
+    Args:
+        model: a TransformerLens model.
+        problems: what to ask.
+        directions: of each route; None leaves its problems unsteered. A single direction needs no routes.
+        routes: a router such as `KeywordRouter` or `nearest_mean`, or the route of each problem.
+        alpha: one for all, one for each problem, or a rule such as `ReachProjection`.
+        positions, operator, layer, site, scorer, max_tokens, memory, progress: as in `steerlab.sweep`.
+
+    Raises:
+        ValueError: a route that has no direction, other numbers of routes or alphas than problems, directions of different models, or what
+            `steerlab.sweep` refuses.
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> model, problems = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic").test[:6]
+        >>> routes = ["up", "up", "none", "down", "down", "none"]
+        >>> up = sl.Direction(torch.ones(128), layer=2, name="up")
+        >>> done = evaluate_routed(model, problems, {"up": up, "down": -up, "none": None}, routes=routes)
+        >>> done.frame["route"].tolist() == routes, done.frame["direction"].tolist()[:4]
+        (True, ['up', 'up', 'none', '-up'])
+    """
+    if not problems:
+        raise ValueError("no problems given; there is nothing to route")
+    check_ids(problems)
+    if isinstance(directions, Direction) != (routes is None):
+        raise ValueError(
+            "one direction needs no routes, and several need them: give {route: direction} and routes, or a single direction alone"
+        )
+    known: Mapping[str, Direction | None] = {directions.name: directions} if isinstance(directions, Direction) else directions
+    given = [one for one in known.values() if one is not None]
+    if given:
+        check_alike(given, layers=False)
+    named = [next(iter(known))] * len(problems) if routes is None else list(routes(model, problems) if callable(routes) else routes)
+    if isinstance(alpha, int | float | np.number):
+        strengths = [check_alpha(alpha)] * len(problems)
+    else:
+        strengths = [check_alpha(one) for one in (alpha(model, problems) if callable(alpha) else alpha)]
+    for what, found in (("routes", named), ("alphas", strengths)):
+        if len(found) != len(problems):
+            raise ValueError(f"{len(found)} {what} for {len(problems)} problems; give one for each")
+    lost = [(problem.id, route) for problem, route in zip(problems, named, strict=True) if route not in known]
+    if lost:
+        raise ValueError(
+            f"problem {lost[0][0]!r} is routed to {lost[0][1]!r}, which has no direction (routes are {', '.join(map(repr, known))}); give it one, or None"
+        )
+    groups: dict[tuple[str, float], list[int]] = {}
+    for i, key in enumerate(zip(named, strengths, strict=True)):
+        groups.setdefault(key, []).append(i)
+    judge = scorer_for(problems, scorer)  # of all problems, not of each group
+    running: dict[str, Any] = {"scorer": judge, "max_tokens": max_tokens, "memory": memory, "progress": progress}
+    plain, steered, checks = [], [], []
+    for (route, strength), places in groups.items():
+        some, one = [problems[i] for i in places], known[route]
+        if one is None:
+            before = after = evaluate(model, some, **running).frame
+        else:
+            cell = Cell((Place(one, *place(one, layer, site)),), strength)
+            done = run_cells(model, some, [cell], operator=operator, positions=positions, label=route, **running)
+            before, after = done.baseline.frame, done.frames[0]
+            checks.append(done.checks)
+        plain.append(before.assign(place=places))
+        about: dict[str, Any] = {
+            "route": route,
+            "direction": "none" if one is None else one.name,
+            "alpha": 0.0 if one is None else strength,
+        }
+        steered.append(after.assign(**about, place=places))
+    before, after = (pd.concat(parts).sort_values("place").drop(columns="place").reset_index(drop=True) for parts in (plain, steered))
+    outcome = list(before.columns)
+    columns = ["problem_id", "route", "direction", "alpha", *(column for column in outcome if column != "problem_id")]
+    empty = pd.DataFrame(columns=["layer", "direction", "alpha", "calls", "resid_change", "score_change"])
+    return RoutedResult(
+        after[columns],
+        Evaluation(tuple(problems), before, judge.name),
+        Evaluation(tuple(problems), after[outcome], judge.name),
+        pd.concat(checks, ignore_index=True) if checks else empty,
+    )
