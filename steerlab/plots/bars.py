@@ -176,7 +176,7 @@ def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"
     left = observed > (low + high) / 2
     centre = scale * float(test.centre)
     # The bars end at 1 / 1.2 of the height; above them stand the words.
-    fig.add_shape(x0=centre, x1=centre, y0=0, y1=0.88, yref="y domain", line={"dash": "dot", "width": 2})
+    fig.add_shape(type="line", x0=centre, x1=centre, y0=0, y1=0.88, yref="y domain", line={"dash": "dot", "width": 2})
     fig.add_vline(
         x=observed,
         line={"color": theme.VERMILLION, "width": 3},
