@@ -22,7 +22,7 @@ from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from steerlab.cli import run
-from steerlab.tasks.arithmetic import VARIANTS, generate, vocabulary
+from steerlab.tasks.arithmetic import TRAINED, generate, vocabulary
 from steerlab.tasks.problem import Problem
 
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
@@ -79,7 +79,7 @@ def draw(rng: np.random.Generator, n: int, split: str, form: str, steps: tuple[i
     """n problems of one form: 60% stories, 20% equations, 20% largest-number questions."""
     counts = rng.multinomial(n, (0.6, 0.2, 0.2))
     problems = []
-    for variant, count in zip(VARIANTS, counts, strict=True):
+    for variant, count in zip(TRAINED, counts, strict=True):
         source = generate(rng, split=split, variant=variant, form=form, steps=steps)
         problems += [next(source) for _ in range(count)]
     return problems
@@ -108,7 +108,7 @@ def card(config: Config, table: dict[str, float], updates: int, minutes: float) 
     """The model card."""
     rows = "\n".join(
         f"| {variant} | {form} | " + " | ".join(f"{100 * table[f'{variant} {form} {s}']:.1f}%" for s in STEPS) + " |"
-        for variant in VARIANTS
+        for variant in TRAINED
         for form in ("choice", "numeric")
     )
     return f"""---
@@ -209,7 +209,7 @@ def main(config: Config) -> Path:
                 )
     table = {
         f"{variant} {form} {s}": accuracy(model, ids, variant, form, s)
-        for variant in VARIANTS
+        for variant in TRAINED
         for form in ("choice", "numeric")
         for s in STEPS
     }

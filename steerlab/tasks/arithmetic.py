@@ -1,8 +1,10 @@
 """The embedded task: templated multi-step word problems from a seeded generator.
 
-Three variants differ in what has to be computed: `story` (a running total told in words), `equation` (the same
-sums in signs) and `largest` (the largest of several numbers). Each comes in two forms: `choice` (four lettered
-options, one right) and `numeric` (the number itself).
+Variants differ in what has to be computed and how it is told: `story` (a running total in words), `additions` and
+`subtractions` (stories in which things are only gained, or only lost), `equation` (the same sums in signs), `bare` (signs
+alone, without a word) and `largest` (the largest of several numbers). Each comes in three forms: `choice` (four lettered
+options, one right), `numeric` (the number itself, generated) and `continuation` (four numbers that could come next).
+The embedded model was trained on `story`, `equation` and `largest` in the first two forms; the rest asks it for something new.
 """
 
 import hashlib
@@ -19,8 +21,9 @@ NAMES = ("Tom", "Ann", "Ben", "Eva", "Sam", "Lea", "Max", "Ida")
 THINGS = ("apples", "coins", "books", "cards", "shells", "stamps", "pens", "nuts")
 GAINS = ("buys", "finds", "gets", "wins")
 LOSSES = ("loses", "sells", "drops", "spends")
-VARIANTS = ("story", "equation", "largest")
-FORMS = ("choice", "numeric")
+TRAINED = ("story", "equation", "largest")  # what the embedded model has seen
+VARIANTS = (*TRAINED, "additions", "subtractions", "bare")
+FORMS = ("choice", "numeric", "continuation")
 SPLITS = ("train", "validation", "test")
 N_CHOICES = 4
 
@@ -47,6 +50,8 @@ def split_of(question: str) -> str:
 def _skeleton(rng: np.random.Generator, variant: str, steps: int) -> Skeleton:
     if variant == "largest":
         return tuple(int(n) for n in rng.choice(MAX_TOTAL + 1, size=steps + 1, replace=False))
+    if variant in ("additions", "subtractions"):
+        return _one_way(rng, steps, up=variant == "additions")
     total = int(rng.integers(1, MAX_START + 1))
     numbers = [total]
     for _ in range(steps):
@@ -57,10 +62,28 @@ def _skeleton(rng: np.random.Generator, variant: str, steps: int) -> Skeleton:
     return tuple(numbers)
 
 
+def _one_way(rng: np.random.Generator, steps: int, *, up: bool) -> Skeleton:
+    """A total that only grows, or only shrinks; each step leaves at least 1 for every later one."""
+    total = int(rng.integers(1, MAX_START + 1) if up else rng.integers(max(steps, MAX_CHANGE), MAX_TOTAL + 1))
+    numbers = [total]
+    for later in range(steps - 1, -1, -1):
+        room = (MAX_TOTAL - total if up else total) - later
+        size = int(rng.integers(1, min(MAX_CHANGE, room) + 1))
+        numbers.append(size if up else -size)
+        total += numbers[-1]
+    return tuple(numbers)
+
+
+def _signs(skeleton: Skeleton) -> str:
+    return str(skeleton[0]) + "".join(f" {'+' if c > 0 else '-'} {abs(c)}" for c in skeleton[1:])
+
+
 def _question(rng: np.random.Generator, variant: str, skeleton: Skeleton) -> str:
     first, changes = skeleton[0], skeleton[1:]
     if variant == "equation":
-        return f"Compute {first}" + "".join(f" {'+' if c > 0 else '-'} {abs(c)}" for c in changes) + " ?"
+        return f"Compute {_signs(skeleton)} ?"
+    if variant == "bare":
+        return f"{_signs(skeleton)} = ?"
     if variant == "largest":
         return "Which is the largest of " + ", ".join(map(str, skeleton)) + "?"
     name, thing = NAMES[rng.integers(len(NAMES))], THINGS[rng.integers(len(THINGS))]
@@ -100,8 +123,8 @@ def generate(
     Args:
         rng: the only source of chance.
         split: "train", "validation" or "test"; see `split_of`.
-        variant: "story", "equation" or "largest".
-        form: "choice" or "numeric".
+        variant: one of `VARIANTS`.
+        form: "choice", "numeric" or "continuation".
         steps: how many operations a problem may have; 0 asks for the first number itself.
 
     Raises:
@@ -117,13 +140,17 @@ def generate(
         n_steps = int(steps[int(rng.integers(len(steps)))])
         skeleton = _skeleton(rng, variant, n_steps)
         question = _question(rng, variant, skeleton)
-        if split_of(question) != split:
+        # Sums in signs stand in one split, whether told with a word or without: no variant tests what another trained on.
+        if split_of(_question(rng, "equation", skeleton) if variant == "bare" else question) != split:
             continue
         answer = max(skeleton) if variant == "largest" else sum(skeleton)
         meta = {"steps": n_steps, "variant": variant, "answer": answer}
         problem_id = f"{variant}-{form}-{split}-{serial:05d}"
         if form == "numeric":
             yield Problem(problem_id, f"{question}\nAnswer:", answer, meta=meta)
+        elif form == "continuation":
+            options = _options(rng, variant, skeleton, answer)
+            yield Problem(problem_id, f"{question}\nAnswer:", options.index(answer), tuple(f" {n}" for n in options), meta=meta)
         else:
             options = _options(rng, variant, skeleton, answer)
             lines, letters = lettered(options)
@@ -168,5 +195,4 @@ def arithmetic(
             raise ValueError(f"n_{split}={count}: only {len(unique)} different problems with steps={tuple(steps)}; ask for fewer")
         splits[split] = list(unique.values())
     about = {"source": "embedded generator", "seed": seed, "variant": variant, "form": form, "steps": list(steps)}
-    scorer = "choice" if form == "choice" else "numeric"
-    return Task("arithmetic", **splits, scorer=scorer, about=about)
+    return Task("arithmetic", **splits, scorer=form, about=about)  # each form is judged by the scorer of its name

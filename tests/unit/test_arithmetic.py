@@ -1,5 +1,6 @@
 """The embedded task: right answers, disjoint splits, no clue but the arithmetic."""
 
+import hashlib
 import itertools
 import re
 from collections import Counter
@@ -8,11 +9,11 @@ import numpy as np
 import pytest
 
 from steerlab.tasks import load_task
-from steerlab.tasks.arithmetic import GAINS, LOSSES, arithmetic, generate, split_of, vocabulary
+from steerlab.tasks.arithmetic import GAINS, LOSSES, VARIANTS, arithmetic, generate, split_of, vocabulary
 
-VARIANTS = ("story", "equation", "largest")
+FORMS = ("choice", "numeric", "continuation")
 SPLITS = ("train", "validation", "test")
-STEPS = {"story": (1, 2, 3), "equation": (2, 3), "largest": (1, 2, 3)}
+STEPS = {variant: (2, 3) if variant in ("equation", "bare") else (1, 2, 3) for variant in VARIANTS}
 
 
 def some(variant="story", form="choice", n=200, seed=0):
@@ -46,7 +47,7 @@ def test_the_same_seed_gives_the_same_problems(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("form", ["choice", "numeric"])
+@pytest.mark.parametrize("form", FORMS)
 def test_no_prompt_occurs_twice_and_no_question_is_in_two_splits(variant, form):
     task = some(variant, form)
     prompts = Counter(problem.prompt for problem in everything(task))
@@ -56,7 +57,7 @@ def test_no_prompt_occurs_twice_and_no_question_is_in_two_splits(variant, form):
         assert not questions[first] & questions[second]
 
 
-@pytest.mark.parametrize("variant", ["equation", "largest"])
+@pytest.mark.parametrize("variant", ["equation", "largest", "bare"])
 def test_without_words_the_numbers_themselves_are_in_one_split_only(variant):
     task = some(variant)
     numbers = {split: {skeleton(problem) for problem in getattr(task, split)} for split in SPLITS}
@@ -72,7 +73,7 @@ def test_a_question_stays_in_its_split_across_seeds_and_forms(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("form", ["choice", "numeric"])
+@pytest.mark.parametrize("form", FORMS)
 def test_the_answer_is_what_the_words_add_up_to(variant, form):
     """Oracle: the numbers and verbs read back from the prompt, then added (or compared) here."""
     for problem in everything(some(variant, form)):
@@ -82,6 +83,9 @@ def test_the_answer_is_what_the_words_add_up_to(variant, form):
         if form == "numeric":
             assert problem.target == expected
             assert problem.choices is None
+        if form == "continuation":
+            assert problem.choices[problem.target_index] == f" {expected}"
+            assert len(set(problem.choices)) == 4
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -104,7 +108,7 @@ def test_no_letter_is_right_more_often_than_the_others(variant):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("form", ["choice", "numeric"])
+@pytest.mark.parametrize("form", FORMS)
 def test_every_word_is_in_the_vocabulary(variant, form):
     words = set(vocabulary())
     assert len(words) == len(vocabulary())
@@ -114,12 +118,34 @@ def test_every_word_is_in_the_vocabulary(variant, form):
         assert set(re.findall(r"\w+|[^\w\s]", " ".join(written))) <= words
 
 
-def test_totals_never_leave_the_range_of_the_vocabulary():
-    source = generate(np.random.default_rng(3), steps=(8,))
+@pytest.mark.parametrize("variant", ["story", "additions", "subtractions"])
+def test_totals_never_leave_the_range_of_the_vocabulary(variant):
+    source = generate(np.random.default_rng(3), variant=variant, steps=(8,))
     for problem in itertools.islice(source, 300):
         totals = list(itertools.accumulate(skeleton(problem)))
         assert min(totals) >= 0
         assert max(totals) <= 30
+
+
+def test_additions_only_gain_and_subtractions_only_lose():
+    assert all(min(skeleton(problem)[1:]) > 0 for problem in some("additions").train)
+    assert all(max(skeleton(problem)[1:]) < 0 for problem in some("subtractions").train)
+
+
+def test_sums_in_signs_are_in_one_split_whether_told_with_a_word_or_without():
+    for split in SPLITS:
+        for problem in getattr(some("bare"), split):
+            assert split_of(f"Compute {question(problem).removesuffix(' = ?')} ?") == split
+
+
+def test_the_form_names_the_scorer():
+    assert {form: some(form=form, n=4).scorer for form in FORMS} == {form: form for form in FORMS}
+
+
+def test_the_default_task_stays_what_it_was():
+    """Oracle: the digest of the default task when the first kept results were made; every number in the README hangs on it."""
+    task = load_task("arithmetic")
+    assert hashlib.sha256(repr([task.train, task.validation, task.test, dict(task.about), task.scorer]).encode()).hexdigest()[:16] == "99b75ddbe49f79d6"
 
 
 def test_steps_are_as_many_as_asked_for():

@@ -1,0 +1,317 @@
+"""Emergent Activation Snapping: a frozen model and a Watcher that learns, while it answers, where its right answers come from.
+
+Problems come one by one. Each prompt runs once up to the watched layer; the Watcher looks at the stream there, says what to add, and the
+rest of the model runs on from there. What several Watchers would do to one problem runs on in one batch, so that baselines are cheap and
+see the same stream. (The method is Phase 0 of the sources' research programme, where it failed.)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from steerlab.directions import Direction
+from steerlab.generation import generate_cells
+from steerlab.interventions import OPERATORS, steer
+from steerlab.keyvalues import KeyValueCache
+from steerlab.memory import generated_rows, logit_values, pass_tokens
+from steerlab.models import Model, backend_of, d_model, hook_name, is_hooked
+from steerlab.passes import entering
+from steerlab.statistics import wilson_interval
+from steerlab.statistics._input import check_rng
+from steerlab.tasks import Problem, Scorer, Task, evaluate
+from steerlab.tasks.batches import Batch
+from steerlab.tasks.reading import Reader, Run
+from steerlab.tasks.scorers import Answer, Outcome, scorer_for
+from steerlab.tasks.scoring import Plan, check_ids, plan
+from steerlab.variants import Cell, Place, shares
+from steerlab.watchers import Glance, Watcher, Watching, random_attractors, variant_named
+from steerlab.wavefront import Front, Seen
+
+COLUMNS = [
+    "step", "problem_id", "prediction", "correct", "margin", "nll", "attractor", "similarity", "strength", "nudge", "moved", "clamped",
+    "aligned", "entropy", "wins", "updates",
+]  # fmt: skip
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class EASResult:
+    """A stream of problems under one Watcher.
+
+    Attributes:
+        frame: one line a problem, in the order of the stream: step, problem_id, prediction, correct, margin, nll; attractor (the nearest
+            one, -1 for none), similarity (cosine with it), strength, nudge (norm of what was added), moved (the same relative to the
+            stream, at the position where that is largest), clamped (share of coordinates held back), aligned (cosine of the nudge with
+            the attractor), entropy (bits of the attractors' use so far); wins and updates before the problem was answered.
+        watcher: its settings; None for no Watcher.
+        variant: which of `steerlab.watchers.VARIANTS` that is.
+        layer: the watched layer; its output is watched and nudged (resid_post).
+        before, after: the attractors at the start and at the end, ``[attractor d_model]``.
+        seconds: wall time of each problem, which is no part of the frame because it differs from run to run.
+        scorer: name of the scorer.
+    """
+
+    frame: pd.DataFrame
+    watcher: Watcher | None
+    variant: str
+    layer: int
+    before: Float[np.ndarray, "attractor d_model"]
+    after: Float[np.ndarray, "attractor d_model"]
+    seconds: Float[np.ndarray, " problem"]
+    scorer: str
+
+    @property
+    def n(self) -> int:
+        """Number of problems."""
+        return len(self.frame)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of problems answered rightly."""
+        return float(self.frame["correct"].mean())
+
+    def summary(self) -> pd.Series:
+        """What was logged, in one line: n, accuracy with its Wilson interval, updates, entropy, nudges and the median latency."""
+        low, high = _wilson(self.frame["correct"])
+        acted = self.frame[self.frame["nudge"] > 0]
+        return pd.Series(
+            {
+                "variant": self.variant,
+                "n": self.n,
+                "accuracy": self.accuracy,
+                "low": low,
+                "high": high,
+                "updates": 0 if self.watcher is None or not self.watcher.updates else int(self.frame["correct"].sum()) // self.watcher.every,
+                "entropy": float(self.frame["entropy"].iloc[-1]),
+                "nudged": len(acted) / self.n,
+                "moved": float(acted["moved"].median()) if len(acted) else 0.0,
+                "seconds": float(np.median(self.seconds)),
+            }
+        )
+
+    def __repr__(self) -> str:
+        low, high = _wilson(self.frame["correct"])
+        return f"EASResult({self.variant!r}, layer={self.layer}, accuracy={self.accuracy:.3f} [{low:.3f}, {high:.3f}], n={self.n})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>" + self.summary().to_frame().T.to_html(index=False, float_format="{:.3f}".format, escape=True)
+
+
+def _wilson(correct: "pd.Series[Any]") -> tuple[float, float]:
+    interval = wilson_interval(int(correct.sum()), len(correct))
+    return interval.low, interval.high
+
+
+def run_eas(
+    model: Model,
+    problems: Sequence[Problem],
+    *,
+    layer: int,
+    rng: np.random.Generator,
+    watcher: Watcher | None = None,
+    variant: str = "watcher",
+    scorer: str | Scorer | None = None,
+    memory: str | int | None = None,
+    progress: bool = False,
+) -> EASResult:
+    """Answer a stream of problems, one at a time, while a Watcher nudges the model and learns from what it got right.
+
+    Args:
+        model: a TransformerLens model.
+        problems: the stream, in this order.
+        layer: the watched block; its output is watched and nudged, at every position, generated ones included.
+        rng: draws the attractors.
+        watcher: its settings; default ``Watcher()``, the sources'.
+        variant: "watcher", or a baseline: "no_watcher", "no_updates" (the random control), "fixed_strength", "no_clamp", "literal" (what
+            the sources' code adds), "matched" (attractors at the norm of what is drawn to them).
+        scorer: default the task's own.
+        memory: what a forward pass may take, e.g. "2GB".
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: bad input, found before the first run.
+        RuntimeError: the resumed run disagrees with a plain hooked run.
+
+    Example:
+        >>> import steerlab as sl
+        >>> stream = sl.load_task("arithmetic", n_train=12, n_validation=0, n_test=0).train
+        >>> found = run_eas(sl.load_model("tiny-arithmetic"), stream, layer=3, rng=np.random.default_rng(0))
+        >>> found.n, int(found.frame["attractor"].iloc[0])
+        (12, -1)
+    """
+    check_stream(model, problems, layer, rng)
+    settings = variant_named(watcher or Watcher(), variant)
+    start = random_attractors((watcher or Watcher()).attractors, d_model(model), rng=rng)
+    state = None if settings is None else Watching(settings, start)
+    frames, seconds = stream(model, problems, [state], layer=layer, scorer=scorer, memory=memory, progress=progress)
+    after = start if state is None else state.attractors
+    return EASResult(frames[0], settings, variant, int(layer), start, after, seconds, scorer_for(problems, scorer).name)
+
+
+def check_stream(model: Model, problems: Sequence[Problem], layer: int, rng: np.random.Generator) -> None:
+    """Find what is wrong with a stream before anything runs.
+
+    Raises:
+        TypeError: no model, no list of problems or no generator.
+        ValueError: a layer that the model lacks, no problems, or repeated ids.
+    """
+    backend_of(model)
+    check_rng(rng)
+    if isinstance(problems, Task | Problem):
+        raise TypeError(f"problems is a {type(problems).__name__}; give a list of problems, e.g. task.train")
+    hook_name(model, layer)
+    if not problems:
+        raise ValueError("no problems given; a stream needs at least one")
+    check_ids(problems)
+
+
+@torch.no_grad()
+def stream(
+    model: Model,
+    problems: Sequence[Problem],
+    states: Sequence[Watching | None],
+    *,
+    layer: int,
+    scorer: str | Scorer | None = None,
+    memory: str | int | None = None,
+    progress: bool = False,
+) -> tuple[list[pd.DataFrame], Float[np.ndarray, " problem"]]:
+    """Answer a stream of problems under several Watchers side by side, each with a memory of its own; None is no Watcher.
+
+    Returns:
+        A frame for each Watcher (see `EASResult`), and the seconds of each problem under all of them together.
+    """
+    chosen = scorer_for(problems, scorer)
+    plan(model, problems, chosen)  # what a scorer or the model cannot take is said before the first run
+    if chosen.generates and is_hooked(model):
+        raise ValueError("the model has hooks on it, which generated answers would meet at other positions; leave the block that put them there")
+    engine = _Engine(model, layer, memory)
+    wins = [0] * len(states)
+    lines: list[list[tuple[Any, ...]]] = [[] for _ in states]
+    seconds = np.zeros(len(problems))
+    for step, problem in enumerate(tqdm(problems, desc="stream", unit="problem", disable=None if progress else True)):
+        begun = perf_counter()
+        work = plan(model, [problem], chosen)
+        vector = engine.look(work)
+        glances = [None if state is None else state.see(vector) for state in states]
+        outcomes, moved = engine.answer(work, glances)
+        for r, (state, glance, outcome) in enumerate(zip(states, glances, outcomes, strict=True)):
+            updates = 0 if state is None else state.updates
+            lines[r].append((step, problem.id, *_told(outcome), *_seen(glance), moved[r], *_shape(glance), wins[r], updates))
+            wins[r] += outcome.correct
+            if state is not None:
+                state.learn(correct=outcome.correct)
+        seconds[step] = perf_counter() - begun
+    return [pd.DataFrame(mine, columns=COLUMNS) for mine in lines], seconds
+
+
+def _told(outcome: Outcome) -> tuple[str, bool, float, float]:
+    return outcome.prediction, outcome.correct, outcome.margin, outcome.nll
+
+
+def _seen(glance: Glance | None) -> tuple[int, float, float, float]:
+    if glance is None:
+        return -1, np.nan, 0.0, 0.0
+    return glance.attractor, glance.similarity, glance.strength, 0.0 if glance.added is None else float(np.linalg.norm(glance.added))
+
+
+def _shape(glance: Glance | None) -> tuple[float, float, float]:
+    return (0.0, np.nan, 0.0) if glance is None else (glance.clamped, glance.aligned, glance.entropy)
+
+
+class _Engine:
+    """Runs a problem to the watched layer, and on from there under several nudges."""
+
+    def __init__(self, model: Model, layer: int, memory: str | int | None) -> None:
+        self._model, self._layer, self._memory = model, int(layer), memory
+        self._front = Front(model, OPERATORS["add"], "all")
+        self._room = pass_tokens(model, None, memory)
+        self._idle = torch.ones(d_model(model))
+        self._read: list[tuple[Batch, Reader, Run]] = []
+        self._compared = False
+
+    def look(self, work: Plan) -> Float[np.ndarray, " d_model"]:
+        """Run the rows of a problem up to the watched layer; return the mean of the stream over the prompt."""
+        batches = work.batches(self._model, self._room)
+        reading = [batch for batch in batches if not batch.rows[0].new_tokens]
+        self._read = [self._to_layer(batch) for batch in reading]
+        batch, _, run = self._read[0] if reading else self._to_layer(batches[0])
+        parts = [streams[self._layer + 1][level.of[0]] for level, streams in zip(batch.levels, run.streams, strict=True)]
+        prompt: Tensor = torch.cat(parts)[: batch.rows[0].prompt_length]
+        return prompt.double().mean(0).cpu().numpy()
+
+    def _to_layer(self, batch: Batch) -> tuple[Batch, Reader, Run]:
+        reader = Reader(batch, logit_values(self._memory))
+        streams: list[dict[int, Tensor]] = []
+        past: KeyValueCache | None = None
+        for level in batch.levels:
+            if len(batch.levels) > 1:
+                past = KeyValueCache(self._model, len(level.tokens)) if past is None else past.take(level.parent)
+            streams.append(entering(self._model, level.tokens, [self._layer + 1], past))
+        return batch, reader, Run(np.zeros(reader.size), tuple(streams), (None,) * len(streams))
+
+    def answer(self, work: Plan, glances: Sequence[Glance | None]) -> tuple[list[Outcome], list[float]]:
+        """Outcomes under each nudge, and how far each moved the stream, relative to its norm."""
+        cells = [self._cell(glance) for glance in glances]
+        seen = [Seen() for _ in cells]
+        answers = [[Answer()] * len(work.rows) for _ in cells]
+        for batch, reader, run in self._read:
+            whole = is_hooked(self._model)
+            for share in shares(batch, cells, "all", whole=whole):
+                size = max(1, int(self._room // self._front.cost(share)))
+                for first in range(0, len(cells), size):
+                    which = slice(first, first + size)
+                    values = self._front.run(cells[which], batch, share, run, reader, seen[which])
+                    rows = [i for group in share[-1].rows for i in group]
+                    for c, line in zip(range(len(cells))[which], values, strict=True):
+                        found = reader.answers(line)
+                        for i in rows:
+                            answers[c][batch.index[i]] = found[i]
+        for batch in work.batches(self._model, self._room):
+            if batch.rows[0].new_tokens:
+                self._generate(batch, cells, seen, answers)
+        outcomes = [self._judge(work, mine) for mine in answers]
+        self._compare(work, cells, outcomes)
+        return outcomes, [one.resid_change for one in seen]
+
+    def _generate(self, batch: Batch, cells: Sequence[Cell], seen: Sequence[Seen], answers: list[list[Answer]]) -> None:
+        order = sorted(range(len(cells)), key=lambda c: cells[c].alpha)  # those that do nothing come first
+        most = generated_rows(self._model, batch.width + batch.rows[0].new_tokens, self._room, self._memory)
+        found = generate_cells(self._front, [cells[c] for c in order], batch, self._room, most, [seen[c] for c in order])
+        for c, mine in zip(order, found, strict=True):
+            for i, answer in zip(batch.index, mine, strict=True):
+                answers[c][i] = answer
+
+    def _cell(self, glance: Glance | None) -> Cell:
+        acts = glance is not None and glance.added is not None
+        vector = torch.from_numpy(glance.added) if glance is not None and glance.added is not None else self._idle
+        return Cell((Place(Direction(vector, self._layer, name="nudge"), self._layer, "resid_post"),), float(acts))
+
+    def _judge(self, work: Plan, answers: Sequence[Answer]) -> Outcome:
+        mine = [Answer(answers[i].reads[which], answers[i].generated) for i, which in work.places[0]]
+        return work.scorer.judge(self._model, work.problems[0], mine)
+
+    def _compare(self, work: Plan, cells: Sequence[Cell], outcomes: Sequence[Outcome]) -> None:
+        """Compare the first nudged answer with a plain run of the whole model under a hook."""
+        acting = next((c for c, cell in enumerate(cells) if cell.alpha), None)
+        if self._compared or acting is None:
+            return
+        self._compared = True
+        with steer(self._model, cells[acting].places[0].direction):
+            plain = evaluate(self._model, work.problems, scorer=work.scorer).frame.iloc[0]
+        gap = abs(float(plain["margin"]) - outcomes[acting].margin)
+        limit = TOLERANCE if next(iter(self._model.parameters())).dtype == torch.float32 else 0.05
+        if not gap <= limit * max(1.0, abs(outcomes[acting].margin)):
+            raise RuntimeError(
+                f"layer {self._layer}: the run resumed under a nudge gives another margin than the plain hooked run (difference {gap:.2g}); "
+                "results would be wrong. Please report the model's architecture"
+            )

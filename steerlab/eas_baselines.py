@@ -1,0 +1,258 @@
+"""Emergent Activation Snapping beside its baselines, on one stream: what is the Watcher's doing, and what any nudge would have done?
+
+All variants see every problem at the same time, so that a comparison is paired and the prompt runs to the watched layer once for all. A
+change between two variants is tested by the exact sign test on the problems that they answer differently: if neither is better, given all
+that went before, each such problem is a fair coin, so the test stays exact although a Watcher's state hangs on its earlier answers.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from steerlab.eas import COLUMNS, check_stream, run_eas, stream
+from steerlab.models import Model, d_model
+from steerlab.statistics import SignTest, format_p, holm, paired_interval, sign_test, wilson_interval
+from steerlab.statistics._input import count
+from steerlab.tasks import Problem, Scorer
+from steerlab.tasks.scorers import scorer_for
+from steerlab.watchers import VARIANTS, Watcher, Watching, random_attractors, variant_named
+
+Window = Literal["all", "before", "after"]
+Verdict = Literal["held", "did not hold", "undecided", "not tested"]
+FEWEST = 30  # problems after the last update in question, below which nothing is said about them
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Did a Watcher gain so many points of accuracy within so many updates?
+
+    Attributes:
+        points, updates: what was claimed: a share of 1, and a number of updates.
+        n: problems answered after so many updates.
+        change, low, high: accuracy there, with the Watcher minus without, and its 95% paired interval; NaN without such problems.
+        p_value: of the two-sided sign test there.
+        over_random: the same change against random attractors that are never updated, and its p-value.
+        verdict: "held" if the whole interval is at or above the claim, "did not hold" if all of it is below, "undecided" if it holds both,
+            "not tested" if the stream ended too early.
+    """
+
+    points: float
+    updates: int
+    n: int
+    change: float
+    low: float
+    high: float
+    p_value: float
+    over_random: tuple[float, float]
+    verdict: Verdict
+
+    def __str__(self) -> str:
+        claim = f"The claim, {100 * self.points:+g} points within {self.updates} updates, "
+        if self.verdict == "not tested":
+            return claim + f"was not tested: the stream has {self.n} problems after update {self.updates}, and {FEWEST} are needed."
+        found = (
+            f"{100 * self.change:+.1f} points on the {self.n} problems after update {self.updates} (95% interval {100 * self.low:+.1f} to "
+            f"{100 * self.high:+.1f}, sign test {format_p(self.p_value)})"
+        )
+        random, p = self.over_random
+        beside = "" if math.isnan(random) else f" Against random attractors that never learn: {100 * random:+.1f} points, {format_p(p)}."
+        word = {"held": "held", "did not hold": "did not hold", "undecided": "is undecided"}[self.verdict]
+        return f"{claim}{word}: {found}.{beside}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(str(self))}</p>"
+
+
+@dataclass(frozen=True, eq=False)
+class EASComparison:
+    """Variants of a Watcher on one stream.
+
+    Attributes:
+        frame: one line a variant, repeat and problem: variant, repeat, then the columns of `steerlab.eas.EASResult.frame`. Repeats differ in
+            the attractors that they start from; "no_watcher" has one.
+        watcher: the settings that the variants change.
+        layer: the watched layer.
+        variants: their names, in order.
+        repeats: starts of the attractors.
+        latency: median seconds of a problem under each variant alone; empty where it was not measured.
+        scorer: name of the scorer.
+    """
+
+    frame: pd.DataFrame
+    watcher: Watcher
+    layer: int
+    variants: tuple[str, ...]
+    repeats: int
+    latency: "pd.Series[float]"
+    scorer: str
+
+    def outcomes(self, variant: str, repeat: int = 0) -> pd.DataFrame:
+        """The lines of one variant and repeat, in the order of the stream.
+
+        Raises:
+            ValueError: a variant or repeat that was not run.
+        """
+        if variant not in self.variants:
+            raise ValueError(f"variant={variant!r} was not run; use one of {', '.join(self.variants)}")
+        repeat = 0 if variant == "no_watcher" else repeat
+        mine = self.frame[(self.frame["variant"] == variant) & (self.frame["repeat"] == repeat)]
+        if mine.empty:
+            raise ValueError(f"repeat={repeat}: there are {self.repeats}; use 0 to {self.repeats - 1}")
+        return mine.reset_index(drop=True)
+
+    def sign_test(self, variant: str, against: str = "no_watcher", *, repeat: int = 0, window: Window = "all", updates: int = 30) -> SignTest:
+        """One variant against another on the same problems.
+
+        Args:
+            variant, against: their names.
+            repeat: which start of the attractors.
+            window: "all" problems, or those "before" or "after" the variant had time for so many updates.
+            updates: how many.
+
+        Raises:
+            ValueError: a variant, repeat or window that there is not, or a window without problems.
+        """
+        mine, theirs = self.outcomes(variant, repeat), self.outcomes(against, repeat)
+        where = self._window(mine, window, updates)
+        if not where.any():
+            raise ValueError(f"window={window!r}: no problem is {window} update {updates}; give a longer stream")
+        return sign_test(theirs["correct"][where], mine["correct"][where])
+
+    def _window(self, mine: pd.DataFrame, window: Window, updates: int) -> "pd.Series[bool]":
+        if window not in ("all", "before", "after"):
+            raise ValueError(f"window={window!r}; use all, before or after")
+        late = mine["wins"] >= count(updates, "updates", at_least=1) * self.watcher.every
+        return late if window == "after" else ~late if window == "before" else late | True
+
+    def table(self, *, against: str = "no_watcher", window: Window = "all", updates: int = 30) -> pd.DataFrame:
+        """One line a variant: accuracy, paired change against a baseline, its sign test (Holm over the variants), and what was logged.
+
+        The test is that of the first repeat; `worst` and `best` are the smallest and largest change over all repeats, which differ in
+        chance alone. `entropy` is in bits at the stream's end, `moved` the median size of a nudge relative to the stream.
+
+        Raises:
+            ValueError: see `sign_test`.
+        """
+        lines = []
+        for variant in self.variants:
+            repeats = 1 if variant == "no_watcher" else self.repeats
+            tests = [self.sign_test(variant, against, repeat=r, window=window, updates=updates) for r in range(repeats)]
+            mine = self.outcomes(variant)
+            part = mine[self._window(mine, window, updates)]
+            wilson = wilson_interval(int(part["correct"].sum()), len(part))
+            change = tests[0].interval()
+            acted = part.loc[part["nudge"] > 0, "moved"]
+            lines.append(
+                {
+                    "variant": variant,
+                    "n": len(part),
+                    "accuracy": part["correct"].mean(),
+                    "low": wilson.low,
+                    "high": wilson.high,
+                    "change": tests[0].change,
+                    "change_low": change.low,
+                    "change_high": change.high,
+                    "became_right": tests[0].became_right,
+                    "became_wrong": tests[0].became_wrong,
+                    "p": math.nan if variant == against else tests[0].p_value,
+                    "worst": min(test.change for test in tests),
+                    "best": max(test.change for test in tests),
+                    "updates": int(mine["updates"].iloc[-1]),
+                    "entropy": mine["entropy"].iloc[-1],
+                    "moved": float(acted.median()) if len(acted) else 0.0,
+                }
+            )
+        table = pd.DataFrame(lines)
+        tested = table["p"].notna()
+        table.insert(table.columns.get_loc("p") + 1, "p_holm", math.nan)
+        if tested.any():
+            table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"])
+        return table
+
+    def claim(self, *, points: float = 0.15, updates: int = 30) -> Claim:
+        """Did the Watcher gain so many points within so many updates? Judged on the problems after that many updates, first repeat.
+
+        Raises:
+            ValueError: the Watcher or no Watcher was not run, or points that are no share above 0.
+        """
+        if not 0 < points < 1:
+            raise ValueError(f"points={points}; use a share above 0 and below 1 (0.15 is fifteen points)")
+        mine, plain = self.outcomes("watcher"), self.outcomes("no_watcher")
+        late = self._window(mine, "after", updates)
+        n, nan = int(late.sum()), math.nan
+        if n < FEWEST:
+            return Claim(points, updates, n, nan, nan, nan, nan, (nan, nan), "not tested")
+        test, random = sign_test(plain["correct"][late], mine["correct"][late]), (nan, nan)
+        if "no_updates" in self.variants:
+            other = sign_test(self.outcomes("no_updates")["correct"][late], mine["correct"][late])
+            random = other.change, other.p_value
+        interval = paired_interval(plain["correct"][late], mine["correct"][late])
+        verdict: Verdict = "held" if interval.low >= points else "did not hold" if interval.high < points else "undecided"
+        return Claim(points, updates, n, test.change, interval.low, interval.high, test.p_value, random, verdict)
+
+    def __repr__(self) -> str:
+        n = len(self.frame) // len(self.frame[["variant", "repeat"]].drop_duplicates())
+        return f"EASComparison({len(self.variants)} variants x {self.repeats} starts, layer={self.layer}, n={n})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>" + self.table().to_html(index=False, float_format="{:.3f}".format, escape=True)
+
+
+def compare_eas(
+    model: Model,
+    problems: Sequence[Problem],
+    *,
+    layer: int,
+    rng: np.random.Generator,
+    watcher: Watcher | None = None,
+    variants: Sequence[str] = tuple(VARIANTS),
+    repeats: int = 1,
+    timed: int = 0,
+    scorer: str | Scorer | None = None,
+    memory: str | int | None = None,
+    progress: bool = False,
+) -> EASComparison:
+    """Run a Watcher and its baselines on one stream, side by side.
+
+    Args:
+        model, problems, layer, watcher, scorer, memory, progress: as in `steerlab.eas.run_eas`.
+        rng: draws the attractors, the same for all variants of a repeat.
+        variants: see `steerlab.watchers.VARIANTS`; "no_watcher" is always run.
+        repeats: how many starts of the attractors.
+        timed: problems on which each variant runs alone, once more, for its latency; 0 measures none.
+
+    Raises:
+        ValueError: bad input, found before the first run.
+        RuntimeError: the resumed run disagrees with a plain hooked run.
+    """
+    check_stream(model, problems, layer, rng)
+    repeats, timed, watcher = count(repeats, "repeats", at_least=1), count(timed, "timed", at_least=0), watcher or Watcher()
+    names = tuple(dict.fromkeys(["no_watcher", *variants]))
+    settings = {name: variant_named(watcher, name) for name in names}
+    starts = [random_attractors(watcher.attractors, d_model(model), rng=rng) for _ in range(repeats)]
+    runs: list[tuple[str, int, Watching | None]] = []
+    for name, chosen in settings.items():
+        runs += [(name, 0, None)] if chosen is None else [(name, r, Watching(chosen, start)) for r, start in enumerate(starts)]
+    states = [state for _, _, state in runs]
+    frames, _ = stream(model, problems, states, layer=layer, scorer=scorer, memory=memory, progress=progress)
+    frame = pd.concat([f.assign(variant=name, repeat=r) for (name, r, _), f in zip(runs, frames, strict=True)], ignore_index=True)
+    latency = {}
+    for name in names if timed else ():
+        few = run_eas(
+            model, problems[:timed], layer=layer, rng=np.random.default_rng(0), watcher=watcher, variant=name, scorer=scorer, memory=memory
+        )
+        latency[name] = float(np.median(few.seconds))
+    return EASComparison(
+        frame[["variant", "repeat", *COLUMNS]],
+        watcher,
+        int(layer),
+        names,
+        repeats,
+        pd.Series(latency, dtype=float, name="seconds"),
+        scorer_for(problems, scorer).name,
+    )
