@@ -9,7 +9,7 @@ split that is scored may be any.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def main(config: Config) -> Path:
         "Accuracy against alpha, with 95% Wilson intervals.": sl.plots.alpha_progression(result),
         "Problems that changed sides.": sl.plots.transition_matrix(result),
     }
-    figures: list[Any] = [sl.Drawing(caption, figure, sl.plots.words(figure), sl.changes(result)) for caption, figure in drawn.items()]
+    figures = [sl.Drawing(caption, figure, sl.plots.words(figure), sl.changes(result)) for caption, figure in drawn.items()]
     question = f"How does accuracy on {config.split} problems of {task.name} depend on alpha at layer {layer}?"
     save_sweep(folder, result, store.provenance(model, config.recorded(), task.about), question=question, figures=figures)
     print(f"\nreport      {folder / 'report.html'}")

@@ -59,6 +59,7 @@ def main(config: Config) -> Path:
         figures=[("Fixed and broken answers, observed and expected from margins alone.", sl.plots.headroom(found), found.summary())],
         tables={
             "headroom": ("Headroom, moves of the margin, and counts observed and expected.", found.headroom),
+            "changes": ("", sl.changes(result)),
             "groups": ("Medians of each group; margins without steering.", found.groups()),
             "tests": ("Problems that moved against those that stayed (Mann-Whitney), with Holm's correction over all lines.", found.tests),
             "problems": ("", found.frame),

@@ -7,7 +7,6 @@ A heatmap shows many cells; its best cell is a choice, and a claim about it need
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -41,7 +40,7 @@ def main(config: Config) -> Path:
     table = result.accuracy()
     print(table.sort_values("accuracy", ascending=False).head(10).to_string(index=False, float_format="%.3f"))
     drawn = sl.plots.layer_alpha_heatmap(result)
-    figures: list[Any] = [sl.Drawing("Change of accuracy by layer and alpha.", drawn, sl.plots.words(drawn), sl.changes(result))]
+    figures = [sl.Drawing("Change of accuracy by layer and alpha.", drawn, sl.plots.words(drawn), sl.changes(result))]
     question = f"At which layer and alpha does the mean difference of right and wrong answers move accuracy on {task.name}?"
     save_sweep(folder, result, store.provenance(model, config.recorded(), task.about), question=question, figures=figures)
     print(f"\nreport      {folder / 'report.html'}")

@@ -202,8 +202,8 @@ def run_experiment(
     # A text is one long prompt: what acts on the prompt, or on what is generated, acts on all of it.
     beside: dict[str, Any] = {"positions": "all" if positions in ("prompt", "generated") else positions, "operator": operator}
     effects = joined(
-        [side_effects(model, direction, texts, alphas=alphas, **beside)]
-        + [side_effects(model, [direction, *c.controls], texts, alphas=[c.alpha], **beside) for c in controls]
+        [side_effects(model, direction, texts, alphas=alphas, progress=progress, **beside)]
+        + [side_effects(model, [direction, *c.controls], texts, alphas=[c.alpha], progress=progress, **beside) for c in controls]
     )
     others, remarks = [], {}
     for k, family in enumerate(families):

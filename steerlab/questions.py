@@ -41,6 +41,12 @@ class Questions:
 
     experiment: Experiment
 
+    def __repr__(self) -> str:
+        return f"Questions of {self.experiment!r}"
+
+    def _repr_html_(self) -> str:
+        return self.frame.to_html(index=False, escape=True)
+
     def _rng(self, number: int) -> np.random.Generator:
         return np.random.default_rng([int(self.experiment.settings["seed"]), STREAM, number])
 

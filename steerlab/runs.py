@@ -13,6 +13,7 @@ from steerlab.controls import ControlResult
 from steerlab.diagnostics import ContrastDiagnostics
 from steerlab.directions import Direction
 from steerlab.experiments import Experiment
+from steerlab.parts import Drawing
 from steerlab.side_effects import SideEffects
 from steerlab.significance import Significance
 from steerlab.sweeps import SweepResult
@@ -94,7 +95,12 @@ def _stages(e: Experiment) -> list[tuple[str, ControlResult]]:
 
 
 def save_sweep(
-    path: str | Path, result: SweepResult, provenance: Mapping[str, Any], *, question: str, figures: Sequence[tuple[str, Any, str]]
+    path: str | Path,
+    result: SweepResult,
+    provenance: Mapping[str, Any],
+    *,
+    question: str,
+    figures: Sequence[Drawing | tuple[str, Any, str]],
 ) -> Path:
     """Write a sweep that makes no claim: every outcome, its directions, provenance and a report.
 
@@ -127,7 +133,7 @@ def save_figures(
     *,
     title: str,
     question: str,
-    figures: Sequence[tuple[str, Any, str]],
+    figures: Sequence[Drawing | tuple[str, Any, str]],
     tables: Mapping[str, tuple[str, pd.DataFrame]],
     answer: str = "This page describes; it tests nothing.",
     warnings: Sequence[str] = (),
