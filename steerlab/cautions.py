@@ -5,7 +5,7 @@ from collections import Counter
 from scipy import stats
 
 from steerlab.experiments import Experiment
-from steerlab.statistics import DoseResponse
+from steerlab.statistics import DoseResponse, format_p
 from steerlab.tasks import Evaluation
 
 LEVEL = 0.05
@@ -30,6 +30,7 @@ def cautions(experiment: Experiment, *, n_tests: int, dose: DoseResponse) -> lis
         *_inert(experiment),
         *_leaks(experiment),
         *_few_controls(experiment, n_tests),
+        *_easy_controls(experiment),
         *_splits(experiment),
         *(f"Dose-response: {said}" for said in dose.warnings()),
         *_contrast(experiment),
@@ -71,6 +72,28 @@ def _few_controls(e: Experiment, n_tests: int) -> list[str]:
     return [
         f"With {least} controls and {n_tests} tests the corrected p-value cannot fall below {n_tests / (least + 1):.2g}; "
         f"use at least {round(n_tests / LEVEL)} controls to be able to reach {LEVEL}."
+    ]
+
+
+def _easy_controls(e: Experiment) -> list[str]:
+    """Isotropic controls that the direction beats, where the same estimator on labels that mean nothing does as much."""
+    at = next(control for control in e.controls if control.alpha == e.alpha)
+    isotropic = at.rank_test().p_value
+    if isotropic >= LEVEL:
+        return []
+    why = (
+        "where a model reads what its activations vary in most, random directions are easy to beat: simulated true nulls are then rejected at 0.05 in a quarter "
+        "of cases"
+    )
+    shuffled = [control for control in e.families if control.family == "shuffled_labels"]
+    if not shuffled:
+        return [f"No controls of shuffled labels were run, and {why}. Ask for the family shuffled_labels."]
+    p = shuffled[0].rank_test().p_value
+    if p < LEVEL:
+        return []
+    return [
+        f"At alpha = {e.alpha:+g} the direction stands out from {at.n} random directions ({format_p(isotropic, digits=2)}, not corrected) but not from "
+        f"{shuffled[0].n} mean differences of shuffled labels ({format_p(p, digits=2)}); {why}."
     ]
 
 

@@ -34,6 +34,14 @@ def export_report(
     Raises:
         FileExistsError: the folder holds something else, such as a run.
         ValueError: another format, or a part is wrong.
+
+    Example:
+        >>> import tempfile
+        >>> table = Table("Accuracy.", pd.DataFrame({"alpha": [0, 1], "accuracy": [0.5, 0.6]}))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = export_report(f"{folder}/all", formats=["md", "csv"], title="T", question="Why?", answer="p = 0.2", tables=[table])
+        ...     sorted(file.name for file in path.rglob("*.*"))
+        ['export.json', 'report.md', 'table-1.csv']
     """
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:

@@ -26,6 +26,11 @@ class Drawing:
         words: what a reader who cannot see it needs to know.
         details: what `steerlab.changes` returns; a click on a point of the figure, or a choice from the list under it, then
             shows the problems behind that point.
+
+    Example:
+        >>> drawn = Drawing("Change of accuracy.", go.Figure(go.Scatter(y=[1, 2])), "It rises from 1 to 2.")
+        >>> drawn.details is None
+        True
     """
 
     caption: str
@@ -41,6 +46,10 @@ class Table:
     Attributes:
         caption: what it holds, in a line.
         frame: the cells; a report shows the first 200 rows, a CSV file all.
+
+    Example:
+        >>> Table("Accuracy.", pd.DataFrame({"alpha": [0, 1], "accuracy": [0.5, 0.6]})).frame.shape
+        (2, 2)
     """
 
     caption: str
@@ -55,6 +64,13 @@ class Examples:
         caption: which problems.
         frame: lines of what `steerlab.changes` returns.
         most: how many of those that became right, and how many of those that became wrong, are shown; the first ones.
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> sw = sl.sweep(model, task.test[:30], sl.Direction(torch.ones(model.cfg.d_model), layer=2), alphas=[0, 2])
+        >>> Examples("What changed at alpha = 2.", sl.changes(sw)).frame["became"].isin(["right", "wrong"]).all().item()
+        True
     """
 
     caption: str

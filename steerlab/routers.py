@@ -149,6 +149,12 @@ class ReachProjection:
         low, high: alphas are cut off here.
         step: alphas are multiples of this.
         positions: where the projection is measured: "last", "mean" or one index.
+
+    Example:
+        >>> import torch
+        >>> rule = ReachProjection(Direction(torch.tensor([3.0, 4.0]), layer=1), target=2.0, low=-1.0, high=1.0)
+        >>> rule.step, rule.positions
+        (0.5, 'last')
     """
 
     direction: Direction

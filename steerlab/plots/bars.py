@@ -149,7 +149,7 @@ def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"
         >>> frame = pd.DataFrame(lines, columns=["direction", "is_control", "problem_id", "correct"])
         >>> fig = sl.plots.null_distribution(sl.controls_from_frame(baseline, frame))
         >>> fig.layout.title.text.replace("<br>", " ").split(" <span")[0]
-        'mine among 2 random directions: p = 0.6667'
+        '1 of 2 random directions lie at least as far out as the tested one: p = 0.67'
     """
     ctl = _input.expect(ctl, _input.Control, "ctl", "a ControlResult, as steerlab.random_control returns it")
     if measure not in MEASURES:

@@ -37,6 +37,13 @@ def critical_tokens(found: Critical) -> go.Figure:
     Raises:
         TypeError: `found` is something else.
         ValueError: There are no rows.
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> found = sl.critical_tokens(model, task.test[:3], sl.Direction(torch.ones(model.cfg.d_model), layer=1), alpha=1.0)
+        >>> sl.plots.critical_tokens(found).layout.xaxis.title.text
+        'part of the text'
     """
     found = _input.expect(found, Critical, "found", "what steerlab.critical_tokens returns")
     rows = _input.need(found.by_part(), "found.by_part()", ["correct", "run", "part", "tokens", "n", "kl", "share"])

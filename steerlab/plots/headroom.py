@@ -30,6 +30,13 @@ def headroom(found: Failures) -> go.Figure:
     Raises:
         TypeError: `found` is something else.
         ValueError: There are no rows.
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> sw = sl.sweep(model, task.test[:30], sl.Direction(torch.ones(model.cfg.d_model), layer=2), alphas=[-1, 0, 1])
+        >>> [trace.name for trace in sl.plots.headroom(sl.failure_analysis(sw)).data][:2]
+        ['fixed, expected', 'fixed, observed']
     """
     found = _input.expect(found, Failures, "found", "what steerlab.failure_analysis returns")
     rows = _input.need(

@@ -163,6 +163,11 @@ def words(fig: go.Figure) -> str:
 
     Raises:
         ValueError: the figure is not of ours.
+
+    Example:
+        >>> import pandas as pd, steerlab as sl
+        >>> words(sl.plots.training_curve(pd.DataFrame({"epoch": [1, 2], "loss": [2, 1.5], "norm": [1, 1.2], "validation_accuracy": None})))
+        'Training loss falls from 2 to 1.5 in 2 epochs. There was no validation set.'
     """
     if not is_own(fig):
         raise ValueError("fig: a figure of steerlab.plots is needed; put another one into words yourself")

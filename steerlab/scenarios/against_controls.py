@@ -51,6 +51,11 @@ def _one_more(k: int, rng: np.random.Generator) -> NDArray[np.float64]:
     return missed(st.prediction_test(observed, controls).interval, float(rng.normal()))
 
 
+def _one_more_by_rank(k: int, shape: str, rng: np.random.Generator) -> NDArray[np.float64]:
+    drawn = effects(rng, k + 1, shape=shape)[1]
+    return missed(st.rank_test(0.0, drawn[1:]).interval, float(drawn[0]))
+
+
 def _recipe(k: int, shift: float, rng: np.random.Generator) -> NDArray[np.float64]:
     observed, controls = effects(rng, k, shift)
     return rejected(st.one_sample_t_test(controls, observed).p_value)
@@ -62,6 +67,7 @@ SCENARIOS: list[Scenario] = [
     Scenario("rank test", "19 controls, heavy tails", partial(_rank, 19, 0.0, "heavy")),
     Scenario("rank test, one-sided", "99 controls, skewed", partial(_rank, 99, 0.0, "skewed", alternative="less")),
     Scenario("rank test", "19 controls, accuracy of 40 problems, with ties", partial(_rank_of_answers, 19, 40), share=0.1),
+    Scenario("interval of the rank test, for one more control", "99 controls, skewed", partial(_one_more_by_rank, 99, "skewed")),
     Scenario("prediction t", "5 controls, normal", partial(_prediction, 5, 0.0, "normal")),
     Scenario(
         "prediction t",

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import steerlab as sl
@@ -114,3 +115,34 @@ def test_several_runs_are_corrected_together(experiment):
     assert len(sl.plots.forest(both.effects).data[0].x) == 2
     with pytest.raises(ValueError, match="1 given; a comparison needs at least 2"):
         Comparison({"one": sl.Significance(experiment)})
+
+
+def special(control, shift):
+    """A control result whose controls (or whose direction, with 0) answer so many problems more rightly."""
+    frame = control.frame.copy()
+    outcomes = frame.groupby("direction", sort=False).ngroup()
+    for k in range(outcomes.max() + 1):
+        right = 10 + (k % 3) if k else 10 + shift
+        place = frame.index[outcomes == k]
+        frame.loc[place, "correct"] = np.arange(len(place)) < right
+    return replace(control, frame=frame)
+
+
+def many(control, n=40):
+    """The same control result with more controls."""
+    mine, one = control.frame[~control.frame["is_control"]], control.frame[control.frame["direction"] == control.controls[0].name]
+    parts = [mine, *(one.assign(direction=f"c{k}") for k in range(n))]
+    return replace(control, frame=pd.concat(parts, ignore_index=True), n=n)
+
+
+def test_isotropic_controls_that_are_beaten_while_shuffled_labels_are_not_are_warned_of(experiment):
+    at = next(c for c in experiment.controls if c.alpha == experiment.alpha)
+    others = tuple(c for c in experiment.controls if c is not at)
+    shuffled = next(c for c in experiment.families if c.family == "shuffled_labels")
+    beaten, level = special(many(at), 9), special(many(shuffled), 1)
+    found = said(replace(experiment, controls=(beaten, *others), families=(level,)))
+    assert "stands out from 40 random directions (p = 0.024, not corrected) but not from 40 mean differences of shuffled labels" in found
+    assert "No controls of shuffled labels were run" in said(replace(experiment, controls=(beaten, *others), families=()))
+    both = said(replace(experiment, controls=(beaten, *others), families=(special(many(shuffled), 9),)))
+    assert "easy to beat" not in both
+    assert "easy to beat" not in said(experiment)

@@ -14,7 +14,15 @@ PUBLIC = {
 FUNCTIONS = {name: item for name, item in PUBLIC.items() if inspect.isfunction(item)}
 CLASSES = {name: item for name, item in PUBLIC.items() if inspect.isclass(item)}
 BUILT_BY_USERS = {"Direction", "Problem", "Task"}  # whether or not a function returns one, too
-NEITHER = {"ALPHAS", "NEUTRAL_TEXTS", "plots", "statistics", "statistics.Alternative"}  # constants, modules, a type of argument
+NEITHER = {
+    "ALPHAS",
+    "COEFFICIENTS",
+    "ESTIMATORS",
+    "NEUTRAL_TEXTS",
+    "plots",
+    "statistics",
+    "statistics.Alternative",
+}  # constants, modules, a type of argument
 
 
 def returned(name):
