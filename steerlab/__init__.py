@@ -19,6 +19,9 @@ from steerlab.control_families import covariance_matched, orthogonal_directions,
 from steerlab.controls import ControlResult, random_control
 from steerlab.diagnostics import ContrastDiagnostics, contrast_diagnostics
 from steerlab.directions import Direction, mean_difference, random_directions
+from steerlab.eas import EASResult, run_eas
+from steerlab.eas_baselines import EASComparison, compare_eas
+from steerlab.evolution import EvolvedVector, evolve_vector
 from steerlab.experiments import Experiment, contrast_directions, run_experiment
 from steerlab.halving import HalvingResult, successive_halving
 from steerlab.interventions import ALPHAS, steer
@@ -36,6 +39,7 @@ from steerlab.statistics import ControlOutcomes, controls_from_frame
 from steerlab.store import load_direction, save_direction, write_report
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks import Balanced, Evaluation, Problem, Task, balance, evaluate, load_task
+from steerlab.watchers import Watcher
 
 __version__ = version("steerlab")
 
@@ -50,7 +54,10 @@ __all__ = [
     "ControlOutcomes",
     "ControlResult",
     "Direction",
+    "EASComparison",
+    "EASResult",
     "Evaluation",
+    "EvolvedVector",
     "Experiment",
     "HalvingResult",
     "Magnitudes",
@@ -61,15 +68,18 @@ __all__ = [
     "Significance",
     "SweepResult",
     "Task",
+    "Watcher",
     "balance",
     "cache_activations",
     "calibrate",
     "changed_predictions",
+    "compare_eas",
     "contrast_diagnostics",
     "contrast_directions",
     "controls_from_frame",
     "covariance_matched",
     "evaluate",
+    "evolve_vector",
     "load_activations",
     "load_direction",
     "load_experiment",
@@ -85,6 +95,7 @@ __all__ = [
     "random_control",
     "random_directions",
     "ready",
+    "run_eas",
     "run_experiment",
     "save_direction",
     "save_experiment",

@@ -105,7 +105,9 @@ class EASComparison:
             raise ValueError(f"repeat={repeat}: there are {self.repeats}; use 0 to {self.repeats - 1}")
         return mine.reset_index(drop=True)
 
-    def sign_test(self, variant: str, against: str = "no_watcher", *, repeat: int = 0, window: Window = "all", updates: int = 30) -> SignTest:
+    def sign_test(
+        self, variant: str, against: str = "no_watcher", *, repeat: int = 0, window: Window = "all", updates: int = 30
+    ) -> SignTest:
         """One variant against another on the same problems.
 
         Args:
@@ -169,7 +171,7 @@ class EASComparison:
             )
         table = pd.DataFrame(lines)
         tested = table["p"].notna()
-        table.insert(table.columns.get_loc("p") + 1, "p_holm", math.nan)
+        table.insert(list(table.columns).index("p") + 1, "p_holm", math.nan)
         if tested.any():
             table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"])
         return table

@@ -41,6 +41,9 @@ SHAPED = (
     "magnitudes",
     "previews",
     "halving",
+    "nudging",
+    "eas",
+    "evolution",
     "experiments",
 )
 # Before steerlab is imported: it checks what is imported after it. The tower: an int is a float, as everywhere in typing.

@@ -6,11 +6,13 @@ from steerlab.plots.forest import forest
 from steerlab.plots.heatmaps import direction_heatmap, layer_alpha_heatmap, preview_heatmap
 from steerlab.plots.layers import separability
 from steerlab.plots.positions import token_magnitudes
+from steerlab.plots.streams import eas_stream
 from steerlab.plots.tradeoffs import pareto
 
 __all__ = [
     "alpha_progression",
     "direction_heatmap",
+    "eas_stream",
     "forest",
     "layer_alpha_heatmap",
     "null_distribution",

@@ -139,6 +139,7 @@ def test_the_significance_report_is_made_from_one_and_from_two_runs(script, main
         ("layer_alpha_heatmap", [*SMALL, "--layers", "1,3"], "accuracy"),
         ("direction_heatmap", ["--limit", "60"], "norms"),
         ("token_magnitudes", ["--limit", "40", "--layers", "1,3"], "magnitudes"),
+        ("eas", ["--problems", "60", "--repeats", "1", "--updates", "5"], "variants"),
     ],
 )
 def test_every_other_script_writes_a_run_folder_with_a_report(script, name: str, words: list[str], table: str, tmp_path: Path) -> None:
