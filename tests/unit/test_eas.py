@@ -27,7 +27,7 @@ def plain_run(model, problems, start, watcher: Watcher) -> pd.DataFrame:
     assigned = np.zeros(len(start))
     for problem in problems:
         found = []
-        with hooks(model, [(hook_name(model, LAYER), lambda resid: found.append(resid.detach()))]):
+        with hooks(model, [(hook_name(model, LAYER), lambda resid, found=found: found.append(resid.detach()))]):
             sl.evaluate(model, [problem])
         seen.append(found[0][0].double().mean(0).numpy())
         added, white = None, None
