@@ -27,7 +27,10 @@ from steerlab.controls import ControlResult, random_control
 from steerlab.critical import CriticalTokens, critical_tokens
 from steerlab.diagnostics import ContrastDiagnostics, contrast_diagnostics
 from steerlab.directions import Direction, mean_difference, random_directions
+from steerlab.eas import EASResult, run_eas
+from steerlab.eas_baselines import EASComparison, compare_eas
 from steerlab.estimators import ESTIMATORS, random_direction, shuffled_label_direction
+from steerlab.evolution import EvolvedVector, evolve_vector
 from steerlab.experiments import Experiment, contrast_directions, run_experiment
 from steerlab.exports import export_report
 from steerlab.failures import FailureAnalysis, failure_analysis
@@ -56,6 +59,7 @@ from steerlab.statistics import ControlOutcomes, controls_from_frame
 from steerlab.store import load_direction, save_direction
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks import Balanced, Evaluation, Problem, Task, balance, evaluate, load_task
+from steerlab.watchers import Watcher
 
 __version__ = version("steerlab")
 
@@ -76,7 +80,10 @@ __all__ = [
     "CriticalTokens",
     "Direction",
     "Drawing",
+    "EASComparison",
+    "EASResult",
     "Evaluation",
+    "EvolvedVector",
     "Examples",
     "Experiment",
     "FailureAnalysis",
@@ -97,6 +104,7 @@ __all__ = [
     "SweepResult",
     "Table",
     "Task",
+    "Watcher",
     "adaptive",
     "adaptive_aft",
     "as_activations",
@@ -108,6 +116,7 @@ __all__ = [
     "changes",
     "coefficient_grid",
     "combine",
+    "compare_eas",
     "conditional",
     "contrast_diagnostics",
     "contrast_directions",
@@ -118,6 +127,7 @@ __all__ = [
     "critical_tokens",
     "evaluate",
     "evaluate_routed",
+    "evolve_vector",
     "export_report",
     "failure_analysis",
     "function_vector",
@@ -152,6 +162,7 @@ __all__ = [
     "random_directions",
     "ready",
     "reasoning_pairs",
+    "run_eas",
     "run_experiment",
     "save_direction",
     "save_experiment",

@@ -15,32 +15,21 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from torch import Tensor
 from tqdm import tqdm
 
-from steerlab.directions import Direction
-from steerlab.generation import generate_cells
-from steerlab.interventions import OPERATORS, steer
-from steerlab.keyvalues import KeyValueCache
-from steerlab.memory import generated_rows, logit_values, pass_tokens
 from steerlab.models import Model, backend_of, d_model, hook_name, is_hooked
-from steerlab.passes import entering
+from steerlab.nudging import Nudger
 from steerlab.statistics import wilson_interval
 from steerlab.statistics._input import check_rng
-from steerlab.tasks import Problem, Scorer, Task, evaluate
-from steerlab.tasks.batches import Batch
-from steerlab.tasks.reading import Reader, Run
-from steerlab.tasks.scorers import Answer, Outcome, scorer_for
-from steerlab.tasks.scoring import Plan, check_ids, plan
-from steerlab.variants import Cell, Place, shares
+from steerlab.tasks import Problem, Scorer, Task
+from steerlab.tasks.scorers import Outcome, scorer_for
+from steerlab.tasks.scoring import check_ids, plan
 from steerlab.watchers import Glance, Watcher, Watching, random_attractors, variant_named
-from steerlab.wavefront import Front, Seen
 
 COLUMNS = [
     "step", "problem_id", "prediction", "correct", "margin", "nll", "attractor", "similarity", "strength", "nudge", "moved", "clamped",
     "aligned", "entropy", "wins", "updates",
 ]  # fmt: skip
-TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +187,7 @@ def stream(
         raise ValueError(
             "the model has hooks on it, which generated answers would meet at other positions; leave the block that put them there"
         )
-    engine = _Engine(model, layer, memory)
+    engine = Nudger(model, layer, memory)
     wins = [0] * len(states)
     lines: list[list[tuple[Any, ...]]] = [[] for _ in states]
     seconds = np.zeros(len(problems))
@@ -207,7 +196,7 @@ def stream(
         work = plan(model, [problem], chosen)
         vector = engine.look(work)
         glances = [None if state is None else state.see(vector) for state in states]
-        outcomes, moved = engine.answer(work, glances)
+        outcomes, moved = engine.answer(work, [None if glance is None else glance.added for glance in glances])
         for r, (state, glance, outcome) in enumerate(zip(states, glances, outcomes, strict=True)):
             updates = 0 if state is None else state.updates
             lines[r].append((step, problem.id, *_told(outcome), *_seen(glance), moved[r], *_shape(glance), wins[r], updates))
@@ -230,92 +219,3 @@ def _seen(glance: Glance | None) -> tuple[int, float, float, float]:
 
 def _shape(glance: Glance | None) -> tuple[float, float, float]:
     return (0.0, np.nan, 0.0) if glance is None else (glance.clamped, glance.aligned, glance.entropy)
-
-
-class _Engine:
-    """Runs a problem to the watched layer, and on from there under several nudges."""
-
-    def __init__(self, model: Model, layer: int, memory: str | int | None) -> None:
-        self._model, self._layer, self._memory = model, int(layer), memory
-        self._front = Front(model, OPERATORS["add"], "all")
-        self._room = pass_tokens(model, None, memory)
-        self._idle = torch.ones(d_model(model))
-        self._read: list[tuple[Batch, Reader, Run]] = []
-        self._compared = False
-
-    def look(self, work: Plan) -> Float[np.ndarray, " d_model"]:
-        """Run the rows of a problem up to the watched layer; return the mean of the stream over the prompt."""
-        batches = work.batches(self._model, self._room)
-        reading = [batch for batch in batches if not batch.rows[0].new_tokens]
-        self._read = [self._to_layer(batch) for batch in reading]
-        batch, _, run = self._read[0] if reading else self._to_layer(batches[0])
-        parts = [streams[self._layer + 1][level.of[0]] for level, streams in zip(batch.levels, run.streams, strict=True)]
-        prompt: Tensor = torch.cat(parts)[: batch.rows[0].prompt_length]
-        return prompt.double().mean(0).cpu().numpy()
-
-    def _to_layer(self, batch: Batch) -> tuple[Batch, Reader, Run]:
-        reader = Reader(batch, logit_values(self._memory))
-        streams: list[dict[int, Tensor]] = []
-        past: KeyValueCache | None = None
-        for level in batch.levels:
-            if len(batch.levels) > 1:
-                past = KeyValueCache(self._model, len(level.tokens)) if past is None else past.take(level.parent)
-            streams.append(entering(self._model, level.tokens, [self._layer + 1], past))
-        return batch, reader, Run(np.zeros(reader.size), tuple(streams), (None,) * len(streams))
-
-    def answer(self, work: Plan, glances: Sequence[Glance | None]) -> tuple[list[Outcome], list[float]]:
-        """Outcomes under each nudge, and how far each moved the stream, relative to its norm."""
-        cells = [self._cell(glance) for glance in glances]
-        seen = [Seen() for _ in cells]
-        answers = [[Answer()] * len(work.rows) for _ in cells]
-        for batch, reader, run in self._read:
-            whole = is_hooked(self._model)
-            for share in shares(batch, cells, "all", whole=whole):
-                size = max(1, int(self._room // self._front.cost(share)))
-                for first in range(0, len(cells), size):
-                    which = slice(first, first + size)
-                    values = self._front.run(cells[which], batch, share, run, reader, seen[which])
-                    rows = [i for group in share[-1].rows for i in group]
-                    for c, line in zip(range(len(cells))[which], values, strict=True):
-                        found = reader.answers(line)
-                        for i in rows:
-                            answers[c][batch.index[i]] = found[i]
-        for batch in work.batches(self._model, self._room):
-            if batch.rows[0].new_tokens:
-                self._generate(batch, cells, seen, answers)
-        outcomes = [self._judge(work, mine) for mine in answers]
-        self._compare(work, cells, outcomes)
-        return outcomes, [one.resid_change for one in seen]
-
-    def _generate(self, batch: Batch, cells: Sequence[Cell], seen: Sequence[Seen], answers: list[list[Answer]]) -> None:
-        order = sorted(range(len(cells)), key=lambda c: cells[c].alpha)  # those that do nothing come first
-        most = generated_rows(self._model, batch.width + batch.rows[0].new_tokens, self._room, self._memory)
-        found = generate_cells(self._front, [cells[c] for c in order], batch, self._room, most, [seen[c] for c in order])
-        for c, mine in zip(order, found, strict=True):
-            for i, answer in zip(batch.index, mine, strict=True):
-                answers[c][i] = answer
-
-    def _cell(self, glance: Glance | None) -> Cell:
-        acts = glance is not None and glance.added is not None
-        vector = torch.from_numpy(glance.added) if glance is not None and glance.added is not None else self._idle
-        return Cell((Place(Direction(vector, self._layer, name="nudge"), self._layer, "resid_post"),), float(acts))
-
-    def _judge(self, work: Plan, answers: Sequence[Answer]) -> Outcome:
-        mine = [Answer(answers[i].reads[which], answers[i].generated) for i, which in work.places[0]]
-        return work.scorer.judge(self._model, work.problems[0], mine)
-
-    def _compare(self, work: Plan, cells: Sequence[Cell], outcomes: Sequence[Outcome]) -> None:
-        """Compare the first nudged answer with a plain run of the whole model under a hook."""
-        acting = next((c for c, cell in enumerate(cells) if cell.alpha), None)
-        if self._compared or acting is None:
-            return
-        self._compared = True
-        with steer(self._model, cells[acting].places[0].direction):
-            plain = evaluate(self._model, work.problems, scorer=work.scorer).frame.iloc[0]
-        gap = abs(float(plain["margin"]) - outcomes[acting].margin)
-        limit = TOLERANCE if next(iter(self._model.parameters())).dtype == torch.float32 else 0.05
-        if not gap <= limit * max(1.0, abs(outcomes[acting].margin)):
-            raise RuntimeError(
-                f"layer {self._layer}: the run resumed under a nudge gives another margin than the plain hooked run (difference {gap:.2g}); "
-                "results would be wrong. Please report the model's architecture"
-            )

@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,12 +25,11 @@ from steerlab.statistics._input import check_rng, count
 from steerlab.tasks import Problem, Scorer, Task
 from steerlab.tasks.scoring import check_ids
 
-Objective = Literal["nll", "margin", "accuracy"]
 FIRST_STEP = 0.25  # size of the first vectors, as a share of the norm allowed, or of the stream's
 SCALED_ON = 64  # problems that tell the stream's norm
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EvolvedVector(Direction):
     """A direction found by evolutionary search, and how it was found.
 
@@ -57,7 +56,7 @@ def evolve_vector(
     generations: int = 20,
     population: int | None = None,
     norm: float | None = None,
-    objective: Objective = "nll",
+    objective: str = "nll",
     validation: Sequence[Problem] | None = None,
     site: str = "resid_post",
     positions: Positions = "all",
@@ -214,8 +213,8 @@ def _check(
     both = {problem.id for problem in problems} & {problem.id for problem in validation or ()}
     if both:
         raise ValueError(f"validation shares {len(both)} problems with the train problems, {min(both)!r} first; give others")
-    if objective not in get_args(Objective):
-        raise ValueError(f"objective={objective!r}; use one of {', '.join(get_args(Objective))}")
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective={objective!r}; use one of {', '.join(OBJECTIVES)}")
     if norm is not None and (isinstance(norm, bool) or not isinstance(norm, int | float | np.number) or not 0 < norm < math.inf):
         raise ValueError(f"norm={norm!r}; use a number above 0, or None for no limit")
 

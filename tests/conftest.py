@@ -54,6 +54,9 @@ SHAPED = (
     "halving",
     "routing",
     "coefficients",
+    "nudging",
+    "eas",
+    "evolution",
     "experiments",
 )
 # Before steerlab is imported: it checks what is imported after it. The tower: an int is a float, as everywhere in typing.

@@ -8,6 +8,7 @@ from steerlab.plots.headroom import headroom
 from steerlab.plots.heatmaps import direction_heatmap, layer_alpha_heatmap, preview_heatmap
 from steerlab.plots.layers import separability
 from steerlab.plots.positions import token_magnitudes
+from steerlab.plots.streams import eas_stream
 from steerlab.plots.theme import words
 from steerlab.plots.tradeoffs import pareto
 
@@ -15,6 +16,7 @@ __all__ = [
     "alpha_progression",
     "critical_tokens",
     "direction_heatmap",
+    "eas_stream",
     "forest",
     "headroom",
     "layer_alpha_heatmap",

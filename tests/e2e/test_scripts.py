@@ -147,6 +147,7 @@ def test_the_significance_report_is_made_from_one_and_from_two_runs(script, main
         ("critical_tokens", ["--limit", "20"], "margins"),
         ("failure_analysis", SMALL, "groups"),
         ("token_magnitudes", ["--limit", "40", "--layers", "1,3"], "magnitudes"),
+        ("eas", ["--problems", "60", "--repeats", "1", "--updates", "5"], "variants"),
     ],
 )
 def test_every_other_script_writes_a_run_folder_with_a_report(script, name: str, words: list[str], table: str, tmp_path: Path) -> None:
