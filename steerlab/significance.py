@@ -166,8 +166,8 @@ class Significance:
         if smallest is None:
             return f"With {sign.n} problems, of which {percent(share)} changed sides, no change from the baseline could be detected with 80% power."
         return (
-            f"With {sign.n} problems, of which {percent(share)} changed sides, a change from the baseline of {100 * smallest:.1f} points or more "
-            "would be detected by the sign test with 80% power."
+            f"With {sign.n} problems, of which {percent(share)} changed sides, the sign test would detect a change from the baseline of {100 * smallest:.1f} "
+            "points or more with 80% power."
         )
 
     def numbers(self, control: ControlResult) -> str:
@@ -180,10 +180,28 @@ class Significance:
             f"{len(self.tests)} rank tests."
         )
 
+    def needed(self, control: ControlResult) -> str:
+        """How far out an effect would have had to lie to stand out from these controls after the correction."""
+        k = control.n
+        allowed = int(LEVEL / len(self.tests) * (k + 1) * (1 + 1e-12)) - 1  # controls that may lie as far out
+        if allowed < 0:
+            return f"With {k} controls and {len(self.tests)} tests no effect, however large, could have stood out."
+        effects = control.effect()[1]
+        centre = float(np.median(effects))
+        distance = float(np.sort(np.abs(effects - centre))[::-1][allowed])
+        return (
+            f"To stand out from these {k} controls after the correction, the effect would have had to lie outside {100 * (centre - distance):+.1f} to "
+            f"{100 * (centre + distance):+.1f} points."
+        )
+
     def conclusion(self, control: ControlResult, *, numbers: bool = True) -> str:
         """The verdict on one control, its numbers if wanted, and for a null result what could have been missed."""
-        null = self.adjusted(control) >= LEVEL
-        return " ".join([self.verdict(control), *([self.numbers(control)] * numbers), *([self.detectable(control)] * null)])
+        missed = []
+        if self.adjusted(control) >= LEVEL:
+            missed = [self.needed(control)]
+            if control.sign_test().p_value >= LEVEL:
+                missed.append(self.detectable(control))
+        return " ".join([self.verdict(control), *([self.numbers(control)] * numbers), *missed])
 
     def headline(self) -> str:
         """The answer in one sentence."""

@@ -251,3 +251,12 @@ def test_too_few_problems_for_diagnostics_leave_them_out_and_the_report_stands(e
     said = sl.Significance(replace(experiment, diagnostics=None))
     assert "held-out" not in said.summary()
     assert "The contrast set" not in [heading for heading, _ in exhibits.sections(said)]
+
+
+def test_a_null_result_says_how_far_out_an_effect_would_have_had_to_lie_among_these_controls(experiment: Experiment) -> None:
+    controls = list(range(1, 100))  # of 100 problems, so that effects are -49 to +49 points around a median of 0
+    said = with_controls(experiment, control(1.0, 52, controls))
+    assert "outside -49.0 to +49.0 points" in said.needed(said.experiment.controls[0])  # of 2 tests: p may be 0.02, so one control as far
+    assert "outside -49.0 to +49.0 points" in said.answer()
+    few = with_controls(experiment, control(1.0, 52, controls[:9]))
+    assert "no effect, however large, could have stood out" in few.answer()
