@@ -5,22 +5,24 @@ from collections import Counter
 from scipy import stats
 
 from steerlab.experiments import Experiment
-from steerlab.statistics import DoseResponse, format_p
+from steerlab.statistics import DoseResponse, format_p, holm
 from steerlab.tasks import Evaluation
 
 LEVEL = 0.05
 UNLIKELY = 0.01  # of the splits' differences: rarer than this is worth a sentence
 FEW = 30  # problems of a kind; a direction from fewer is noisy
+MOST_ANSWERS = 10  # different predictions; more are no fixed set of answers
 LOPSIDED = 0.2  # of the train problems; below it a kind is rare
 
 
-def cautions(experiment: Experiment, *, n_tests: int, dose: DoseResponse) -> list[str]:
+def cautions(experiment: Experiment, *, n_tests: int, dose: DoseResponse, chosen_p: float) -> list[str]:
     """Every caution about an experiment, the gravest first.
 
     Args:
         experiment: what was measured.
         n_tests: how many rank tests the correction pays for.
         dose: the response on test at the chosen layer.
+        chosen_p: of the chosen cell on validation, corrected for all that were tried.
 
     Returns:
         Sentences: interventions that did nothing, flat sweeps, problems of one split in another, too few controls for any
@@ -31,8 +33,10 @@ def cautions(experiment: Experiment, *, n_tests: int, dose: DoseResponse) -> lis
         *_leaks(experiment),
         *_few_controls(experiment, n_tests),
         *_easy_controls(experiment),
+        *_luck(experiment, chosen_p),
         *_splits(experiment),
         *(f"Dose-response: {said}" for said in dose.warnings()),
+        *_preference(experiment),
         *_contrast(experiment),
     ]
 
@@ -122,6 +126,38 @@ def _splits(e: Experiment) -> list[str]:
             said.append(
                 f"Unbalanced answers: the right choice of the test problems is {', '.join(f'number {k + 1} {n} times' for k, n in enumerate(observed))} "
                 f"(chi-squared test, n = {other.n}, p = {p:.2g}); a direction that favours one choice looks as if it knew."
+            )
+    return said
+
+
+def _luck(e: Experiment, chosen_p: float) -> list[str]:
+    if chosen_p < LEVEL:
+        return []
+    cells = int((e.validation.accuracy()["alpha"] != 0).sum())
+    return [
+        f"The chosen cell is no better than the luckiest of {cells} cells would be (validation, max-statistic test, {format_p(chosen_p, digits=2)}): layer and "
+        "alpha might as well have been drawn."
+    ]
+
+
+def _preference(e: Experiment) -> list[str]:
+    """Answers that the changed predictions move to, or away from, whatever the problem."""
+    before = e.test.baseline.frame.set_index("problem_id")["prediction"]
+    if not 2 <= before.nunique() <= MOST_ANSWERS:
+        return []
+    said = []
+    for control in e.controls:
+        cells = e.test.frame[e.test.frame["alpha"] == control.alpha].set_index("problem_id")["prediction"]
+        old, new = before.loc[cells.index], cells
+        moved = (old != new).to_numpy()
+        names = sorted(set(old[moved]) | set(new[moved]))
+        counts = [(int((new[moved] == name).sum()), int((old[moved] == name).sum())) for name in names]
+        ps: list[float] = holm([float(stats.binomtest(gained, gained + lost).pvalue) for gained, lost in counts]).tolist() if names else []
+        clear = [f"{name!r} +{gained} -{lost}" for name, (gained, lost), p in zip(names, counts, ps, strict=True) if p < UNLIKELY]
+        if clear:
+            said.append(
+                f"At alpha = {control.alpha:+g} the {int(moved.sum())} predictions that changed favour some answers ({', '.join(clear)}; exact sign tests, Holm over "
+                f"{len(names)} answers, p < {UNLIKELY}): a preference for an answer, whatever the problem, would look like this."
             )
     return said
 

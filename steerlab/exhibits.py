@@ -147,7 +147,14 @@ def _side_effects(significance: Significance) -> list[Part]:
         shown.append(said)
         table = significance.questions.tradeoff(control)
         if table is not None:
-            shown.append(Drawing(f"Effect on the task against side effect at alpha = {control.alpha:+g}.", plots.pareto(table), said))
+            shown.append(
+                Drawing(
+                    f"Effect on the task against side effect at alpha = {control.alpha:+g}. On the front: no other direction changes accuracy more, "
+                    "either way, at no more KL.",
+                    plots.pareto(table),
+                    said,
+                )
+            )
     shown.append(Table("The direction at each alpha.", side[side["direction"] == e.direction.name].drop(columns="direction")))
     return shown
 

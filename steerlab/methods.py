@@ -5,7 +5,14 @@ from typing import Any
 
 from steerlab.questions import KINDS
 from steerlab.significance import Significance, percent
+from steerlab.statistics import format_p
 
+DOUBTS: Mapping[str, str] = {
+    "shuffled_labels": "mean differences of shuffled labels ask whether this estimator finds as much where there is nothing to find",
+    "equal_kl": "directions of equal KL are as long as it takes to change other text as much as the direction does",
+    "covariance_matched": "directions drawn from the activations' covariance lie where activations vary",
+    "orthogonal": "orthogonal directions have nothing of the direction",
+}
 REFERENCES: Mapping[str, str] = {
     "Davison and Hinkley 1997": "Davison, A. C., and Hinkley, D. V. (1997). Bootstrap Methods and their Application. Cambridge University Press.",
     "Holm 1979": "Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6, 65-70.",
@@ -30,9 +37,9 @@ def method(significance: Significance) -> list[str]:
         f"Train ({e.train.n} problems, accuracy {percent(e.train.accuracy)}): {d.method.get('n_correct')} problems answered rightly and as many "
         f"answered wrongly were drawn; the direction is the difference of their mean activations at {d.site}, position {e.settings['cache_positions']}.",
         f"Validation ({e.validation.baseline.n} problems, accuracy {percent(e.validation.baseline.accuracy)}): {cells} cells of layer and alpha were "
-        f"tried; layer {e.layer} and alpha {e.alpha:+g} had the highest accuracy (equals: the larger mean margin). The max-statistic test pays for "
+        f"tried; layer {e.layer} and alpha {e.alpha:+g} had the highest accuracy (ties: the larger mean margin). The max-statistic test corrects for "
         "all of them: it flips the sign of each problem's whole row of changes, which keeps the dependence between cells.",
-        f"Test ({e.test.baseline.n} problems) was scored once, at the chosen layer. Operator {e.settings['operator']}, positions "
+        f"Test ({e.test.baseline.n} problems) had no say in any choice. Operator {e.settings['operator']}, positions "
         f"{e.settings['positions']}; scorer {e.test.baseline.scorer}.",
         f"Controls: {n} isotropic Gaussian directions with the direction's norm, at the same place and alpha. An effect is as extreme as it is "
         f"far from the median of all {n + 1} effects, on either side. The p-value is (1 + the number of controls at least as extreme) / ({n} + 1), ties counted "
@@ -40,11 +47,7 @@ def method(significance: Significance) -> list[str]:
         "The t-test and Cohen's d compare the controls with the direction's effect as if that were known without error; they are shown because "
         "the field reports them, and no conclusion rests on them.",
         *(
-            [
-                "Controls of other kinds answer other doubts: mean differences of shuffled labels ask whether this estimator finds as much where "
-                "there is nothing to find; directions of equal KL are as long as it takes to change other text as much as the direction does; "
-                "directions drawn from the activations' covariance lie where activations vary; orthogonal ones have nothing of the direction."
-            ]
+            [f"Controls of other kinds answer other doubts: {'; '.join(DOUBTS[c.family] for c in e.families if c.family in DOUBTS)}."]
             if e.families
             else []
         ),
@@ -80,7 +83,7 @@ def paragraph(significance: Significance, provenance: Mapping[str, Any]) -> str:
         f"rightly and as many that it answered wrongly (Rimsky et al. 2024), at {d.site} of block {e.layer} (counted from 0), {_measured(s['cache_positions'])}.",
         f"It was applied at {acted} (operator: {s['operator']}, coefficient alpha times the direction of norm {d.norm:.3g}).",
         f"Block and alpha ({e.alpha:+g}) were chosen on the validation problems among {cells} combinations; the familywise p-value of that choice comes from a "
-        "max-statistic permutation test (Westfall and Young 1993). Test problems were scored once.",
+        f"max-statistic permutation test (Westfall and Young 1993): {format_p(significance.questions.chosen_p, digits=2)}. Test problems had no say in any choice.",
         f"At alpha {alphas} we compared the direction with {n} isotropic Gaussian directions of equal norm: p = (1 + r) / ({n} + 1), where r counts the controls "
         "whose effect lies at least as far from the median of all effects (two-sided; Davison and Hinkley 1997; Phipson and Smyth 2010), with Holm's correction "
         f"over {tests} tests (Holm 1979).",

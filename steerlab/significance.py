@@ -114,8 +114,8 @@ class Significance:
         """The question in words."""
         e = self.experiment
         return (
-            f"Does the direction that separates right from wrong answers on {e.task} (mean difference, layer {e.layer}) cause right "
-            "answers, or would any direction of the same size have done it?"
+            f"Does moving activations along the difference between right and wrong problems of {e.task} (mean difference, layer {e.layer}) change accuracy "
+            "more than moving them along a random direction of the same size? A positive alpha pushes towards right answers, a negative one away from them."
         )
 
     def place(self, control: ControlResult) -> str:
@@ -154,7 +154,7 @@ class Significance:
             if margin < LEVEL
             else ""
         )
-        return f"{at} there is no evidence that this direction moves accuracy other than random directions of its size do.{beside}"
+        return f"{at} it is not shown that this direction moves accuracy other than random directions of its size do.{beside}"
 
     def detectable(self, control: ControlResult) -> str:
         """What a null result at one alpha could have missed, as a change from the baseline."""
@@ -175,9 +175,10 @@ class Significance:
         sign, rank = control.sign_test(), control.rank_test()
         interval = sign.interval()
         return (
-            f"Accuracy on {sign.n} test problems changed by {points(sign.change)} (95% interval {100 * interval.low:+.1f} to {100 * interval.high:+.1f}); "
-            f"among {control.n} random directions that has {format_p(rank.p_value, digits=2)}, and {format_p(self.adjusted(control), digits=2)} after Holm's correction for "
-            f"{len(self.tests)} rank tests."
+            f"Accuracy on {sign.n} test problems changed by {points(sign.change)} from the baseline (95% interval {100 * interval.low:+.1f} to "
+            f"{100 * interval.high:+.1f}; sign test {format_p(sign.p_value, digits=2)}); compared with {control.n} random directions, "
+            f"{format_p(rank.p_value, digits=2)}, or {format_p(self.adjusted(control), digits=2)} after Holm's correction for {len(self.tests)} rank tests "
+            f"(below {LEVEL} is asked for)."
         )
 
     def needed(self, control: ControlResult) -> str:
@@ -207,7 +208,8 @@ class Significance:
         """The answer in one sentence."""
         special = [c for c in self.experiment.controls if self.adjusted(c) < LEVEL]
         if not special:
-            return "No evidence that it does: at no alpha tested does this direction move accuracy other than random directions of its size do."
+            tried = " or ".join(f"{c.alpha:+g}" for c in self.experiment.controls)
+            return f"That it does is not shown at alpha = {tried}, where it was compared with random directions."
         alphas = " and ".join(f"{c.alpha:+g}" for c in special)
         return f"At alpha = {alphas} this direction does to accuracy what random directions of its size do not."
 
@@ -217,7 +219,7 @@ class Significance:
 
     def warnings(self) -> list[str]:
         """What a reader must know before believing anything; the rules are those of `steerlab.cautions`."""
-        return cautions(self.experiment, n_tests=len(self.tests), dose=self.questions.dose)
+        return cautions(self.experiment, n_tests=len(self.tests), dose=self.questions.dose, chosen_p=self.questions.chosen_p)
 
     def summary(self) -> str:
         """What the terminal shows."""

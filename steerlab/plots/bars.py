@@ -192,7 +192,7 @@ def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"
     weakest, strongest = theme.signed(float(controls.min()), digits), theme.signed(float(controls.max()), digits)
     notes = (
         f"Tested: {name}. {_place(ctl)}Controls: {weakest} to {strongest}.",
-        f"Dotted: the median of all {len(rows)}, {theme.signed(centre, digits)}, from which distance counts.",
+        f"{int((far & (controls < centre)).sum())} below and {int((far & (controls > centre)).sum())} above the median (dotted) of all {len(rows)}, {theme.signed(centre, digits)}, from which distance counts.",
         f"With {test.n_controls} controls the smallest possible p is {test.smallest_p:.2g}.",
     )
     headline = (

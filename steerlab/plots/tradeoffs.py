@@ -70,7 +70,7 @@ def pareto(effects: pd.DataFrame, measure: Literal["accuracy", "margin"] = "accu
     kl = rows["kl"]
     wide = kl.min() > 0 and kl.max() > 30 * kl.min()
     fig.update_xaxes(
-        title_text=f"KL on neutral text (nats per token{', log scale' if wide else ''})", zeroline=False, type="log" if wide else "linear"
+        title_text=f"KL on other text (nats per token{', log scale' if wide else ''})", zeroline=False, type="log" if wide else "linear"
     )
     fig.update_yaxes(title_text=unit, zeroline=False)
     theme.legend_below(fig, HEIGHT)

@@ -19,8 +19,8 @@ def experiment(toy_model):
     return sl.run_experiment(toy_model("bridge"), sl.load_task("arithmetic", n_train=60, n_validation=20, n_test=20), **SMALL)
 
 
-def said(experiment, n_tests=4) -> str:
-    return " ".join(cautions(experiment, n_tests=n_tests, dose=sl.Significance(experiment).questions.dose))
+def said(experiment, n_tests=4, chosen_p=0.01) -> str:
+    return " ".join(cautions(experiment, n_tests=n_tests, dose=sl.Significance(experiment).questions.dose, chosen_p=chosen_p))
 
 
 def with_outcomes(evaluation, right):
@@ -146,3 +146,21 @@ def test_isotropic_controls_that_are_beaten_while_shuffled_labels_are_not_are_wa
     both = said(replace(experiment, controls=(beaten, *others), families=(special(many(shuffled), 9),)))
     assert "easy to beat" not in both
     assert "easy to beat" not in said(experiment)
+
+
+def test_a_chosen_cell_that_luck_explains_is_said_to(experiment):
+    assert "no better than the luckiest of 4 cells would be (validation, max-statistic test, p = 0.97)" in said(experiment, chosen_p=0.97)
+    assert "luckiest" not in said(experiment, chosen_p=0.01)
+
+
+def test_predictions_that_all_move_to_one_answer_are_called_a_preference(experiment):
+    base = experiment.test.baseline
+    letters = np.resize(["A", "B", "C", "D"], base.n)
+    before = sl.Evaluation(base.problems, base.frame.assign(prediction=letters), base.scorer)
+    n = len(experiment.test.frame) // base.n
+    frame = experiment.test.frame.assign(prediction=np.tile(letters, n))
+    same = replace(experiment, test=replace(experiment.test, baseline=before, frame=frame))
+    assert "favour some answers" not in said(same)
+    to_b = frame.assign(prediction=np.where(frame["alpha"] == 0, frame["prediction"], "B"))
+    biased = said(replace(experiment, test=replace(experiment.test, baseline=before, frame=to_b)))
+    assert "the 15 predictions that changed favour some answers ('B' +15 -0" in biased

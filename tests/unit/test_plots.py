@@ -296,7 +296,7 @@ def test_a_picture_of_any_width_has_its_title_below_the_upper_edge_and_above_the
 def test_a_title_as_plain_text_is_the_title_and_the_figure_keeps_its_size_without_it():
     drawn = plots.null_distribution(Control(name=EVIL))
     headline, notes, bare = theme.without_title(drawn)
-    assert headline == "0 of 4 random directions lie at least as far out as the tested one: p = 0.2000"
+    assert headline == "0 of 4 random directions lie at least as far out as the tested one: p = 0.2"
     assert notes[0].startswith('Tested: </b><a href="https://ex')
     assert bare.layout.title.text is None
     inner = [fig.layout.height - fig.layout.margin.t - fig.layout.margin.b for fig in (drawn, bare)]
@@ -390,7 +390,7 @@ def test_the_null_distribution_counts_every_control_and_marks_the_direction(meas
     fig = plots.null_distribution(control, measure=measure)
     assert [sum(trace.y) for trace in fig.data] == [4, 0]
     assert fig.layout.shapes[-1].x0 == pytest.approx(-0.2 * scale)
-    assert "p = 0.2000" in title(fig)
+    assert "p = 0.2" in title(fig)
     assert control.asked == [measure]
 
 
@@ -399,7 +399,7 @@ def test_controls_at_least_as_far_out_are_hatched_and_give_the_p_value():
     less, far = fig.data
     assert (less.name, far.name) == ("3 less far", "2 at least as far")
     assert far.marker.pattern.shape == "/"
-    assert title(fig).startswith("2 of 5 random directions lie at least as far out as the tested one: p = 0.5000")
+    assert title(fig).startswith("2 of 5 random directions lie at least as far out as the tested one: p = 0.5")
     assert fig.layout.shapes[0].x0 == pytest.approx(0)  # the median of all six
 
 
@@ -410,7 +410,7 @@ def test_controls_that_are_all_equal_are_one_bar():
 def test_a_control_that_offers_one_test_only_is_drawn_with_it():
     control = Control()
     plain = SimpleNamespace(alpha=1.0, layer=0, changes=control.changes, rank_test=control.rank_test)
-    assert "p = 0.2000" in title(plots.null_distribution(plain))
+    assert "p = 0.2" in title(plots.null_distribution(plain))
 
 
 def test_a_null_distribution_needs_a_known_measure_and_at_least_one_control():
