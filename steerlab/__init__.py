@@ -37,6 +37,8 @@ from steerlab.interventions import ALPHAS, steer
 from steerlab.loading import load_model
 from steerlab.magnitudes import Magnitudes, token_magnitudes
 from steerlab.matching import MatchedControls, match_kl
+from steerlab.method_comparison import compare_methods
+from steerlab.method_tables import MethodComparison
 from steerlab.moves import changes
 from steerlab.multilayer import MultiLayerVector, learn_multilayer
 from steerlab.neutral import NEUTRAL_TEXTS
@@ -86,6 +88,7 @@ __all__ = [
     "LearnedVectors",
     "Magnitudes",
     "MatchedControls",
+    "MethodComparison",
     "MultiLayerVector",
     "NearestMean",
     "Preview",
@@ -108,6 +111,7 @@ __all__ = [
     "changes",
     "coefficient_grid",
     "combine",
+    "compare_methods",
     "conditional",
     "contrast_diagnostics",
     "contrast_directions",
