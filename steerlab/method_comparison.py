@@ -24,6 +24,7 @@ from steerlab.trials import MATCHINGS, Bench, Tried, choose, looks, try_once
 
 NORM_SHARES = (0.1, 0.3, 1.0)
 KL_LEVELS = (0.003, 0.01, 0.03)
+TEXTS = 12  # prompts, where a model cannot read sentences: KL is measured thousands of times
 STREAMS = {"controls": 1}  # of the seed; 0 balances
 
 
@@ -89,7 +90,7 @@ def compare_methods(
     methods = check_methods(methods)
     _check(task, matchings, [*(norms or []), *kls], n_controls)
     if texts is None:
-        texts, about = side_texts(model, task.validation)
+        texts, about = side_texts(model, task.validation, n=TEXTS)
     else:
         texts, about = list(texts), f"{len(texts)} given texts"
     learning: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed, "positions": positions}
@@ -189,16 +190,16 @@ def _comparison(
     by_name = {one.name: one for one in found}
     chosen, outcomes, controls, doses, seen = [], [], [], [], []
     vectors: dict[str, Direction] = {}
-    for matching, (table, picks, done) in tried.items():
+    for matching, (table, picked, done) in tried.items():
         own = done.doses[done.doses["chosen"]].set_index("method")
-        picks = picks.assign(
+        picks = picked.assign(
             matching=matching,
-            looks=picks["method"].map(table.groupby("method").size()),
+            looks=picked["method"].map(table.groupby("method").size()),
             layers=[
                 "+".join(str(d.layer) for d in by_name[m].candidates[layer])
-                for m, layer in zip(picks["method"], picks["layer"], strict=True)
+                for m, layer in zip(picked["method"], picked["layer"], strict=True)
             ],
-            **{column: picks["method"].map(own[column]) for column in ("alpha", "norm", "kl", "reached")},
+            **{column: picked["method"].map(own[column]) for column in ("alpha", "norm", "kl", "reached")},
         )
         chosen.append(picks.rename(columns={"change": "validation_change"}))
         outcomes.append(done.outcomes.assign(matching=matching))
