@@ -32,6 +32,8 @@ from steerlab.experiments import Experiment, contrast_directions, run_experiment
 from steerlab.exports import export_report
 from steerlab.failures import FailureAnalysis, failure_analysis
 from steerlab.function_vectors import function_vector, prompt_contrast, reasoning_pairs
+from steerlab.grid_cells import GridCell, grid, run_cell
+from steerlab.grid_files import run_grid
 from steerlab.halving import HalvingResult, successive_halving
 from steerlab.interventions import ALPHAS, steer
 from steerlab.loading import load_model
@@ -58,6 +60,7 @@ from steerlab.statistics import ControlOutcomes, controls_from_frame
 from steerlab.store import load_direction, save_direction
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks import Balanced, Evaluation, Problem, Task, balance, evaluate, load_task
+from steerlab.universality import Universality
 
 __version__ = version("steerlab")
 
@@ -82,6 +85,7 @@ __all__ = [
     "Examples",
     "Experiment",
     "FailureAnalysis",
+    "GridCell",
     "HalvingResult",
     "KeywordRouter",
     "LearnedVector",
@@ -100,6 +104,7 @@ __all__ = [
     "SweepResult",
     "Table",
     "Task",
+    "Universality",
     "adaptive",
     "adaptive_aft",
     "as_activations",
@@ -125,6 +130,7 @@ __all__ = [
     "export_report",
     "failure_analysis",
     "function_vector",
+    "grid",
     "ica_direction",
     "lda_direction",
     "learn_multilayer",
@@ -156,7 +162,9 @@ __all__ = [
     "random_directions",
     "ready",
     "reasoning_pairs",
+    "run_cell",
     "run_experiment",
+    "run_grid",
     "save_direction",
     "save_experiment",
     "scale_positions",

@@ -1,7 +1,8 @@
 """The methods that a comparison sets against each other: for each, what it would add at each layer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Contender:
     """
 
     name: str
-    candidates: dict[int, tuple[Direction, ...]]
+    candidates: Mapping[int, tuple[Direction, ...]]
     about: str
 
     def norm(self, layer: int) -> float:
@@ -118,8 +119,9 @@ def contenders(
         groups = balance(evaluate(model, train, progress=progress), rng=np.random.default_rng([seed, 0]), train=1.0)
         acts = cache_activations(model, groups.train, layers=where, positions=cache_positions, progress=progress)
         right, wrong = (acts.select([p.id for p in group]) for group in (groups.train_correct, groups.train_incorrect))
-    learning = {"epochs": epochs, "batch_size": batch_size, "positions": positions, "progress": progress}
+    learning: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "positions": positions, "progress": progress}
     taught = f"learned from {len(train)} train problems in {epochs} epochs"
+    vectors: dict[int, tuple[Direction, ...]]
     for method in methods:
         name = label(method)
         if right is not None and wrong is not None and method in estimated:

@@ -6,7 +6,7 @@ otherwise, and random vectors at the same places and levels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -207,11 +207,11 @@ def _comparison(
         doses.append(done.doses.assign(matching=matching))
         marked = table.merge(picks[["method", "layer", "sign", "level"]].assign(chosen=True), how="left")
         seen.append(marked.assign(matching=matching, chosen=marked["chosen"].fillna(value=False).astype(bool)))
-        for row in picks.itertuples():
-            for direction in by_name[str(row.method)].candidates[int(row.layer)]:
-                name = f"{matching}-{row.method}-layer-{direction.layer:03d}".replace(" ", "-")
-                steering = direction.with_vector(direction.vector * row.alpha)
-                vectors[name] = replace(steering, method={**direction.method, "matching": matching, "alpha": float(row.alpha)})
+        for method, layer, alpha in zip(picks["method"], picks["layer"], picks["alpha"], strict=True):
+            for direction in by_name[method].candidates[layer]:
+                name = f"{matching}-{method}-layer-{direction.layer:03d}".replace(" ", "-")
+                about = {**direction.method, "matching": matching, "alpha": float(alpha)}
+                vectors[name] = direction.with_vector(direction.vector * alpha, method=about)
     if asked is not None:
         best = asked.looks.set_index("wording").loc[asked.chosen]
         line = {"method": label("prompt"), "matching": "none", "looks": len(asked.looks), "validation_change": best["change"]}
