@@ -46,7 +46,7 @@ class GridCell:
     epochs: int = 3
     lr: float = 1e-2
     batch_size: int = 4
-    controls: int = 19
+    controls: int = 39
     seed: int = 0
     backend: str = "auto"
     device: str | None = None

@@ -36,13 +36,13 @@ class Universality:
         lines = [{"model": cell.key[0], "dataset": cell.key[1], **record} for cell, record in zip(self.cells, self.records, strict=True)]
         table = pd.DataFrame(lines).reindex(columns=COLUMNS)
         done = table["error"].isna()
+        texts = ["outcome", "outcome_by_interval", "error"]
+        table[texts] = table[texts].astype(object)
         if done.any():
             p = table.loc[done, "p"].to_numpy(float)
             table.loc[done, "p_holm"], table.loc[done, "p_bh"] = holm(p), benjamini_hochberg(p)
-            table.loc[done, "outcome"] = [sign_of(x, x) for x in table.loc[done, "improvement"]]
-            table.loc[done, "outcome_by_interval"] = [
-                sign_of(a, b) for a, b in zip(table.loc[done, "low"], table.loc[done, "high"], strict=True)
-            ]
+            for name, low, high in (("outcome", "improvement", "improvement"), ("outcome_by_interval", "low", "high")):
+                table.loc[done, name] = [sign_of(a, b) for a, b in zip(table.loc[done, low], table.loc[done, high], strict=True)]
         return table
 
     def counts(self) -> pd.DataFrame:
@@ -50,7 +50,7 @@ class Universality:
         done = self._done()
         held = done["p_holm"] < LEVEL
         corrected = done["outcome"].where(held, "neutral")
-        columns = {"point estimate": done["outcome"], "95% interval": done["outcome_by_interval"], "after Holm's correction": corrected}
+        columns = {"point estimate": done["outcome"], "95% interval": done["outcome_by_interval"], "sign test after Holm": corrected}
         return pd.DataFrame(
             [{"judged by": name, **{kind: int((judged == kind).sum()) for kind in OUTCOMES}} for name, judged in columns.items()]
         )
@@ -126,7 +126,7 @@ class Universality:
             least = 1 / (beside["controls"].min() + 1)
             said.append(
                 f"In {special} of {len(beside)} cells the learned vector's effect stands out from random vectors of its norm (rank test, uncorrected; p cannot fall "
-                f"below {least:.2g})."
+                f"below {least:.3g})."
             )
         return " ".join(said)
 

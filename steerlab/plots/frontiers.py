@@ -69,7 +69,7 @@ def effect_against_kl(doses: pd.DataFrame, controls: pd.DataFrame | None = None)
     fig.update_yaxes(title_text="change in accuracy (percentage points)", zeroline=False)
     theme.legend_below(fig, HEIGHT)
     chosen = rows[rows["chosen"].astype(bool)]
-    best = chosen.loc[chosen["change"].idxmax()] if len(chosen) else None
+    best = max(chosen.to_dict("records"), key=lambda row: float(row["change"])) if len(chosen) else None
     headline = (
         "No level was tested"
         if best is None
