@@ -35,11 +35,15 @@ from steerlab.experiments import Experiment, contrast_directions, run_experiment
 from steerlab.exports import export_report
 from steerlab.failures import FailureAnalysis, failure_analysis
 from steerlab.function_vectors import function_vector, prompt_contrast, reasoning_pairs
+from steerlab.grid_cells import GridCell, grid, run_cell
+from steerlab.grid_files import run_grid
 from steerlab.halving import HalvingResult, successive_halving
 from steerlab.interventions import ALPHAS, steer
 from steerlab.loading import load_model
 from steerlab.magnitudes import Magnitudes, token_magnitudes
 from steerlab.matching import MatchedControls, match_kl
+from steerlab.method_comparison import compare_methods
+from steerlab.method_tables import MethodComparison
 from steerlab.moves import changes
 from steerlab.multilayer import MultiLayerVector, learn_multilayer
 from steerlab.neutral import NEUTRAL_TEXTS
@@ -59,6 +63,7 @@ from steerlab.statistics import ControlOutcomes, controls_from_frame
 from steerlab.store import load_direction, save_direction
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks import Balanced, Evaluation, Problem, Task, balance, evaluate, load_task
+from steerlab.universality import Universality
 from steerlab.watchers import Watcher
 
 __version__ = version("steerlab")
@@ -87,12 +92,14 @@ __all__ = [
     "Examples",
     "Experiment",
     "FailureAnalysis",
+    "GridCell",
     "HalvingResult",
     "KeywordRouter",
     "LearnedVector",
     "LearnedVectors",
     "Magnitudes",
     "MatchedControls",
+    "MethodComparison",
     "MultiLayerVector",
     "NearestMean",
     "Preview",
@@ -104,6 +111,7 @@ __all__ = [
     "SweepResult",
     "Table",
     "Task",
+    "Universality",
     "Watcher",
     "adaptive",
     "adaptive_aft",
@@ -117,6 +125,7 @@ __all__ = [
     "coefficient_grid",
     "combine",
     "compare_eas",
+    "compare_methods",
     "conditional",
     "contrast_diagnostics",
     "contrast_directions",
@@ -131,6 +140,7 @@ __all__ = [
     "export_report",
     "failure_analysis",
     "function_vector",
+    "grid",
     "ica_direction",
     "lda_direction",
     "learn_multilayer",
@@ -162,8 +172,10 @@ __all__ = [
     "random_directions",
     "ready",
     "reasoning_pairs",
+    "run_cell",
     "run_eas",
     "run_experiment",
+    "run_grid",
     "save_direction",
     "save_experiment",
     "scale_positions",

@@ -1,6 +1,6 @@
 """Next-token distributions of texts under many steered variants, compared with the unsteered ones a few positions at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
@@ -11,9 +11,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from steerlab.activations import Positions
-from steerlab.interventions import Operator, operator_named
+from steerlab.interventions import Operator, Patch, operator_named
 from steerlab.memory import parse_memory, pass_tokens, shrinking
-from steerlab.models import Model, context_length, device_of, hooks, n_layers, token_ids
+from steerlab.models import Model, context_length, device_of, hook_name, hooks, n_layers, token_ids
 from steerlab.passes import entering, forward, read_out, run_from
 from steerlab.tasks.batches import Batch, least, row_batches, smaller
 from steerlab.tasks.scorers import Row
@@ -106,7 +106,7 @@ def compare_positions(
     Args:
         model: the model; hooks that are on it act.
         rows: the texts.
-        cells: interventions of one place each.
+        cells: interventions; of one place, or of several that act together.
         operator, positions, max_tokens, memory, progress: as in `steerlab.side_effects`.
 
     Returns:
@@ -120,9 +120,7 @@ def compare_positions(
     _check(model, cells, positions, min(len(row.tokens) for row in rows))
     room = pass_tokens(model, max_tokens, memory)
     limit = LOGITS if memory is None else min(LOGITS, max(1, parse_memory(memory) // COPIES))
-    acting = sorted(
-        (k for k, cell in enumerate(cells) if cell.alpha != 0), key=lambda k: (cells[k].places[0].layer, cells[k].places[0].site, k)
-    )
+    acting = sorted((k for k, cell in enumerate(cells) if cell.alpha != 0), key=lambda k: (_where(cells[k]), k))
     found: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(rows)
     small = max(room // min(TOGETHER, len(acting) + 1), 1)  # short batches, so that many cells share the unsteered logits
     batches = row_batches(rows, room=small, device=device_of(model), share=False)
@@ -158,7 +156,7 @@ def _check(model: Model, cells: Sequence[Cell], positions: Positions, shortest: 
 
 
 def _run(front: Front, batch: Batch, cells: Sequence[Cell], room: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of a batch's positions, row after row, ``[position number]``, and under each cell; cells of one place stand together."""
+    """The numbers of a batch's positions, row after row, ``[position number]``, and under each cell; cells of the same places stand together."""
     model, last = front.model, n_layers(front.model)
     streams = entering(model, batch.tokens, sorted({last, *(cell.resumes_at for cell in cells)}))
     final, plain = streams[last], _numbers(model, batch, streams[last], streams[last][None], limit)[0]
@@ -166,37 +164,45 @@ def _run(front: Front, batch: Batch, cells: Sequence[Cell], room: int, limit: in
     found = np.empty((len(cells), *plain.shape))
     size, first = max(1, room // batch.tokens.numel()), 0
     while first < len(cells):
-        place = cells[first].places[0]
-        same = [
-            k
-            for k in range(first, min(first + size, len(cells)))
-            if (cells[k].places[0].layer, cells[k].places[0].site) == (place.layer, place.site)
-        ]
+        where = _where(cells[first])
+        same = [k for k in range(first, min(first + size, len(cells))) if _where(cells[k]) == where]
         which = slice(first, first + len(same))
-        steered, moved = _steered(front, cells[which], batch, streams[place.resumes_at])
+        steered, moved = _steered(front, cells[which], batch, streams[cells[first].resumes_at])
         found[which] = _numbers(model, batch, final, steered.unflatten(0, (len(same), -1)), limit)
         found[which][~moved] = plain  # a stream that did not move gives the unsteered run, whatever rounding says
         first += len(same)
     return plain, found
 
 
+def _where(cell: Cell) -> tuple[tuple[int, str], ...]:
+    return tuple((place.layer, place.site) for place in cell.places)
+
+
 def _steered(
     front: Front, cells: Sequence[Cell], batch: Batch, stream: Float[Tensor, "row pos d_model"]
 ) -> tuple[Float[Tensor, "stacked pos d_model"], np.ndarray]:
-    """What leaves the last block under cells that act at one place, stacked over each other, and which of them moved the stream."""
-    place, tokens = cells[0].places[0], batch.tokens.repeat(len(cells), 1)
-    ((point, patch_),) = front.everywhere(cells, batch, batch.width)
+    """What leaves the last block under cells that act at the same places, stacked over each other, and which of them moved the stream."""
+    block, tokens = cells[0].resumes_at, batch.tokens.repeat(len(cells), 1)
     moved = np.zeros(len(cells), dtype=bool)
 
-    def act(resid: Tensor) -> Tensor:
-        steered = patch_(resid)
-        moved[:] = (steered != resid).unflatten(0, (len(cells), -1)).flatten(1).any(1).cpu().numpy()
-        return steered
+    def watched(patch_: Patch) -> Callable[[Tensor], Tensor]:
+        def act(resid: Tensor) -> Tensor:
+            steered = patch_(resid)
+            moved[:] |= (steered != resid).unflatten(0, (len(cells), -1)).flatten(1).any(1).cpu().numpy()
+            return steered
 
+        return act
+
+    # What acts where the first block is entered acts on its stream, lower layers first; the rest acts from hooks.
+    entered = [p for p in sorted(cells[0].places, key=lambda p: p.layer) if p.site != "resid_mid" and p.resumes_at == block]
+    points = [hook_name(front.model, place.layer, place.site) for place in entered]
+    patches = [(point, watched(patch_)) for point, patch_ in front.everywhere(cells, batch, batch.width)]
     entry = stream.repeat(len(cells), 1, 1)
-    inside = place.site == "resid_mid"
-    with hooks(front.model, [(point, act)] if inside else []):
-        return run_from(front.model, entry if inside else act(entry), place.resumes_at, tokens), moved
+    for point in points:
+        for act in (act for at, act in patches if at == point):
+            entry = act(entry)
+    with hooks(front.model, [(at, act) for at, act in patches if at not in points]):
+        return run_from(front.model, entry, block, tokens), moved
 
 
 def _numbers(

@@ -4,7 +4,7 @@ Of two directions of one norm, one may move next-token distributions far more th
 task says little about what it means. Controls matched on output KL leave that doubt out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -143,30 +143,53 @@ def match_kl(
         found: np.ndarray = sums[:, :, NUMBERS.index("kl")].sum(1) / total
         return found
 
-    target, *first = kl_of([direction, *controls]).tolist()
+    target = float(kl_of([direction])[0])
     if target == 0:
         raise ValueError(
             f"direction {direction.name!r} changes no distribution on these texts at alpha {alpha:g}; there is nothing to match"
         )
-    searches = [_Search(target, tolerance, max_scale) for _ in controls]
-    for search, kl in zip(searches, first, strict=True):
-        search.see(kl)
+    found = scales_for(
+        lambda which, scales: kl_of([_scaled(controls[k], scale) for k, scale in zip(which, scales, strict=True)]),
+        [target] * len(controls),
+        tolerance=tolerance,
+        max_scale=max_scale,
+    )
+    lines, matched = [], []
+    for control, (scale, kl, reached) in zip(controls, found, strict=True):
+        one = _scaled(control, scale)
+        about = {**control.method, "matched": "output KL", "kl": kl, "target_kl": target, "alpha": alpha, "scale": scale}
+        matched.append(one.with_vector(one.vector, method=about))
+        lines.append((control.name, scale, one.norm, kl, reached))
+    frame = pd.DataFrame(lines, columns=["direction", "scale", "norm", "kl", "reached"])
+    return MatchedControls(tuple(matched), frame, direction, target, alpha, tolerance)
+
+
+def scales_for(
+    kl_of: Callable[[list[int], list[float]], np.ndarray], targets: Sequence[float], *, tolerance: float = 0.01, max_scale: float = 64.0
+) -> list[tuple[float, float, bool]]:
+    """How long each of several interventions must be for a wanted KL; all are searched side by side.
+
+    Args:
+        kl_of: the KLs of some of them, by number, each at a scale times its length.
+        targets: the wanted KL of each, above 0.
+        tolerance, max_scale: as in `match_kl`.
+
+    Returns:
+        For each the best scale that was tried, its KL, and whether that is near enough.
+
+    Example:
+        >>> ((scale, kl, reached),) = scales_for(lambda which, scales: 3.0 * np.square(scales), [12.0])
+        >>> round(scale, 2), reached
+        (2.0, True)
+    """
+    searches = [_Search(target, tolerance, max_scale) for target in targets]
     for _ in range(MOST_RUNS):
         open_ = [k for k, search in enumerate(searches) if not search.done]
         if not open_:
             break
-        tried = [_scaled(controls[k], searches[k].scale) for k in open_]
-        for k, kl in zip(open_, kl_of(tried).tolist(), strict=True):
+        for k, kl in zip(open_, kl_of(open_, [searches[k].scale for k in open_]).tolist(), strict=True):
             searches[k].see(kl)
-    lines, matched = [], []
-    for control, search in zip(controls, searches, strict=True):
-        scale, kl = search.best
-        one = _scaled(control, scale)
-        about = {**control.method, "matched": "output KL", "kl": kl, "target_kl": target, "alpha": alpha, "scale": scale}
-        matched.append(one.with_vector(one.vector, method=about))
-        lines.append((control.name, scale, one.norm, kl, search.reached))
-    frame = pd.DataFrame(lines, columns=["direction", "scale", "norm", "kl", "reached"])
-    return MatchedControls(tuple(matched), frame, direction, target, alpha, tolerance)
+    return [(*search.best, search.reached) for search in searches]
 
 
 def _scaled(direction: Direction, scale: float) -> Direction:

@@ -127,8 +127,24 @@ def save_sweep(
     )
 
 
-def save_figures(
-    path: str | Path,
+def save_figures(path: str | Path, provenance: Mapping[str, Any], **parts: Any) -> Path:
+    """Write tables (Parquet), directions, provenance and a report as a run folder, in the place of an older one.
+
+    Args:
+        path: the folder.
+        provenance: what `steerlab.store.provenance` says.
+        parts: what `write_figures` takes.
+
+    Raises:
+        OSError: the folder cannot be written, or holds something else.
+    """
+    with store.run_folder(path) as folder:
+        write_figures(folder, provenance, **parts)
+    return Path(path)
+
+
+def write_figures(
+    folder: Path,
     provenance: Mapping[str, Any],
     *,
     title: str,
@@ -137,31 +153,31 @@ def save_figures(
     tables: Mapping[str, tuple[str, pd.DataFrame]],
     answer: str = "This page describes; it tests nothing.",
     warnings: Sequence[str] = (),
-    directions: Sequence[Direction] = (),
-) -> Path:
-    """Write tables (Parquet), directions, provenance and a report; a table without a caption, or of over 1,000 lines, stays out of the page.
+    directions: Sequence[Direction] | Mapping[str, Direction] = (),
+    method: Sequence[str] = (),
+) -> None:
+    """Write what a run folder holds; a table without a caption, or of over 1,000 lines, stays out of the page.
 
-    Raises:
-        OSError: the folder cannot be written, or holds something else.
+    Directions are called by their layer, or as their keys say.
     """
-    with store.run_folder(path) as folder:
-        for name, (_, table) in tables.items():
-            store.write_table(folder, name, table)
-        for direction in directions:
-            store.save_direction(folder / "directions" / f"layer-{direction.layer:03d}.safetensors", direction)
-        files.write_json(folder / store.PROVENANCE, {**provenance, "warnings": list(warnings)})
-        shown = [(caption, table) for caption, table in tables.values() if caption and len(table) <= 1000]
-        store.write_report(
-            folder / "report.html",
-            title=title,
-            question=question,
-            answer=answer,
-            warnings=warnings,
-            figures=figures,
-            tables=shown,
-            provenance=exhibits.flat_provenance(provenance),
-        )
-    return Path(path)
+    for name, (_, table) in tables.items():
+        store.write_table(folder, name, table)
+    named = directions if isinstance(directions, Mapping) else {f"layer-{direction.layer:03d}": direction for direction in directions}
+    for name, direction in named.items():
+        store.save_direction(folder / "directions" / f"{name}.safetensors", direction)
+    files.write_json(folder / store.PROVENANCE, {**provenance, "warnings": list(warnings)})
+    shown = [(caption, table) for caption, table in tables.values() if caption and len(table) <= 1000]
+    store.write_report(
+        folder / "report.html",
+        title=title,
+        question=question,
+        answer=answer,
+        warnings=warnings,
+        figures=figures,
+        tables=shown,
+        method=method,
+        provenance=exhibits.flat_provenance(provenance),
+    )
 
 
 def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:

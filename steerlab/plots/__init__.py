@@ -4,6 +4,7 @@ from steerlab.plots.bars import null_distribution, transition_matrix
 from steerlab.plots.curves import alpha_progression, training_curve
 from steerlab.plots.divergence import critical_tokens
 from steerlab.plots.forest import forest
+from steerlab.plots.frontiers import effect_against_kl
 from steerlab.plots.headroom import headroom
 from steerlab.plots.heatmaps import direction_heatmap, layer_alpha_heatmap, preview_heatmap
 from steerlab.plots.layers import separability
@@ -17,6 +18,7 @@ __all__ = [
     "critical_tokens",
     "direction_heatmap",
     "eas_stream",
+    "effect_against_kl",
     "forest",
     "headroom",
     "layer_alpha_heatmap",

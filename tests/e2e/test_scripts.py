@@ -144,6 +144,7 @@ def test_the_significance_report_is_made_from_one_and_from_two_runs(script, main
         ("alpha_sweep", [*SMALL, "--layer", "3"], "accuracy"),
         ("layer_alpha_heatmap", [*SMALL, "--layers", "1,3"], "accuracy"),
         ("direction_heatmap", ["--limit", "60"], "norms"),
+        ("compare_methods", ["--limit", "16", "--controls", "3", "--layers", "3", "--epochs", "1", "--kls", "0.01"], "pairs"),
         ("critical_tokens", ["--limit", "20"], "margins"),
         ("failure_analysis", SMALL, "groups"),
         ("token_magnitudes", ["--limit", "40", "--layers", "1,3"], "magnitudes"),
@@ -157,6 +158,27 @@ def test_every_other_script_writes_a_run_folder_with_a_report(script, name: str,
     assert str(folder.relative_to(tmp_path) / "report.html") in done.stdout
     assert len(pd.read_parquet(folder / f"{table}.parquet")) > 0
     assert "<h1" in (folder / "report.html").read_text()
+
+
+def test_a_grid_of_models_and_datasets_is_taken_up_again_and_records_failures(script, tmp_path: Path) -> None:
+    sizes = ["--train", "12", "--validation", "8", "--test", "16", "--layers", "3,4", "--epochs", "1", "--controls", "3", "--out", "grid"]
+    words = ["--datasets", "arithmetic:bare,arithmetic:riddles", *sizes]
+    done = script("universality", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "grid"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["failed"] == 1
+    assert "variant='riddles'" in summary["results"]["tiny-arithmetic"]["arithmetic:riddles"]["error"]
+    assert len(pd.read_parquet(folder / "cells.parquet")) == 2
+    assert "riddles" in (folder / "report.html").read_text()
+    before = digests(folder)
+    again = script("universality", *words, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert digests(folder) == before
+    other = script("universality", *words, "--seed", "1", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "holds another grid: seed was 0 and is 1 now" in other.stderr
+    assert digests(folder) == before
 
 
 def test_a_direction_found_by_the_main_job_can_be_swept(script, main_run: tuple[Path, str], tmp_path: Path) -> None:

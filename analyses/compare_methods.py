@@ -1,0 +1,98 @@
+"""Which way to steer works, and which differences are real: methods at equal norm and at equal KL, on one test split.
+
+Mean difference, function vector, PCA, probe, learned vectors at one and at several layers, and a prompt. Layer, sign and level are chosen on
+validation, with equally many looks for each way to steer; random vectors of the same norm, and of the same KL, stand beside each.
+
+    python analyses/compare_methods.py
+    python analyses/compare_methods.py --model DIRECTORY --task blimp --task-path FILE.jsonl --layers 1,3
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import steerlab as sl
+from steerlab import store
+from steerlab.cli import run
+from steerlab.contenders import METHODS
+from steerlab.method_comparison import KL_LEVELS
+from steerlab.plots import words
+from steerlab.runs import save_figures
+from steerlab.setup import Setup
+
+
+@dataclass(frozen=True)
+class Config(Setup):
+    """What the comparison needs to know."""
+
+    methods: tuple[str, ...] = METHODS  # what is compared; any estimator by name, function_vector, aft, multilayer_aft, prompt
+    matchings: tuple[str, ...] = ("norm", "kl")  # what is made equal: norm, kl, or own (each method its own norm)
+    layers: tuple[int, ...] | None = None  # candidate layers; three, spread over the depth, by default
+    norms: tuple[float, ...] | None = None  # levels of the norm; 0.1, 0.3 and 1 times the mean difference's by default
+    kls: tuple[float, ...] = KL_LEVELS  # levels of the KL, in nats a token
+    controls: int = 129  # random vectors for each method and matching; six methods need 120 for a corrected p below 0.05
+    epochs: int = 3  # of learned vectors
+    lr: float = 0.01  # of learned vectors
+    train: int = 400  # at most so many train problems
+    validation: int = 150  # at most so many validation problems
+    test: int = 200  # at most so many test problems
+    positions: str = "all"  # where vectors act: all, last, prompt or generated
+
+
+def main(config: Config) -> Path:
+    """Compare, print, write the run folder."""
+    folder = config.folder("compare_methods")
+    model, task = config.load()
+    task = replace(task, train=task.train[: config.train], validation=task.validation[: config.validation], test=task.test[: config.test])
+    found = sl.compare_methods(
+        model,
+        task,
+        seed=config.seed,
+        methods=config.methods,
+        matchings=config.matchings,
+        layers=config.layers or sorted({round(model.cfg.n_layers * depth) for depth in (0.2, 0.5, 0.8)}),
+        norms=config.norms,
+        kls=config.kls,
+        n_controls=config.controls,
+        epochs=config.epochs,
+        lr=config.lr,
+        positions=config.positions,
+        progress=True,
+    )
+    shown = ["matching", "method", "layers", "norm", "kl", "accuracy", "change", "low", "high", "p_holm", "p_controls", "p_controls_holm"]
+    print(found.frame[shown].to_string(index=False, float_format="%.3f", na_rep="", justify="left"))
+    print("\n" + "\n".join([found.summary(), *(f"warning: {warning}" for warning in found.warnings())]))
+    forest = sl.plots.forest(found.effects())
+    figures = [("Change of accuracy on test, with 95% paired intervals of one line each.", forest, words(forest))]
+    if len(found.doses):
+        matching, doses, controls = found.against_kl()
+        drawn = sl.plots.effect_against_kl(doses, controls)
+        figures.append((f"Test accuracy against KL at the layer and sign chosen on validation ({matching} matched).", drawn, words(drawn)))
+    save_figures(
+        folder,
+        store.provenance(model, config.recorded(), task.about, comparison=dict(found.settings)),
+        title=f"Methods compared: {task.name}, {config.model}",
+        question="Which ways to steer change accuracy, more than random vectors of the same norm or KL, and which differences between them are real?",
+        answer=found.summary(),
+        warnings=found.warnings(),
+        figures=figures,
+        tables={
+            "methods": (
+                "Every method on test. p: sign test against no steering (Holm over all lines); p_controls: rank among random vectors at the same "
+                "place and level (Holm over the methods of a matching).",
+                found.frame,
+            ),
+            "pairs": ("Methods against each other on the same problems; sign tests, Holm over all lines.", found.pairs),
+            "levels": ("Test accuracy at every level, at the layer and sign that were chosen.", found.doses),
+            "looks": ("Every look on validation.", found.looks),
+            "controls": ("", found.controls),
+            "outcomes": ("", found.outcomes),
+        },
+        directions=found.vectors,
+        method=found.method(),
+    )
+    print(f"\nreport      {folder / 'report.html'}")
+    return folder
+
+
+if __name__ == "__main__":
+    run(main, Config)

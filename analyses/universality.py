@@ -1,0 +1,84 @@
+"""Does a learned vector help on every model and every dataset? Each pair of the two is a cell: learned, chosen and tested on its own.
+
+Finished cells are kept in the run folder; the same command goes on where it was interrupted and tries failed cells again.
+
+    python analyses/universality.py
+    python analyses/universality.py --models DIRECTORY,gpt2 --datasets blimp=FILE.jsonl,gsm8k=FILE.jsonl,arithmetic:bare
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from steerlab import files, grid_files, plots, store
+from steerlab.cli import run
+from steerlab.grid_cells import grid
+from steerlab.runs import write_figures
+from steerlab.tasks.arithmetic import VARIANTS
+
+
+@dataclass(frozen=True)
+class Config:
+    """What the grid needs to know."""
+
+    models: tuple[str, ...] = ("tiny-arithmetic",)  # embedded model, local Hugging Face directories, HookedTransformer names or Hub ids
+    datasets: tuple[str, ...] = tuple(f"arithmetic:{variant}" for variant in VARIANTS)  # TASK, TASK:VARIANT, TASK:PARADIGM or TASK=PATH
+    train: int = 100  # at most so many train problems of each dataset
+    validation: int = 100  # at most so many validation problems
+    test: int = 200  # at most so many test problems
+    layers: str = "all"  # candidate layers: all, middle (25% to 75% of the depth), or numbers
+    epochs: int = 3  # of training
+    lr: float = 0.01  # of training
+    controls: int = 39  # random vectors beside each learned one; 0 for none
+    form: str | None = None  # form of the tasks, e.g. choice or continuation
+    scorer: str | None = None  # how answers are judged; each task's own by default
+    backend: str = "auto"  # auto, hooked or bridge
+    device: str | None = None  # e.g. cpu or cuda; CUDA where there is one
+    dtype: str = "float32"  # float32, bfloat16 or float16
+    seed: int = 0  # the only source of chance
+    out: str = "runs/universality"  # run folder, taken up again where it holds the same grid
+
+
+def main(config: Config) -> Path:
+    """Run the grid, print the summary, write the report beside the cells."""
+    options: dict[str, Any] = {key: value for key, value in asdict(config).items() if key not in ("models", "datasets", "out", "layers")}
+    try:
+        layers = config.layers if config.layers in ("all", "middle") else tuple(int(layer) for layer in config.layers.split(","))
+    except ValueError:
+        raise ValueError(f"layers={config.layers!r}; use all, middle, or numbers such as 2,4") from None
+    cells = grid(config.models, config.datasets, layers=layers, **options)
+    folder = grid_files.check_grid_folder(config.out, cells)
+    found = grid_files.run_grid(cells, folder, progress=True)
+    shown = ["model", "dataset", "baseline", "steered", "improvement", "low", "high", "p_holm", "p_bh", "p_controls", "outcome", "error"]
+    print(found.frame[shown].dropna(axis=1, how="all").to_string(index=False, float_format="%.3f", na_rep=""))
+    print(f"\n{found.summary()}")
+    files.write_json(folder / "summary.json", found.summary_json())
+    effects = found.effects()
+    figures = []
+    if len(effects):
+        forest = plots.forest(effects)
+        figures.append(
+            ("Improvement on test of every finished cell, with 95% paired intervals of one cell each.", forest, plots.words(forest))
+        )
+    recorded = {**asdict(config), "models": [cell.key[0] for cell in cells], "datasets": [cell.key[1] for cell in cells]}
+    recorded.pop("out")
+    write_figures(
+        folder,
+        store.provenance(None, recorded, {}, cells=found.origins()),
+        title=f"Universality: {len(set(recorded['models']))} models, {len(set(recorded['datasets']))} datasets",
+        question="On which models and datasets does a learned vector change test accuracy, and on how many would chance alone have?",
+        answer=found.summary(),
+        warnings=found.warnings(),
+        figures=figures,
+        tables={
+            "cells": ("Every cell. p: sign test against no steering; Holm and Benjamini-Hochberg over all finished cells.", found.frame),
+            "counts": ("Cells by outcome.", found.counts()),
+        },
+        method=found.method(),
+    )
+    print(f"\nreport      {folder / 'report.html'}")
+    return folder
+
+
+if __name__ == "__main__":
+    run(main, Config)

@@ -1,0 +1,168 @@
+"""The methods that a comparison sets against each other: for each, what it would add at each layer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from steerlab.activations import Positions, cache_activations
+from steerlab.candidates import learn_vectors
+from steerlab.directions import Direction, mean_difference
+from steerlab.estimators import ESTIMATORS
+from steerlab.function_vectors import prompt_contrast
+from steerlab.models import Model, n_layers
+from steerlab.multilayer import SOURCE_DEPTHS, SOURCE_SCALES, learn_multilayer
+from steerlab.prompting import contrast_pairs
+from steerlab.tasks import Problem, balance, evaluate
+
+METHODS = ("mean_difference", "function_vector", "pca", "probe", "aft", "multilayer_aft", "prompt")
+"""What is compared by default."""
+
+KNOWN = (*ESTIMATORS, "function_vector", "aft", "multilayer_aft", "prompt")
+LABELS = {"pca": "PCA", "lda": "LDA", "ica": "ICA", "aft": "AFT", "multilayer_aft": "multi-layer AFT"}
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """A method, and what it adds at each candidate layer.
+
+    Attributes:
+        name: for tables.
+        candidates: by candidate layer, the directions that act together; one, or for a multi-layer vector several.
+        about: how they were found.
+    """
+
+    name: str
+    candidates: Mapping[int, tuple[Direction, ...]]
+    about: str
+
+    def norm(self, layer: int) -> float:
+        """Of all that a candidate adds at alpha = 1, over its layers: the root of the summed squares."""
+        return float(np.sqrt(sum(direction.norm**2 for direction in self.candidates[layer])))
+
+
+def label(method: str) -> str:
+    """A method's name for tables.
+
+    Example:
+        >>> label("multilayer_aft"), label("mean_difference")
+        ('multi-layer AFT', 'mean difference')
+    """
+    return LABELS.get(method, method.replace("_", " "))
+
+
+def check_methods(methods: Sequence[str]) -> list[str]:
+    """Methods by name, each once.
+
+    Raises:
+        ValueError: none, an unknown one, or one that is given twice.
+    """
+    unknown = [method for method in methods if method not in KNOWN]
+    if unknown:
+        raise ValueError(f"methods: {unknown[0]!r}; use any of {', '.join(KNOWN)}")
+    if not methods or len(set(methods)) < len(methods):
+        raise ValueError(f"methods={list(methods)}; give at least one, each once")
+    return list(methods)
+
+
+def contenders(
+    model: Model,
+    train: Sequence[Problem],
+    *,
+    methods: Sequence[str] = METHODS,
+    layers: Sequence[int] | None = None,
+    seed: int = 0,
+    epochs: int = 3,
+    lr: float = 1e-2,
+    batch_size: int = 8,
+    cache_positions: Positions = "last",
+    positions: Positions = "all",
+    progress: bool = False,
+) -> tuple[list[Contender], dict[str, str]]:
+    """Find every method's vectors, all from the same train problems and none from any other.
+
+    Learned vectors train for a fixed number of epochs and do not look at validation, so that in a comparison no method looks there more often
+    than another. The multi-layer vector of a layer has the sources' shape (10%, 50% and 80% of the depth), scaled so that its middle stands there.
+
+    Args:
+        model: a TransformerLens model.
+        train: problems to learn and estimate from.
+        methods: any of `KNOWN`; "prompt" adds no vector and is left to `steerlab.prompting`.
+        layers: candidates; default all.
+        seed: of balancing and of the order of training.
+        epochs, lr, batch_size: of learned vectors.
+        cache_positions: where estimated directions are measured.
+        positions: where learned vectors act while they learn.
+        progress: show progress bars.
+
+    Returns:
+        The contenders, and for each method that has none the reason.
+
+    Raises:
+        ValueError: unknown methods, bad layers, nothing right or nothing wrong among the problems of an estimated direction.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic", n_train=40, n_validation=4, n_test=4)
+        >>> found, missing = contenders(model, task.train, methods=["probe", "multilayer_aft"], layers=[3], epochs=1)
+        >>> [(one.name, len(one.candidates[3])) for one in found]
+        [('probe', 1), ('multi-layer AFT', 3)]
+    """
+    methods = check_methods(methods)
+    where = list(range(n_layers(model))) if layers is None else list(layers)
+    found: list[Contender] = []
+    missing: dict[str, str] = {}
+    estimated = [method for method in methods if method in ESTIMATORS]
+    right = wrong = None
+    if estimated:
+        groups = balance(evaluate(model, train, progress=progress), rng=np.random.default_rng([seed, 0]), train=1.0)
+        acts = cache_activations(model, groups.train, layers=where, positions=cache_positions, progress=progress)
+        right, wrong = (acts.select([p.id for p in group]) for group in (groups.train_correct, groups.train_incorrect))
+    learning: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "positions": positions, "progress": progress}
+    taught = f"learned from {len(train)} train problems in {epochs} epochs"
+    vectors: dict[int, tuple[Direction, ...]]
+    for method in methods:
+        name = label(method)
+        if right is not None and wrong is not None and method in estimated:
+            vectors = {layer: (ESTIMATORS[method](right, wrong, layer=layer),) for layer in where}
+            about = f"from {len(right.problem_ids)} right and as many wrong train problems"
+        elif method == "function_vector":
+            pairs, about = contrast_pairs(model, train)
+            if not pairs:
+                missing[name] = f"{about}: no pair of prompts fits into this model's context"
+                continue
+            asked = prompt_contrast(model, pairs, layers=where, progress=progress)
+            vectors = {layer: (mean_difference(*asked, layer=layer, name=name),) for layer in where}
+        elif method == "aft":
+            learned = learn_vectors(model, train, layers=where, seeds=[seed], lrs=lr, **learning)
+            vectors = {vector.layer: (vector,) for vector in learned}
+            about = taught
+        elif method == "multilayer_aft":
+            spread = {layer: spread_layers(model, layer) for layer in where}
+            vectors = {
+                layer: tuple(learn_multilayer(model, train, layers=at, scales=scales, seed=seed, lr=lr, **learning))
+                for layer, (at, scales) in spread.items()
+            }
+            about = f"{taught}, at several layers with learned scales"
+        else:
+            continue
+        found.append(Contender(name, vectors, about))
+    return found, missing
+
+
+def spread_layers(model: Model, layer: int) -> tuple[list[int], list[float]]:
+    """The sources' three layers and scales, their depths scaled so that the middle one is at a layer; layers that coincide count once.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model = sl.load_model("tiny-arithmetic")
+        >>> spread_layers(model, 3), spread_layers(model, 5)
+        (([0, 3, 4], [0.5, 1.0, 0.3]), ([1, 5], [0.5, 1.0]))
+    """
+    most = n_layers(model) - 1
+    middle = SOURCE_DEPTHS[1]
+    at = {layer: SOURCE_SCALES[1]}
+    for depth, scale in zip(SOURCE_DEPTHS, SOURCE_SCALES, strict=True):
+        at.setdefault(min(most, int(layer * depth / middle + 1e-9)), scale)
+    return sorted(at), [at[one] for one in sorted(at)]

@@ -1,0 +1,117 @@
+"""A grid of cells in a folder, one file a cell: what is finished is kept, and a later call goes on from there."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from steerlab import files
+from steerlab.grid_cells import GridCell, described, run_cell
+from steerlab.loading import load_model
+from steerlab.models import Model
+from steerlab.universality import Universality
+
+FORMAT = "steerlab-grid-1"
+GRID = "grid.json"
+
+
+def check_grid_folder(path: str | Path, cells: Sequence[GridCell]) -> Path:
+    """Make sure that a folder is empty, or holds this very grid.
+
+    Raises:
+        FileExistsError: it holds something else.
+        ValueError: it holds another grid; the message names a setting that differs.
+        OSError: it cannot be written.
+    """
+    folder = Path(path)
+    if not (folder / GRID).is_file():
+        files.check_vacant(folder, "a grid of ours")
+        files.writable_folder(folder.parent)
+        return folder
+    kept = json.loads((folder / GRID).read_text(encoding="utf-8"))
+    wanted = json.loads(json.dumps([described(cell) for cell in cells]))
+    if kept.get("format") != FORMAT or kept.get("cells") != wanted:
+        raise ValueError(
+            f"{folder} holds another grid: {_difference(kept.get('cells') or [], wanted)}; use its settings, or another folder"
+        )
+    return folder
+
+
+def _difference(kept: Sequence[Mapping[str, Any]], wanted: Sequence[Mapping[str, Any]]) -> str:
+    for old, new in zip(kept, wanted, strict=False):
+        for key in new:
+            if old.get(key) != new[key]:
+                return f"{key} was {old.get(key)!r} and is {new[key]!r} now"
+    return f"it had {len(kept)} cells, and {len(wanted)} are asked for now"
+
+
+def run_grid(
+    cells: Sequence[GridCell],
+    path: str | Path,
+    *,
+    runner: Callable[..., dict[str, Any]] = run_cell,
+    progress: bool = False,
+) -> Universality:
+    """Run what is not finished yet, one cell at a time, and keep each as it ends.
+
+    A cell that fails is recorded with its message and does not stop the others; a later call tries it again. Cells of one model that follow on
+    each other share it in memory.
+
+    Args:
+        cells: see `steerlab.grid_cells.grid`.
+        path: the folder; it keeps what to run (grid.json) and a file for each cell.
+        runner: what a cell does: a function of (cell, model) that gives a record as `run_cell` does.
+        progress: show a progress bar.
+
+    Raises:
+        FileExistsError, ValueError, OSError: a folder that holds something else, or another grid, or cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from steerlab.grid_cells import grid
+        >>> cells = grid(datasets=["arithmetic:bare"], train=8, validation=8, test=20, layers=(3,), epochs=1, controls=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first = run_grid(cells, f"{folder}/grid")
+        ...     again = run_grid(cells, f"{folder}/grid")
+        >>> first.records == again.records
+        True
+    """
+    folder = check_grid_folder(path, cells)
+    files.writable_folder(folder / "cells")
+    files.write_json(folder / GRID, {"format": FORMAT, "cells": [described(cell) for cell in cells]})
+    held: dict[tuple[Any, ...], Model] = {}
+    records = []
+    for number, cell in enumerate(tqdm(cells, desc="cells", unit="cell", disable=None if progress else True)):
+        file = folder / "cells" / f"{number:03d}-{re.sub(r'[^A-Za-z0-9.=-]+', '-', '-'.join(cell.key))[:80]}.json"
+        record = _kept(file, cell)
+        if record is None or "error" in record:
+            record = _run(cell, runner, held)
+            files.write_json(file, {"cell": described(cell), "record": record})
+        records.append(record)
+    return Universality(tuple(cells), tuple(records))
+
+
+def _kept(file: Path, cell: GridCell) -> dict[str, Any] | None:
+    if not file.is_file():
+        return None
+    loaded = json.loads(file.read_text(encoding="utf-8"))
+    if loaded.get("cell") != json.loads(json.dumps(described(cell))):
+        raise ValueError(f"{file} holds another cell; use another folder, or remove it")
+    record: dict[str, Any] = loaded["record"]
+    return record
+
+
+def _run(cell: GridCell, runner: Callable[..., dict[str, Any]], held: dict[tuple[Any, ...], Model]) -> dict[str, Any]:
+    key = (cell.model, cell.backend, cell.device, cell.dtype)
+    try:
+        if key not in held:
+            held.clear()
+            held[key] = load_model(cell.model, backend=cell.backend, device=cell.device, dtype=cell.dtype)
+        # As it will be read back, so that a run in one go and a resumed one give the same.
+        found: dict[str, Any] = json.loads(json.dumps(runner(cell, held[key]), allow_nan=False))
+    except Exception as error:  # noqa: BLE001 - whatever ends one cell must not end a grid of days; the message is recorded and reported
+        return {"error": " ".join(f"{type(error).__name__}: {error}".split())}
+    return found

@@ -1,0 +1,200 @@
+"""Contenders at levels of norm or KL: every look on validation, the choice, and one test of what was chosen, with random controls.
+
+A level is how much everything that is added weighs: its norm (over all layers that it acts at), or the KL on other text that it causes. All
+methods get the same layers, levels and signs, so all look at validation equally often.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from steerlab.activations import Positions
+from steerlab.cells import Cell, Place, run_cells
+from steerlab.contenders import Contender
+from steerlab.directions import Direction, random_directions
+from steerlab.distributions import NUMBERS, compare_distributions, text_rows
+from steerlab.matching import scales_for
+from steerlab.models import Model
+from steerlab.tasks import Evaluation, Problem
+
+MATCHINGS = ("norm", "kl", "own")
+MOST_SCALE = 1024.0  # a learned vector may have to grow a lot to do what a long one does
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What all trials share: the model, where vectors act, and the texts on which KL is measured."""
+
+    model: Model
+    texts: Sequence[str]
+    positions: Positions = "all"
+    progress: bool = False
+
+    def kl(self, cells: Sequence[Cell]) -> np.ndarray:
+        """Mean KL(unsteered || steered) of each cell, in nats a token."""
+        rows = text_rows(self.model, self.texts)
+        # A text is one long prompt: what acts on the prompt, or on what is generated, acts on all of it.
+        positions = "all" if self.positions in ("prompt", "generated") else self.positions
+        _, sums = compare_distributions(self.model, rows, cells, positions=positions)
+        found: np.ndarray = sums[:, :, NUMBERS.index("kl")].sum(1) / sum(len(row.tokens) for row in rows)
+        return found
+
+    def score(self, problems: Sequence[Problem], cells: Sequence[Cell], label: str) -> tuple[Evaluation, list[pd.DataFrame]]:
+        """Unsteered outcomes, and those of each cell."""
+        done = run_cells(self.model, problems, cells, positions=self.positions, progress=self.progress, label=label)
+        return done.baseline, done.frames
+
+
+def cell_of(directions: Sequence[Direction], alpha: float) -> Cell:
+    """Directions that act together, each at its own place."""
+    return Cell(tuple(Place(direction, direction.layer, direction.site) for direction in directions), float(alpha))
+
+
+def scaled(
+    bench: Bench, groups: Sequence[Sequence[Direction]], signs: Sequence[int], levels: Sequence[float], matching: str
+) -> pd.DataFrame:
+    """The alpha at which each group of directions reaches its level: alpha, norm, kl and reached (within 1% of a wanted KL)."""
+    norms = np.array([np.sqrt(sum(direction.norm**2 for direction in group)) for group in groups])
+    if matching == "kl":
+
+        def kl_of(which: list[int], scales: list[float]) -> np.ndarray:
+            return bench.kl([cell_of(groups[k], signs[k] * scale / norms[k]) for k, scale in zip(which, scales, strict=True)])
+
+        found = scales_for(kl_of, levels, max_scale=MOST_SCALE)
+        sizes, kl, reached = (np.array(values) for values in zip(*found, strict=True))
+    else:
+        sizes = np.asarray(levels, dtype=float)
+        kl = bench.kl([cell_of(group, sign * size / norm) for group, sign, size, norm in zip(groups, signs, sizes, norms, strict=True)])
+        reached = np.ones(len(sizes), dtype=bool)
+    return pd.DataFrame({"alpha": np.asarray(signs) * sizes / norms, "norm": sizes, "kl": kl, "reached": reached.astype(bool)})
+
+
+def looks(
+    bench: Bench, problems: Sequence[Problem], contenders: Sequence[Contender], levels: Sequence[float], matching: str
+) -> pd.DataFrame:
+    """Every contender at every layer, level and sign on validation problems.
+
+    Returns:
+        One line a look: method, layer, sign, level, alpha, norm, kl, reached, accuracy, change, margin (mean).
+    """
+    keys = [(one.name, layer, sign, level) for one in contenders for layer in one.candidates for level in levels for sign in (1, -1)]
+    by_name = {one.name: one for one in contenders}
+    groups = [by_name[name].candidates[layer] for name, layer, _, _ in keys]
+    table = pd.DataFrame(keys, columns=["method", "layer", "sign", "level"])
+    at = scaled(bench, groups, table["sign"].tolist(), table["level"].tolist(), matching)
+    cells = [cell_of(group, alpha) for group, alpha in zip(groups, at["alpha"], strict=True)]
+    base, frames = bench.score(problems, cells, f"looks ({matching})")
+    table = pd.concat([table, at], axis=1)
+    table["accuracy"] = [float(frame["correct"].mean()) for frame in frames]
+    table["change"] = table["accuracy"] - base.accuracy
+    return table.assign(margin=[float(frame["margin"].mean()) for frame in frames])
+
+
+def choose(table: pd.DataFrame, matching: str) -> pd.DataFrame:
+    """One look a method: with "norm" and "kl" all at one level, with "own" each at its best.
+
+    Within a level a method takes its look of highest accuracy, then of larger mean margin, then of the lower layer. The common level is the one
+    at which these accuracies are highest in the mean over methods; the lowest of equals. What did not reach its level is no candidate where
+    anything else is.
+
+    Example:
+        >>> lines = [("a", 1, 0.1, 0.6), ("a", 1, 0.2, 0.5), ("b", 2, 0.1, 0.5), ("b", 2, 0.2, 0.7)]
+        >>> table = pd.DataFrame(lines, columns=["method", "layer", "level", "accuracy"]).assign(sign=1, margin=0.0, reached=True)
+        >>> choose(table, "kl")["level"].tolist(), choose(table, "own")["level"].tolist()
+        ([0.2, 0.2], [0.1, 0.2])
+    """
+    order = ["reached", "accuracy", "margin", "layer", "sign"]
+    ranked = table.sort_values(order, ascending=[False, False, False, True, False], kind="stable")
+    best = ranked.groupby(["method", "level"], sort=False).head(1)
+    if matching == "own":
+        chosen = best.sort_values("level", kind="stable").sort_values("accuracy", ascending=False, kind="stable").groupby("method").head(1)
+    else:
+        means = best.groupby("level")["accuracy"].mean().round(12)
+        chosen = best[best["level"] == means.idxmax()]
+    place = {name: k for k, name in enumerate(dict.fromkeys(table["method"]))}
+    return chosen.assign(place=chosen["method"].map(place)).sort_values("place").drop(columns="place").reset_index(drop=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """What the chosen looks did on test.
+
+    Attributes:
+        baseline: unsteered.
+        outcomes: one line a method and problem.
+        controls: one line a method and random control: norm, kl, reached, accuracy and margin (means).
+        doses: one line a method and level, at the chosen layer and sign: alpha, norm, kl, reached, accuracy, chosen.
+    """
+
+    baseline: Evaluation
+    outcomes: pd.DataFrame
+    controls: pd.DataFrame
+    doses: pd.DataFrame
+
+
+def try_once(
+    bench: Bench,
+    problems: Sequence[Problem],
+    contenders: Sequence[Contender],
+    chosen: pd.DataFrame,
+    levels: Sequence[float],
+    matching: str,
+    *,
+    n_controls: int,
+    seed: Sequence[int],
+) -> Tried:
+    """Score the chosen looks, their other levels and their random controls on test problems, in one run.
+
+    A control is a random direction at the layer (or, with the same scale at each, the layers) of the chosen look, at its level: of its norm, or
+    as long as it takes for its KL. Methods that chose the same layers share controls.
+    """
+    by_name = {one.name: one for one in contenders}
+    picked: list[dict[str, Any]] = [{str(key): value for key, value in row.items()} for row in chosen.to_dict("records")]
+    groups = {row["method"]: by_name[row["method"]].candidates[int(row["layer"])] for row in picked}
+    others = pd.DataFrame(
+        [(row["method"], int(row["layer"]), int(row["sign"]), level) for row in picked for level in levels],
+        columns=["method", "layer", "sign", "level"],
+    )
+    of_dose = [groups[name] for name in others["method"]]
+    doses = pd.concat([others, scaled(bench, of_dose, others["sign"].tolist(), others["level"].tolist(), matching)], axis=1)
+    cells = [cell_of(group, alpha) for group, alpha in zip(of_dose, doses["alpha"], strict=True)]
+    drawn: dict[Any, tuple[int, pd.DataFrame]] = {}
+    place_of = {row["method"]: _place(groups[row["method"]], float(row["level"])) for row in picked}
+    for place in dict.fromkeys(place_of.values()):
+        rng = np.random.default_rng([*seed, *(layer for layer, _ in place[0])])
+        random = _random(groups[next(name for name, at in place_of.items() if at == place)], n_controls, rng)
+        at = scaled(bench, random, [1] * n_controls, [place[1]] * n_controls, "norm" if matching == "own" else matching)
+        drawn[place] = len(cells), at
+        cells += [cell_of(group, alpha) for group, alpha in zip(random, at["alpha"], strict=True)]
+    base, frames = bench.score(problems, cells, f"test ({matching})")
+    doses["accuracy"] = [float(frame["correct"].mean()) for frame in frames[: len(doses)]]
+    levels_of = {row["method"]: row["level"] for row in picked}
+    doses["chosen"] = doses["level"] == doses["method"].map(levels_of)
+    outcomes = [frames[k].assign(method=doses["method"][k]) for k in range(len(doses)) if doses["chosen"][k]]
+    controls = []
+    for name, place in place_of.items():
+        first, at = drawn[place]
+        mine = frames[first : first + n_controls]
+        means = {key: [float(frame[column].mean()) for frame in mine] for key, column in (("accuracy", "correct"), ("margin", "margin"))}
+        controls.append(at.assign(method=name, control=range(n_controls), **means))
+    return Tried(base, pd.concat(outcomes, ignore_index=True), pd.concat(controls, ignore_index=True), doses)
+
+
+def _place(group: Sequence[Direction], level: float) -> tuple[tuple[tuple[int, float], ...], float]:
+    """Where, and in what shares, a group acts, and its level: groups alike in both have the same controls."""
+    first = group[0].vector.double().flatten()
+    shares = [1.0 if group[0] is one else float(one.vector.double().flatten() @ first / (first @ first)) for one in group]
+    return tuple((one.layer, round(share, 6)) for one, share in zip(group, shares, strict=True)), level
+
+
+def _random(group: Sequence[Direction], n: int, rng: np.random.Generator) -> list[tuple[Direction, ...]]:
+    """Random directions that act where a group does; of a group of several, which are multiples of one vector, each is that multiple."""
+    (_, *rest), _ = _place(group, 0.0)
+    found = []
+    for one in random_directions(group[0], n, rng=rng):
+        more = (Direction(share * one.vector, layer, one.site, one.positions, one.name, one.method, one.model) for layer, share in rest)
+        found.append((one, *more))
+    return found
