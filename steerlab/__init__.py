@@ -56,6 +56,7 @@ from steerlab.statistics import ControlOutcomes, controls_from_frame
 from steerlab.store import load_direction, save_direction
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks import Balanced, Evaluation, Problem, Task, balance, evaluate, load_task
+from steerlab.transfer import TransferResult, transfer
 
 __version__ = version("steerlab")
 
@@ -97,6 +98,7 @@ __all__ = [
     "SweepResult",
     "Table",
     "Task",
+    "TransferResult",
     "adaptive",
     "adaptive_aft",
     "as_activations",
@@ -167,6 +169,7 @@ __all__ = [
     "successive_halving",
     "sweep",
     "token_magnitudes",
+    "transfer",
     "turn",
     "whitened_mean_difference",
     "write_report",

@@ -1,6 +1,7 @@
 """Write an experiment as a run folder, and read it back without the model."""
 
 import json
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -141,8 +142,11 @@ def save_figures(
     with store.run_folder(path) as folder:
         for name, (_, table) in tables.items():
             store.write_table(folder, name, table)
+        layers = [direction.layer for direction in directions]
         for direction in directions:
-            store.save_direction(folder / "directions" / f"layer-{direction.layer:03d}.safetensors", direction)
+            several = layers.count(direction.layer) > 1
+            called = "-" + re.sub(r"[^\w.-]+", "-", direction.name) if several else ""
+            store.save_direction(folder / "directions" / f"layer-{direction.layer:03d}{called}.safetensors", direction)
         files.write_json(folder / store.PROVENANCE, {**provenance, "warnings": list(warnings)})
         shown = [(caption, table) for caption, table in tables.values() if caption and len(table) <= 1000]
         store.write_report(

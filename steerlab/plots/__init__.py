@@ -10,6 +10,7 @@ from steerlab.plots.layers import separability
 from steerlab.plots.positions import token_magnitudes
 from steerlab.plots.theme import words
 from steerlab.plots.tradeoffs import pareto
+from steerlab.plots.transfers import transfer_matrix
 
 __all__ = [
     "alpha_progression",
@@ -24,6 +25,7 @@ __all__ = [
     "separability",
     "token_magnitudes",
     "training_curve",
+    "transfer_matrix",
     "transition_matrix",
     "words",
 ]
