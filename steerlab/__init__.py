@@ -49,6 +49,7 @@ from steerlab.reporting import write_report
 from steerlab.routers import KeywordRouter, NearestMean, ReachProjection, nearest_mean
 from steerlab.routing import RoutedResult, evaluate_routed
 from steerlab.runs import load_experiment, save_experiment
+from steerlab.seed_stability import SeedStability, seed_stability
 from steerlab.separating import contrastive_direction, lda_direction, probe_direction, whitened_mean_difference
 from steerlab.side_effects import SideEffects, changed_predictions, side_effects, side_texts
 from steerlab.significance import Significance
@@ -93,6 +94,7 @@ __all__ = [
     "Problem",
     "ReachProjection",
     "RoutedResult",
+    "SeedStability",
     "SideEffects",
     "Significance",
     "SweepResult",
@@ -158,6 +160,7 @@ __all__ = [
     "save_direction",
     "save_experiment",
     "scale_positions",
+    "seed_stability",
     "shuffled_label_direction",
     "shuffled_labels",
     "side_effects",

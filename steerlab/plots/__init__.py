@@ -8,6 +8,7 @@ from steerlab.plots.headroom import headroom
 from steerlab.plots.heatmaps import direction_heatmap, layer_alpha_heatmap, preview_heatmap
 from steerlab.plots.layers import separability
 from steerlab.plots.positions import token_magnitudes
+from steerlab.plots.sizes import data_size_curve
 from steerlab.plots.theme import words
 from steerlab.plots.tradeoffs import pareto
 from steerlab.plots.transfers import transfer_matrix
@@ -15,6 +16,7 @@ from steerlab.plots.transfers import transfer_matrix
 __all__ = [
     "alpha_progression",
     "critical_tokens",
+    "data_size_curve",
     "direction_heatmap",
     "forest",
     "headroom",
