@@ -58,6 +58,7 @@ from steerlab.store import load_direction, save_direction
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks import Balanced, Evaluation, Problem, Task, balance, evaluate, load_task
 from steerlab.transfer import TransferResult, transfer
+from steerlab.universal import UniversalBooster, universal_booster
 
 __version__ = version("steerlab")
 
@@ -101,6 +102,7 @@ __all__ = [
     "Table",
     "Task",
     "TransferResult",
+    "UniversalBooster",
     "adaptive",
     "adaptive_aft",
     "as_activations",
@@ -174,6 +176,7 @@ __all__ = [
     "token_magnitudes",
     "transfer",
     "turn",
+    "universal_booster",
     "whitened_mean_difference",
     "write_report",
 ]
