@@ -43,6 +43,7 @@ from steerlab.neutral import NEUTRAL_TEXTS
 from steerlab.operators import adaptive, conditional, midpoint, norm_preserving, projections, turn
 from steerlab.parts import Drawing, Examples, Table
 from steerlab.previews import Preview, preview
+from steerlab.protocols import ProtocolComparison, compare_protocols
 from steerlab.published import Audit
 from steerlab.published import audit as published_audit
 from steerlab.reporting import write_report
@@ -93,6 +94,7 @@ __all__ = [
     "NearestMean",
     "Preview",
     "Problem",
+    "ProtocolComparison",
     "ReachProjection",
     "RoutedResult",
     "SeedStability",
@@ -114,6 +116,7 @@ __all__ = [
     "changes",
     "coefficient_grid",
     "combine",
+    "compare_protocols",
     "conditional",
     "contrast_diagnostics",
     "contrast_directions",

@@ -1,6 +1,7 @@
 """Figures from results. Each function takes a result and returns a Plotly figure; none runs a model or saves."""
 
 from steerlab.plots.bars import null_distribution, transition_matrix
+from steerlab.plots.claims import reported_against_fresh
 from steerlab.plots.curves import alpha_progression, training_curve
 from steerlab.plots.divergence import critical_tokens
 from steerlab.plots.forest import forest
@@ -24,6 +25,7 @@ __all__ = [
     "null_distribution",
     "pareto",
     "preview_heatmap",
+    "reported_against_fresh",
     "separability",
     "token_magnitudes",
     "training_curve",
