@@ -43,21 +43,27 @@ class ProtocolComparison:
             (on fresh test problems; 95% paired interval, exact sign test), bias (reported - change).
         candidates: one line a repetition, grid and candidate: repetition, grid, name, layer, seed, epochs, epoch, norm, validation, outcome (gains; those of adaptive
             candidates on validation chose their epoch, too).
+        moves: one line a protocol and fresh problem: protocol, problem_id, move (mean over repetitions of 1 where it became right, -1 where it became wrong).
         settings: sizes and options.
         checks: did the interventions act on the test problems.
     """
 
     frame: pd.DataFrame
     candidates: pd.DataFrame
+    moves: pd.DataFrame
     settings: Mapping[str, Any]
     checks: pd.DataFrame
 
     def table(self) -> pd.DataFrame:
-        """One line a protocol: repetitions, candidates, attempts (means), reported, change and bias (means over repetitions) with the bias' 95% interval, and the
-        shares of repetitions whose gain is above 0 as reported and on fresh problems."""
+        """One line a protocol: repetitions, candidates, attempts (means), reported, change and bias (means over repetitions), the latter two with 95% intervals,
+        and the shares of repetitions whose gain is above 0 as reported and on fresh problems.
+
+        Half an interval's width is the root of two squares: Student's over repetitions, and what follows from the fresh problems being a sample, the same for all."""
         lines = []
         for name, part in self.frame.groupby("protocol", sort=False):
-            bias, change = mean_interval(part["bias"].to_numpy(float)), mean_interval(part["change"].to_numpy(float))
+            moved = self.moves.loc[self.moves["protocol"] == name, "move"]
+            error = 1.96 * float(moved.std(ddof=1)) / len(moved) ** 0.5
+            bias, change = (_wider(part[column].to_numpy(float), error) for column in ("bias", "change"))
             counts = (len(part), float(part["candidates"].mean()), float(part["attempts"].mean()))
             gains = (float(part["reported"].mean()), float(part["change"].mean()), *change, float(part["bias"].mean()), *bias)
             lines.append(
@@ -78,11 +84,7 @@ class ProtocolComparison:
         said = []
         for row in self.table().to_dict("records"):
             several = row["repetitions"] > 1
-            over = (
-                f" (95% interval over {row['repetitions']} repetitions {100 * row['bias_low']:+.1f} to {100 * row['bias_high']:+.1f})"
-                if several
-                else ""
-            )
+            over = f" (95% interval {100 * row['bias_low']:+.1f} to {100 * row['bias_high']:+.1f})" if several else ""
             spread = f" ({100 * row['change_low']:+.1f} to {100 * row['change_high']:+.1f})" if several else ""
             tries = f", {row['attempts']:.1f} attempts" if "retried" in row["protocol"] else ""
             if tries:
@@ -110,7 +112,8 @@ class ProtocolComparison:
         """What a reader must know about the intervals."""
         return [
             *inert(self.checks),
-            "Intervals are over repetitions (other train, validation and outcome problems, other seeds) on the same fresh problems; they speak of this model and task.",
+            "Intervals of gains and biases are over repetitions (other train, validation and outcome problems, other seeds) and over fresh problems, which all repetitions "
+            "share; they speak of this model and task.",
         ]
 
     def __repr__(self) -> str:
@@ -222,13 +225,27 @@ def compare_protocols(
                     picked.append((about, vectors[place]))
     done = score_vectors(model, fresh, [(v, 1.0) for _, v in picked], operator=operator, progress=progress, label="fresh problems")
     lines = [about | effect(done.baseline.frame, after) for (about, _), after in zip(picked, done.frames, strict=True)]
+    was = done.baseline.frame["correct"].to_numpy(float)
+    moves = [
+        {"protocol": about["protocol"], "problem_id": problem, "move": move}
+        for (about, _), after in zip(picked, done.frames, strict=True)
+        for problem, move in zip(after["problem_id"], after["correct"].to_numpy(float) - was, strict=True)
+    ]
+    moved = pd.DataFrame(moves).groupby(["protocol", "problem_id"], sort=False, as_index=False)["move"].mean()
     frame = pd.DataFrame(lines)
     frame["bias"] = frame["reported"] - frame["change"]
     order = {name: k for k, name in enumerate(RULES)}
     frame = frame.sort_values(["repetition", "protocol"], key=lambda c: c.map(order) if c.name == "protocol" else c, ignore_index=True)
     columns = ["repetition", "grid", "name", "layer", "seed", "epochs", "epoch", "norm", "validation", "outcome"]
     settings = {"n_train": n_train, "n_validation": n_validation, "n_outcome": n_outcome, "n_fresh": len(fresh), "attempts": attempts}
-    return ProtocolComparison(frame, pd.concat(tables, ignore_index=True)[columns], settings, done.checks)
+    return ProtocolComparison(frame, pd.concat(tables, ignore_index=True)[columns], moved, settings, done.checks)
+
+
+def _wider(values: np.ndarray, error: float) -> tuple[float, float]:
+    """The mean's interval over repetitions, with an error that they share."""
+    low, high = mean_interval(values)
+    half = float(np.hypot((high - low) / 2, error))
+    return float(values.mean()) - half, float(values.mean()) + half
 
 
 def _gains(before: pd.DataFrame, after: Sequence[pd.DataFrame], n_validation: int) -> pd.DataFrame:
@@ -269,6 +286,6 @@ def choose(table: pd.DataFrame, seeds: Sequence[int], rule: str, by: str) -> tup
         if part.empty:  # all its trainings broke off
             continue
         place, seen, attempt = best(part), seen + len(part), attempt + 1
-        if rule == "first" or lines.at[place, "outcome"] >= 0:
+        if rule == "first" or lines["outcome"].to_numpy(float)[place] >= 0:
             break
     return place, seen, attempt

@@ -55,14 +55,20 @@ class SeedStability:
     def curve(self) -> pd.DataFrame:
         """One line a kind and size: vectors, mean cosine with the reference and change of accuracy, each with a 95% interval over vectors.
 
-        Student's intervals say how far vectors differ; test problems are the same for all. `pair_cosine` is the median between two of them.
+        Cosines are averaged as Fisher's z. Student's intervals say how far vectors differ; test problems are the same for all. `pair_cosine` is the median between two of them.
         """
         lines = []
         apart = self.frame.iloc[1:]
         for (kind, size), part in apart.groupby(["kind", "size"], sort=False):
-            cosine, change = mean_interval(part["cosine"].to_numpy(float)), mean_interval(part["change"].to_numpy(float))
+            atanh = np.arctanh(part["cosine"].clip(-1 + 1e-12, 1 - 1e-12).to_numpy(float))  # Fisher's z, so that limits stay within ±1
+            cosine, change = np.tanh([*mean_interval(atanh)]), mean_interval(part["change"].to_numpy(float))
             both = self.pairs[(self.pairs["kind"] == kind) & (self.pairs["size"] == size)]["cosine"]
-            means = (float(part["cosine"].mean()), *cosine, float(both.median()) if len(both) else np.nan, float(part["norm"].mean()))
+            means = (
+                float(np.tanh(atanh.mean())),
+                *cosine.tolist(),
+                float(both.median()) if len(both) else np.nan,
+                float(part["norm"].mean()),
+            )
             lines.append((kind, size, len(part), *means, float(part["change"].mean()), *change, float(part["change"].std(ddof=1))))
         columns = [
             "kind",
@@ -192,7 +198,7 @@ def seed_stability(
         more = max(1, round(epochs * steps / -(-size // batch_size)))
         plan += [("subset", part, _seeds(1, rng), more) for part in _parts(rest, reference, size, subsets, rng)]
     plan += [("shuffled", shuffled_targets(reference, rng=rng), _seeds(1, rng), epochs) for _ in range(n_shuffled)]
-    lines, vectors, ids = [], list[LearnedVector](), list[set[str]]()
+    lines, vectors, ids = list[tuple[Any, ...]](), list[LearnedVector](), list[set[str]]()
     known = {p.id for p in reference}
     for kind, problems, which, rounds in plan:
         for one in learn_vectors(model, problems, seeds=which, epochs=rounds, **shared):
@@ -207,7 +213,7 @@ def seed_stability(
     frame["cosine"] = cosines[0]
     frame = pd.concat([frame, pd.DataFrame([effect(done.baseline.frame, after) for after in done.frames])], axis=1)
     pairs = [
-        (kind, size, frame["name"][i], frame["name"][j], len(ids[i] & ids[j]) / size, cosines[i, j])
+        (kind, size, frame["name"][i], frame["name"][j], len(ids[i] & ids[j]) / len(ids[i]), cosines[i, j])
         for (kind, size), part in frame.groupby(["kind", "size"], sort=False)
         for i, j in combinations(part.index, 2)
     ]

@@ -70,7 +70,7 @@ class TransferResult:
         for method, part in self.frame.groupby("method", sort=False):
             own, other = part[part["source"] == part["target"]], part[part["source"] != part["target"]]
             up, down = ((other["p_holm"] < 0.05) & (other["change"] * sign > 0) for sign in (1, -1))
-            best: Mapping[Any, Any] = other.loc[other["change"].abs().idxmax()].to_dict()
+            best: Mapping[Any, Any] = other.iloc[int(other["change"].abs().argmax())].to_dict()
             own_up, own_down = ((own["low"] > 0).sum(), (own["high"] < 0).sum())
             chance = int((other["p_random_all"] < 0.05).sum())
             said.append(
@@ -209,7 +209,7 @@ def _test(
         done = score_vectors(model, problems, [(d, 1.0) for *_, d in plan], operator=operator, progress=progress, label=f"test on {target}")
         checks.append(done.checks.assign(target=target))
         for ((method, source), family, k, _), after in zip(plan, done.frames, strict=True):
-            place = {"method": method, "source": source, "target": target}
+            place: dict[str, Any] = {"method": method, "source": source, "target": target}
             if family == "vector":
                 about = found[method, source]
                 lines.append({**place, "layer": about.layer, "alpha": about.alpha, **effect(done.baseline.frame, after)})

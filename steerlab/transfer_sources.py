@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -102,7 +102,7 @@ def learned_source(
     """
     where = chosen_depths(model, layers)
     seed = int(rng.integers(2**31))
-    shared = {"lrs": learning.lr, "operator": learning.operator, "progress": learning.progress, "seeds": [seed]}
+    shared: dict[str, Any] = {"lrs": learning.lr, "operator": learning.operator, "progress": learning.progress, "seeds": [seed]}
     found = learn_vectors(model, train, layers=where, validation=validation, epochs=learning.epochs, **shared)
     best = found.best()
     by_layer = {one.layer: one for one in found}

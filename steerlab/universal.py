@@ -80,7 +80,7 @@ class UniversalBooster:
         own = self.rivals[self.rivals["second"] == self.rivals["task"] + " alone"]
         worse = int(((own["p_holm"] < 0.05) & (own["difference"] < 0)).sum())
         better = int(((own["p_holm"] < 0.05) & (own["difference"] > 0)).sum())
-        first: Mapping[Any, Any] = own.loc[own["difference"].abs().idxmax()].to_dict()
+        first: Mapping[Any, Any] = own.iloc[int(own["difference"].abs().argmax())].to_dict()
         said.append(
             f"Against the vector of the task itself, the mixture without it is worse on {worse} and better on {better} of {len(own)} tasks after correction; the largest "
             f"difference is {100 * first['difference']:+.1f} points on {first['task']} (95% interval {100 * first['low']:+.1f} to {100 * first['high']:+.1f}, "
@@ -235,7 +235,7 @@ def _judged(frame: pd.DataFrame, mixed: Sequence[str], random: np.ndarray) -> pd
 
 def _mean(group: str, cells: pd.DataFrame, moved: Mapping[tuple[str, str], np.ndarray]) -> dict[str, Any]:
     """Mean change over tasks; several vectors on one task are averaged problem by problem first, because they share its problems."""
-    each = [np.mean([moved[v, task] for v in part["vector"]], axis=0) for task, part in cells.groupby("task", sort=False)]
+    each = [np.mean([moved[v, str(task)] for v in part["vector"]], axis=0) for task, part in cells.groupby("task", sort=False)]
     mean = float(np.mean([d.mean() for d in each]))
     error = float(np.sqrt(sum(d.var(ddof=1) / len(d) for d in each)) / len(each)) if min(map(len, each)) > 1 else float("nan")
     return {

@@ -32,6 +32,15 @@ def reported_against_fresh(found: Claims) -> go.Figure:
     Raises:
         TypeError: `found` is something else.
         ValueError: There are no rows.
+
+    Example:
+        >>> import numpy as np, steerlab as sl
+        >>> model = sl.load_model("tiny-arithmetic")
+        >>> task = sl.load_task("arithmetic", n_train=4, n_validation=8, n_test=8)
+        >>> found = sl.compare_protocols(model, task, rng=np.random.default_rng(0), repetitions=1, n_train=4, n_validation=4, n_outcome=4,
+        ...     attempts=1, rapid_epochs=1, epochs=1, extend=0)
+        >>> len(reported_against_fresh(found).data)  # the diagonal, and five protocols
+        6
     """
     found = _input.expect(found, Claims, "found", "what steerlab.compare_protocols returns")
     columns = ["protocol", "repetition", "layer", "candidates", "attempts", "reported_on", "reported", "change", "low", "high"]
@@ -63,7 +72,7 @@ def reported_against_fresh(found: Claims) -> go.Figure:
     fig.update_yaxes(title_text="gain on fresh problems (points)")
     theme.legend_below(fig, HEIGHT)
     table = found.table()
-    worst = table.loc[table["bias"].idxmax()]
+    worst = table.iloc[int(table["bias"].argmax())]
     headline = f"{theme.label(worst['protocol']).capitalize()}: {theme.signed(100 * worst['reported'])} points reported, {theme.signed(100 * worst['change'])} on fresh problems"
     notes = ("Means over repetitions, of the protocol with the largest bias.", "Below the dotted line: reported larger than it is.")
     return theme.style(fig, headline, notes, HEIGHT + 200, bottom=190)

@@ -34,6 +34,15 @@ def transfer_matrix(found: Transfers) -> go.Figure:
     Raises:
         TypeError: `found` is something else.
         ValueError: There are no rows.
+
+    Example:
+        >>> import numpy as np, steerlab as sl
+        >>> model = sl.load_model("tiny-arithmetic")
+        >>> tasks = {name: sl.load_task("arithmetic", variant=name, limit=24) for name in ("story", "largest")}
+        >>> found = sl.transfer(model, tasks, rng=np.random.default_rng(0), methods=["mean_difference"], layers=[4], alphas=[1.0],
+        ...     n_train=24, n_validation=8, n_test=8, n_random=2, n_shuffled=2)
+        >>> transfer_matrix(found).data[0].z.shape
+        (2, 2)
     """
     found = _input.expect(found, Transfers, "found", "what steerlab.transfer returns")
     columns = ["method", "source", "target", "change", "low", "high", "p", "p_holm", "n", "random", "shuffled", "p_random"]
