@@ -231,7 +231,7 @@ def compare_protocols(
         for (about, _), after in zip(picked, done.frames, strict=True)
         for problem, move in zip(after["problem_id"], after["correct"].to_numpy(float) - was, strict=True)
     ]
-    moved = pd.DataFrame(moves).groupby(["protocol", "problem_id"], sort=False, as_index=False)["move"].mean()
+    moved = pd.DataFrame(moves).groupby(["protocol", "problem_id"], sort=False)["move"].mean().reset_index()
     frame = pd.DataFrame(lines)
     frame["bias"] = frame["reported"] - frame["change"]
     order = {name: k for k, name in enumerate(RULES)}

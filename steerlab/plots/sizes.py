@@ -44,8 +44,8 @@ def data_size_curve(found: Stability) -> go.Figure:
     Example:
         >>> import numpy as np, steerlab as sl
         >>> model = sl.load_model("tiny-arithmetic")
-        >>> task = sl.load_task("arithmetic", n_train=12, n_validation=4, n_test=8)
-        >>> found = sl.seed_stability(model, task, rng=np.random.default_rng(0), sizes=[2, 4], seeds=2, subsets=2, n_shuffled=1, epochs=1)
+        >>> task = sl.load_task("arithmetic", n_train=24, n_validation=4, n_test=8)
+        >>> found = sl.seed_stability(model, task, rng=np.random.default_rng(0), sizes=[4, 8], seeds=2, subsets=2, n_shuffled=1, epochs=1)
         >>> [trace.name for trace in data_size_curve(found).data if trace.showlegend]
         ['same problems, other seeds', 'other problems', 'permuted targets']
     """

@@ -50,10 +50,10 @@ def reversed_problems(task):
 
 
 def test_a_transfer_is_the_paired_change_that_a_sweep_measures(model, tasks, found):
-    for vector in found.vectors.values():
+    for key, vector in found.vectors.items():
         for target in ("story", "largest"):
             swept = sl.sweep(model, tasks[target].test, vector, alphas=1.0)
-            row = found.frame.query("method == @method and source == @source and target == @target").iloc[0]
+            row = found.frame.set_index(["method", "source", "target"]).loc[(*key, target)]
             after = swept.frame["correct"].to_numpy(bool)
             test = sl.statistics.sign_test(swept.baseline.frame["correct"].to_numpy(bool), after)
             assert (row["change"], row["p"], row["low"], row["high"]) == (test.change, test.p_value, *test.interval())
@@ -172,6 +172,8 @@ def test_a_split_too_small_for_other_problems_is_said(model, tasks):
     assert any("too small" in line for line in study.warnings())
     with pytest.raises(ValueError, match="numbers from 1 to 24"):
         stable(model, tasks["story"], sizes=[25])
+    with pytest.raises(ValueError, match="a step takes 4 problems"):
+        stable(model, tasks["story"], sizes=[3, 8])
 
 
 def test_figures_show_every_cell_vector_and_mean(model, tasks, found, booster):
