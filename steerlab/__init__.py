@@ -50,12 +50,14 @@ from steerlab.neutral import NEUTRAL_TEXTS
 from steerlab.operators import adaptive, conditional, midpoint, norm_preserving, projections, turn
 from steerlab.parts import Drawing, Examples, Table
 from steerlab.previews import Preview, preview
+from steerlab.protocols import ProtocolComparison, compare_protocols
 from steerlab.published import Audit
 from steerlab.published import audit as published_audit
 from steerlab.reporting import write_report
 from steerlab.routers import KeywordRouter, NearestMean, ReachProjection, nearest_mean
 from steerlab.routing import RoutedResult, evaluate_routed
 from steerlab.runs import load_experiment, save_experiment
+from steerlab.seed_stability import SeedStability, seed_stability
 from steerlab.separating import contrastive_direction, lda_direction, probe_direction, whitened_mean_difference
 from steerlab.side_effects import SideEffects, changed_predictions, side_effects, side_texts
 from steerlab.significance import Significance
@@ -63,6 +65,8 @@ from steerlab.statistics import ControlOutcomes, controls_from_frame
 from steerlab.store import load_direction, save_direction
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks import Balanced, Evaluation, Problem, Task, balance, evaluate, load_task
+from steerlab.transfer import TransferResult, transfer
+from steerlab.universal import UniversalBooster, universal_booster
 from steerlab.universality import Universality
 from steerlab.watchers import Watcher
 
@@ -104,13 +108,17 @@ __all__ = [
     "NearestMean",
     "Preview",
     "Problem",
+    "ProtocolComparison",
     "ReachProjection",
     "RoutedResult",
+    "SeedStability",
     "SideEffects",
     "Significance",
     "SweepResult",
     "Table",
     "Task",
+    "TransferResult",
+    "UniversalBooster",
     "Universality",
     "Watcher",
     "adaptive",
@@ -126,6 +134,7 @@ __all__ = [
     "combine",
     "compare_eas",
     "compare_methods",
+    "compare_protocols",
     "conditional",
     "contrast_diagnostics",
     "contrast_directions",
@@ -179,6 +188,7 @@ __all__ = [
     "save_direction",
     "save_experiment",
     "scale_positions",
+    "seed_stability",
     "shuffled_label_direction",
     "shuffled_labels",
     "side_effects",
@@ -190,7 +200,9 @@ __all__ = [
     "successive_halving",
     "sweep",
     "token_magnitudes",
+    "transfer",
     "turn",
+    "universal_booster",
     "whitened_mean_difference",
     "write_report",
 ]

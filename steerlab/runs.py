@@ -1,6 +1,7 @@
 """Write an experiment as a run folder, and read it back without the model."""
 
 import json
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -158,11 +159,11 @@ def write_figures(
 ) -> None:
     """Write what a run folder holds; a table without a caption, or of over 1,000 lines, stays out of the page.
 
-    Directions are called by their layer, or as their keys say.
+    Directions are called by their layer (several at one layer by their names, too), or as their keys say.
     """
     for name, (_, table) in tables.items():
         store.write_table(folder, name, table)
-    named = directions if isinstance(directions, Mapping) else {f"layer-{direction.layer:03d}": direction for direction in directions}
+    named = directions if isinstance(directions, Mapping) else _named(directions)
     for name, direction in named.items():
         store.save_direction(folder / "directions" / f"{name}.safetensors", direction)
     files.write_json(folder / store.PROVENANCE, {**provenance, "warnings": list(warnings)})
@@ -178,6 +179,13 @@ def write_figures(
         method=method,
         provenance=exhibits.flat_provenance(provenance),
     )
+
+
+def _named(directions: Sequence[Direction]) -> dict[str, Direction]:
+    """Directions by their layer and, where one layer has several, their name."""
+    layers = [direction.layer for direction in directions]
+    names = [f"layer-{d.layer:03d}" + ("-" + re.sub(r"[^\w.-]+", "-", d.name) if layers.count(d.layer) > 1 else "") for d in directions]
+    return dict(zip(names, directions, strict=True))
 
 
 def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:

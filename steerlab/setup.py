@@ -8,6 +8,8 @@ from steerlab import store
 from steerlab.models import Model, load_model
 from steerlab.tasks import Task, load_task
 
+KNOWN = ("arithmetic", "hellaswag", "arc_challenge", "gsm8k", "svamp", "blimp", "jsonl")
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -54,4 +56,49 @@ class Setup:
         for key in ("model", "task_path"):
             if values[key] is not None and Path(values[key]).exists():
                 values[key] = Path(values[key]).name
+        return values
+
+
+@dataclass(frozen=True)
+class SeveralTasks(Setup):
+    """Model, several tasks, seed and output of a script."""
+
+    tasks: tuple[str, ...] = (
+        "story",
+        "equation",
+        "largest",
+    )  # variants of arithmetic, paradigms of BLiMP, or task names, each perhaps with =FILE
+
+    def load_all(self) -> tuple[Model, dict[str, Task]]:
+        """Load the tasks, then the model. ``gsm8k=FILE`` reads a local file; a name that is no task is a variant or paradigm of `task`.
+
+        Raises:
+            ValueError, FileNotFoundError, OSError: a task given twice, or what the loaders say.
+        """
+        if not self.tasks or len(set(self.tasks)) < len(self.tasks):
+            raise ValueError(f"tasks={','.join(self.tasks)}; give at least one, each once")
+        found: dict[str, Task] = {}
+        for word in self.tasks:
+            name, _, path = word.partition("=")
+            given: dict[str, Any] = {"form": self.form, "limit": self.limit, "seed": self.seed, "path": path or self.task_path}
+            if name in KNOWN:
+                kind, label = name, Path(path).stem if name in ("blimp", "jsonl") and path else name
+                given["path"] = path or None
+            else:
+                kind, label = self.task, name
+                option = {"arithmetic": "variant", "blimp": "paradigm"}.get(kind)
+                if option is None:
+                    raise ValueError(f"tasks: {name!r} is no task, and {kind} has no variants; use {', '.join(KNOWN)}, perhaps with =FILE")
+                given[option] = name
+            task = load_task(kind, **given)
+            if label in found:
+                raise ValueError(f"tasks={','.join(self.tasks)}: two are called {label!r}; give each once, files under names of their own")
+            found[label] = task if self.scorer is None else task.scored_by(self.scorer)
+        return load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype), found
+
+    def recorded(self) -> dict[str, Any]:
+        """The configuration for provenance; files by their last part."""
+        values = super().recorded()
+        parts = [word.partition("=") for word in self.tasks]
+        values["tasks"] = [name + sign + Path(path).name for name, sign, path in parts]
         return values

@@ -24,6 +24,7 @@ from steerlab.cli import run
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
 SMALL = ["--limit", "40", "--alphas=-3,0,1"]
+FEW = ["--train", "16", "--validation", "12", "--test", "12", "--epochs", "1", "--layers", "4"]
 MAIN = ["random_control", *SMALL, "--controls", "5", "--layers", "2,3"]
 
 
@@ -147,6 +148,18 @@ def test_the_significance_report_is_made_from_one_and_from_two_runs(script, main
         ("compare_methods", ["--limit", "16", "--controls", "3", "--layers", "3", "--epochs", "1", "--kls", "0.01"], "pairs"),
         ("critical_tokens", ["--limit", "20"], "margins"),
         ("failure_analysis", SMALL, "groups"),
+        ("transfer", [*FEW, "--random", "3", "--shuffled", "3", "--shuffled-learned", "1", "--tasks", "story,largest"], "transfer"),
+        ("universal_booster", [*FEW, "--random", "3", "--left-out", "largest", "--tasks", "story,equation,largest"], "rivals"),
+        (
+            "seed_stability",
+            ["--sizes", "4,8", "--seeds", "2", "--subsets", "2", "--shuffled", "1", "--test", "20", "--epochs", "1"],
+            "curve",
+        ),
+        (
+            "adaptive_aft",
+            ["--repetitions", "1", "--train", "8", "--fresh", "20", "--attempts", "1", "--epochs", "1", "--extend", "0"],
+            "candidates",
+        ),
         ("token_magnitudes", ["--limit", "40", "--layers", "1,3"], "magnitudes"),
         ("eas", ["--problems", "60", "--repeats", "1", "--updates", "5"], "variants"),
     ],
@@ -249,3 +262,30 @@ def test_backends_give_the_same_predictions_on_a_model_and_data_that_are_not_our
     for other in frames[1:]:
         keys = ["split", "stage", "layer", "alpha", "direction", "problem_id", "prediction", "correct"]
         pd.testing.assert_frame_equal(frames[0][keys], other[keys])
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared folder with stories260K and BLiMP beside the checkout")
+def test_transfer_between_paradigms_runs_on_a_model_and_data_that_are_not_ours(script, tmp_path: Path) -> None:
+    paradigms = "anaphor_gender_agreement,determiner_noun_agreement_1"
+    data = ["--model", str(SHARED / "models" / "stories260K"), "--task", "blimp", "--task-path", str(SHARED / "datasets" / "blimp")]
+    done = script(
+        "transfer", *data, "--tasks", paradigms, *FEW, "--random", "3", "--shuffled", "3", "--shuffled-learned", "1", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    found = pd.read_parquet(tmp_path / "runs" / "transfer-stories260K-blimp" / "transfer.parquet")
+    assert sorted(set(found["target"])) == sorted(paradigms.split(","))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--tasks", "story,story"], "each once"),
+        (["--tasks", "story,poem"], "variant='poem'"),
+        (["--task", "gsm8k", "--tasks", "x,y"], "no variants"),
+    ],
+)
+def test_bad_lists_of_tasks_get_one_clear_line(script, words: list[str], said: str, tmp_path: Path) -> None:
+    done = script("transfer", *words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

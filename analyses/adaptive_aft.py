@@ -1,0 +1,77 @@
+"""The adaptive protocol against the rapid one, with the selection bias measured: what each reports, and what its vector does on fresh problems.
+
+python analyses/adaptive_aft.py
+python analyses/adaptive_aft.py --repetitions 12 --seed 1
+python analyses/adaptive_aft.py --model DIRECTORY --task blimp --task-path FILE.jsonl
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import steerlab as sl
+from steerlab import store
+from steerlab.cli import run
+from steerlab.runs import save_figures
+from steerlab.setup import Setup
+
+
+@dataclass(frozen=True)
+class Config(Setup):
+    """What the study needs to know."""
+
+    repetitions: int = 6  # how often everything is drawn and run again
+    train: int = 50  # train problems of a repetition
+    validation: int = 50  # validation problems of a repetition
+    outcome: int = 50  # problems that the sources' rules choose by and report on
+    fresh: int = 300  # test problems that have no part in anything
+    attempts: int = 3  # the most seeds
+    rapid_epochs: int = 3  # of the rapid protocol
+    epochs: int = 5  # of the adaptive protocol
+    extend: int = 3  # so many more, at most, while the loss still falls
+    lr: float = 0.01  # learning rate
+
+
+def main(config: Config) -> Path:
+    """Measure, print, write the run folder."""
+    folder = config.folder("adaptive_aft")
+    model, task = config.load()
+    found = sl.compare_protocols(
+        model,
+        task,
+        rng=np.random.default_rng([config.seed, 0]),
+        repetitions=config.repetitions,
+        n_train=config.train,
+        n_validation=config.validation,
+        n_outcome=config.outcome,
+        n_fresh=min(config.fresh, len(task.test)),
+        attempts=config.attempts,
+        rapid_epochs=config.rapid_epochs,
+        epochs=config.epochs,
+        extend=config.extend,
+        lr=config.lr,
+        progress=True,
+    )
+    answer, figure = found.summary(), sl.plots.reported_against_fresh(found)
+    print(f"{found.table().to_string(index=False, float_format='%.3f')}\n\n{answer}")
+    save_figures(
+        folder,
+        store.provenance(model, config.recorded(), task.about),
+        title=f"Rapid and adaptive protocols: {task.name}, {config.model}",
+        question="How much larger is the gain that a protocol reports than the gain of its vector on fresh problems?",
+        answer=answer,
+        warnings=found.warnings(),
+        figures=[("Reported gain against gain on fresh problems, a mark a repetition.", figure, sl.plots.words(figure))],
+        tables={
+            "protocols": ("Means over repetitions, with 95% intervals over repetitions.", found.table()),
+            "repetitions": ("Every repetition.", found.frame),
+            "candidates": ("", found.candidates),
+        },
+    )
+    print(f"\nreport      {folder / 'report.html'}")
+    return folder
+
+
+if __name__ == "__main__":
+    run(main, Config)

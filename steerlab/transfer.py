@@ -1,0 +1,244 @@
+"""Does what is found on one task work on another? Every vector on every task's test problems, against two kinds of null.
+
+Layer and coefficient of each vector are chosen on the validation problems of the task that it comes from; no other task has a say. The nulls
+are random directions of the same length at the same place, and vectors of the same making from labels that mean nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from steerlab.directions import Direction, random_directions
+from steerlab.estimators import ESTIMATORS
+from steerlab.interventions import Operator
+from steerlab.models import Model, d_model
+from steerlab.statistics import format_p, holm
+from steerlab.sweeps import inert
+from steerlab.task_sets import check_tasks, drawn
+from steerlab.tasks import Problem, Task
+from steerlab.transfer_sources import ALPHAS, LEARNED, Found, Learning, contrast_source, cosines, learned_source
+from steerlab.vector_effects import cosine_band, effect, family_wise, score_vectors
+
+KEYS = ["method", "source", "target"]
+
+
+@dataclass(frozen=True, eq=False)
+class TransferResult:
+    """What vectors of each task do on the test problems of each.
+
+    Attributes:
+        frame: one line a method, source and target: method, source, target, layer, alpha, n, baseline, accuracy, change, low, high (95%,
+            Newcombe's paired interval), p (exact sign test: did accuracy change at all?), margin_change; p_holm (over all cells with source
+            and target apart); random (median change of random directions), p_random and p_random_all (against random directions, alone and
+            paid for all those cells by a max-statistic); shuffled (median) and p_shuffled.
+        nulls: one line a method, source, target and draw: family ("random", "shuffled"), draw, change, margin_change.
+        cosines: one line a method, layer and pair of tasks: first, second, cosine, ceiling (the cosine to expect between two estimates of one
+            direction this noisy), random (95% of isotropic directions lie within ± this), shuffled (the same of shuffled-label vectors, where they are cheap).
+        choices: one line a method and source: layer, alpha, norm, candidates, validation_change (the best of so many: it flatters).
+        vectors: the vectors, by (method, source), with alpha 1.
+        checks: did the interventions act.
+    """
+
+    frame: pd.DataFrame
+    nulls: pd.DataFrame
+    cosines: pd.DataFrame
+    choices: pd.DataFrame
+    vectors: Mapping[tuple[str, str], Direction]
+    checks: pd.DataFrame
+
+    def matrix(self, method: str, value: str = "change") -> pd.DataFrame:
+        """One column of the frame as sources by targets."""
+        part = self.frame[self.frame["method"] == method]
+        if part.empty:
+            raise ValueError(f"method={method!r}; use one of {', '.join(self.frame['method'].unique())}")
+        names = list(part["source"].unique())
+        return part.pivot_table(index="source", columns="target", values=value).loc[names, names]
+
+    @cached_property
+    def apart(self) -> pd.DataFrame:
+        """The lines whose source and target are different tasks."""
+        return self.frame[self.frame["source"] != self.frame["target"]]
+
+    def summary(self) -> str:
+        """What transfers, and what would have done as well, in a few sentences for each method."""
+        said = []
+        for method, part in self.frame.groupby("method", sort=False):
+            own, other = part[part["source"] == part["target"]], part[part["source"] != part["target"]]
+            up, down = ((other["p_holm"] < 0.05) & (other["change"] * sign > 0) for sign in (1, -1))
+            best: Mapping[Any, Any] = other.iloc[int(other["change"].abs().argmax())].to_dict()
+            own_up, own_down = ((own["low"] > 0).sum(), (own["high"] < 0).sum())
+            chance = int((other["p_random_all"] < 0.05).sum())
+            said.append(
+                f"{method}: on their own task {own_up} of {len(own)} vectors raise accuracy and {own_down} lower it (95% paired intervals without 0; mean "
+                f"{100 * own['change'].mean():+.1f} points). Of {len(other)} transfers {int(up.sum())} raise and {int(down.sum())} lower accuracy after Holm's "
+                f"correction over all {len(self.apart)} (mean {100 * other['change'].mean():+.1f} points); {chance} lie beyond random directions of the same length "
+                f"after paying for all. The largest is {best['source']} to {best['target']}: {100 * best['change']:+.1f} points (95% interval "
+                f"{100 * best['low']:+.1f} to {100 * best['high']:+.1f}, {format_p(best['p_holm'], digits=2)} corrected), random directions "
+                f"{100 * best['random']:+.1f}, shuffled labels {100 * best['shuffled']:+.1f} in the median."
+            )
+        pairs = self.cosines.merge(
+            self.choices[["method", "source", "layer"]], left_on=["method", "first", "layer"], right_on=[*KEYS[:2], "layer"]
+        )
+        if len(pairs):
+            beyond = int((pairs["cosine"].abs() > pairs["random"]).sum())
+            said.append(
+                f"{beyond} of {len(pairs)} pairs of vectors (at the layer chosen for one of them) have a cosine beyond ±{pairs['random'].iloc[0]:.2f}, where 95% of "
+                f"random directions lie; the median is {pairs['cosine'].median():+.2f}, and {pairs['ceiling'].median():.2f} could be expected of two estimates of "
+                "one and the same direction."
+            )
+        smallest = 1 / (1 + self.nulls[self.nulls["family"] == "random"].groupby(KEYS).size().min())
+        said.append(
+            f"No p-value against random directions can fall below {smallest:.3g}. These are statements about these tasks and this model."
+        )
+        return " ".join(said)
+
+    def warnings(self) -> list[str]:
+        """What a reader must know: vectors that never acted, and how they were chosen."""
+        most = int(self.choices["candidates"].max())
+        looked = f"Layers and coefficients are the best of up to {most} on the source's validation problems, so validation_change flatters."
+        return [*inert(self.checks), looked]
+
+    def __repr__(self) -> str:
+        return f"TransferResult({self.frame['source'].nunique()} tasks, methods {', '.join(self.frame['method'].unique())}, {self.frame['n'].iloc[0]:.0f} test problems each)"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(self.summary())}</p>" + self.frame.to_html(index=False, float_format="{:.3g}".format, escape=True)
+
+
+def transfer(
+    model: Model,
+    tasks: Mapping[str, Task],
+    *,
+    rng: np.random.Generator,
+    methods: Sequence[str] = (LEARNED, "mean_difference"),
+    layers: Sequence[int] | None = None,
+    alphas: Sequence[float] = ALPHAS,
+    n_train: int = 150,
+    n_validation: int = 100,
+    n_test: int | None = None,
+    n_random: int = 39,
+    n_shuffled: int = 39,
+    n_shuffled_learned: int = 5,
+    epochs: int = 3,
+    lr: float = 1e-2,
+    operator: str | Operator = "add",
+    progress: bool = False,
+) -> TransferResult:
+    """Find a vector on every task by every method, and test each on every task.
+
+    Args:
+        model: a TransformerLens model.
+        tasks: names and tasks, at least two.
+        rng: the only source of chance: draws of problems, seeds of training, nulls.
+        methods: "learned" (activation fine-tuning, which acts at alpha 1) and names of `steerlab.ESTIMATORS` (right against wrong train problems).
+        layers: candidates; default a quarter, a half and three quarters of the depth.
+        alphas: candidates of the estimators.
+        n_train, n_validation, n_test: problems of each task (the most that estimators look at: they balance right and wrong); all test problems
+            by default.
+        n_random: random directions for each vector.
+        n_shuffled, n_shuffled_learned: shuffled-label vectors for each estimate, and for each learned vector (each costs a training).
+        epochs, lr: of the training.
+        operator: how vectors act.
+        progress: show progress bars.
+
+    Raises:
+        ValueError: an unknown method, fewer than two tasks, too few problems, or a task that the model gets all right or all wrong.
+
+    Example:
+        >>> import numpy as np, steerlab as sl
+        >>> model = sl.load_model("tiny-arithmetic")
+        >>> tasks = {name: sl.load_task("arithmetic", variant=name, limit=24) for name in ("story", "largest")}
+        >>> found = sl.transfer(model, tasks, rng=np.random.default_rng(0), methods=["mean_difference"], layers=[3], alphas=[-1.0, 1.0],
+        ...     n_train=24, n_validation=12, n_random=4, n_shuffled=4)
+        >>> found.matrix("mean_difference").shape
+        (2, 2)
+    """
+    check_tasks(tasks)
+    unknown = [m for m in methods if m != LEARNED and m not in ESTIMATORS]
+    if unknown or not methods or len(set(methods)) < len(methods):
+        raise ValueError(f"methods={list(methods)}; give each once, of {LEARNED}, {', '.join(ESTIMATORS)}")
+    if n_random < 1 or n_shuffled < 1 or n_shuffled_learned < 1:
+        raise ValueError(
+            f"n_random={n_random}, n_shuffled={n_shuffled}, n_shuffled_learned={n_shuffled_learned}; each null needs at least one draw"
+        )
+    learning = Learning(epochs, lr, operator, n_shuffled_learned, progress)
+    found: dict[tuple[str, str], Found] = {}
+    for name, task in tasks.items():
+        train = drawn(task.train, n_train, rng=rng, what=f"train problems of {name!r}")
+        validation = drawn(task.validation, n_validation, rng=rng, what=f"validation problems of {name!r}")
+        for method in methods:
+            if method == LEARNED:
+                found[method, name] = learned_source(model, name, train, validation, layers, learning, rng=rng)
+            else:
+                found[method, name] = contrast_source(
+                    model, name, method, train, validation, layers, alphas, n_shuffled, operator=operator, rng=rng, progress=progress
+                )
+    tests = {name: task.test if n_test is None else drawn(task.test, n_test, rng=rng, what="test problems") for name, task in tasks.items()}
+    frame, nulls, checks = _test(model, tests, found, n_random, operator=operator, rng=rng, progress=progress)
+    band = cosine_band(d_model(model))
+    lines = [(m, n, f.layer, f.alpha, f.vector.norm, f.candidates, f.validation_change) for (m, n), f in found.items()]
+    choices = pd.DataFrame(lines, columns=["method", "source", "layer", "alpha", "norm", "candidates", "validation_change"])
+    return TransferResult(frame, nulls, cosines(found, band), choices, {key: one.vector for key, one in found.items()}, checks)
+
+
+def _test(
+    model: Model,
+    tests: Mapping[str, Sequence[Problem]],
+    found: Mapping[tuple[str, str], Found],
+    n_random: int,
+    *,
+    operator: str | Operator,
+    rng: np.random.Generator,
+    progress: bool,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """All vectors and all nulls on each task's test problems; the same draws on every task."""
+    plan: list[tuple[tuple[str, str], str, int, Direction]] = []
+    for key, one in found.items():
+        plan.append((key, "vector", 0, one.vector))
+        plan += [
+            (key, "random", k, d) for k, d in enumerate(random_directions(one.vector, n_random, rng=rng, name=f"random {' '.join(key)}"))
+        ]
+        plan += [(key, "shuffled", k, d) for k, d in enumerate(one.shuffled)]
+    lines, draws, checks = [], [], []
+    for target, problems in tests.items():
+        done = score_vectors(model, problems, [(d, 1.0) for *_, d in plan], operator=operator, progress=progress, label=f"test on {target}")
+        checks.append(done.checks.assign(target=target))
+        for ((method, source), family, k, _), after in zip(plan, done.frames, strict=True):
+            place: dict[str, Any] = {"method": method, "source": source, "target": target}
+            if family == "vector":
+                about = found[method, source]
+                lines.append({**place, "layer": about.layer, "alpha": about.alpha, **effect(done.baseline.frame, after)})
+            else:
+                change = float(after["correct"].mean() - done.baseline.frame["correct"].mean())
+                margin = float(after["margin"].mean() - done.baseline.frame["margin"].mean())
+                draws.append({**place, "family": family, "draw": k, "change": change, "margin_change": margin})
+    order = {key: k for k, key in enumerate(found)}
+    frame = pd.DataFrame(lines)
+    frame = frame.assign(order=[order[m, s] for m, s in zip(frame["method"], frame["source"], strict=True)])
+    frame = frame.assign(first=frame["method"].map({m: k for k, m in enumerate(dict.fromkeys(m for m, _ in found))}))
+    frame = frame.sort_values(["first", "order"], kind="stable", ignore_index=True).drop(columns=["first", "order"])
+    nulls = pd.DataFrame(draws)
+    return _judged(frame, nulls), nulls, pd.concat(checks, ignore_index=True)
+
+
+def _judged(frame: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
+    """The frame with its corrected p-values and those against the nulls."""
+    apart = (frame["source"] != frame["target"]).to_numpy()
+    frame["p_holm"] = np.nan
+    frame.loc[apart, "p_holm"] = holm(frame.loc[apart, "p"].to_numpy(float))
+    grouped = {key: part["change"].to_numpy(float) for key, part in nulls.groupby([*KEYS, "family"])}
+    keys = [tuple(row) for row in frame[KEYS].to_numpy()]
+    observed = frame["change"].to_numpy(float)
+    random = np.array([grouped[(*key, "random")] for key in keys])
+    frame["random"] = np.median(random, axis=1)
+    frame["p_random"], frame["p_random_all"] = family_wise(observed, random)[0], np.nan
+    frame.loc[apart, "p_random_all"] = family_wise(observed[apart], random[apart])[1]
+    shuffled = [grouped[(*key, "shuffled")] for key in keys]
+    frame["shuffled"] = [float(np.median(one)) for one in shuffled]
+    frame["p_shuffled"] = [float(family_wise([o], [one])[0][0]) for o, one in zip(observed, shuffled, strict=True)]
+    return frame

@@ -1,0 +1,147 @@
+"""What vectors do to problems, each against no vector: many in one batched run, paired effects, and how unusual they are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import beta, t
+
+from steerlab.activations import Positions
+from steerlab.cells import Cell, CellRun, Place, run_cells
+from steerlab.directions import Direction
+from steerlab.interventions import Operator
+from steerlab.models import Model
+from steerlab.statistics import Interval, rank_test, sign_test
+from steerlab.tasks import Problem, Scorer
+
+EFFECT = ["n", "baseline", "accuracy", "change", "low", "high", "p", "margin_change"]
+
+
+def score_vectors(
+    model: Model,
+    problems: Sequence[Problem],
+    vectors: Sequence[tuple[Direction, float]],
+    *,
+    positions: Positions = "all",
+    operator: str | Operator = "add",
+    scorer: str | Scorer | None = None,
+    max_tokens: int | None = None,
+    memory: str | int | None = None,
+    progress: bool = False,
+    label: str = "score",
+) -> CellRun:
+    """Score problems under every vector, each where it was measured and at its own coefficient, in one batched run.
+
+    Args:
+        vectors: directions with their alphas.
+        model, problems, positions, operator, scorer, max_tokens, memory, progress: as in `steerlab.sweeps.sweep`.
+        label: of the progress bar.
+
+    Raises:
+        ValueError: no vectors, or what `run_cells` says.
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> one = sl.Direction(torch.ones(model.cfg.d_model), layer=3)
+        >>> len(score_vectors(model, task.test[:8], [(one, 1.0), (one, -2.0)]).frames)
+        2
+    """
+    if not vectors:
+        raise ValueError("no vectors given; there is nothing to score")
+    cells = [Cell((Place(direction, direction.layer, direction.site),), alpha) for direction, alpha in vectors]
+    how: dict[str, Any] = {"operator": operator, "positions": positions, "scorer": scorer, "max_tokens": max_tokens, "memory": memory}
+    return run_cells(model, problems, cells, **how, progress=progress, label=label)
+
+
+def effect(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
+    """The paired effect of one vector: n, baseline, accuracy, change, low and high (95%, Newcombe), p (exact sign test), margin_change.
+
+    Args:
+        before, after: outcomes of the same problems in the same order, with correct and margin.
+
+    Example:
+        >>> before = pd.DataFrame({"correct": [True, False, False], "margin": [1.0, -1.0, -2.0]})
+        >>> after = pd.DataFrame({"correct": [True, True, False], "margin": [2.0, 1.0, -2.0]})
+        >>> found = effect(before, after)
+        >>> round(found["change"], 3), found["margin_change"], found["p"]
+        (0.333, 1.0, 1.0)
+    """
+    was, now = before["correct"].to_numpy(bool), after["correct"].to_numpy(bool)
+    found = sign_test(was, now)
+    low, high = found.interval()
+    moved = float((after["margin"].to_numpy(float) - before["margin"].to_numpy(float)).mean())
+    values = (found.n, float(was.mean()), float(now.mean()), found.change, low, high, found.p_value, moved)
+    return dict(zip(EFFECT, values, strict=True))
+
+
+def family_wise(observed: ArrayLike, nulls: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How unusual several effects are among draws of a null: rank p-values, alone and paid for all of them.
+
+    The second are those of a max-statistic test: each effect and its draws are centred on their median and divided by their spread, and
+    an effect counts as unusual as the share of draws whose *largest* standardised size reaches its own. They cannot fall below 1 / (K + 1)
+    either, however many effects there are, as Holm's correction of rank p-values would have it.
+
+    Args:
+        observed: one number an effect.
+        nulls: ``[effect, K]``: column k is one draw of the null, for all effects together.
+
+    Returns:
+        p-values, and those corrected for the number of effects.
+
+    Raises:
+        ValueError: other numbers of rows than effects, or no draws.
+
+    Source:
+        Westfall and Young (1993), Resampling-Based Multiple Testing (single-step maxT); Phipson and Smyth (2010) for the + 1.
+
+    Example:
+        >>> p, corrected = family_wise([9.0, 0.1], [[1.0, -1.0, 0.5, -0.5], [0.2, 0.0, 0.3, -0.2]])
+        >>> p.tolist(), corrected.tolist()
+        ([0.2, 1.0], [0.2, 1.0])
+    """
+    effects, draws = np.asarray(observed, float), np.atleast_2d(np.asarray(nulls, float))
+    if draws.shape[0] != effects.size or draws.shape[1] < 1:
+        raise ValueError(f"{effects.size} effects and nulls of shape {list(draws.shape)}; give one row of draws an effect")
+    p = np.array([rank_test(one, row).p_value for one, row in zip(effects, draws, strict=True)])
+    both = np.column_stack([effects, draws])
+    centred = both - np.median(both, axis=1, keepdims=True)
+    spread = centred.std(axis=1, keepdims=True)
+    size = np.abs(centred) / np.where(spread > 0, spread, 1.0)
+    largest = size[:, 1:].max(axis=0)
+    corrected = (1 + (largest[None] >= size[:, :1] - 1e-12).sum(axis=1)) / (draws.shape[1] + 1)
+    return p, np.maximum(p, corrected)
+
+
+def cosine_band(width: int, level: float = 0.05) -> float:
+    """The absolute cosine that two independent isotropic directions exceed with this chance.
+
+    Args:
+        width: dimensions.
+        level: the chance.
+
+    Source:
+        The squared cosine of a random unit vector with a fixed one is Beta(1/2, (d - 1)/2).
+
+    Example:
+        >>> round(cosine_band(128), 3)
+        0.173
+    """
+    return 1.0 if width < 2 else float(np.sqrt(beta.ppf(1 - level, 0.5, (width - 1) / 2)))
+
+
+def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Student's interval of a mean, for a few repetitions; without any width to tell, it is missing (NaN).
+
+    Example:
+        >>> low, high = mean_interval([0.01, 0.03, 0.02])
+        >>> round(low, 4), round(high, 4)
+        (-0.0048, 0.0448)
+    """
+    given = np.asarray(values, float)
+    if given.size < 2:
+        return Interval(float("nan"), float("nan"), confidence, "Student")
+    half = float(t.ppf((1 + confidence) / 2, given.size - 1) * given.std(ddof=1) / np.sqrt(given.size))
+    return Interval(float(given.mean()) - half, float(given.mean()) + half, confidence, "Student")
