@@ -21,6 +21,8 @@ from steerlab.candidates import LearnedVectors, learn_vectors
 from steerlab.coefficients import COEFFICIENTS, CoefficientGrid, coefficient_grid
 from steerlab.components import ica_direction, pca_direction, singular_direction, singular_directions
 from steerlab.composing import average, combine, cosine_table, orthogonalise, project_out, scale_positions
+from steerlab.context import ContextVector, learn_context_vector
+from steerlab.context_files import load_context_vector, save_context_vector
 from steerlab.contrasts import as_activations
 from steerlab.control_families import covariance_matched, orthogonal_directions, other_task, ready, shuffled_labels
 from steerlab.controls import ControlResult, random_control
@@ -70,6 +72,7 @@ __all__ = [
     "Balanced",
     "Calibration",
     "CoefficientGrid",
+    "ContextVector",
     "ContrastDiagnostics",
     "ControlOutcomes",
     "ControlResult",
@@ -123,10 +126,12 @@ __all__ = [
     "function_vector",
     "ica_direction",
     "lda_direction",
+    "learn_context_vector",
     "learn_multilayer",
     "learn_vector",
     "learn_vectors",
     "load_activations",
+    "load_context_vector",
     "load_direction",
     "load_experiment",
     "load_model",
@@ -153,6 +158,7 @@ __all__ = [
     "ready",
     "reasoning_pairs",
     "run_experiment",
+    "save_context_vector",
     "save_direction",
     "save_experiment",
     "scale_positions",
