@@ -45,8 +45,11 @@ from steerlab.neutral import NEUTRAL_TEXTS
 from steerlab.operators import adaptive, conditional, midpoint, norm_preserving, projections, turn
 from steerlab.parts import Drawing, Examples, Table
 from steerlab.previews import Preview, preview
+from steerlab.prompt_rules import propagated_vectors, recursive_vectors
+from steerlab.prompt_vectors import PromptVectors
 from steerlab.published import Audit
 from steerlab.published import audit as published_audit
+from steerlab.refinement import Refinement, self_refine
 from steerlab.reporting import write_report
 from steerlab.routers import KeywordRouter, NearestMean, ReachProjection, nearest_mean
 from steerlab.routing import RoutedResult, evaluate_routed
@@ -93,7 +96,9 @@ __all__ = [
     "NearestMean",
     "Preview",
     "Problem",
+    "PromptVectors",
     "ReachProjection",
+    "Refinement",
     "RoutedResult",
     "SideEffects",
     "Significance",
@@ -151,17 +156,20 @@ __all__ = [
     "project_out",
     "projections",
     "prompt_contrast",
+    "propagated_vectors",
     "published_audit",
     "random_control",
     "random_direction",
     "random_directions",
     "ready",
     "reasoning_pairs",
+    "recursive_vectors",
     "run_experiment",
     "save_context_vector",
     "save_direction",
     "save_experiment",
     "scale_positions",
+    "self_refine",
     "shuffled_label_direction",
     "shuffled_labels",
     "side_effects",

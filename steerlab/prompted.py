@@ -9,7 +9,7 @@ from torch import Tensor
 
 from steerlab.learnables import Learnable, Parameters
 from steerlab.memory import pass_tokens
-from steerlab.models import Model, describe, device_of, is_hooked
+from steerlab.models import HookFn, Model, describe, device_of, hooks, is_hooked
 from steerlab.passes import residuals
 from steerlab.prompt_vectors import Prompt, PromptVectors
 from steerlab.tasks import Problem, Scorer
@@ -50,6 +50,7 @@ def vectors_of(
     layer: int,
     site: str = "resid_post",
     read: tuple[int, str] | None = None,
+    under: Callable[[Sequence[Prompt], int], Sequence[tuple[str, HookFn]]] | None = None,
     name: str = "vectors of prompts",
     method: Mapping[str, Any] | None = None,
     max_tokens: int | None = None,
@@ -63,6 +64,7 @@ def vectors_of(
         rule: from streams ``[row pos d_model]`` and where they hold prompts ``[row pos]`` to one vector a row, or one a position.
         layer, site: where the vectors will act.
         read: layer and site that the rule looks at; default the same.
+        under: hooks under which prompts are run, from their tokens and the length that they are padded to.
         name, method: of the result.
         max_tokens, memory: limits as elsewhere.
     """
@@ -74,7 +76,9 @@ def vectors_of(
     ):
         lengths = torch.tensor([row.prompt_length for row in batch.rows], device=batch.device)
         mask = torch.arange(batch.width, device=batch.device) < lengths[:, None]
-        found = rule(residuals(model, batch.tokens, [at], where)[at], mask).float().cpu()
+        with hooks(model, [] if under is None else under([row.tokens for row in batch.rows], batch.width)):
+            stream = residuals(model, batch.tokens, [at], where)[at]
+        found = rule(stream, mask).float().cpu()
         for row, vectors in zip(batch.rows, found, strict=True):
             table[row.tokens] = vectors.clone() if vectors.ndim == 1 else vectors[: row.prompt_length].clone()
     ordered = {tuple(prompt): table[tuple(prompt)] for prompt in prompts}

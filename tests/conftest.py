@@ -45,6 +45,7 @@ SHAPED = (
     "context_learnables",
     "prompt_vectors",
     "prompted",
+    "prompt_rules",
     "context",
     "resumed",
     "objectives",
