@@ -22,6 +22,7 @@ from steerlab.coefficients import COEFFICIENTS, CoefficientGrid, coefficient_gri
 from steerlab.components import ica_direction, pca_direction, singular_direction, singular_directions
 from steerlab.composing import average, combine, cosine_table, orthogonalise, project_out, scale_positions
 from steerlab.context import ContextVector, learn_context_vector
+from steerlab.context_comparison import ContextComparison, compare_context_vectors
 from steerlab.context_files import load_context_vector, save_context_vector
 from steerlab.contrasts import as_activations
 from steerlab.control_families import covariance_matched, orthogonal_directions, other_task, ready, shuffled_labels
@@ -75,6 +76,7 @@ __all__ = [
     "Balanced",
     "Calibration",
     "CoefficientGrid",
+    "ContextComparison",
     "ContextVector",
     "ContrastDiagnostics",
     "ControlOutcomes",
@@ -116,6 +118,7 @@ __all__ = [
     "changes",
     "coefficient_grid",
     "combine",
+    "compare_context_vectors",
     "conditional",
     "contrast_diagnostics",
     "contrast_directions",

@@ -6,6 +6,7 @@ from steerlab.plots.divergence import critical_tokens
 from steerlab.plots.forest import forest
 from steerlab.plots.headroom import headroom
 from steerlab.plots.heatmaps import direction_heatmap, layer_alpha_heatmap, preview_heatmap
+from steerlab.plots.kinds import context_kinds
 from steerlab.plots.layers import separability
 from steerlab.plots.positions import token_magnitudes
 from steerlab.plots.theme import words
@@ -13,6 +14,7 @@ from steerlab.plots.tradeoffs import pareto
 
 __all__ = [
     "alpha_progression",
+    "context_kinds",
     "critical_tokens",
     "direction_heatmap",
     "forest",
