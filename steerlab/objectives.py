@@ -125,7 +125,7 @@ class ValidationScore:
         self._plan = plan(model, problems, self._scorer)
         self._memory = memory
         self._generates = any(row.new_tokens for row in self._plan.rows)
-        self._prompts = list(dict.fromkeys(row.tokens[: row.prompt_length] for row in self._plan.rows))
+        self._prompts = list(dict.fromkeys(row.prompt for row in self._plan.rows))
         if not self._generates:
             self._resumed = Resumed(model, self._plan.rows, paths, learnable, gradients=False, **self._options)
 

@@ -27,7 +27,7 @@ def prompts_of(model: Model, problems: Sequence[Problem], scorer: str | Scorer |
         ValueError: problems that the scorer or the model cannot take.
     """
     rows = plan(model, problems, scorer_for(problems, scorer)).rows
-    return list(dict.fromkeys(row.tokens[: row.prompt_length] for row in rows))
+    return list(dict.fromkeys(row.prompt for row in rows))
 
 
 def rule_of(learnable: Learnable, parameters: Parameters, place: int = 0) -> Rule:

@@ -137,7 +137,7 @@ def _alike(batch: Batch, level: int, directions: Sequence[Direction], positions:
     for row, beginning in zip(batch.rows, here.of, strict=True):
         for k, direction in enumerate(directions):
             columns = acts_at(direction, positions, row.prompt_length, here.stop)
-            prompt = row.tokens[: row.prompt_length]
+            prompt = row.prompt
             if direction.by_prompt and columns and prompts.setdefault(beginning, prompt) != prompt:
                 return False
             if seen.setdefault((beginning, k), columns) != columns:

@@ -167,7 +167,7 @@ class Front:
         rows = [batch.rows[group[0]] for group in piece.rows]
         lengths = [row.prompt_length for row in rows]
         stop = max(piece.stop, *lengths)  # a piece may end inside the prompts, whose positions are counted from their ends
-        prompts = [row.tokens[: row.prompt_length] for row in rows]
+        prompts = [row.prompt for row in rows]
         how = partial(patch, operator=self.operator, positions=self.positions, prompts=prompts)
         resolve = partial(how, prompt_lengths=lengths, length=stop, device=batch.device)
         some = next(part[0].direction for part in parts if part is not None)
