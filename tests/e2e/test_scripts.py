@@ -144,6 +144,7 @@ def test_the_significance_report_is_made_from_one_and_from_two_runs(script, main
         ("alpha_sweep", [*SMALL, "--layer", "3"], "accuracy"),
         ("layer_alpha_heatmap", [*SMALL, "--layers", "1,3"], "accuracy"),
         ("direction_heatmap", ["--limit", "60"], "norms"),
+        ("context_vectors", ["--limit", "24", "--n-train", "8", "--seeds", "0,1", "--lrs", "0.01", "--epochs", "1"], "kinds"),
         ("critical_tokens", ["--limit", "20"], "margins"),
         ("failure_analysis", SMALL, "groups"),
         ("token_magnitudes", ["--limit", "40", "--layers", "1,3"], "magnitudes"),
