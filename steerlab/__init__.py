@@ -21,6 +21,9 @@ from steerlab.candidates import LearnedVectors, learn_vectors
 from steerlab.coefficients import COEFFICIENTS, CoefficientGrid, coefficient_grid
 from steerlab.components import ica_direction, pca_direction, singular_direction, singular_directions
 from steerlab.composing import average, combine, cosine_table, orthogonalise, project_out, scale_positions
+from steerlab.context import ContextVector, learn_context_vector
+from steerlab.context_comparison import ContextComparison, compare_context_vectors
+from steerlab.context_files import load_context_vector, save_context_vector
 from steerlab.contrasts import as_activations
 from steerlab.control_families import covariance_matched, orthogonal_directions, other_task, ready, shuffled_labels
 from steerlab.controls import ControlResult, random_control
@@ -50,9 +53,12 @@ from steerlab.neutral import NEUTRAL_TEXTS
 from steerlab.operators import adaptive, conditional, midpoint, norm_preserving, projections, turn
 from steerlab.parts import Drawing, Examples, Table
 from steerlab.previews import Preview, preview
+from steerlab.prompt_rules import propagated_vectors, recursive_vectors
+from steerlab.prompt_vectors import PromptVectors
 from steerlab.protocols import ProtocolComparison, compare_protocols
 from steerlab.published import Audit
 from steerlab.published import audit as published_audit
+from steerlab.refinement import Refinement, self_refine
 from steerlab.reporting import write_report
 from steerlab.routers import KeywordRouter, NearestMean, ReachProjection, nearest_mean
 from steerlab.routing import RoutedResult, evaluate_routed
@@ -83,6 +89,8 @@ __all__ = [
     "Balanced",
     "Calibration",
     "CoefficientGrid",
+    "ContextComparison",
+    "ContextVector",
     "ContrastDiagnostics",
     "ControlOutcomes",
     "ControlResult",
@@ -108,8 +116,10 @@ __all__ = [
     "NearestMean",
     "Preview",
     "Problem",
+    "PromptVectors",
     "ProtocolComparison",
     "ReachProjection",
+    "Refinement",
     "RoutedResult",
     "SeedStability",
     "SideEffects",
@@ -132,6 +142,7 @@ __all__ = [
     "changes",
     "coefficient_grid",
     "combine",
+    "compare_context_vectors",
     "compare_eas",
     "compare_methods",
     "compare_protocols",
@@ -152,10 +163,12 @@ __all__ = [
     "grid",
     "ica_direction",
     "lda_direction",
+    "learn_context_vector",
     "learn_multilayer",
     "learn_vector",
     "learn_vectors",
     "load_activations",
+    "load_context_vector",
     "load_direction",
     "load_experiment",
     "load_model",
@@ -175,20 +188,24 @@ __all__ = [
     "project_out",
     "projections",
     "prompt_contrast",
+    "propagated_vectors",
     "published_audit",
     "random_control",
     "random_direction",
     "random_directions",
     "ready",
     "reasoning_pairs",
+    "recursive_vectors",
     "run_cell",
     "run_eas",
     "run_experiment",
     "run_grid",
+    "save_context_vector",
     "save_direction",
     "save_experiment",
     "scale_positions",
     "seed_stability",
+    "self_refine",
     "shuffled_label_direction",
     "shuffled_labels",
     "side_effects",

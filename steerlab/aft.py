@@ -13,6 +13,7 @@ import pandas as pd
 from torch import Tensor
 
 from steerlab.activations import Positions, indices
+from steerlab.context_learnables import ContextLearnable
 from steerlab.directions import Direction
 from steerlab.fitting import Fit, How, fit
 from steerlab.interventions import Operator
@@ -191,7 +192,9 @@ def check_not_zero(trained: Trained, vector: Tensor) -> None:
         )
 
 
-def settings(schedule: Schedule, how: How, learnable: StaticVector, n: int, validation: Sequence[Problem] | None) -> dict[str, Any]:
+def settings(
+    schedule: Schedule, how: How, learnable: StaticVector | ContextLearnable, n: int, validation: Sequence[Problem] | None
+) -> dict[str, Any]:
     """What the method of every vector of a training records."""
     return {
         "estimator": "learned (AFT)",

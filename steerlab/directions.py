@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -51,6 +51,8 @@ class Direction:
     name: str = "direction"
     method: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
+
+    by_prompt: ClassVar[bool] = False  # another vector for each prompt, see `steerlab.prompt_vectors`
 
     def __post_init__(self) -> None:
         vector = torch.as_tensor(self.vector).detach().to("cpu", torch.float32, copy=True)
@@ -210,6 +212,10 @@ def weighted_sum(
             given, or a sum that is zero.
     """
     check_alike(directions)
+    if any(one.by_prompt for one in directions):
+        raise ValueError(
+            f"{name!r}: a direction that is another vector for each prompt cannot be added to others; steer with both together"
+        )
     if len(weights) != len(directions):
         raise ValueError(f"{len(directions)} directions and {len(weights)} weights; give one weight for each direction")
     bad = [weight for weight in weights if isinstance(weight, bool) or not np.isfinite(weight)]

@@ -16,6 +16,7 @@ from torch import Tensor
 from steerlab.activations import Positions, indices
 from steerlab.directions import Direction, check_direction, place
 from steerlab.models import HookFn, Model, hook_name, hooks
+from steerlab.prompt_vectors import Prompt, PromptVectors
 
 ALPHAS: tuple[float, ...] = (-3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 
@@ -206,17 +207,19 @@ def patch(
     prompt_lengths: Sequence[int] = (),
     length: int = 0,
     device: torch.device | str = "cpu",
+    prompts: Sequence[Prompt] = (),
 ) -> Patch:
     """Resolve one direction for a batch: one alpha a row, or a single one for all rows.
 
-    A direction with one vector a position acts on its own positions; `positions` is then not asked.
+    A direction with one vector a position acts on its own positions; `positions` is then not asked. One with a vector for each
+    prompt needs to know the tokens of the rows' `prompts`.
     """
     alpha = torch.tensor([check_alpha(a) for a in alphas], dtype=torch.float32)[:, None, None]
     if direction.vector.ndim == 2:
         vectors, mask = spread(direction, prompt_lengths, length)
         return Patch(operator_named(operator), vectors.to(device), alpha.to(device), mask.to(device))
     mask_or_none = position_mask(positions, prompt_lengths, length)
-    vectors = direction.vector[None, None, :].to(device)
+    vectors = (direction.rows(prompts, length) if isinstance(direction, PromptVectors) else direction.vector[None, None, :]).to(device)
     return Patch(operator_named(operator), vectors, alpha.to(device), None if mask_or_none is None else mask_or_none.to(device))
 
 
@@ -276,6 +279,11 @@ def steer(
     fired: dict[int, int] = {}
     for k, (one, strength) in enumerate(zip(directions, alphas, strict=True)):
         check_direction(model, one)
+        if one.by_prompt:
+            raise ValueError(
+                f"direction {one.name!r} is another one for each prompt, and steer does not know which tokens are a prompt; use sweep, or "
+                "the steer method of a context-dependent vector"
+            )
         point = hook_name(model, *place(one, layer, site))
         operator_named(operator)
         check_alpha(strength)

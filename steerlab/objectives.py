@@ -18,6 +18,7 @@ from steerlab.interventions import Operator
 from steerlab.learnables import Learnable, Parameters
 from steerlab.memory import logit_values
 from steerlab.models import Model, describe
+from steerlab.prompted import rule_of, vectors_of
 from steerlab.resumed import Pair, Resumed, Spot
 from steerlab.tasks import Problem, Scorer, evaluate
 from steerlab.tasks.batches import Batch
@@ -124,6 +125,7 @@ class ValidationScore:
         self._plan = plan(model, problems, self._scorer)
         self._memory = memory
         self._generates = any(row.new_tokens for row in self._plan.rows)
+        self._prompts = list(dict.fromkeys(row.prompt for row in self._plan.rows))
         if not self._generates:
             self._resumed = Resumed(model, self._plan.rows, paths, learnable, gradients=False, **self._options)
 
@@ -149,27 +151,26 @@ class ValidationScore:
         return {c: (float(frame["correct"].mean()), float(frame["nll"].mean())) for c, frame in frames.items()}
 
     def _generated(self, parameters: Mapping[int, Parameters]) -> dict[int, Measured]:
-        still = {c: p for c, p in parameters.items() if any(float(torch.as_tensor(v).norm()) for v in self._vectors(c, p))}
-        cells = []
-        for c, mine in still.items():
-            spots = list(zip(self._paths[c], self._vectors(c, mine), strict=True))
-            places = (
-                Place(Direction(v, spot.layer, spot.site, name=f"{c}-{k}", model=describe(self._model)), spot.layer, spot.site)
-                for k, (spot, v) in enumerate(spots)
-                if float(v.norm())
-            )
-            cells.append(Cell(tuple(places), 1.0))
+        places = {c: tuple(self._places(c, mine)) for c, mine in parameters.items()}
+        still = [c for c, mine in places.items() if mine]
+        cells = [Cell(places[c], 1.0) for c in still]
         done = run_cells(self._model, self._problems, cells, scorer=self._scorer, **self._options)
         frames = dict.fromkeys(parameters, done.baseline.frame) | dict(zip(still, done.frames, strict=True))
         return {c: (float(frame["correct"].mean()), float(frame["nll"].mean())) for c, frame in frames.items()}
 
-    def _vectors(self, candidate: int, parameters: Parameters) -> list[Tensor]:
-        found = []
-        for place in range(len(self._paths[candidate])):
-            vector = self._learnable.fixed(parameters, place)
-            if vector is None:
+    def _places(self, candidate: int, parameters: Parameters) -> Iterator[Place]:
+        """What acts; places at which the vector is still zero are left out."""
+        for k, spot in enumerate(self._paths[candidate]):
+            vector, name = self._learnable.fixed(parameters, k), f"{candidate}-{k}"
+            if vector is not None:
+                if float(vector.norm()):
+                    direction = Direction(vector.detach(), spot.layer, spot.site, name=name, model=describe(self._model))
+                    yield Place(direction, spot.layer, spot.site)
+                continue
+            if len(self._paths[candidate]) > 1:
                 raise ValueError(
-                    "validation generates its answers, and this vector depends on the prompt; use scorer='continuation' or problems with choices"
+                    "validation generates its answers, and a vector that depends on the prompt acts at several layers, where the later "
+                    "ones see what the earlier ones did; use scorer='continuation', problems with choices, or one layer"
                 )
-            found.append(vector.detach())
-        return found
+            rule = rule_of(self._learnable, parameters, k)
+            yield Place(vectors_of(self._model, self._prompts, rule, layer=spot.layer, site=spot.site, name=name), spot.layer, spot.site)

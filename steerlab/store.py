@@ -37,6 +37,7 @@ def save_direction(path: str | Path, direction: Direction) -> Path:
 
     Raises:
         OSError: the folder cannot be written.
+        ValueError: a direction that is another vector for each prompt.
 
     Example:
         >>> import tempfile, torch
@@ -45,6 +46,10 @@ def save_direction(path: str | Path, direction: Direction) -> Path:
         ...     load_direction(path)
         Direction('direction', layer=6, site='resid_post', shape=[2], norm=5)
     """
+    if direction.by_prompt:
+        raise ValueError(
+            f"direction {direction.name!r} is another vector for each prompt; save what it was made from (save_context_vector)"
+        )
     vector = direction.vector.contiguous()
     about = {
         "format": FORMAT,

@@ -74,7 +74,10 @@ def check_cells(model: Model, cells: Sequence[Cell], positions: Positions, short
         for place in cell.places:
             check_direction(model, place.direction)
             hook_name(model, place.layer, place.site)
-            patch(place.direction, [cell.alpha], positions=positions, prompt_lengths=[shortest], length=shortest)
+            if place.direction.by_prompt:
+                position_mask(positions, [shortest], shortest)
+            else:
+                patch(place.direction, [cell.alpha], positions=positions, prompt_lengths=[shortest], length=shortest)
 
 
 def check_names(labels: Sequence[tuple[int, str]]) -> None:
@@ -130,9 +133,13 @@ def _alike(batch: Batch, level: int, directions: Sequence[Direction], positions:
     """Whether rows with one beginning are steered at the same of its columns."""
     here = batch.levels[level]
     seen: dict[tuple[int, int], list[int]] = {}
+    prompts: dict[int, tuple[int, ...]] = {}  # of the first row with each beginning, for vectors that depend on them
     for row, beginning in zip(batch.rows, here.of, strict=True):
         for k, direction in enumerate(directions):
             columns = acts_at(direction, positions, row.prompt_length, here.stop)
+            prompt = row.prompt
+            if direction.by_prompt and columns and prompts.setdefault(beginning, prompt) != prompt:
+                return False
             if seen.setdefault((beginning, k), columns) != columns:
                 return False
     return True

@@ -167,7 +167,9 @@ class Front:
         rows = [batch.rows[group[0]] for group in piece.rows]
         lengths = [row.prompt_length for row in rows]
         stop = max(piece.stop, *lengths)  # a piece may end inside the prompts, whose positions are counted from their ends
-        resolve = partial(patch, operator=self.operator, positions=self.positions, prompt_lengths=lengths, length=stop, device=batch.device)
+        prompts = [row.prompt for row in rows]
+        how = partial(patch, operator=self.operator, positions=self.positions, prompts=prompts)
+        resolve = partial(how, prompt_lengths=lengths, length=stop, device=batch.device)
         some = next(part[0].direction for part in parts if part is not None)
         made = [resolve(some, [0.0]) if part is None else resolve(part[0].direction, [part[1]]) for part in parts]
         width = max(p.vectors.shape[1] for p in made)

@@ -8,6 +8,7 @@ from steerlab.plots.forest import forest
 from steerlab.plots.frontiers import effect_against_kl
 from steerlab.plots.headroom import headroom
 from steerlab.plots.heatmaps import direction_heatmap, layer_alpha_heatmap, preview_heatmap
+from steerlab.plots.kinds import context_kinds
 from steerlab.plots.layers import separability
 from steerlab.plots.positions import token_magnitudes
 from steerlab.plots.sizes import data_size_curve
@@ -18,6 +19,7 @@ from steerlab.plots.transfers import transfer_matrix
 
 __all__ = [
     "alpha_progression",
+    "context_kinds",
     "critical_tokens",
     "data_size_curve",
     "direction_heatmap",

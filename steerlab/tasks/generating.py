@@ -50,7 +50,7 @@ def heads(model: Model, batch: Batch, room: int, blocks: Sequence[int] = (), hea
         blocks: blocks whose entering streams are kept.
         headers: see `steerlab.tasks.reading.run_batch`.
     """
-    rows = [replace(row, tokens=row.tokens[:-1], reads=(), new_tokens=0) for row in batch.rows]
+    rows = [replace(row, tokens=row.tokens[:-1], reads=(), new_tokens=0, whole_prompt=row.prompt) for row in batch.rows]
     chosen = [i for i, row in enumerate(rows) if row.tokens]
     parts = batches_of(rows, chosen, room, batch.device, header=sum(batch.cuts))
     return [Head(part, run_batch(model, part, Reader(part), blocks, keep=True, headers=headers)) for part in parts]

@@ -31,12 +31,21 @@ class Read:
 
 @dataclass(frozen=True)
 class Row:
-    """One sequence to run: its tokens, how many of them are the prompt, what to read, how many tokens to generate."""
+    """One sequence to run: its tokens, how many of them are the prompt, what to read, how many tokens to generate.
+
+    Where it is the beginning of another one, `whole_prompt` is the prompt of that.
+    """
 
     tokens: tuple[int, ...]
     prompt_length: int
     reads: tuple[Read, ...] = ()
     new_tokens: int = 0
+    whole_prompt: tuple[int, ...] = ()
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """The tokens of the prompt."""
+        return self.whole_prompt or self.tokens[: self.prompt_length]
 
 
 @dataclass(frozen=True)

@@ -146,6 +146,7 @@ def test_the_significance_report_is_made_from_one_and_from_two_runs(script, main
         ("layer_alpha_heatmap", [*SMALL, "--layers", "1,3"], "accuracy"),
         ("direction_heatmap", ["--limit", "60"], "norms"),
         ("compare_methods", ["--limit", "16", "--controls", "3", "--layers", "3", "--epochs", "1", "--kls", "0.01"], "pairs"),
+        ("context_vectors", ["--limit", "24", "--n-train", "8", "--seeds", "0,1", "--lrs", "0.01", "--epochs", "1"], "kinds"),
         ("critical_tokens", ["--limit", "20"], "margins"),
         ("failure_analysis", SMALL, "groups"),
         ("transfer", [*FEW, "--random", "3", "--shuffled", "3", "--shuffled-learned", "1", "--tasks", "story,largest"], "transfer"),

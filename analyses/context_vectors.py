@@ -1,0 +1,77 @@
+"""Static or context-dependent vectors: do fewer parameters win where there are few problems to learn from?
+
+A static vector, a modulated one, a dictionary with a router and a network are trained on the same problems for as many steps, over several
+seeds; learning rate and epoch are chosen on validation, and all are scored once on test.
+
+    python analyses/context_vectors.py
+    python analyses/context_vectors.py --n-train 400 --seeds 0,1,2,3,4 --layer 3
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import steerlab as sl
+from steerlab import store
+from steerlab.cli import run
+from steerlab.runs import save_figures
+from steerlab.setup import Setup
+
+
+@dataclass(frozen=True)
+class Config(Setup):
+    """What the comparison needs to know."""
+
+    layer: int | None = None  # where the vectors act; the middle layer by default
+    kinds: tuple[str, ...] = ("static", "modulated", "dictionary", "mlp")  # what is compared
+    n_train: int = 100  # training problems of each seed
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)  # each draws its own training problems
+    lrs: tuple[float, ...] = (1e-2, 1e-3)  # learning rates, chosen on validation
+    epochs: int = 5  # passes over the training problems
+    batch_size: int = 4  # problems a step
+    pooling: str = "mean"  # what a vector sees of the prompt: its mean, or its last position
+
+
+def main(config: Config) -> Path:
+    """Train, compare, print, write the run folder."""
+    folder = config.folder("context_vectors")
+    model, task = config.load()
+    found = sl.compare_context_vectors(
+        model,
+        task.train,
+        task.validation,
+        task.test,
+        layer=config.layer if config.layer is not None else model.cfg.n_layers // 2,
+        rng=np.random.default_rng([config.seed, 0]),
+        kinds=config.kinds,
+        n_train=config.n_train,
+        seeds=config.seeds,
+        lrs=config.lrs,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        pooling=config.pooling,
+        progress=True,
+    )
+    print(f"{found.summary()}\n\n{found.kinds.to_string(index=False, float_format='%.3g')}")
+    save_figures(
+        folder,
+        store.provenance(model, config.recorded(), task.about),
+        title=f"Static and context-dependent vectors: {config.model}",
+        question="With few problems to learn from, do vectors with fewer parameters win?",
+        answer=found.summary(),
+        warnings=found.warnings(),
+        figures=[("Change of test accuracy by kind and seed.", sl.plots.context_kinds(found), found.summary())],
+        tables={
+            "kinds": ("Each kind, over seeds.", found.kinds),
+            "contrasts": ("The smallest kind minus each larger one, on test.", found.contrasts),
+            "runs": ("Each kind and seed; intervals are paired, over problems.", found.runs),
+            "outcomes": ("", found.outcomes),
+        },
+    )
+    print(f"\nreport      {folder / 'report.html'}")
+    return folder
+
+
+if __name__ == "__main__":
+    run(main, Config)

@@ -1,0 +1,321 @@
+"""Learned vectors that depend on the prompt: ``h' = h + v(x)``, with v(x) = b + g(pool(x)) (the family that DRAB belongs to).
+
+What a prompt's vector is depends on nothing that steering changes, so it is found once a prompt (`ContextVector.on`), and sweeps,
+controls, and generation then run on it as on any direction.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from steerlab.activations import Positions
+from steerlab.aft import broken_off, check_not_zero, outcome, settings
+from steerlab.cells import Cell, Place, run_cells
+from steerlab.context_learnables import ContextLearnable, learnable_named
+from steerlab.directions import Direction, check_direction
+from steerlab.fitting import How, fit
+from steerlab.interventions import Operator, Patch, check_alpha, operator_named, position_mask
+from steerlab.models import Model, d_model, describe, hook_name, hooks
+from steerlab.prompt_vectors import PromptVectors
+from steerlab.prompted import prompts_of, rule_of, vectors_of
+from steerlab.resumed import Spot
+from steerlab.schedules import Candidate, Schedule
+from steerlab.tasks import Evaluation, Problem, Scorer
+from steerlab.tasks.targets import Target
+from steerlab.training import COLUMNS
+
+SpanOfPrompt = str | Sequence[int] | Tensor
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ContextVector:
+    """A learned vector that depends on the prompt.
+
+    Attributes:
+        learnable: what it is made of, e.g. `steerlab.context_learnables.MLPVector`.
+        parameters: what was learned; on the CPU, float32.
+        layer, site: where the stream is looked at, and where the vector acts.
+        name: for tables and figures.
+        method: how it was learned.
+        model: what `steerlab.models.describe` says of the model it was learned in.
+        history: as of a `LearnedVector`; its norm is that of b, the part that all prompts share.
+
+    Raises:
+        ValueError: parameters that are not those of the learnable, or not finite.
+    """
+
+    learnable: ContextLearnable
+    parameters: Mapping[str, Tensor]
+    layer: int
+    site: str = "resid_post"
+    name: str = "context vector"
+    method: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
+
+    def __post_init__(self) -> None:
+        wanted = {key: tuple(value.shape) for key, value in self.learnable.initial(np.random.default_rng(0)).items()}
+        given = {key: torch.as_tensor(value).detach().to("cpu", torch.float32) for key, value in self.parameters.items()}
+        if {key: tuple(value.shape) for key, value in given.items()} != wanted:
+            raise ValueError(
+                f"context vector {self.name!r}: parameters of shapes { {key: list(v.shape) for key, v in given.items()} }; {self.learnable!r} "
+                f"has { {key: list(shape) for key, shape in wanted.items()} }"
+            )
+        bad = [key for key, value in given.items() if not bool(value.isfinite().all())]
+        if bad:
+            raise ValueError(f"context vector {self.name!r}: {bad[0]} is not finite; steering with it would destroy every logit")
+        object.__setattr__(self, "parameters", given)
+        object.__setattr__(self, "method", MappingProxyType(dict(self.method)))
+        object.__setattr__(self, "model", MappingProxyType(dict(self.model)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        about = (self.learnable, dict(self.parameters), self.layer, self.site, self.name, dict(self.method), dict(self.model), self.history)
+        return ContextVector, about
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers were learned."""
+        return sum(value.numel() for value in self.parameters.values())
+
+    @property
+    def norm(self) -> float:
+        """The norm of b, the part that all prompts share."""
+        return self.learnable.norm(self.parameters)
+
+    @torch.no_grad()
+    def vectors(self, resid: Float[Tensor, "row pos d_model"], prompt: Bool[Tensor, "row pos"]) -> Float[Tensor, "row d_model"]:
+        """The vector of each row, from the unsteered stream at its place and where that holds the prompt."""
+        return rule_of(self.learnable, self.parameters)(resid, prompt)
+
+    def on(
+        self,
+        model: Model,
+        problems: Sequence[Problem],
+        *,
+        scorer: str | Scorer | None = None,
+        max_tokens: int | None = None,
+        memory: str | int | None = None,
+    ) -> PromptVectors:
+        """The vectors of problems' prompts, for ``sl.sweep(model, problems, vector.on(model, problems))`` and what else takes directions.
+
+        Args:
+            model: the model that it was learned in.
+            problems: all that will be run.
+            scorer: how they will be judged, since scorers put prompts differently; default the task's own.
+            max_tokens, memory: limits as elsewhere.
+
+        Raises:
+            ValueError: another width, a layer that the model lacks, other weight processing, or problems that cannot be scored.
+        """
+        self._check(model)
+        method = {"estimator": "context vector", "of": self.name, **self.method}
+        return vectors_of(
+            model, prompts_of(model, problems, scorer), rule_of(self.learnable, self.parameters), layer=self.layer, site=self.site,
+            name=self.name, method=method, max_tokens=max_tokens, memory=memory,
+        )  # fmt: skip
+
+    def evaluate(
+        self,
+        model: Model,
+        problems: Sequence[Problem],
+        *,
+        alpha: float = 1.0,
+        operator: str | Operator | None = None,
+        positions: Positions | None = None,
+        scorer: str | Scorer | None = None,
+        max_tokens: int | None = None,
+        memory: str | int | None = None,
+        progress: bool = False,
+    ) -> Evaluation:
+        """Score problems, each under the vector of its own prompt.
+
+        Args:
+            alpha: coefficient.
+            operator, positions: default those that it was learned with (by name; "add" and "all" if unknown).
+            model, problems, scorer, max_tokens, memory, progress: as in `steerlab.sweep`.
+        """
+        limits: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
+        cell = Cell((Place(self.on(model, problems, **limits), self.layer, self.site),), check_alpha(alpha))
+        act, at = self._how(operator, positions)
+        done = run_cells(model, problems, [cell], operator=act, positions=at, progress=progress, label=self.name, **limits)
+        return Evaluation(tuple(problems), done.frames[0], done.baseline.scorer)
+
+    @contextlib.contextmanager
+    def steer(
+        self,
+        model: Model,
+        *,
+        alpha: float = 1.0,
+        operator: str | Operator | None = None,
+        positions: Positions | None = None,
+        prompt: SpanOfPrompt = "all",
+    ) -> Iterator[list[str]]:
+        """Steer every run of the model inside the block, each row with the vector of its own prompt.
+
+        A call of one position with as many rows as the call before goes on from it (generation with a cache), under its vectors. For
+        problems use `evaluate` or `on`, which know each scorer's prompts.
+
+        Args:
+            model: a TransformerLens model.
+            alpha: coefficient.
+            operator: default the one that it was learned with.
+            positions: as in `steerlab.steer`; default those that it was learned with.
+            prompt: which of the given tokens are the prompt: "all", how many of each row (right-padded), or a mask ``[row pos]``.
+
+        Yields:
+            The hook points that are steered.
+
+        Raises:
+            ValueError: bad input, or a prompt that does not fit the rows of a call.
+
+        Warns:
+            UserWarning: a hook that never fired although the block ended without an error.
+        """
+        self._check(model)
+        point, (named, at) = hook_name(model, self.layer, self.site), self._how(operator, positions)
+        act, strength, rule = operator_named(named), check_alpha(alpha), rule_of(self.learnable, self.parameters)
+        if at == "generated" or (at == "prompt" and isinstance(prompt, str)):
+            raise ValueError(f"positions={at!r}: steer does not know where a prompt ends; use evaluate, or the indices of the tokens")
+        kept: list[Tensor] = []
+        calls = 0
+
+        def fn(resid: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            rows, length = resid.shape[:2]
+            if not (length == 1 and kept and len(kept[0]) == rows):
+                kept[:] = [rule(resid, _span(prompt, rows, length, resid.device))]
+            lengths = [length] * rows if isinstance(prompt, str | Tensor) or length == 1 else list(prompt)
+            mask = position_mask(at, lengths, length)
+            vectors = kept[0][:, None]
+            alphas = torch.full((1, 1, 1), strength, device=resid.device)
+            return Patch(act, vectors, alphas, None if mask is None else mask.to(resid.device))(resid)
+
+        with hooks(model, [(point, fn)] if strength else []):
+            yield [point]
+        if strength and not calls:
+            warnings.warn(f"steering never acted: no run of the model inside the block reached {point}", UserWarning, stacklevel=3)
+
+    def _how(self, operator: str | Operator | None, positions: Positions | None) -> tuple[str | Operator, Positions]:
+        learned = self.method.get("operator", "add"), self.method.get("positions", "all")
+        return operator if operator is not None else learned[0], positions if positions is not None else learned[1]
+
+    def _check(self, model: Model) -> None:
+        stand_in = Direction(torch.ones(self.learnable.d_model), self.layer, self.site, name=self.name, model=self.model)
+        check_direction(model, stand_in)
+
+    def warnings(self) -> list[str]:
+        """What a reader must know: training that broke off."""
+        return broken_off(self.method)
+
+    def __repr__(self) -> str:
+        accuracy = self.method.get("validation_accuracy")
+        shown = "" if accuracy is None else f", validation accuracy {accuracy:.3f}"
+        kind = type(self.learnable).__name__
+        return f"ContextVector({self.name!r}, {kind}, {self.n_parameters} parameters, layer={self.layer}, norm of b={self.norm:.3g}{shown})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>" + self.history.to_html(index=False, float_format="{:.4f}".format, escape=True)
+
+
+def _span(prompt: SpanOfPrompt, rows: int, length: int, device: torch.device) -> Tensor:
+    """Where the rows of a call hold their prompts."""
+    if isinstance(prompt, Tensor):
+        mask = prompt.to(device, torch.bool)
+        if mask.shape != (rows, length) or not bool(mask.any(1).all()):
+            raise ValueError(
+                f"prompt is a mask of shape {list(mask.shape)}; this call has {rows} rows of {length} tokens, each with a prompt"
+            )
+        return mask
+    if isinstance(prompt, str):
+        if prompt != "all":
+            raise ValueError(f"prompt={prompt!r}; use 'all', a number of tokens for each row, or a mask")
+        return torch.ones(rows, length, dtype=torch.bool, device=device)
+    if len(prompt) != rows or not all(0 < n <= length for n in prompt):
+        raise ValueError(f"prompt={list(prompt)}; this call has {rows} rows of {length} tokens: give 1 to {length} for each row")
+    return torch.arange(length, device=device) < torch.tensor(list(prompt), device=device)[:, None]
+
+
+def learn_context_vector(
+    model: Model,
+    problems: Sequence[Problem],
+    *,
+    layer: int,
+    kind: str | ContextLearnable = "modulated",
+    pooling: str = "mean",
+    validation: Sequence[Problem] | None = None,
+    epochs: int = 5,
+    lr: float = 1e-2,
+    batch_size: int = 4,
+    accumulation: int = 1,
+    shuffle: bool = True,
+    last_batch: str = "step",
+    l2: float = 0.0,
+    norm_cap: float | None = None,
+    seed: int = 0,
+    init: str = "zero",
+    init_norm: float = 0.01,
+    early_stopping: float | None = 0.02,
+    extend: int = 0,
+    site: str = "resid_post",
+    operator: str | Operator = "add",
+    positions: Positions = "all",
+    loss: str | Target = "answer",
+    scorer: str | Scorer | None = None,
+    name: str | None = None,
+    path: str | Path | None = None,
+    max_tokens: int | None = None,
+    memory: str | int | None = None,
+    progress: bool = False,
+) -> ContextVector:
+    """Learn a vector that depends on the prompt: v(x) = b + g(pool(x)).
+
+    It is trained as `learn_vector` trains a static one: same steps, same order, same early stop.
+
+    Args:
+        kind: "modulated" (a static vector times a learned number a prompt), "dictionary" (8 vectors and a router), "mlp" (a network of
+            128 units that gives the vector), or one of `steerlab.context_learnables` with sizes of your own, which says `pooling` and `init` itself.
+        pooling: "mean" over the prompt, or its "last" position.
+        model, problems, layer, validation, epochs, lr, batch_size, accumulation, shuffle, last_batch, seed, init, init_norm, early_stopping,
+            extend, site, operator, positions, loss, scorer, name, path, max_tokens, memory, progress: see `learn_vector`.
+        l2: times the squares of all parameters.
+        norm_cap: the largest norm of b; the vectors of all prompts are scaled with it.
+
+    Raises:
+        ValueError: as `learn_vector`; also an unknown kind.
+
+    Source:
+        DRAB, the family of context-dependent vectors of the activation fine-tuning programme; its three reported parameter counts.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic", n_train=8, n_validation=8, n_test=8)
+        >>> learned = sl.learn_context_vector(model, task.train, layer=3, kind="dictionary", validation=task.validation, epochs=2)
+        >>> learned.n_parameters, learned.evaluate(model, task.test).n
+        (9800, 8)
+        >>> sw = sl.sweep(model, task.test, learned.on(model, task.test), alphas=[0, 1])
+    """
+    options = {"pooling": pooling, "init": init, "init_norm": init_norm}
+    learnable = learnable_named(kind, d_model(model), **(options if isinstance(kind, str) else {}))
+    how = How(operator, positions, loss, scorer, max_tokens, memory)
+    schedule = Schedule(epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, early_stopping, extend)
+    candidate = Candidate((Spot(layer, site),), seed, l2, lr)
+    found = fit(model, problems, [candidate], learnable, schedule, how, validation=validation, path=path, progress=progress)
+    trained = found.trained[0]
+    parameters = {key: value.cpu() for key, value in trained.parameters.items()}
+    check_not_zero(trained, torch.cat([parameters[key].flatten() for key in learnable.outputs]))
+    method = settings(schedule, how, learnable, len(problems), validation) | outcome(found, trained)
+    method |= {"estimator": "learned (context-dependent)", "learnable": repr(learnable), "n_parameters": learnable.n_parameters}
+    called = name or (f"{kind} vector" if isinstance(kind, str) else type(learnable).__name__)
+    return ContextVector(learnable, parameters, layer, site, called, method, describe(model), trained.history)

@@ -1,0 +1,318 @@
+"""Static or context-dependent: vectors of growing numbers of parameters at one training budget, over several seeds.
+
+The claim to be judged: with few problems, fewer parameters win.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from steerlab.cells import Cell, Place, run_cells
+from steerlab.context import ContextVector
+from steerlab.context_learnables import KINDS, ContextLearnable, learnable_named
+from steerlab.directions import Direction
+from steerlab.fitting import How, check_problems, fit
+from steerlab.learnables import StaticVector
+from steerlab.models import Model, d_model, describe
+from steerlab.resumed import Spot
+from steerlab.schedules import Candidate, Schedule
+from steerlab.statistics import holm, paired_interval, sign_flip_test
+from steerlab.statistics._input import check_rng
+from steerlab.tasks import Evaluation, Problem, Scorer
+from steerlab.training import Trained
+
+STATIC = "static"
+LEVEL = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class ContextComparison:
+    """What came of each kind of vector and seed, and what can be said of the kinds.
+
+    Attributes:
+        runs: one line a kind and seed: kind, n_parameters, seed, lr and epoch (chosen on validation), norm, train_before, train_accuracy,
+            validation_before, validation_accuracy (chosen on it, so optimistic), test_accuracy, change (on test), low, high (95%, paired).
+        outcomes: one line a kind, seed and test problem: kind, seed, problem_id, correct, margin.
+        kinds: one line a kind, over seeds: kind, n_parameters, train_accuracy, validation_accuracy, test_accuracy, gap (gain on train minus gain
+            on test), change (on test) with low and high, worst and best (seed), p, p_holm.
+        contrasts: one line a kind with more parameters than the smallest: smallest, kind, difference (test accuracy of the smallest minus its
+            own) with low and high, p, p_holm.
+        baseline: the unsteered evaluation of the test problems.
+        settings: the budget.
+
+    Intervals draw problems and seeds anew, both (percentile, 95%); with few seeds that of seeds is too small. p-values are of sign flips of
+    problems' means over the seeds at hand; Holm's correction is over all lines of `kinds` and `contrasts` together.
+    """
+
+    runs: pd.DataFrame
+    outcomes: pd.DataFrame
+    kinds: pd.DataFrame
+    contrasts: pd.DataFrame
+    baseline: Evaluation
+    settings: Mapping[str, Any]
+
+    @cached_property
+    def verdict(self) -> str:
+        """Whether fewer parameters win: "holds", "holds in part", "contradicted" or "not shown"."""
+        sure = self.contrasts["p_holm"] <= LEVEL
+        better, worse = sure & (self.contrasts["difference"] > 0), sure & (self.contrasts["difference"] < 0)
+        if worse.any():
+            return "contradicted"
+        return "holds" if better.all() else "holds in part" if better.any() else "not shown"
+
+    def summary(self) -> str:
+        """What was found, in a paragraph."""
+        s = self.settings
+        lines = [
+            f"{line['kind']} ({line['n_parameters']:,} parameters) {100 * line['change']:+.1f} points on test (95% interval "
+            f"{100 * line['low']:+.1f} to {100 * line['high']:+.1f}; p = {line['p_holm']:.4f} after Holm), train {100 * line['train_accuracy']:.1f}%"
+            for line in _records(self.kinds)
+        ]
+        against = [
+            f"{line['smallest']} minus {line['kind']} {100 * line['difference']:+.1f} ({100 * line['low']:+.1f} to {100 * line['high']:+.1f}, "
+            f"p = {line['p_holm']:.4f})"
+            for line in _records(self.contrasts)
+        ]
+        says = {
+            "holds": "Fewer parameters won: the smallest was better than every larger one.",
+            "holds in part": "The smallest was better than some larger ones; of the others that is not shown.",
+            "contradicted": "The claim is contradicted: a kind with more parameters was better than the smallest.",
+            "not shown": "That fewer parameters win is not shown here: no difference from the smallest is larger than chance explains.",
+        }
+        return (
+            f"{says[self.verdict]} {s['n_train']} training problems, {s['epochs']} epochs, {len(s['seeds'])} seeds, layer {s['layer']}; unsteered "
+            f"{100 * self.baseline.accuracy:.1f}% of {self.baseline.n} test problems. " + "; ".join(lines) + ". " + "; ".join(against) + "."
+        )
+
+    def warnings(self) -> list[str]:
+        """What a reader must know of how little was repeated, and of trainings that broke off."""
+        said = list(self.settings["broken"])
+        if len(self.settings["seeds"]) < 5:
+            said.append(
+                f"{len(self.settings['seeds'])} seeds show little of how much seeds differ; intervals are too short on that account."
+            )
+        return said
+
+    def __repr__(self) -> str:
+        changes = ", ".join(f"{line['kind']} {line['change']:+.3f}" for line in _records(self.kinds))
+        return f"ContextComparison({self.verdict}; {changes}; baseline {self.baseline.accuracy:.3f}, {len(self.settings['seeds'])} seeds)"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>" + self.kinds.to_html(index=False, float_format="{:.3f}".format, escape=True)
+
+
+def compare_context_vectors(
+    model: Model,
+    train: Sequence[Problem],
+    validation: Sequence[Problem],
+    test: Sequence[Problem],
+    *,
+    layer: int,
+    rng: np.random.Generator,
+    kinds: Sequence[str | ContextLearnable] = (STATIC, *KINDS),
+    n_train: int = 100,
+    seeds: Sequence[int] = (0, 1, 2),
+    lrs: Sequence[float] = (1e-2, 1e-3),
+    epochs: int = 5,
+    batch_size: int = 4,
+    l2: float = 0.0,
+    pooling: str = "mean",
+    scorer: str | Scorer | None = None,
+    max_tokens: int | None = None,
+    memory: str | int | None = None,
+    progress: bool = False,
+) -> ContextComparison:
+    """Train vectors of several kinds at one budget, and compare them on test problems that had no part in any choice.
+
+    A seed draws its own `n_train` of the training problems, the same for all kinds, and decides order and starts. Every kind has the same epochs,
+    steps and learning rates; rate and epoch are chosen on validation.
+
+    Args:
+        model: a TransformerLens model.
+        train, validation, test: problems; no overlap.
+        layer: where the vectors act (added to every position).
+        rng: for intervals and tests.
+        kinds: "static", "modulated", "dictionary", "mlp", or learnables of `steerlab.context_learnables`.
+        n_train: training problems of each seed.
+        seeds: at least two.
+        lrs: learning rates to choose from.
+        epochs, batch_size, l2, pooling: as in `learn_context_vector`.
+        scorer, max_tokens, memory, progress: as elsewhere.
+
+    Raises:
+        ValueError: fewer training problems than `n_train`, fewer than two kinds or seeds, kinds of one name, splits that share a problem.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic", n_train=24, n_validation=12, n_test=12)
+        >>> found = sl.compare_context_vectors(
+        ...     model, task.train, task.validation, task.test, layer=3, rng=np.random.default_rng(0), kinds=("static", "modulated"), n_train=16, epochs=1
+        ... )
+        >>> found.kinds["n_parameters"].tolist(), len(found.runs)
+        ([128, 257], 6)
+    """
+    check_rng(rng)
+    made = _made(kinds, d_model(model), pooling)
+    _check(model, train, validation, test, made, n_train, seeds, lrs)
+    how, schedule = How(scorer=scorer, max_tokens=max_tokens, memory=memory), Schedule(epochs, batch_size, early_stopping=None)
+    limits: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
+    cells: list[Cell] = []
+    lines: list[dict[str, Any]] = []
+    broken: list[str] = []
+    with tqdm(total=len(seeds) * len(made), desc="kinds x seeds", disable=None if progress else True) as bar:
+        for seed in seeds:
+            some = [train[i] for i in sorted(np.random.default_rng([int(seed), 2]).choice(len(train), n_train, replace=False))]
+            on_train: list[Cell] = []
+            for name, learnable in made.items():
+                candidates = [Candidate((Spot(layer),), int(seed), l2, lr) for lr in lrs]
+                found = fit(model, some, candidates, learnable, schedule, how, validation=validation)
+                broken += [f"{name}, seed {seed}, lr {t.candidate.lr:g}: {t.stopped}." for t in found.trained if t.broke is not None]
+                best = min(found.trained, key=_rank)
+                accuracy, _ = _kept(best)
+                lines.append(
+                    {"kind": name, "n_parameters": _size(learnable), "seed": int(seed), "lr": best.candidate.lr, "epoch": best.epoch}
+                    | {"norm": learnable.norm(best.parameters), "validation_before": found.unsteered, "validation_accuracy": accuracy}
+                )
+                label = f"{name}, seed {seed}"
+                for given, into in ((some, on_train), (test, cells)):
+                    into.append(_cell(model, given, learnable, best, layer, label, limits))
+                bar.update()
+            done = run_cells(model, some, on_train, **limits)
+            for line, frame in zip(lines[-len(made) :], done.frames, strict=True):
+                line |= {"train_before": done.baseline.accuracy, "train_accuracy": float(frame["correct"].mean())}
+    tested = run_cells(model, test, cells, **limits)
+    before = tested.baseline.frame["correct"].to_numpy(bool)
+    outcomes = []
+    for line, frame in zip(lines, tested.frames, strict=True):
+        after = frame["correct"].to_numpy(bool)
+        interval = paired_interval(before, after)
+        line |= {"test_accuracy": after.mean(), "change": after.mean() - before.mean(), "low": interval.low, "high": interval.high}
+        outcomes.append(frame[["problem_id", "correct", "margin"]].assign(kind=line["kind"], seed=line["seed"]))
+    settings = {
+        "layer": int(layer), "n_train": int(n_train), "seeds": [int(seed) for seed in seeds], "lrs": list(lrs), "epochs": epochs,
+        "batch_size": batch_size, "l2": l2, "pooling": pooling, "broken": broken,
+    }  # fmt: skip
+    columns = ["kind", "n_parameters", "seed", "lr", "epoch", "norm", "train_before", "train_accuracy"]
+    columns += ["validation_before", "validation_accuracy", "test_accuracy", "change", "low", "high"]
+    runs, frame = pd.DataFrame(lines)[columns], pd.concat(outcomes, ignore_index=True)[["kind", "seed", "problem_id", "correct", "margin"]]
+    return ContextComparison(runs, frame, *_tables(runs, frame, before, rng), tested.baseline, settings)
+
+
+def _records(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    return table.to_dict("records")
+
+
+def _made(kinds: Sequence[str | ContextLearnable], width: int, pooling: str) -> dict[str, StaticVector | ContextLearnable]:
+    made: dict[str, StaticVector | ContextLearnable] = {}
+    for kind in kinds:
+        options = {"pooling": pooling} if isinstance(kind, str) else {}
+        one = StaticVector(width) if kind == STATIC else learnable_named(kind, width, **options)
+        name = (
+            kind
+            if isinstance(kind, str)
+            else f"{type(kind).__name__} ({one.n_parameters} parameters)"
+            if not isinstance(one, StaticVector)
+            else STATIC
+        )
+        if name in made:
+            raise ValueError(f"kind {name!r} is given twice; give each once")
+        made[name] = one
+    if len(made) < 2:
+        raise ValueError(f"kinds={list(made)}; a comparison needs at least two")
+    return dict(sorted(made.items(), key=lambda item: _size(item[1])))
+
+
+def _size(learnable: StaticVector | ContextLearnable) -> int:
+    return learnable.d_model if isinstance(learnable, StaticVector) else learnable.n_parameters
+
+
+def _check(
+    model: Model, train: Sequence[Problem], validation: Sequence[Problem], test: Sequence[Problem], made: Mapping[str, Any], n_train: int,
+    seeds: Sequence[int], lrs: Sequence[float],
+) -> None:  # fmt: skip
+    check_problems(model, train, validation)
+    check_problems(model, [*train, *validation], test)
+    if isinstance(n_train, bool) or not 1 <= n_train <= len(train):
+        raise ValueError(f"n_train={n_train}: there are {len(train)} training problems; use 1 to {len(train)}")
+    if len(set(seeds)) < 2 or len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds={list(seeds)}; give at least two, each once: one says nothing of how much seeds differ")
+    if not lrs:
+        raise ValueError("lrs=[]; give at least one learning rate, e.g. (1e-2,)")
+
+
+def _kept(trained: Trained) -> tuple[float, float]:
+    """Accuracy and nll on validation of the epoch that was kept."""
+    line = trained.history[trained.history["epoch"] == trained.epoch]
+    return (-1.0, np.inf) if line.empty else (float(line["validation_accuracy"].iloc[0]), float(line["validation_nll"].iloc[0]))
+
+
+def _rank(trained: Trained) -> tuple[float, float]:
+    accuracy, nll = _kept(trained)
+    return -accuracy, nll
+
+
+def _cell(
+    model: Model, problems: Sequence[Problem], learnable: StaticVector | ContextLearnable, trained: Trained, layer: int, name: str,
+    limits: Mapping[str, Any],
+) -> Cell:  # fmt: skip
+    """A trained vector as it acts on problems."""
+    parameters = {key: value.cpu() for key, value in trained.parameters.items()}
+    if isinstance(learnable, StaticVector):
+        direction = Direction(parameters["vector"], layer, name=name, model=describe(model))
+    else:
+        direction = ContextVector(learnable, parameters, layer, name=name, model=describe(model)).on(model, problems, **limits)
+    return Cell((Place(direction, layer, "resid_post"),), 1.0)
+
+
+def _tables(runs: pd.DataFrame, outcomes: pd.DataFrame, before: np.ndarray, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Kinds against the unsteered model and against the smallest kind, corrected together."""
+    names = list(dict.fromkeys(runs.sort_values("n_parameters", kind="stable")["kind"]))
+    right = {
+        name: outcomes[outcomes["kind"] == name]
+        .pivot_table(index="seed", columns="problem_id", values="correct", sort=False)
+        .to_numpy(float)
+        for name in names
+    }
+    kinds, contrasts = [], []
+    for name in names:
+        mine = runs[runs["kind"] == name]
+        means = mine[["train_accuracy", "validation_accuracy", "test_accuracy"]].mean().to_dict()
+        gains = (mine["train_accuracy"] - mine["train_before"]).mean(), mine["change"].mean()
+        kinds.append(
+            {"kind": name, "n_parameters": int(mine["n_parameters"].iloc[0]), **means, "gap": gains[0] - gains[1], "change": gains[1]}
+            | _judged(right[name], np.broadcast_to(before.astype(float), right[name].shape), rng)
+            | {"worst": mine["change"].min(), "best": mine["change"].max()}
+        )
+    for name in names[1:]:
+        difference = float((right[names[0]] - right[name]).mean())
+        contrasts.append({"smallest": names[0], "kind": name, "difference": difference} | _judged(right[names[0]], right[name], rng))
+    corrected = holm([line["p"] for line in kinds + contrasts])
+    first, second = pd.DataFrame(kinds), pd.DataFrame(contrasts)
+    return first.assign(p_holm=corrected[: len(first)]), second.assign(p_holm=corrected[len(first) :])
+
+
+def _judged(one: np.ndarray, other: np.ndarray, rng: np.random.Generator, n: int = 2000) -> dict[str, float]:
+    """Interval and p-value of a mean difference ``[seed problem]``."""
+    low, high = crossed_interval(one - other, rng=rng, n_resamples=n)
+    p = sign_flip_test(other.mean(0), one.mean(0), rng=rng).p_value
+    return {"low": low, "high": high, "p": float(p)}
+
+
+def crossed_interval(values: np.ndarray, *, rng: np.random.Generator, n_resamples: int = 2000) -> tuple[float, float]:
+    """95% percentile interval of the mean of ``[seed problem]``, both drawn with replacement and independently of each other.
+
+    Source:
+        Owen (2007), The pigeonhole bootstrap, Annals of Applied Statistics 1, 386-411.
+    """
+    seeds, problems = values.shape
+    times = rng.multinomial(seeds, np.full(seeds, 1 / seeds), n_resamples)
+    others = rng.multinomial(problems, np.full(problems, 1 / problems), n_resamples)
+    means = np.einsum("rs,sp,rp->r", times, values, others, optimize=True) / (seeds * problems)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)

@@ -1,0 +1,110 @@
+"""Files of context-dependent vectors: safetensors that describe themselves; nothing is pickled."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from steerlab import files
+from steerlab.context import ContextVector
+from steerlab.context_learnables import KINDS
+
+FORMAT = "steerlab-context-vector-1"
+NAMES = {made: name for name, made in KINDS.items()}
+NEEDED = {"kind", "learnable", "shapes", "layer", "site", "name", "method", "model", "history", "sha256"}
+
+
+def save_context_vector(path: str | Path, vector: ContextVector) -> Path:
+    """Write a context-dependent vector as a self-describing safetensors file.
+
+    Its metadata say what it is made of, where it acts, how and in which model it was learned, and the history of its training.
+
+    Raises:
+        OSError: the folder cannot be written.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from steerlab.context_learnables import ModulatedVector
+        >>> numbers = {"vector": torch.ones(4), "weight": torch.zeros(4), "offset": torch.tensor(0.5)}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = save_context_vector(f"{folder}/v.safetensors", ContextVector(ModulatedVector(4), numbers, layer=2))
+        ...     load_context_vector(path)
+        ContextVector('context vector', ModulatedVector, 9 parameters, layer=2, norm of b=2)
+    """
+    table = vector.history.astype(object).where(vector.history.notna(), None).to_dict("split")
+    about: dict[str, Any] = {
+        "format": FORMAT,
+        "kind": NAMES[type(vector.learnable)],
+        "learnable": asdict(vector.learnable),
+        "shapes": {key: list(value.shape) for key, value in sorted(vector.parameters.items())},
+        "layer": vector.layer,
+        "site": vector.site,
+        "name": vector.name,
+        "method": dict(vector.method),
+        "model": dict(vector.model),
+        "history": {key: table[key] for key in ("columns", "data")},
+        "steerlab": version("steerlab"),
+    }
+    # One tensor, because the order of several is not stable from run to run.
+    numbers = torch.cat([vector.parameters[key].flatten() for key in about["shapes"]])
+    about["sha256"] = _digest(numbers, about)
+    with files.replacing(path) as temporary:
+        save_file({"parameters": numbers}, temporary, metadata={"steerlab": json.dumps(about, sort_keys=True)})
+    return Path(path)
+
+
+def load_context_vector(path: str | Path) -> ContextVector:
+    """Read what `save_context_vector` wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not such a file, or a damaged one.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from steerlab.context_learnables import ModulatedVector
+        >>> numbers = {"vector": torch.ones(4), "weight": torch.zeros(4), "offset": torch.tensor(0.5)}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = save_context_vector(f"{folder}/v.safetensors", ContextVector(ModulatedVector(4), numbers, layer=2))
+        ...     load_context_vector(path).parameters["vector"]
+        tensor([1., 1., 1., 1.])
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file; give a vector that steerlab.save_context_vector wrote")
+    try:
+        with safe_open(file, framework="pt") as opened:
+            about = json.loads((opened.metadata() or {}).get("steerlab", "{}"))
+            if about.get("format") != FORMAT or "parameters" not in opened.keys():  # noqa: SIM118 - not a dict
+                raise ValueError(
+                    f"{file}: format {about.get('format')!r}, not a context vector of {FORMAT}; directions are read by load_direction"
+                )
+            numbers = opened.get_tensor("parameters")
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{file}: not a readable context vector ({error}); it is damaged or of another kind") from error
+    missing = sorted(NEEDED - set(about))
+    if missing:
+        raise ValueError(f"{file}: its description lacks {missing[0]!r}; the file was changed or damaged")
+    if _digest(numbers, about) != about["sha256"]:
+        raise ValueError(f"{file}: parameters and description do not match their sha256; the file was changed or damaged")
+    sizes = [torch.Size(shape).numel() for shape in about["shapes"].values()]
+    parts = numbers.split(sizes)
+    parameters = {key: part.reshape(shape).clone() for part, (key, shape) in zip(parts, about["shapes"].items(), strict=True)}
+    history = pd.DataFrame(about["history"]["data"], columns=about["history"]["columns"])
+    history = history.astype({name: float for name in history.columns if name not in ("epoch", "step")})
+    learnable = KINDS[about["kind"]](**about["learnable"])
+    return ContextVector(learnable, parameters, about["layer"], about["site"], about["name"], about["method"], about["model"], history)
+
+
+def _digest(numbers: Tensor, about: Mapping[str, Any]) -> str:
+    said = json.dumps({key: value for key, value in about.items() if key != "sha256"}, sort_keys=True)
+    return hashlib.sha256(numbers.numpy().tobytes() + said.encode()).hexdigest()

@@ -1,0 +1,268 @@
+"""Vectors that depend on the prompt: v(x) = b + g(pool(x)), from one number a prompt to a small network.
+
+pool(x) is the mean (or the last) of the prompt's residual stream where the vector acts, brought to a root mean square of 1. What is
+learned stands in the parameters alone, so that these train wherever a `StaticVector` does.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from steerlab.learnables import INITS, Parameters
+
+POOLS = ("mean", "last")
+
+
+def pool(
+    resid: Float[Tensor, "row pos d_model"], prompt: Bool[Tensor, "row pos"], how: str = "mean", *, normalise: bool = True
+) -> Float[Tensor, "row d_model"]:
+    """One vector a row: the mean, or the last, of the stream over its prompt; padding and answers do not count.
+
+    Args:
+        resid: the residual stream.
+        prompt: where the rows hold their prompts.
+        how: "mean" or "last".
+        normalise: divide by the root mean square.
+
+    Example:
+        >>> stream = torch.tensor([[[3.0, 0.0], [1.0, 4.0], [9.0, 9.0]]])
+        >>> pool(stream, torch.tensor([[True, True, False]]), normalise=False)
+        tensor([[2., 2.]])
+    """
+    stream = resid.float()
+    if how == "last":
+        at = (prompt * torch.arange(prompt.shape[1], device=prompt.device)).argmax(1)
+        found = stream[torch.arange(len(stream), device=stream.device), at]
+    else:
+        found = torch.where(prompt[:, :, None], stream, 0.0).sum(1) / prompt.sum(1, keepdim=True).clamp_min(1)
+    return found * found.square().mean(-1, keepdim=True).clamp_min(1e-30).rsqrt() if normalise else found
+
+
+@dataclass(frozen=True)
+class _Contextual:
+    """What all of them share.
+
+    Attributes:
+        d_model: width of the stream.
+        pooling: "mean" over the prompt, or its "last" position.
+        normalise: bring what is pooled to a root mean square of 1 (no parameter).
+        init: "zero": training begins with the unsteered model; or "random": with vectors whose norm is about `init_norm`.
+        init_norm: see there.
+    """
+
+    d_model: int
+    pooling: str = "mean"
+    normalise: bool = True
+    init: str = "zero"
+    init_norm: float = 0.01
+
+    outputs: ClassVar[tuple[str, ...]] = ()  # the parameters that the vector is proportional to, all of them together
+
+    def __post_init__(self) -> None:
+        if self.pooling not in POOLS:
+            raise ValueError(f"pooling={self.pooling!r}; use mean or last")
+        if self.init not in INITS:
+            raise ValueError(f"init={self.init!r}; use one of {', '.join(INITS)}")
+        if not (math.isfinite(self.init_norm) and self.init_norm > 0):
+            raise ValueError(f"init_norm={self.init_norm!r}; use a finite norm above 0, e.g. 0.01")
+        for name in ("d_model", "entries", "hidden"):
+            value = getattr(self, name, 1)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+                raise ValueError(f"{name}={value!r}; use a whole number from 1 up")
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers are learned."""
+        return sum(value.numel() for value in self.initial(np.random.default_rng(0)).values())
+
+    def _pooled(self, resid: Tensor, prompt: Tensor) -> Tensor:
+        return pool(resid, prompt, self.pooling, normalise=self.normalise)
+
+    def _begin(self, rng: np.random.Generator, *shape: int) -> Tensor:
+        """Zeros, or rows of the norm that a random start has."""
+        if self.init == "zero":
+            return torch.zeros(shape)
+        noise = torch.from_numpy(rng.standard_normal(shape)).float()
+        return self.init_norm * noise / noise.norm(dim=-1, keepdim=True)
+
+    def initial(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """The parameters before training; what does not scale the vector is drawn from `rng`."""
+        raise NotImplementedError
+
+    def static(self, parameters: Parameters) -> Float[Tensor, " d_model"]:
+        """b, the part of the vector that every prompt shares."""
+        raise NotImplementedError
+
+    def penalty(self, parameters: Parameters) -> Float[Tensor, ""]:
+        """The squares of all parameters (weight decay)."""
+        return torch.stack([value.square().sum() for value in parameters.values()]).sum()
+
+    def norm(self, parameters: Parameters) -> float:
+        """The norm of b."""
+        return float(self.static(parameters).norm())
+
+    def shrink(self, parameters: Parameters, cap: float) -> None:
+        """Scale the vectors of all prompts alike, so that b is no longer than `cap`."""
+        norm = self.norm(parameters)
+        if norm > cap:
+            for name in self.outputs:
+                parameters[name].mul_(cap / norm)
+
+    def fixed(self, parameters: Parameters, place: int) -> None:
+        """Nothing: the vector depends on the row."""
+
+
+@dataclass(frozen=True)
+class ModulatedVector(_Contextual):
+    """A static vector, and one learned number a prompt that makes more or less of it: v = b (1 + tanh(w . p / sqrt(d) + c)).
+
+    2 d + 1 parameters: b, w and c. It begins as the static vector (w = 0, c = 0), and the factor stays between 0 and 2. Of a reported count
+    of 2,049 at d = 1,024 this is one reading; a bounded factor is assumed.
+
+    Example:
+        >>> ModulatedVector(1024).n_parameters
+        2049
+    """
+
+    outputs: ClassVar[tuple[str, ...]] = ("vector",)
+
+    def initial(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """The static vector's start, and no modulation."""
+        return {"vector": self._begin(rng, self.d_model), "weight": torch.zeros(self.d_model), "offset": torch.zeros(())}
+
+    def vectors(
+        self, parameters: Parameters, place: int, resid: Float[Tensor, "row pos d_model"], prompt: Bool[Tensor, "row pos"]
+    ) -> Float[Tensor, "row 1 d_model"]:
+        """The vector, times each row's factor."""
+        along = (self._pooled(resid, prompt) * parameters["weight"]).sum(-1) / math.sqrt(self.d_model)
+        factor = 1 + torch.tanh(along + parameters["offset"])
+        return (factor[:, None] * parameters["vector"])[:, None]
+
+    def static(self, parameters: Parameters) -> Float[Tensor, " d_model"]:
+        """b."""
+        return parameters["vector"]
+
+
+@dataclass(frozen=True)
+class DictionaryVector(_Contextual):
+    """A dictionary of vectors and a router: v = sum of softmax(W2 relu(W1 p + c1) + c2)_k D_k.
+
+    b is the mean of the entries, g what the router's weights differ from even ones. A router of one hidden layer with offsets: at d = 1,024,
+    8 entries and 64 hidden units make 74,312 parameters, the reported count. With this design no other pair of sizes does, but for 64
+    entries and 8 units.
+
+    Attributes:
+        entries: vectors in the dictionary.
+        hidden: units of the router.
+
+    Example:
+        >>> DictionaryVector(1024).n_parameters
+        74312
+    """
+
+    entries: int = 8
+    hidden: int = 64
+
+    outputs: ClassVar[tuple[str, ...]] = ("dictionary",)
+
+    def initial(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Entries that are zero or small, and a random router."""
+        dictionary = self._begin(rng, self.entries, self.d_model)
+        w1, b1 = _layer(rng, self.hidden, self.d_model)
+        w2, b2 = _layer(rng, self.entries, self.hidden)
+        return {"dictionary": dictionary, "weight_1": w1, "offset_1": b1, "weight_2": w2, "offset_2": b2}
+
+    def vectors(
+        self, parameters: Parameters, place: int, resid: Float[Tensor, "row pos d_model"], prompt: Bool[Tensor, "row pos"]
+    ) -> Float[Tensor, "row 1 d_model"]:
+        """The entries, mixed as each row's router says."""
+        hidden = _linear(self._pooled(resid, prompt), parameters["weight_1"], parameters["offset_1"]).relu()
+        shares = _linear(hidden, parameters["weight_2"], parameters["offset_2"]).softmax(-1)
+        dictionary = parameters["dictionary"]
+        if _same(dictionary):
+            return (shares @ dictionary[0])[:, None]
+        return torch.einsum("rk,rkd->rd", shares, dictionary)[:, None]
+
+    def static(self, parameters: Parameters) -> Float[Tensor, " d_model"]:
+        """The mean of the entries."""
+        return parameters["dictionary"].mean(0)
+
+
+@dataclass(frozen=True)
+class MLPVector(_Contextual):
+    """A network that gives the vector: v = b + W2 relu(W1 p + c1).
+
+    At d = 1,024, 128 hidden units make 263,296 parameters, the reported count; with one hidden layer and offsets no other size does.
+
+    Attributes:
+        hidden: units.
+
+    Example:
+        >>> MLPVector(1024).n_parameters
+        263296
+    """
+
+    hidden: int = 128
+
+    outputs: ClassVar[tuple[str, ...]] = ("vector", "weight_2")
+
+    def initial(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """A random first layer; a second one that is zero or small."""
+        vector = self._begin(rng, self.d_model)
+        w1, b1 = _layer(rng, self.hidden, self.d_model)
+        return {"vector": vector, "weight_1": w1, "offset_1": b1, "weight_2": self._begin(rng, self.d_model, self.hidden)}
+
+    def vectors(
+        self, parameters: Parameters, place: int, resid: Float[Tensor, "row pos d_model"], prompt: Bool[Tensor, "row pos"]
+    ) -> Float[Tensor, "row 1 d_model"]:
+        """What the network makes of each row's prompt."""
+        hidden = _linear(self._pooled(resid, prompt), parameters["weight_1"], parameters["offset_1"]).relu()
+        return _linear(hidden, parameters["weight_2"], parameters["vector"])[:, None]
+
+    def static(self, parameters: Parameters) -> Float[Tensor, " d_model"]:
+        """b, the last offset."""
+        return parameters["vector"]
+
+
+ContextLearnable = ModulatedVector | DictionaryVector | MLPVector
+KINDS: dict[str, Callable[..., ContextLearnable]] = {"modulated": ModulatedVector, "dictionary": DictionaryVector, "mlp": MLPVector}
+
+
+def learnable_named(kind: str | ContextLearnable, width: int, **options: Any) -> ContextLearnable:
+    """Look a kind up; one that is ready-made is taken as it is.
+
+    Raises:
+        ValueError: an unknown name, or one made for another width.
+    """
+    if isinstance(kind, str):
+        if kind not in KINDS:
+            raise ValueError(f"kind={kind!r}; use one of {', '.join(KINDS)}, or one that you made, e.g. MLPVector({width}, hidden=16)")
+        return KINDS[kind](width, **options)
+    if kind.d_model != width:
+        raise ValueError(f"kind={kind!r} was made for {kind.d_model} dimensions; this model's residual stream has {width}")
+    return kind
+
+
+def _layer(rng: np.random.Generator, outputs: int, inputs: int) -> tuple[Tensor, Tensor]:
+    """Weights and offsets drawn evenly from within 1 / sqrt(inputs) of zero, as torch.nn.Linear's are."""
+    limit = 1 / math.sqrt(inputs)
+    drawn = (rng.uniform(-limit, limit, (outputs, inputs)), rng.uniform(-limit, limit, outputs))
+    return torch.from_numpy(drawn[0]).float(), torch.from_numpy(drawn[1]).float()
+
+
+def _same(value: Tensor) -> bool:
+    """Whether all rows have one set of parameters; then it need not be repeated."""
+    return len(value) == 1 or value.stride(0) == 0
+
+
+def _linear(x: Tensor, weight: Tensor, offset: Tensor) -> Tensor:
+    """A layer with a set of parameters for each row."""
+    if _same(weight):
+        return torch.nn.functional.linear(x, weight[0], offset[0])
+    return torch.einsum("ri,roi->ro", x, weight) + offset

@@ -1,0 +1,238 @@
+"""Vectors of prompts by rule, nothing learned: a second pass that hears what the first one did, and spreading along the sequence.
+
+Both give `PromptVectors`, for ``sl.sweep`` and what else takes directions.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from steerlab.activations import Positions
+from steerlab.context_learnables import POOLS, pool
+from steerlab.directions import Direction, check_direction
+from steerlab.interventions import Operator, check_alpha, patch, position_mask
+from steerlab.models import HookFn, Model, hook_name, n_layers
+from steerlab.prompt_vectors import Prompt, PromptVectors
+from steerlab.prompted import prompts_of, vectors_of
+from steerlab.tasks import Problem, Scorer
+
+FEEDBACKS = ("difference", "state")
+TOWARDS = ("left", "right", "both")
+Update = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def recursive_vectors(
+    model: Model,
+    problems: Sequence[Problem],
+    direction: Direction,
+    *,
+    alpha: float = 1.0,
+    passes: int = 2,
+    mix: float = 0.5,
+    feedback: str = "difference",
+    read: int | None = None,
+    pooling: str = "mean",
+    operator: str | Operator = "add",
+    positions: Positions = "all",
+    scorer: str | Scorer | None = None,
+) -> PromptVectors:
+    """Recursive application: run steered, pool the steered state, and steer the next run with the direction and what was pooled.
+
+    ``u_1 = v``, ``u_n = v + mix |v| unit(pooled under u_{n-1})``: what steers the last of the passes is given back.
+
+    Args:
+        model: a TransformerLens model.
+        problems: all that will be run.
+        direction: v, where it was measured; it acts there.
+        alpha: coefficient in the passes before the last one.
+        passes: how many runs of the model, the last one included.
+        mix: how much of what was pooled, in norms of v.
+        feedback: "difference" pools what steering did to the stream, "state" the steered stream itself.
+        read: the block whose output is pooled; default the last.
+        pooling: "mean" over the prompt, or its "last" position.
+        operator, positions, scorer: as in `steerlab.sweep`.
+
+    Raises:
+        ValueError: bad input, a direction of several positions, or a block to read that steering does not reach.
+
+    Source:
+        Two-pass application, named in the programme's list of extensions; the formula is ours.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model, problems = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic").test[:6]
+        >>> again = recursive_vectors(model, problems, sl.Direction(torch.ones(128), layer=2))
+        >>> sw = sl.sweep(model, problems, again, alphas=[0.5])
+    """
+    at = _checked(model, direction, n_layers(model) - 1 if read is None else read)
+    strength = check_alpha(alpha)
+    if isinstance(passes, bool) or not isinstance(passes, int | np.integer) or passes < 2:
+        raise ValueError(f"passes={passes!r}; use a whole number from 2 up (one pass is the direction itself)")
+    if not np.isfinite(mix):
+        raise ValueError(f"mix={mix!r}; use a finite number, e.g. 0.5")
+    for name, value, known in (("feedback", feedback, FEEDBACKS), ("pooling", pooling, POOLS)):
+        if value not in known:
+            raise ValueError(f"{name}={value!r}; use {' or '.join(known)}")
+    prompts, rule = prompts_of(model, problems, scorer), partial(pool, how=pooling, normalise=False)
+    point = hook_name(model, direction.layer, direction.site)
+
+    def under(current: Direction, batch: Sequence[Prompt], length: int) -> list[tuple[str, HookFn]]:
+        lengths = [len(prompt) for prompt in batch]
+        acts = patch(current, [strength], operator=operator, positions=positions, prompt_lengths=lengths, length=length, prompts=batch)
+
+        def fn(resid: Tensor) -> Tensor:
+            acts.vectors, acts.alphas = acts.vectors.to(resid.device), acts.alphas.to(resid.device)
+            acts.mask = None if acts.mask is None else acts.mask.to(resid.device)
+            return acts(resid)
+
+        return [(point, fn)]
+
+    method = {
+        "estimator": "recursive application", "of": direction.name, "alpha": strength, "passes": passes, "mix": float(mix),
+        "feedback": feedback, "read": at[0], "pooling": pooling,
+    }  # fmt: skip
+    about = (direction.layer, direction.site, "mixed", f"{direction.name}, pass {passes}", method, direction.model)
+    plain = vectors_of(model, prompts, rule, layer=direction.layer, read=at).table
+
+    def again(current: Direction) -> PromptVectors:
+        steered = vectors_of(model, prompts, rule, layer=direction.layer, read=at, under=partial(under, current)).table
+        pooled = {prompt: steered[prompt] - plain[prompt] if feedback == "difference" else steered[prompt] for prompt in prompts}
+        units = {prompt: found / found.norm().clamp_min(1e-30) for prompt, found in pooled.items()}
+        table = {prompt: direction.vector + mix * direction.norm * unit for prompt, unit in units.items()}
+        return PromptVectors(direction.vector, *about, table)
+
+    current = again(direction)
+    for _ in range(passes - 2):
+        current = again(current)
+    return current
+
+
+def propagated_vectors(
+    model: Model,
+    problems: Sequence[Problem],
+    direction: Direction,
+    *,
+    start: Positions = "last",
+    steps: int = 4,
+    rate: float = 0.5,
+    towards: str = "both",
+    rule: str | Update = "spread",
+    gate: str = "none",
+    scorer: str | Scorer | None = None,
+) -> PromptVectors:
+    """Let a direction spread along the prompt, cell by cell: each position's share of it is updated from its neighbours'.
+
+    Args:
+        model: a TransformerLens model.
+        problems: all that will be run.
+        direction: what spreads; it acts where it was measured.
+        start: positions whose share is 1 at first ("last" of the prompt, an index or indices); the others' is 0.
+        steps: updates.
+        rate: from 0 to 1.
+        towards: "right" (each position hears its left neighbour, as attention does), "left", or "both".
+        rule: "spread": the larger of one's own share and `rate` times the largest neighbour's; "diffuse": `1 - rate` of one's own and
+            `rate` of the neighbours' mean; or a function of (own, from left, from right), each ``[row pos]``.
+        gate: "none", or "similarity": what a neighbour gives is multiplied with the cosine of the two positions' streams, if above 0.
+        scorer: how the problems will be judged; default the task's own.
+
+    Behind the prompt, the share of its last position goes on.
+
+    Raises:
+        ValueError: bad input, or a direction of several positions.
+
+    Source:
+        "Cellular automata propagation", named in the programme's list of extensions; the rules are ours.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model, problems = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic").test[:6]
+        >>> spread = propagated_vectors(model, problems, sl.Direction(torch.ones(128), layer=2), steps=2)
+        >>> prompt = next(iter(spread.table))
+        >>> spread.table[prompt][-4:, 0]
+        tensor([0.0000, 0.2500, 0.5000, 1.0000])
+    """
+    _checked(model, direction, direction.layer)
+    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 0:
+        raise ValueError(f"steps={steps!r}; use a whole number from 0 up")
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate={rate!r}; use a number from 0 to 1")
+    if towards not in TOWARDS:
+        raise ValueError(f"towards={towards!r}; use left, right or both")
+    if gate not in ("none", "similarity"):
+        raise ValueError(f"gate={gate!r}; use none or similarity")
+    update = _update(rule, rate, towards)
+
+    def vectors(resid: Tensor, prompt: Tensor) -> Tensor:
+        shares = _starting(start, prompt)
+        near = torch.nn.functional.cosine_similarity(resid[:, 1:].float(), resid[:, :-1].float(), dim=-1).clamp_min(0)
+        gates = near if gate == "similarity" else torch.ones_like(near)
+        shares = propagate(shares, prompt, gates, steps, update)
+        return shares[:, :, None] * direction.vector.to(shares)
+
+    method = {
+        "estimator": "propagation", "of": direction.name, "start": start if isinstance(start, str) else str(start), "steps": int(steps),
+        "rate": float(rate), "towards": towards, "gate": gate, "rule": rule if isinstance(rule, str) else getattr(rule, "__name__", "custom"),
+    }  # fmt: skip
+    name = f"{direction.name}, {steps} steps {towards}"
+    prompts = prompts_of(model, problems, scorer)
+    return vectors_of(model, prompts, vectors, layer=direction.layer, site=direction.site, name=name, method=method)
+
+
+def propagate(
+    shares: Float[Tensor, "row pos"], prompt: Bool[Tensor, "row pos"], gates: Float[Tensor, "row edge"], steps: int, update: Update
+) -> Float[Tensor, "row pos"]:
+    """Update all positions at once, several times.
+
+    Args:
+        shares: at first.
+        prompt: where the rows hold their prompts; nothing leaves them. A neighbour outside counts as NaN, which rules leave out.
+        gates: between each position and the next one.
+        steps: updates.
+        update: function of (own, from left, from right).
+    """
+    outside = shares.new_full((len(shares), 1), torch.nan)
+    shares = torch.where(prompt, shares, torch.nan)
+    for _ in range(steps):
+        left = torch.cat([outside, shares[:, :-1] * gates], 1)
+        right = torch.cat([shares[:, 1:] * gates, outside], 1)
+        shares = torch.where(prompt, update(shares, left, right), torch.nan)
+    return shares.nan_to_num(0.0)
+
+
+def _update(rule: str | Update, rate: float, towards: str) -> Update:
+    """A rule by name; those with a name look only at the neighbours they hear."""
+    if callable(rule):
+        return rule
+    if rule not in ("spread", "diffuse"):
+        raise ValueError(f"rule={rule!r}; use spread, diffuse or a function of (own, from left, from right)")
+
+    def update(own: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        heard = torch.stack([side for side, name in ((left, "right"), (right, "left")) if towards in (name, "both")])
+        if rule == "spread":
+            return torch.maximum(own, rate * heard.nan_to_num(0.0).amax(0))
+        mean = heard.nanmean(0)
+        return torch.where(mean.isnan(), own, (1 - rate) * own + rate * mean)
+
+    return update
+
+
+def _starting(start: Positions, prompt: Tensor) -> Tensor:
+    mask = position_mask(start, prompt.sum(1).tolist(), prompt.shape[1])
+    return torch.ones(prompt.shape, device=prompt.device) if mask is None else mask.to(prompt.device).float()
+
+
+def _checked(model: Model, direction: Direction, read: int) -> tuple[int, str]:
+    """Where to read, if a direction can act and what it does can be seen there."""
+    check_direction(model, direction)
+    if direction.vector.ndim != 1 or direction.by_prompt:
+        raise ValueError(f"direction {direction.name!r} is another vector for each position or prompt; give a direction of one")
+    hook_name(model, read, "resid_post")
+    if read < direction.layer:
+        raise ValueError(
+            f"read={read}: steering at layer {direction.layer} does not change what leaves layer {read}; read at {direction.layer} or above"
+        )
+    return read, "resid_post"

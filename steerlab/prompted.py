@@ -1,0 +1,85 @@
+"""From prompts to their vectors: run each once, unsteered, up to where the vector will act."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from steerlab.learnables import Learnable, Parameters
+from steerlab.memory import pass_tokens
+from steerlab.models import HookFn, Model, describe, device_of, hooks, is_hooked
+from steerlab.passes import residuals
+from steerlab.prompt_vectors import Prompt, PromptVectors
+from steerlab.tasks import Problem, Scorer
+from steerlab.tasks.batches import row_batches
+from steerlab.tasks.scorers import Row, scorer_for
+from steerlab.tasks.scoring import plan
+
+Rule = Callable[[Float[Tensor, "row pos d_model"], Bool[Tensor, "row pos"]], Tensor]  # to [row d_model] or [row pos d_model]
+
+
+def prompts_of(model: Model, problems: Sequence[Problem], scorer: str | Scorer | None = None) -> list[Prompt]:
+    """The different prompts, as tokens, that a scorer asks of the problems.
+
+    Raises:
+        ValueError: problems that the scorer or the model cannot take.
+    """
+    rows = plan(model, problems, scorer_for(problems, scorer)).rows
+    return list(dict.fromkeys(row.prompt for row in rows))
+
+
+def rule_of(learnable: Learnable, parameters: Parameters, place: int = 0) -> Rule:
+    """What a learnable with these parameters (without a row axis) makes of streams, at one of its places."""
+
+    def rule(resid: Tensor, prompt: Tensor) -> Tensor:
+        rows = {name: value.detach().to(resid.device)[None].expand(len(resid), *value.shape) for name, value in parameters.items()}
+        found = learnable.vectors(rows, place, resid, prompt)
+        return found[:, 0].expand(len(resid), -1)
+
+    return rule
+
+
+@torch.no_grad()
+def vectors_of(
+    model: Model,
+    prompts: Sequence[Prompt],
+    rule: Rule,
+    *,
+    layer: int,
+    site: str = "resid_post",
+    read: tuple[int, str] | None = None,
+    under: Callable[[Sequence[Prompt], int], Sequence[tuple[str, HookFn]]] | None = None,
+    name: str = "vectors of prompts",
+    method: Mapping[str, Any] | None = None,
+    max_tokens: int | None = None,
+    memory: str | int | None = None,
+) -> PromptVectors:
+    """What a rule makes of the residual stream of each prompt.
+
+    Args:
+        model: a TransformerLens model; hooks on it act.
+        prompts: their tokens.
+        rule: from streams ``[row pos d_model]`` and where they hold prompts ``[row pos]`` to one vector a row, or one a position.
+        layer, site: where the vectors will act.
+        read: layer and site that the rule looks at; default the same.
+        under: hooks under which prompts are run, from their tokens and the length that they are padded to.
+        name, method: of the result.
+        max_tokens, memory: limits as elsewhere.
+    """
+    rows = [Row(tuple(prompt), len(prompt)) for prompt in prompts]
+    at, where = (layer, site) if read is None else read
+    table: dict[Prompt, Tensor] = {}
+    for batch in row_batches(
+        rows, room=pass_tokens(model, max_tokens, memory), device=device_of(model), share=False, pad=not is_hooked(model)
+    ):
+        lengths = torch.tensor([row.prompt_length for row in batch.rows], device=batch.device)
+        mask = torch.arange(batch.width, device=batch.device) < lengths[:, None]
+        with hooks(model, [] if under is None else under([row.tokens for row in batch.rows], batch.width)):
+            stream = residuals(model, batch.tokens, [at], where)[at]
+        found = rule(stream, mask).float().cpu()
+        for row, vectors in zip(batch.rows, found, strict=True):
+            table[row.tokens] = vectors.clone() if vectors.ndim == 1 else vectors[: row.prompt_length].clone()
+    ordered = {tuple(prompt): table[tuple(prompt)] for prompt in prompts}
+    return PromptVectors(layer=layer, site=site, name=name, method=dict(method or {}), model=describe(model), table=ordered)
