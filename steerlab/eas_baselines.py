@@ -231,6 +231,14 @@ def compare_eas(
     Raises:
         ValueError: bad input, found before the first run.
         RuntimeError: the resumed run disagrees with a plain hooked run.
+
+    Example:
+        >>> import steerlab as sl
+        >>> stream = sl.load_task("arithmetic", n_train=12, n_validation=0, n_test=0).train
+        >>> model = sl.load_model("tiny-arithmetic")
+        >>> found = compare_eas(model, stream, layer=3, rng=np.random.default_rng(0), variants=["watcher", "no_updates"])
+        >>> list(found.variants)
+        ['no_watcher', 'watcher', 'no_updates']
     """
     check_stream(model, problems, layer, rng)
     repeats, timed, watcher = count(repeats, "repeats", at_least=1), count(timed, "timed", at_least=0), watcher or Watcher()

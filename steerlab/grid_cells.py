@@ -35,6 +35,10 @@ class GridCell:
         seed: of data, training and controls.
         backend, device, dtype: as in `steerlab.load_model`.
         form, scorer: of the task, where not its own.
+
+    Example:
+        >>> GridCell("tiny-arithmetic", "arithmetic:bare").layers
+        'all'
     """
 
     model: str

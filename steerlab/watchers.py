@@ -36,6 +36,10 @@ class Watcher:
 
     Raises:
         ValueError: a setting out of its range.
+
+    Example:
+        >>> Watcher(clamp=None).strength
+        0.3
     """
 
     attractors: int = 10

@@ -37,6 +37,14 @@ def eas_stream(comparison: Compared, measure: Literal["change", "entropy", "move
     Raises:
         TypeError: no such comparison.
         ValueError: an unknown measure, or no variant beside "no_watcher".
+
+    Example:
+        >>> import numpy as np, steerlab as sl
+        >>> stream = sl.load_task("arithmetic", n_train=12, n_validation=0, n_test=0).train
+        >>> model = sl.load_model("tiny-arithmetic")
+        >>> found = sl.compare_eas(model, stream, layer=3, rng=np.random.default_rng(0), variants=["watcher"])
+        >>> [trace.name for trace in sl.plots.eas_stream(found).data]
+        ['watcher']
     """
     comparison = _input.expect(comparison, Compared, "comparison", "an EASComparison, as steerlab.compare_eas returns it")
     units = {

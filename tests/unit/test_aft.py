@@ -1,6 +1,7 @@
 """Learned vectors: what they are, what is left behind, and what is refused."""
 
 import pickle
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -248,7 +249,7 @@ def test_retrying_stops_at_the_first_outcome_that_is_not_negative_and_says_so(to
         outcomes.append(direction.method["seed"])
         return type("Swept", (), {"accuracy": lambda self: pd.DataFrame({"change": [next(changes)]})})()
 
-    monkeypatch.setattr("steerlab.adaptive.sweep", scripted)
+    monkeypatch.setattr(sys.modules["steerlab.adaptive"], "sweep", scripted)  # the package has a function of the module's name
     found = sl.adaptive_aft(
         toy_model(backends[0]), TRAIN, validation=VALIDATION, layers=[1], seeds=4, epochs=1, select="retry", outcome=TASK.test
     )

@@ -64,7 +64,7 @@ def test_a_controls_outcomes_are_those_of_a_sweep_with_it(control, toy, problems
 
 def test_changes_are_against_the_baseline(control, toy, problems):
     table = control.changes()
-    assert list(table.columns) == ["direction", "is_control", "accuracy", "change", "margin_change"]
+    assert list(table.columns) == ["direction", "is_control", "accuracy", "correct", "n", "change", "margin_change"]
     assert len(table) == N + 1
     assert control.baseline.accuracy == sl.evaluate(toy, problems).accuracy
     for column, name in (("correct", "change"), ("margin", "margin_change")):

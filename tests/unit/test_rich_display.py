@@ -14,8 +14,8 @@ from steerlab.previews import Correlation
 from steerlab.statistics.trends import Reversal
 
 EVIL = "</p><script>window.pwned = 1</script>\"'"
-# Not results: parts that a report is given, routers, and the base that results of controls share.
-INPUTS = {"Drawing", "Examples", "Table", "ControlTests", "KeywordRouter", "NearestMean", "ReachProjection"}
+# Not results: parts that a report is given, routers, settings, and the base that results of controls share.
+INPUTS = {"Drawing", "Examples", "Table", "ControlTests", "KeywordRouter", "NearestMean", "ReachProjection", "GridCell", "Watcher"}
 
 
 class Balanced(HTMLParser):
