@@ -24,6 +24,7 @@ from steerlab.cli import run
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
 SMALL = ["--limit", "40", "--alphas=-3,0,1"]
+FEW = ["--methods", "mean_difference,multilayer_aft,prompt"]
 MAIN = ["random_control", *SMALL, "--controls", "5", "--layers", "2,3"]
 
 
@@ -144,7 +145,7 @@ def test_the_significance_report_is_made_from_one_and_from_two_runs(script, main
         ("alpha_sweep", [*SMALL, "--layer", "3"], "accuracy"),
         ("layer_alpha_heatmap", [*SMALL, "--layers", "1,3"], "accuracy"),
         ("direction_heatmap", ["--limit", "60"], "norms"),
-        ("compare_methods", ["--limit", "16", "--controls", "3", "--layers", "3", "--epochs", "1", "--kls", "0.01"], "pairs"),
+        ("compare_methods", ["--limit", "16", "--controls", "3", "--layers", "3", "--epochs", "1", "--kls", "0.01", *FEW], "pairs"),
         ("critical_tokens", ["--limit", "20"], "margins"),
         ("failure_analysis", SMALL, "groups"),
         ("token_magnitudes", ["--limit", "40", "--layers", "1,3"], "magnitudes"),

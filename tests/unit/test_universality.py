@@ -147,7 +147,7 @@ def test_a_dataset_that_names_nothing_is_refused(dataset):
 
 
 def test_cells_that_tables_cannot_tell_apart_are_refused():
-    with pytest.raises(ValueError, match="one on blimp=a.jsonl occurs twice"):
+    with pytest.raises(ValueError, match=r"one on blimp=a\.jsonl occurs twice"):
         sl.grid(models=["one"], datasets=["blimp=x/a.jsonl", "blimp=y/a.jsonl"])
 
 
