@@ -225,3 +225,13 @@ def test_prompts_alone_can_be_compared(toy, task):
     assert "Of 0 differences" in found.summary()
     with pytest.raises(ValueError, match="no method added a vector"):
         found.against_kl()
+
+
+def test_the_figure_tells_every_method_from_every_other(found):
+    _, doses, controls = found.against_kl()
+    many = pd.concat([doses.assign(method=f"{name} {k}") for k in range(2) for name, doses in doses.groupby("method")])
+    fig = sl.plots.effect_against_kl(many, controls)
+    lines = [trace for trace in fig.data if trace.name != "random"]
+    assert len({(t.line.color, t.line.dash) for t in lines}) == len(lines) == many["method"].nunique()
+    with pytest.raises(ValueError, match="no KL above 0"):
+        sl.plots.effect_against_kl(doses.assign(kl=0.0))
