@@ -29,7 +29,7 @@ class Config(Setup):
     layers: tuple[int, ...] | None = None  # candidate layers; three, spread over the depth, by default
     norms: tuple[float, ...] | None = None  # levels of the norm; 0.1, 0.3 and 1 times the mean difference's by default
     kls: tuple[float, ...] = KL_LEVELS  # levels of the KL, in nats a token
-    controls: int = 129  # random vectors for each method and matching; six methods need 120 for a corrected p below 0.05
+    controls: int = 120  # random vectors for each method and matching; six methods need 120 for a corrected p below 0.05
     epochs: int = 3  # of learned vectors
     lr: float = 0.01  # of learned vectors
     train: int = 400  # at most so many train problems
@@ -49,7 +49,7 @@ def main(config: Config) -> Path:
         seed=config.seed,
         methods=config.methods,
         matchings=config.matchings,
-        layers=config.layers or sorted({round(model.cfg.n_layers * depth) for depth in (0.2, 0.5, 0.8)}),
+        layers=config.layers or sorted({round(model.cfg.n_layers * depth) for depth in (1 / 3, 1 / 2, 5 / 6)}),
         norms=config.norms,
         kls=config.kls,
         n_controls=config.controls,

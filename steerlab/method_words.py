@@ -129,7 +129,7 @@ def cautions(found: Compared) -> list[str]:
     for name, table in (("looks on validation", found.looks), ("test cells", found.doses), ("controls", found.controls)):
         if "reached" in table and len(missed := table[table["reached"].eq(other=False)]):
             said.append(
-                f"{len(missed)} of {len(table)} {name} do not reach the KL of their level within 1% at any length tried and act at the nearest "
+                f"{len(missed)} of {len(table)} {name} do not reach the KL of their level within 2% at any length tried and act at the nearest "
                 "found."
             )
     levels = found.settings.get("levels", {})

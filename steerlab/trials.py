@@ -21,6 +21,7 @@ from steerlab.models import Model
 from steerlab.tasks import Evaluation, Problem
 
 MATCHINGS = ("norm", "kl", "own")
+TOLERANCE = 0.02  # of a wanted KL
 MOST_SCALE = 1024.0  # a learned vector may have to grow a lot to do what a long one does
 
 
@@ -54,20 +55,45 @@ def cell_of(directions: Sequence[Direction], alpha: float) -> Cell:
 
 
 def scaled(
-    bench: Bench, groups: Sequence[Sequence[Direction]], signs: Sequence[int], levels: Sequence[float], matching: str
+    bench: Bench,
+    groups: Sequence[Sequence[Direction]],
+    signs: Sequence[int],
+    levels: Sequence[float],
+    matching: str,
+    *,
+    start: float | None = None,
 ) -> pd.DataFrame:
-    """The alpha at which each group of directions reaches its level: alpha, norm, kl and reached (within 1% of a wanted KL)."""
+    """The alpha at which each group of directions reaches its level.
+
+    Args:
+        bench: where they act, and on which texts KL is measured.
+        groups: directions that act together, one group a line.
+        signs: 1 or -1.
+        levels: the wanted norm or, with matching="kl", KL.
+        matching: see `MATCHINGS`.
+        start: the norm at which the search for a KL begins; default where that would be if KL grew with the norm's square from norm 1.
+
+    Returns:
+        One line a group: alpha, norm, kl and reached (within 2% of a wanted KL).
+    """
     norms = np.array([np.sqrt(sum(direction.norm**2 for direction in group)) for group in groups])
+    wanted = np.asarray(levels, dtype=float)
+
+    def kl_of(which: Sequence[int], sizes: Sequence[float] | np.ndarray) -> np.ndarray:
+        return bench.kl([cell_of(groups[k], signs[k] * size / norms[k]) for k, size in zip(which, sizes, strict=True)])
+
     if matching == "kl":
-
-        def kl_of(which: list[int], scales: list[float]) -> np.ndarray:
-            return bench.kl([cell_of(groups[k], signs[k] * scale / norms[k]) for k, scale in zip(which, scales, strict=True)])
-
-        found = scales_for(kl_of, levels, max_scale=MOST_SCALE)
-        sizes, kl, reached = (np.array(values) for values in zip(*found, strict=True))
+        begin = np.full(len(groups), start or 1.0)
+        if start is None:
+            first = {(id(group), sign): k for k, (group, sign) in enumerate(zip(groups, signs, strict=True))}
+            at_one = dict(zip(first, kl_of(list(first.values()), [1.0] * len(first)), strict=True))
+            found_at = np.array([at_one[id(group), sign] for group, sign in zip(groups, signs, strict=True)])
+            begin = np.sqrt(wanted / np.maximum(found_at, wanted / MOST_SCALE**2))
+        found = scales_for(lambda which, scales: kl_of(which, begin[which] * scales), levels, tolerance=TOLERANCE, max_scale=MOST_SCALE)
+        scales, kl, reached = (np.array(values) for values in zip(*found, strict=True))
+        sizes = begin * scales
     else:
-        sizes = np.asarray(levels, dtype=float)
-        kl = bench.kl([cell_of(group, sign * size / norm) for group, sign, size, norm in zip(groups, signs, sizes, norms, strict=True)])
+        sizes, kl = wanted, kl_of(range(len(groups)), wanted)
         reached = np.ones(len(sizes), dtype=bool)
     return pd.DataFrame({"alpha": np.asarray(signs) * sizes / norms, "norm": sizes, "kl": kl, "reached": reached.astype(bool)})
 
@@ -165,8 +191,10 @@ def try_once(
     place_of = {row["method"]: _place(groups[row["method"]], float(row["level"])) for row in picked}
     for place in dict.fromkeys(place_of.values()):
         rng = np.random.default_rng([*seed, *(layer for layer, _ in place[0])])
-        random = _random(groups[next(name for name, at in place_of.items() if at == place)], n_controls, rng)
-        at = scaled(bench, random, [1] * n_controls, [place[1]] * n_controls, "norm" if matching == "own" else matching)
+        name = next(name for name, at in place_of.items() if at == place)
+        random = _random(groups[name], n_controls, rng)
+        start = float(doses.loc[(doses["method"] == name) & (doses["level"] == place[1]), "norm"].iloc[0])
+        at = scaled(bench, random, [1] * n_controls, [place[1]] * n_controls, matching, start=start)
         drawn[place] = len(cells), at
         cells += [cell_of(group, alpha) for group, alpha in zip(random, at["alpha"], strict=True)]
     base, frames = bench.score(problems, cells, f"test ({matching})")

@@ -44,13 +44,15 @@ def effect_against_kl(doses: pd.DataFrame, controls: pd.DataFrame | None = None)
         )
     for place, (name, part) in enumerate(rows.groupby("method", sort=False)):
         line = part.sort_values("kl")
-        colour, symbol = theme.LINES[place % len(theme.LINES)], theme.SYMBOLS[place % len(theme.SYMBOLS)]
+        again = place // len(theme.LINES)  # where colours begin again, dashes and symbols are others
+        colour = theme.LINES[place % len(theme.LINES)]
+        symbol, dash = (kinds[(place + again) % len(kinds)] for kinds in (theme.SYMBOLS, theme.DASHES))
         fig.add_trace(
             go.Scatter(
                 x=line["kl"],
                 y=100 * line["change"],
                 mode="lines+markers",
-                line={"color": colour, "dash": theme.DASHES[place % len(theme.DASHES)]},
+                line={"color": colour, "dash": dash},
                 marker={
                     "color": colour,
                     "size": [13 if chosen else 8 for chosen in line["chosen"]],
@@ -69,11 +71,13 @@ def effect_against_kl(doses: pd.DataFrame, controls: pd.DataFrame | None = None)
     fig.update_yaxes(title_text="change in accuracy (percentage points)", zeroline=False)
     theme.legend_below(fig, HEIGHT)
     chosen = rows[rows["chosen"].astype(bool)]
-    best = max(chosen.to_dict("records"), key=lambda row: float(row["change"])) if len(chosen) else None
+    low, high = (theme.signed(100 * value) for value in (chosen["change"].min(), chosen["change"].max()))
     headline = (
         "No level was tested"
-        if best is None
-        else f"At the tested level, {theme.label(best['method'], 24)} changes accuracy by {theme.signed(100 * best['change'])} points"
+        if chosen.empty
+        else f"At the tested level, accuracy changes by {low} points"
+        if low == high
+        else f"At the tested level, accuracy changes by {low} to {high} points"
     )
     notes = ("Filled: the level chosen on validation. Open: other levels, at the same layer and sign.",)
     return theme.style(fig, headline, notes, HEIGHT + 170, bottom=170)

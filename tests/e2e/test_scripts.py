@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
 SMALL = ["--limit", "40", "--alphas=-3,0,1"]
 FEW = ["--train", "16", "--validation", "12", "--test", "12", "--epochs", "1", "--layers", "4"]
+METHODS = ["--methods", "mean_difference,multilayer_aft,prompt"]
 MAIN = ["random_control", *SMALL, "--controls", "5", "--layers", "2,3"]
 
 
@@ -145,8 +146,8 @@ def test_the_significance_report_is_made_from_one_and_from_two_runs(script, main
         ("alpha_sweep", [*SMALL, "--layer", "3"], "accuracy"),
         ("layer_alpha_heatmap", [*SMALL, "--layers", "1,3"], "accuracy"),
         ("direction_heatmap", ["--limit", "60"], "norms"),
-        ("compare_methods", ["--limit", "16", "--controls", "3", "--layers", "3", "--epochs", "1", "--kls", "0.01"], "pairs"),
         ("context_vectors", ["--limit", "24", "--n-train", "8", "--seeds", "0,1", "--lrs", "0.01", "--epochs", "1"], "kinds"),
+        ("compare_methods", ["--limit", "16", "--controls", "3", "--layers", "3", "--epochs", "1", "--kls", "0.01", *METHODS], "pairs"),
         ("critical_tokens", ["--limit", "20"], "margins"),
         ("failure_analysis", SMALL, "groups"),
         ("transfer", [*FEW, "--random", "3", "--shuffled", "3", "--shuffled-learned", "1", "--tasks", "story,largest"], "transfer"),
