@@ -229,7 +229,7 @@ def test_prompts_alone_can_be_compared(toy, task):
 
 def test_the_figure_tells_every_method_from_every_other(found):
     _, doses, controls = found.against_kl()
-    many = pd.concat([doses.assign(method=f"{name} {k}") for k in range(2) for name, doses in doses.groupby("method")])
+    many = pd.concat([part.assign(method=f"{name} {k}") for k in range(2) for name, part in doses.groupby("method")])
     fig = sl.plots.effect_against_kl(many, controls)
     lines = [trace for trace in fig.data if trace.name != "random"]
     assert len({(t.line.color, t.line.dash) for t in lines}) == len(lines) == many["method"].nunique()
