@@ -79,7 +79,9 @@ class EASResult:
                 "accuracy": self.accuracy,
                 "low": low,
                 "high": high,
-                "updates": 0 if self.watcher is None or not self.watcher.updates else int(self.frame["correct"].sum()) // self.watcher.every,
+                "updates": 0
+                if self.watcher is None or not self.watcher.updates
+                else int(self.frame["correct"].sum()) // self.watcher.every,
                 "entropy": float(self.frame["entropy"].iloc[-1]),
                 "nudged": len(acted) / self.n,
                 "moved": float(acted["moved"].median()) if len(acted) else 0.0,
@@ -182,15 +184,10 @@ def stream(
     chosen = scorer_for(problems, scorer)
     plan(model, problems, chosen)  # what a scorer or the model cannot take is said before the first run
     if chosen.generates and is_hooked(model):
-<<<<<<< HEAD
         raise ValueError(
             "the model has hooks on it, which generated answers would meet at other positions; leave the block that put them there"
         )
     engine = Nudger(model, layer, memory)
-=======
-        raise ValueError("the model has hooks on it, which generated answers would meet at other positions; leave the block that put them there")
-    engine = _Engine(model, layer, memory)
->>>>>>> part-cmp
     wins = [0] * len(states)
     lines: list[list[tuple[Any, ...]]] = [[] for _ in states]
     seconds = np.zeros(len(problems))

@@ -105,7 +105,9 @@ class EASComparison:
             raise ValueError(f"repeat={repeat}: there are {self.repeats}; use 0 to {self.repeats - 1}")
         return mine.reset_index(drop=True)
 
-    def sign_test(self, variant: str, against: str = "no_watcher", *, repeat: int = 0, window: Window = "all", updates: int = 30) -> SignTest:
+    def sign_test(
+        self, variant: str, against: str = "no_watcher", *, repeat: int = 0, window: Window = "all", updates: int = 30
+    ) -> SignTest:
         """One variant against another on the same problems.
 
         Args:
