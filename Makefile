@@ -5,7 +5,7 @@ VENVB := .venv-bench
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test test-tl4 bench calibrate audit lint types check models figures clean
+.PHONY: help demo test test-slow test-tl4 bench calibrate audit lint types check models figures clean
 
 help:            ## show this list
 	@grep -E '^[a-z0-9-]+: .*## |^[a-z0-9-]+:  +## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ demo: $(VENV)/.installed          ## run the main job on the embedded model
 
 test: $(VENV)/.installed-dev      ## run the tests
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
+
+test-slow: $(VENV)/.installed-dev ## run the tests that the suite leaves out because they take minutes
+	$(BIN)/python -m pytest -q -m slow
 
 test-tl4: $(VENV4)/.installed-dev ## run the tests against the newest TransformerLens 4.x
 	$(VENV4)/bin/python -m pytest -q -n auto --dist loadfile

@@ -236,7 +236,7 @@ def test_alpha_zero_is_the_baseline_to_the_bit(model_of, case):
 
 @torch.no_grad()
 @pytest.mark.parametrize("scorer", [TOKENS_AS_THEY_ARE, CONTINUED], ids=lambda scorer: scorer.name)
-@settings(quick, max_examples=10)
+@settings(quick, max_examples=6)
 @given(case=cases(one_vector=True))
 def test_several_directions_in_one_sweep_are_each_of_them_alone(model_of, scorer, case):
     """Cells of several layers, sites and directions share a run; none may touch another."""
