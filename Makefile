@@ -43,8 +43,8 @@ demo: $(VENV)/.installed          ## run the main job on the embedded model
 test: $(VENV)/.installed-dev      ## run the tests
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
-test-slow: $(VENV)/.installed-dev ## run the tests that the suite leaves out because they take minutes
-	$(BIN)/python -m pytest -q -m slow
+test-slow: $(VENV)/.installed-dev ## run the tests that the suite leaves out because they take a minute or more
+	$(BIN)/python -m pytest -q -m slow -n auto
 
 test-tl4: $(VENV4)/.installed-dev ## run the tests against the newest TransformerLens 4.x
 	$(VENV4)/bin/python -m pytest -q -n auto --dist loadfile
@@ -66,7 +66,7 @@ lint: $(VENV)/.installed-dev      ## ruff (lint and format) and the import-direc
 types: $(VENV)/.installed-dev     ## mypy
 	$(BIN)/mypy
 
-check: test test-tl4 lint types   ## everything that CI runs
+check: test test-slow test-tl4 lint types   ## everything that CI runs
 
 models: $(VENV)/.installed        ## train the embedded model again
 	$(BIN)/python analyses/train_tiny_arithmetic.py

@@ -76,7 +76,8 @@ def test_the_same_seed_gives_the_same_choice(toy, problems, directions, halved):
     pd.testing.assert_frame_equal(again.frame, halved.frame)
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
 def test_on_the_embedded_model_the_choice_is_the_full_grids_at_a_third_of_its_work(seed):
     model, task = sl.load_model(device="cpu"), sl.load_task("arithmetic")
     found = sl.contrast_directions(model, sl.evaluate(model, task.train), rng=np.random.default_rng(0))
