@@ -17,12 +17,12 @@ from steerlab.directions import Direction, random_directions
 from steerlab.estimators import ESTIMATORS
 from steerlab.interventions import Operator
 from steerlab.models import Model, d_model
-from steerlab.statistics import format_p, holm
+from steerlab.statistics import format_p, holm, rank_test, rank_tests
 from steerlab.sweeps import inert
 from steerlab.task_sets import check_tasks, drawn
 from steerlab.tasks import Problem, Task
 from steerlab.transfer_sources import ALPHAS, LEARNED, Found, Learning, contrast_source, cosines, learned_source
-from steerlab.vector_effects import cosine_band, effect, family_wise, score_vectors
+from steerlab.vector_effects import cosine_band, effect, score_vectors
 
 KEYS = ["method", "source", "target"]
 
@@ -236,9 +236,9 @@ def _judged(frame: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
     observed = frame["change"].to_numpy(float)
     random = np.array([grouped[(*key, "random")] for key in keys])
     frame["random"] = np.median(random, axis=1)
-    frame["p_random"], frame["p_random_all"] = family_wise(observed, random)[0], np.nan
-    frame.loc[apart, "p_random_all"] = family_wise(observed[apart], random[apart])[1]
+    frame["p_random"], frame["p_random_all"] = rank_tests(observed, random)[0], np.nan
+    frame.loc[apart, "p_random_all"] = rank_tests(observed[apart], random[apart])[1]
     shuffled = [grouped[(*key, "shuffled")] for key in keys]
     frame["shuffled"] = [float(np.median(one)) for one in shuffled]
-    frame["p_shuffled"] = [float(family_wise([o], [one])[0][0]) for o, one in zip(observed, shuffled, strict=True)]
+    frame["p_shuffled"] = [rank_test(o, one).p_value for o, one in zip(observed, shuffled, strict=True)]
     return frame

@@ -17,12 +17,12 @@ from steerlab.candidates import learn_vectors
 from steerlab.directions import random_directions
 from steerlab.interventions import Operator
 from steerlab.models import Model
-from steerlab.statistics import format_p, holm
+from steerlab.statistics import format_p, holm, rank_tests
 from steerlab.sweeps import inert
 from steerlab.task_sets import check_tasks, drawn, mixture
 from steerlab.tasks import Task
 from steerlab.transfer_sources import chosen_depths
-from steerlab.vector_effects import effect, family_wise, score_vectors
+from steerlab.vector_effects import effect, score_vectors
 
 ALL = "mixture of all"
 
@@ -228,7 +228,7 @@ def _judged(frame: pd.DataFrame, mixed: Sequence[str], random: np.ndarray) -> pd
         frame[column] = np.nan
     frame.loc[lines, "p_holm"] = holm(frame.loc[lines, "p"].to_numpy(float))
     frame.loc[lines, "random"] = np.median(draws, axis=1)
-    alone, together = family_wise(frame.loc[lines, "change"].to_numpy(float), draws)
+    alone, together = rank_tests(frame.loc[lines, "change"].to_numpy(float), draws)
     frame.loc[lines, "p_random"], frame.loc[lines, "p_random_all"] = alone, together
     return frame
 

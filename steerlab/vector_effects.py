@@ -1,11 +1,11 @@
-"""What vectors do to problems, each against no vector: many in one batched run, paired effects, and how unusual they are."""
+"""What vectors do to problems, each against no vector: many in one batched run, paired effects, and what to hold them against."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.stats import beta, t
 
 from steerlab.activations import Positions
@@ -13,7 +13,7 @@ from steerlab.cells import Cell, CellRun, Place, run_cells
 from steerlab.directions import Direction
 from steerlab.interventions import Operator
 from steerlab.models import Model
-from steerlab.statistics import Interval, rank_test, sign_test
+from steerlab.statistics import Interval, sign_test
 from steerlab.tasks import Problem, Scorer
 
 EFFECT = ["n", "baseline", "accuracy", "change", "low", "high", "p", "margin_change"]
@@ -77,44 +77,6 @@ def effect(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
     return dict(zip(EFFECT, values, strict=True))
 
 
-def family_wise(observed: ArrayLike, nulls: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How unusual several effects are among draws of a null: rank p-values, alone and paid for all of them.
-
-    The second are those of a max-statistic test: each effect and its draws are centred on their median and divided by their spread, and
-    an effect counts as unusual as the share of draws whose *largest* standardised size reaches its own. They cannot fall below 1 / (K + 1)
-    either, however many effects there are, as Holm's correction of rank p-values would have it.
-
-    Args:
-        observed: one number an effect.
-        nulls: ``[effect, K]``: column k is one draw of the null, for all effects together.
-
-    Returns:
-        p-values, and those corrected for the number of effects.
-
-    Raises:
-        ValueError: other numbers of rows than effects, or no draws.
-
-    Source:
-        Westfall and Young (1993), Resampling-Based Multiple Testing (single-step maxT); Phipson and Smyth (2010) for the + 1.
-
-    Example:
-        >>> p, corrected = family_wise([9.0, 0.1], [[1.0, -1.0, 0.5, -0.5], [0.2, 0.0, 0.3, -0.2]])
-        >>> p.tolist(), corrected.tolist()
-        ([0.2, 1.0], [0.2, 1.0])
-    """
-    effects, draws = np.asarray(observed, float), np.atleast_2d(np.asarray(nulls, float))
-    if draws.shape[0] != effects.size or draws.shape[1] < 1:
-        raise ValueError(f"{effects.size} effects and nulls of shape {list(draws.shape)}; give one row of draws an effect")
-    p = np.array([rank_test(one, row).p_value for one, row in zip(effects, draws, strict=True)])
-    both = np.column_stack([effects, draws])
-    centred = both - np.median(both, axis=1, keepdims=True)
-    spread = centred.std(axis=1, keepdims=True)
-    size = np.abs(centred) / np.where(spread > 0, spread, 1.0)
-    largest = size[:, 1:].max(axis=0)
-    corrected = (1 + (largest[None] >= size[:, :1] - 1e-12).sum(axis=1)) / (draws.shape[1] + 1)
-    return p, np.maximum(p, corrected)
-
-
 def cosine_band(width: int, level: float = 0.05) -> float:
     """The absolute cosine that two independent isotropic directions exceed with this chance.
 
@@ -133,7 +95,7 @@ def cosine_band(width: int, level: float = 0.05) -> float:
 
 
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Student's interval of a mean, for a few repetitions; without any width to tell, it is missing (NaN).
+    """Student's interval of a mean, for a few repetitions, which may all be equal; missing (NaN) for fewer than two.
 
     Example:
         >>> low, high = mean_interval([0.01, 0.03, 0.02])

@@ -79,6 +79,14 @@ def _interval_of_the_best(rng: np.random.Generator) -> NDArray[np.float64]:
     return missed(st.max_statistic_test(before, after, rng=rng, n_resamples=99).interval, 0.0)
 
 
+def _effects_against_controls(size: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Twelve effects of one direction and of 99 controls, which go together and spread differently; the last effect may be real."""
+    moves = (rng.normal(size=(1, 100)) + rng.normal(size=(12, 100))) * np.logspace(-1, 1, 12)[:, None]
+    observed, controls = moves[:, 0], moves[:, 1:]
+    observed[-1] += size * controls[-1].std()
+    return rejected(float(st.rank_tests(observed, controls)[1].min()))
+
+
 def _best_cell_uncorrected(rng: np.random.Generator) -> NDArray[np.float64]:
     before, after = grid(rng, 86, 156)
     best = after[:, int(np.abs(after.mean(0) - before.mean()).argmax())]
@@ -109,6 +117,7 @@ SCENARIOS: list[Scenario] = [
         why=CEILING,
         share=0.5,
     ),
+    Scenario("rank tests of many effects, any of 12", "99 controls, effects that go together", partial(_effects_against_controls, 0.0)),
     Scenario("interval of the best cell misses its change", "40 cells, 86 problems", _interval_of_the_best, share=0.3),
     Scenario(
         "sign test of the best of a grid, uncorrected",
@@ -118,6 +127,9 @@ SCENARIOS: list[Scenario] = [
         share=0.3,
     ),
     # What a real effect looks like
+    Scenario(
+        "rank tests of many effects, any of 12", "99 controls, one effect of 4 sd", partial(_effects_against_controls, 4.0), null=False
+    ),
     Scenario("max statistic, best of a grid", "156 cells, 86 problems, one +20 points", partial(_best_cell, 0.2), null=False, share=0.5),
     Scenario(
         "max statistic, best of a grid",

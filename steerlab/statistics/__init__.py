@@ -27,7 +27,7 @@ from steerlab.statistics.effects import (
 )
 from steerlab.statistics.equivalence import EquivalenceTest, equivalence_test
 from steerlab.statistics.intervals import Interval, clopper_pearson_interval, paired_interval, wilson_interval
-from steerlab.statistics.many_looks import MaxStatisticTest, max_statistic_test
+from steerlab.statistics.many_looks import MaxStatisticTest, max_statistic_test, rank_tests
 from steerlab.statistics.outcomes import ControlOutcomes, ControlTests, controls_from_frame
 from steerlab.statistics.paired import SignTest, paired_t_test, sign_test
 from steerlab.statistics.pareto import pareto_front
@@ -102,6 +102,7 @@ __all__ = [
     "power_of_t_test",
     "prediction_test",
     "rank_test",
+    "rank_tests",
     "sign_flip_test",
     "sign_test",
     "smallest_detectable_change",

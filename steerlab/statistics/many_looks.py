@@ -1,4 +1,4 @@
-"""The best cell of a grid, paid for: a permutation test of the largest statistic over all cells that were tried."""
+"""Many looks, paid for: a permutation test of the best cell of a grid, and rank tests of many effects against their controls."""
 
 import math
 from collections.abc import Hashable
@@ -21,9 +21,11 @@ from steerlab.statistics._input import (
     count,
     open_share,
     reals,
+    vectors,
 )
 from steerlab.statistics._sign_flips import enumerable, exceedance, flipped_sums
 from steerlab.statistics._tables import are_outcomes, problem_table
+from steerlab.statistics.against_controls import rank_test
 from steerlab.statistics.intervals import Interval, paired_interval
 
 Statistic = Literal["studentized", "mean"]
@@ -251,3 +253,41 @@ def _oriented(statistics: NDArray[np.float64], alternative: Alternative) -> NDAr
 
 def _extreme(statistics: NDArray[np.float64], alternative: Alternative) -> NDArray[np.float64]:
     return np.asarray(_oriented(statistics, alternative).max(axis=1), dtype=np.float64)
+
+
+def rank_tests(observed: ArrayLike, controls: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How unusual several effects are among their controls: two-sided rank tests, alone and paid for all of them.
+
+    The second p-values are those of a max-statistic test: each effect and its controls are centred on their median and divided by their
+    spread, and an effect counts as unusual as the share of draws whose *largest* standardised size reaches its own. They can fall to
+    1 / (K + 1) however many effects there are; Holm's correction of rank p-values cannot go below that times their number.
+
+    Args:
+        observed: one number an effect.
+        controls: ``[effect, K]``: column k is one draw of the null, for all effects together, so that effects may depend on each other.
+
+    Returns:
+        p-values of `rank_test`, and those corrected for the number of effects.
+
+    Raises:
+        ValueError: no effects, other numbers of rows than effects, no draws, or values that are not finite numbers.
+
+    Source:
+        Westfall and Young (1993), Resampling-Based Multiple Testing (single-step maxT); Phipson and Smyth (2010) for the + 1.
+
+    Example:
+        >>> p, corrected = rank_tests([9.0, 0.1], [[1.0, -1.0, 0.5, -0.5], [0.2, 0.0, 0.3, -0.2]])
+        >>> p.tolist(), corrected.tolist()
+        ([0.2, 1.0], [0.2, 1.0])
+    """
+    effects, draws = reals(observed, "observed", at_least=1), vectors(controls, "controls", at_least=1)
+    if len(draws) != effects.size:
+        raise ValueError(f"{effects.size} effects and controls of shape {list(draws.shape)}; give one row of draws an effect")
+    p = np.array([rank_test(one, row).p_value for one, row in zip(effects, draws, strict=True)])
+    both = np.column_stack([effects, draws])
+    centred = both - np.median(both, axis=1, keepdims=True)
+    spread = centred.std(axis=1, keepdims=True)
+    size = np.abs(centred) / np.where(spread > 0, spread, 1.0)
+    largest = size[:, 1:].max(axis=0)
+    reached = (largest[None] >= size[:, :1] - RELATIVE_NOISE).sum(axis=1)
+    return p, np.maximum(p, (1 + reached) / (draws.shape[1] + 1))

@@ -8,7 +8,7 @@ from scipy import stats
 
 import steerlab as sl
 from steerlab.task_sets import check_tasks, drawn, mixture, shuffled_targets
-from steerlab.vector_effects import cosine_band, effect, family_wise, mean_interval
+from steerlab.vector_effects import cosine_band, effect, mean_interval
 
 
 def problems(name, n, *, target=None, choices=(" A", " B", " C")):
@@ -77,7 +77,7 @@ def test_permuted_targets_without_choices_are_permuted_answers():
 def test_corrected_p_values_are_those_of_the_largest_standardised_draw():
     rng = np.random.default_rng(0)
     observed, nulls = np.array([2.5, 0.1]), rng.normal(size=(2, 19)) * [[1.0], [5.0]]
-    p, corrected = family_wise(observed, nulls)
+    p, corrected = sl.statistics.rank_tests(observed, nulls)
     sizes = []
     for effects in range(2):
         both = np.append(observed[effects], nulls[effects])
@@ -92,7 +92,7 @@ def test_corrected_p_values_are_those_of_the_largest_standardised_draw():
 def test_under_the_null_the_corrected_p_values_cry_wolf_no_more_often_than_they_say():
     rng = np.random.default_rng(1)
     draws = rng.normal(size=(400, 6, 20))
-    alarms = [(family_wise(d[:, 0], d[:, 1:])[1] <= 0.1).any() for d in draws]
+    alarms = [(sl.statistics.rank_tests(d[:, 0], d[:, 1:])[1] <= 0.1).any() for d in draws]
     assert stats.binomtest(int(np.sum(alarms)), 400, 0.1, alternative="greater").pvalue > 0.001
 
 
