@@ -52,20 +52,20 @@ def _inert(e: Experiment) -> list[str]:
 
 
 def _leaks(e: Experiment) -> list[str]:
-    """Selection on test: problems, by name or by prompt and choices, that stand in two splits."""
+    """Leaks: problems, by name or by prompt and choices, that stand in two splits."""
     splits = {"train": e.train, "validation": e.validation.baseline, "test": e.test.baseline}
     found = []
-    for one, other in (("train", "test"), ("validation", "test"), ("train", "validation")):
+    pairs = {
+        ("train", "test"): "Training on test: {shared}; the direction was found on problems that it is tested on.",
+        ("validation", "test"): "Selection on test: {shared}; what was chosen there was chosen on test problems.",
+        ("train", "validation"): "Training on validation: {shared}; the choice was made on problems that the direction was found on.",
+    }
+    for (one, other), sentence in pairs.items():
         ours, theirs = ({(p.prompt, p.choices, str(p.target)) for p in splits[name].problems} for name in (one, other))
         names = [{p.id for p in splits[name].problems} for name in (one, other)]
         common = max(len(ours & theirs), len(names[0] & names[1]))
         if common:
-            why = (
-                "what was chosen there was chosen on test problems"
-                if other == "test"
-                else "the direction was found on problems that it was judged by"
-            )
-            found.append(f"Selection on test: {common} problems of {one} are in {other}, too; {why}.")
+            found.append(sentence.format(shared=f"{common} problems of {one} are in {other}, too"))
     return found
 
 

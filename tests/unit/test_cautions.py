@@ -40,6 +40,16 @@ def test_a_problem_that_stands_in_two_splits_is_named_as_selection_on_test(exper
     )
 
 
+def test_train_problems_in_another_split_are_named_for_what_that_spoils(experiment):
+    tested = replace(experiment, train=experiment.test.baseline)
+    assert "Training on test: 20 problems of train are in test, too; the direction was found on problems that it is tested on." in said(
+        tested
+    )
+    chosen = replace(experiment, train=experiment.validation.baseline)
+    assert "the choice was made on problems that the direction was found on." in said(chosen)
+    assert "Selection on test" not in said(chosen)
+
+
 def test_the_same_prompt_under_another_name_is_a_leak_all_the_same(experiment):
     base = experiment.test.baseline
     renamed = tuple(replace(p, id=f"other-{k}") for k, p in enumerate(base.problems))
