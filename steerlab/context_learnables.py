@@ -5,6 +5,7 @@ learned stands in the parameters alone, so that these train wherever a `StaticVe
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steerlab.learnables import INITS, Parameters
+from steerlab.learnables import Parameters, check_start, start
 
 POOLS = ("mean", "last")
 
@@ -45,7 +46,7 @@ def pool(
 
 
 @dataclass(frozen=True)
-class _Contextual:
+class _Contextual(ABC):
     """What all of them share.
 
     Attributes:
@@ -67,10 +68,7 @@ class _Contextual:
     def __post_init__(self) -> None:
         if self.pooling not in POOLS:
             raise ValueError(f"pooling={self.pooling!r}; use mean or last")
-        if self.init not in INITS:
-            raise ValueError(f"init={self.init!r}; use one of {', '.join(INITS)}")
-        if not (math.isfinite(self.init_norm) and self.init_norm > 0):
-            raise ValueError(f"init_norm={self.init_norm!r}; use a finite norm above 0, e.g. 0.01")
+        check_start(self.init, self.init_norm)
         for name in ("d_model", "entries", "hidden"):
             value = getattr(self, name, 1)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
@@ -85,19 +83,15 @@ class _Contextual:
         return pool(resid, prompt, self.pooling, normalise=self.normalise)
 
     def _begin(self, rng: np.random.Generator, *shape: int) -> Tensor:
-        """Zeros, or rows of the norm that a random start has."""
-        if self.init == "zero":
-            return torch.zeros(shape)
-        noise = torch.from_numpy(rng.standard_normal(shape)).float()
-        return self.init_norm * noise / noise.norm(dim=-1, keepdim=True)
+        return start(self.init, self.init_norm, rng, *shape)
 
+    @abstractmethod
     def initial(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """The parameters before training; what does not scale the vector is drawn from `rng`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def static(self, parameters: Parameters) -> Float[Tensor, " d_model"]:
         """b, the part of the vector that every prompt shares."""
-        raise NotImplementedError
 
     def penalty(self, parameters: Parameters) -> Float[Tensor, ""]:
         """The squares of all parameters (weight decay)."""
@@ -116,6 +110,7 @@ class _Contextual:
 
     def fixed(self, parameters: Parameters, place: int) -> None:
         """Nothing: the vector depends on the row."""
+        return
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ A learnable knows no model and no training. Its parameters come to it with a row
 row, so that rows of several candidates stand side by side in one batch.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -49,6 +50,26 @@ class Learnable(Protocol):
         """The vector at a place, or None where it depends on the row."""
 
 
+def check_start(init: str, init_norm: float) -> None:
+    """Refuse a start of training that is none.
+
+    Raises:
+        ValueError: an unknown start, or a norm that is not a finite number above 0.
+    """
+    if init not in INITS:
+        raise ValueError(f"init={init!r}; use one of {', '.join(INITS)}")
+    if not (math.isfinite(init_norm) and init_norm > 0):
+        raise ValueError(f"init_norm={init_norm!r}; use a finite norm above 0, e.g. 0.01")
+
+
+def start(init: str, init_norm: float, rng: np.random.Generator, *shape: int) -> Tensor:
+    """Zeros, or Gaussian rows of a norm: what training begins with."""
+    if init == "zero":
+        return torch.zeros(shape)
+    noise = torch.from_numpy(rng.standard_normal(shape)).float()
+    return init_norm * noise / noise.norm(dim=-1, keepdim=True)
+
+
 @dataclass(frozen=True)
 class StaticVector:
     """One vector for every row, at one or several places, each with its scale.
@@ -68,17 +89,11 @@ class StaticVector:
     init_norm: float = 0.01
 
     def __post_init__(self) -> None:
-        if self.init not in INITS:
-            raise ValueError(f"init={self.init!r}; use one of {', '.join(INITS)}")
-        if not (np.isfinite(self.init_norm) and self.init_norm > 0):
-            raise ValueError(f"init_norm={self.init_norm!r}; use a finite norm above 0, e.g. 0.01")
+        check_start(self.init, self.init_norm)
 
     def initial(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """Zeros, or a small Gaussian vector; and the scales where they are learned."""
-        vector = torch.zeros(self.d_model)
-        if self.init == "random":
-            noise = torch.from_numpy(rng.standard_normal(self.d_model)).float()
-            vector = self.init_norm * noise / noise.norm()
+        vector = start(self.init, self.init_norm, rng, self.d_model)
         return {"vector": vector} | ({"scales": torch.tensor(self.scales)} if self.learn_scales else {})
 
     def vectors(
