@@ -1,8 +1,6 @@
 """Files of context-dependent vectors: safetensors that describe themselves; nothing is pickled."""
 
-import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +10,6 @@ import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
 from steerlab import files
 from steerlab.context import ContextVector
@@ -56,7 +53,7 @@ def save_context_vector(path: str | Path, vector: ContextVector) -> Path:
     }
     # One tensor, because the order of several is not stable from run to run.
     numbers = torch.cat([vector.parameters[key].flatten() for key in about["shapes"]])
-    about["sha256"] = _digest(numbers, about)
+    about["sha256"] = files.digest(numbers.numpy().tobytes(), about)
     with files.replacing(path) as temporary:
         save_file({"parameters": numbers}, temporary, metadata={"steerlab": json.dumps(about, sort_keys=True)})
     return Path(path)
@@ -94,7 +91,7 @@ def load_context_vector(path: str | Path) -> ContextVector:
     missing = sorted(NEEDED - set(about))
     if missing:
         raise ValueError(f"{file}: its description lacks {missing[0]!r}; the file was changed or damaged")
-    if _digest(numbers, about) != about["sha256"]:
+    if files.digest(numbers.numpy().tobytes(), about) != about["sha256"]:
         raise ValueError(f"{file}: parameters and description do not match their sha256; the file was changed or damaged")
     sizes = [torch.Size(shape).numel() for shape in about["shapes"].values()]
     parts = numbers.split(sizes)
@@ -103,8 +100,3 @@ def load_context_vector(path: str | Path) -> ContextVector:
     history = history.astype({name: float for name in history.columns if name not in ("epoch", "step")})
     learnable = KINDS[about["kind"]](**about["learnable"])
     return ContextVector(learnable, parameters, about["layer"], about["site"], about["name"], about["method"], about["model"], history)
-
-
-def _digest(numbers: Tensor, about: Mapping[str, Any]) -> str:
-    said = json.dumps({key: value for key, value in about.items() if key != "sha256"}, sort_keys=True)
-    return hashlib.sha256(numbers.numpy().tobytes() + said.encode()).hexdigest()

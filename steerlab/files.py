@@ -1,11 +1,12 @@
 """Write files so that none is ever half there; every other module writes through these functions."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,12 @@ def write_bytes(path: str | Path, content: bytes) -> Path:
 def write_json(path: str | Path, value: Any) -> Path:
     """Write JSON with sorted keys; NaN is refused."""
     return write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def digest(content: bytes, about: Mapping[str, Any]) -> str:
+    """SHA-256 over numbers and everything said about them but that digest itself: a layer changed by hand is as wrong as a number."""
+    said = json.dumps({key: value for key, value in about.items() if key != "sha256"}, sort_keys=True)
+    return hashlib.sha256(content + said.encode()).hexdigest()
 
 
 def _umask() -> int:

@@ -5,7 +5,6 @@ the same bytes.
 """
 
 import contextlib
-import hashlib
 import json
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,6 @@ from typing import Any
 import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
 
 from steerlab import files, markdown, report
 from steerlab.aft import LearnedVector
@@ -65,17 +63,11 @@ def save_direction(path: str | Path, direction: Direction) -> Path:
     if isinstance(direction, LearnedVector):
         table = direction.history.astype(object).where(direction.history.notna(), None).to_dict("split")
         about["history"] = {name: table[name] for name in ("columns", "data")}
-    about["sha256"] = _digest(vector, about)
+    about["sha256"] = files.digest(vector.numpy().tobytes(), about)
     with files.replacing(path) as temporary:
         # one key, because the order of several is not stable from run to run
         save_file({"vector": vector}, temporary, metadata={"steerlab": json.dumps(about, sort_keys=True)})
     return Path(path)
-
-
-def _digest(vector: Tensor, about: Mapping[str, Any]) -> str:
-    """Over the vector and everything said about it: a layer changed by hand is as wrong as a number changed by hand."""
-    said = json.dumps({key: value for key, value in about.items() if key != "sha256"}, sort_keys=True)
-    return hashlib.sha256(vector.numpy().tobytes() + said.encode()).hexdigest()
 
 
 def load_direction(path: str | Path) -> Direction:
@@ -112,7 +104,7 @@ def load_direction(path: str | Path) -> Direction:
     missing = sorted({"layer", "site", "positions", "name", "method", "model", "sha256"} - set(about))
     if missing:
         raise ValueError(f"{file}: its description lacks {missing[0]!r}; the file was changed or damaged")
-    if _digest(vector, about) != about["sha256"]:
+    if files.digest(vector.numpy().tobytes(), about) != about["sha256"]:
         raise ValueError(f"{file}: vector and description do not match their sha256; the file was changed or damaged")
     positions = about["positions"] if isinstance(about["positions"], str) else tuple(about["positions"])
     parts = (vector, about["layer"], about["site"], positions, about["name"], about["method"], about["model"])
