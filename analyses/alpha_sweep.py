@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 import steerlab as sl
 from steerlab import store
 from steerlab.cli import run
@@ -38,13 +36,10 @@ def main(config: Config) -> Path:
     folder = config.folder("alpha_sweep")
     given = None if config.direction is None else sl.load_direction(config.direction)
     model, task = config.load()
-    layer = config.layer if config.layer is not None else given.layer if given is not None else model.cfg.n_layers // 2
-    if given is None:
-        rng = np.random.default_rng([config.seed, 0])
-        given = sl.contrast_directions(model, sl.evaluate(model, task.train, progress=True), rng=rng, layers=[layer], progress=True)[layer]
+    direction, layer = config.direction_at(model, task, config.layer, given)
     problems = getattr(task, config.split)
     result = sl.sweep(
-        model, problems, given, layer=layer, alphas=config.alphas, positions=config.positions, operator=config.operator, progress=True
+        model, problems, direction, layer=layer, alphas=config.alphas, positions=config.positions, operator=config.operator, progress=True
     )
     print(result.accuracy().to_string(index=False, float_format="%.3f"))
     drawn = {

@@ -37,14 +37,11 @@ def main(config: Config) -> Path:
     folder = config.folder("critical_tokens")
     given = None if config.direction is None else sl.load_direction(config.direction)
     model, task = config.load()
-    layer = config.layer if config.layer is not None else given.layer if given is not None else model.cfg.n_layers // 2
-    if given is None:
-        rng = np.random.default_rng([config.seed, 0])
-        given = sl.contrast_directions(model, sl.evaluate(model, task.train, progress=True), rng=rng, layers=[layer])[layer]
+    direction, layer = config.direction_at(model, task, config.layer, given)
     found = sl.critical_tokens(
         model,
         getattr(task, config.split),
-        given,
+        direction,
         layer=layer,
         alpha=config.alpha,
         positions=config.positions,
@@ -67,7 +64,7 @@ def main(config: Config) -> Path:
             "concentration": ("", found.concentration()),
             "tokens": ("", found.frame),
         },
-        directions=[given],
+        directions=[direction],
     )
     print(f"\nreport      {folder / 'report.html'}")
     return folder

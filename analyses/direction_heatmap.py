@@ -33,9 +33,7 @@ def main(config: Config) -> Path:
         provenance = store.provenance(None, config.recorded(), {})
     else:
         model, task = config.load()
-        rng = np.random.default_rng([config.seed, 0])
-        train = sl.evaluate(model, task.train, progress=True)
-        directions = list(sl.contrast_directions(model, train, rng=rng, positions=config.cache_positions, progress=True).values())
+        directions = list(config.contrasts(model, task, positions=config.cache_positions).values())
         provenance = store.provenance(model, config.recorded(), task.about)
     units = np.stack([d.unit().vector.numpy().ravel() for d in directions])
     cosines = pd.DataFrame(units @ units.T, columns=[f"cosine with layer {d.layer}" for d in directions])

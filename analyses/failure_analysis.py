@@ -10,8 +10,6 @@ margins alone would give: had the same moves of the margin befallen problems at 
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 import steerlab as sl
 from steerlab import store
 from steerlab.cli import run
@@ -40,9 +38,7 @@ def main(config: Config) -> Path:
         provenance = {key: provenance[key] for key in ("model", "task", "versions")} | {"config": config.recorded()}
     else:
         model, task = config.load()
-        layer = config.layer if config.layer is not None else model.cfg.n_layers // 2
-        rng = np.random.default_rng([config.seed, 0])
-        direction = sl.contrast_directions(model, sl.evaluate(model, task.train, progress=True), rng=rng, layers=[layer])[layer]
+        direction, _ = config.direction_at(model, task, config.layer)
         result = sl.sweep(
             model, task.test, direction, alphas=config.alphas, positions=config.positions, operator=config.operator, progress=True
         )

@@ -8,8 +8,6 @@ A heatmap shows many cells; its best cell is a choice, and a claim about it need
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 import steerlab as sl
 from steerlab import store
 from steerlab.cli import run
@@ -32,8 +30,7 @@ def main(config: Config) -> Path:
     """Sweep every layer, print the best cells, write the run folder."""
     folder = config.folder("layer_alpha_heatmap")
     model, task = config.load()
-    rng = np.random.default_rng([config.seed, 0])
-    directions = sl.contrast_directions(model, sl.evaluate(model, task.train, progress=True), rng=rng, layers=config.layers, progress=True)
+    directions = config.contrasts(model, task, config.layers)
     result = sl.sweep(
         model, task.validation, directions, alphas=config.alphas, positions=config.positions, operator=config.operator, progress=True
     )

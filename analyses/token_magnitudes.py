@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 import steerlab as sl
 from steerlab import store
 from steerlab.cli import run
@@ -31,12 +29,7 @@ def main(config: Config) -> Path:
     given = None if config.direction is None else sl.load_direction(config.direction)
     model, task = config.load()
     layers = list(range(model.cfg.n_layers)) if config.layers is None else list(config.layers)
-    if given is None:
-        middle = layers[len(layers) // 2]
-        rng = np.random.default_rng([config.seed, 0])
-        given = sl.contrast_directions(model, sl.evaluate(model, task.train, progress=True), rng=rng, layers=[middle], progress=True)[
-            middle
-        ]
+    given, _ = config.direction_at(model, task, None if given is not None else layers[len(layers) // 2], given)
     result = sl.token_magnitudes(model, getattr(task, config.split), layers=layers, direction=given, progress=True)
     tokens = result.by_token()
     print(tokens.groupby("layer").head(5).to_string(index=False, float_format="%.2f"))

@@ -1,12 +1,17 @@
 """The options that every script shares: which model, which task, which seed, where to."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from steerlab import store
+from steerlab.directions import Direction
+from steerlab.experiments import contrast_directions
 from steerlab.models import Model, load_model
-from steerlab.tasks import Task, load_task
+from steerlab.tasks import Task, evaluate, load_task
 
 KNOWN = ("arithmetic", "hellaswag", "arc_challenge", "gsm8k", "svamp", "blimp", "jsonl")
 
@@ -39,6 +44,25 @@ class Setup:
         if self.scorer is not None:
             task = task.scored_by(self.scorer)
         return load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype), task
+
+    def contrasts(self, model: Model, task: Task, layers: Sequence[int] | None = None, *, positions: str = "last") -> dict[int, Direction]:
+        """The mean difference of right and wrong train problems at each layer; default all.
+
+        Raises:
+            ValueError: what `steerlab.contrast_directions` says.
+        """
+        train = evaluate(model, task.train, progress=True)
+        rng = np.random.default_rng([self.seed, 0])
+        return contrast_directions(model, train, rng=rng, layers=layers, positions=positions, progress=True)
+
+    def direction_at(self, model: Model, task: Task, layer: int | None, given: Direction | None = None) -> tuple[Direction, int]:
+        """The direction of a script and where it acts: one that was given or, without it, the mean difference of train problems.
+
+        The layer is the one asked for, else that of the given direction, else the middle one.
+        """
+        if layer is None:
+            layer = given.layer if given is not None else model.cfg.n_layers // 2
+        return (given if given is not None else self.contrasts(model, task, [layer])[layer]), layer
 
     def folder(self, script: str) -> Path:
         """The run folder, checked to be writable before any work is done.
