@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from steerlab.activations import Positions, cache_activations
+from steerlab.activations import Positions
 from steerlab.candidates import learn_vectors
+from steerlab.contrasts import balanced_activations
 from steerlab.directions import Direction, mean_difference
 from steerlab.estimators import ESTIMATORS
 from steerlab.function_vectors import prompt_contrast
 from steerlab.models import Model, n_layers
 from steerlab.multilayer import SOURCE_DEPTHS, SOURCE_SCALES, learn_multilayer
 from steerlab.prompting import contrast_pairs
-from steerlab.tasks import Problem, balance, evaluate
+from steerlab.tasks import Problem, evaluate
 
 METHODS = ("mean_difference", "function_vector", "pca", "probe", "aft", "multilayer_aft", "prompt")
 """What is compared by default."""
@@ -116,9 +117,8 @@ def contenders(
     estimated = [method for method in methods if method in ESTIMATORS]
     right = wrong = None
     if estimated:
-        groups = balance(evaluate(model, train, progress=progress), rng=np.random.default_rng([seed, 0]), train=1.0)
-        acts = cache_activations(model, groups.train, layers=where, positions=cache_positions, progress=progress)
-        right, wrong = (acts.select([p.id for p in group]) for group in (groups.train_correct, groups.train_incorrect))
+        evaluation, rng = evaluate(model, train, progress=progress), np.random.default_rng([seed, 0])
+        _, right, wrong = balanced_activations(model, evaluation, rng=rng, layers=where, positions=cache_positions, progress=progress)
     learning: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "positions": positions, "progress": progress}
     taught = f"learned from {len(train)} train problems in {epochs} epochs"
     vectors: dict[int, tuple[Direction, ...]]

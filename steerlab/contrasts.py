@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from steerlab.activations import Activations
+from steerlab.activations import Activations, Positions, cache_activations
 from steerlab.directions import Direction, check_groups
+from steerlab.models import Model, n_layers
+from steerlab.tasks import Evaluation, balance
 
 Scale = Literal["contrast", "unit", "natural"]
 SCALES = ("contrast", "unit", "natural")
@@ -49,6 +51,42 @@ def as_activations(
         raise ValueError(f"{len(names)} ids for {len(array)} problems; give one id for each")
     mask = torch.ones(array.shape[:2], dtype=torch.bool)
     return Activations(array[:, None], mask, names, (layer,), site, where, {})
+
+
+def balanced_activations(
+    model: Model,
+    evaluation: Evaluation,
+    *,
+    rng: np.random.Generator,
+    layers: Sequence[int] | None = None,
+    site: str = "resid_post",
+    positions: Positions = "last",
+    progress: bool = False,
+) -> tuple[Activations, Activations, Activations]:
+    """Activations of equally many right and wrong problems, then of the right ones, and of the wrong ones.
+
+    Args:
+        model: the model that was evaluated.
+        evaluation: what it got right and wrong.
+        rng: draws which problems of the larger group are kept.
+        layers: default all.
+        site, positions, progress: as in `steerlab.cache_activations`.
+
+    Raises:
+        ValueError: nothing right or nothing wrong.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> acts, right, wrong = balanced_activations(model, sl.evaluate(model, task.train[:40]), rng=np.random.default_rng(0), layers=[3])
+        >>> len(acts.problem_ids), len(right.problem_ids), len(wrong.problem_ids)
+        (20, 10, 10)
+    """
+    groups = balance(evaluation, rng=rng, train=1.0)
+    where = list(range(n_layers(model))) if layers is None else list(layers)
+    acts = cache_activations(model, groups.train, layers=where, site=site, positions=positions, progress=progress)
+    right, wrong = (acts.select([p.id for p in group]) for group in (groups.train_correct, groups.train_incorrect))
+    return acts, right, wrong
 
 
 def fitted(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -84,6 +84,18 @@ def compare_distributions(
         model, rows, cells, operator=operator, positions=positions, max_tokens=max_tokens, memory=memory, progress=progress
     )
     return np.stack([base.sum(0) for base, _ in found]), np.stack([steered.sum(1) for _, steered in found], axis=1)
+
+
+def mean_kl(model: Model, rows: Sequence[Row], cells: Sequence[Cell], **how: Any) -> Float[np.ndarray, " cell"]:
+    """Mean KL(unsteered || steered) under each cell, in nats a token; `how` is what `compare_distributions` takes."""
+    _, sums = compare_distributions(model, rows, cells, **how)
+    found: np.ndarray = sums[:, :, NUMBERS.index("kl")].sum(1) / sum(len(row.tokens) for row in rows)
+    return found
+
+
+def positions_on_text(positions: Positions) -> Positions:
+    """Where steering of problems acts on a text, which is one long prompt: what acts on all of a prompt, or of an answer, acts on all of it."""
+    return "all" if positions in ("prompt", "generated") else positions
 
 
 @torch.no_grad()

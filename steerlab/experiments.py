@@ -12,17 +12,19 @@ from typing import Any
 
 import numpy as np
 
-from steerlab.activations import Activations, Positions, cache_activations
+from steerlab.activations import Activations, Positions
+from steerlab.contrasts import balanced_activations
 from steerlab.control_families import Draw, covariance_matched, orthogonal_directions, shuffled_labels
 from steerlab.controls import ControlResult, random_control
 from steerlab.diagnostics import ContrastDiagnostics, contrast_diagnostics
 from steerlab.directions import Direction, mean_difference, random_directions
+from steerlab.distributions import positions_on_text
 from steerlab.interventions import ALPHAS
 from steerlab.matching import SCALED, match_kl
-from steerlab.models import Model, n_layers
+from steerlab.models import Model
 from steerlab.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.sweeps import SweepResult, sweep
-from steerlab.tasks import Evaluation, Task, balance, evaluate
+from steerlab.tasks import Evaluation, Task, evaluate
 
 FAMILIES = ("covariance_matched", "shuffled_labels", "orthogonal", "equal_kl")
 FOLDS = 5  # of the diagnostics, where there are problems enough
@@ -105,25 +107,8 @@ def contrast_directions(
         >>> sl.contrast_directions(model, evaluation, rng=np.random.default_rng(0), layers=[3])
         {3: Direction('mean difference', layer=3, site='resid_post', shape=[128], norm=7.68)}
     """
-    _, right, wrong = _contrast(model, evaluation, rng, layers, site, positions, progress)
+    _, right, wrong = balanced_activations(model, evaluation, rng=rng, layers=layers, site=site, positions=positions, progress=progress)
     return {layer: mean_difference(right, wrong, layer=layer) for layer in right.layers}
-
-
-def _contrast(
-    model: Model,
-    evaluation: Evaluation,
-    rng: np.random.Generator,
-    layers: Sequence[int] | None,
-    site: str,
-    positions: Positions,
-    progress: bool,
-) -> tuple[Activations, Activations, Activations]:
-    """Activations of equally many right and wrong problems, of the right ones, and of the wrong ones."""
-    groups = balance(evaluation, rng=rng, train=1.0)
-    layers = list(range(n_layers(model))) if layers is None else list(layers)
-    acts = cache_activations(model, groups.train, layers=layers, site=site, positions=positions, progress=progress)
-    right, wrong = (acts.select([p.id for p in group]) for group in (groups.train_correct, groups.train_incorrect))
-    return acts, right, wrong
 
 
 def run_experiment(
@@ -179,7 +164,9 @@ def run_experiment(
             raise ValueError(f"the {split} split of task {task.name!r} is empty; the protocol needs all three")
     families = _families(families, operator)
     train = evaluate(model, task.train, progress=progress)
-    acts, right, wrong = _contrast(model, train, _rng(seed, "balance"), layers, "resid_post", cache_positions, progress)
+    acts, right, wrong = balanced_activations(
+        model, train, rng=_rng(seed, "balance"), layers=layers, positions=cache_positions, progress=progress
+    )
     directions = {layer: mean_difference(right, wrong, layer=layer) for layer in right.layers}
     diagnostics, rows = None, len(right.problem_ids)
     if rows > 1:
@@ -199,16 +186,17 @@ def run_experiment(
         texts, about = side_texts(model, task.validation)
     else:
         texts, about = list(texts), f"{len(texts)} given texts"
-    # A text is one long prompt: what acts on the prompt, or on what is generated, acts on all of it.
-    beside: dict[str, Any] = {"positions": "all" if positions in ("prompt", "generated") else positions, "operator": operator}
+    beside: dict[str, Any] = {"positions": positions_on_text(positions), "operator": operator}
     effects = joined(
         [side_effects(model, direction, texts, alphas=alphas, progress=progress, **beside)]
-        + [side_effects(model, [direction, *c.controls], texts, alphas=[c.alpha], progress=progress, **beside) for c in controls]
+        + [side_effects(model, c.controls, texts, alphas=[c.alpha], progress=progress, **beside) for c in controls]
     )
     others, remarks = [], {}
     for k, family in enumerate(families):
-        rng, draw = _rng(seed, "families", k), _draw(family, acts, right, wrong)
-        if family == "equal_kl":
+        rng = _rng(seed, "families", k)
+        if family != "equal_kl":
+            draw = _draw(family, acts, right, wrong)
+        else:
             if effects.kl(direction, alpha) == 0:
                 remarks[family] = "not run, because the direction changes no distribution on the texts: there is nothing to match"
                 continue
@@ -249,7 +237,7 @@ def _families(families: Sequence[str] | None, operator: str) -> tuple[str, ...]:
 
 
 def _draw(family: str, acts: Activations, right: Activations, wrong: Activations) -> Draw:
-    """How controls of a family are drawn; those of equal KL are drawn before."""
+    """How controls of a family are drawn."""
     if family == "shuffled_labels":
         return shuffled_labels(right, wrong)
     if family == "covariance_matched":

@@ -14,7 +14,7 @@ import pandas as pd
 from steerlab.activations import Positions
 from steerlab.control_families import ready
 from steerlab.directions import Direction, place
-from steerlab.distributions import NUMBERS, compare_distributions, text_rows
+from steerlab.distributions import mean_kl, text_rows
 from steerlab.interventions import Operator, check_alpha
 from steerlab.models import Model
 from steerlab.neutral import NEUTRAL_TEXTS
@@ -135,13 +135,10 @@ def match_kl(
     if not callable(operator) and operator not in SCALED:
         raise ValueError(f"operator={operator!r}: a vector's length does not tell how much it does; use {' or '.join(SCALED)}")
     at, rows = place(direction, layer, site), text_rows(model, texts)
-    total = sum(len(row.tokens) for row in rows)
 
     def kl_of(vectors: Sequence[Direction]) -> np.ndarray:
         cells = [Cell((Place(one, *at),), alpha) for one in vectors]
-        _, sums = compare_distributions(model, rows, cells, operator=operator, positions=positions, max_tokens=max_tokens, memory=memory)
-        found: np.ndarray = sums[:, :, NUMBERS.index("kl")].sum(1) / total
-        return found
+        return mean_kl(model, rows, cells, operator=operator, positions=positions, max_tokens=max_tokens, memory=memory)
 
     target = float(kl_of([direction])[0])
     if target == 0:

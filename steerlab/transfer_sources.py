@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from steerlab.activations import cache_activations
 from steerlab.candidates import learn_vectors
+from steerlab.contrasts import balanced_activations
 from steerlab.control_families import shuffled_labels
 from steerlab.directions import Direction
 from steerlab.estimators import ESTIMATORS
@@ -17,7 +17,7 @@ from steerlab.interventions import Operator
 from steerlab.models import Model, n_layers
 from steerlab.sweeps import sweep
 from steerlab.task_sets import shuffled_targets
-from steerlab.tasks import Problem, balance, evaluate
+from steerlab.tasks import Problem, evaluate
 
 Item = TypeVar("Item")
 LEARNED = "learned"
@@ -139,10 +139,8 @@ def contrast_source(
 ) -> Found:
     """An estimate from right against wrong train problems: layer and alpha chosen on validation; nulls with shuffled labels."""
     where = chosen_depths(model, layers)
-    groups = balance(evaluate(model, train, progress=progress), rng=rng, train=1.0)
-    acts = cache_activations(model, groups.train, layers=where, positions="last")
-    ids = [[p.id for p in group] for group in (groups.train_correct, groups.train_incorrect)]
-    right, wrong = (acts.select(group) for group in ids)
+    acts, right, wrong = balanced_activations(model, evaluate(model, train, progress=progress), rng=rng, layers=where)
+    ids = [right.problem_ids, wrong.problem_ids]
     estimator = ESTIMATORS[method]
     by_layer = {layer: estimator(right, wrong, layer=layer) for layer in where}
     swept = sweep(model, validation, by_layer, alphas=list(alphas), operator=operator, progress=progress)

@@ -15,7 +15,7 @@ from steerlab.activations import Positions
 from steerlab.cells import Cell, Place, run_cells
 from steerlab.contenders import Contender
 from steerlab.directions import Direction, random_directions
-from steerlab.distributions import NUMBERS, compare_distributions, text_rows
+from steerlab.distributions import mean_kl, positions_on_text, text_rows
 from steerlab.matching import scales_for
 from steerlab.models import Model
 from steerlab.tasks import Evaluation, Problem
@@ -36,12 +36,7 @@ class Bench:
 
     def kl(self, cells: Sequence[Cell]) -> np.ndarray:
         """Mean KL(unsteered || steered) of each cell, in nats a token."""
-        rows = text_rows(self.model, self.texts)
-        # A text is one long prompt: what acts on the prompt, or on what is generated, acts on all of it.
-        positions = "all" if self.positions in ("prompt", "generated") else self.positions
-        _, sums = compare_distributions(self.model, rows, cells, positions=positions)
-        found: np.ndarray = sums[:, :, NUMBERS.index("kl")].sum(1) / sum(len(row.tokens) for row in rows)
-        return found
+        return mean_kl(self.model, text_rows(self.model, self.texts), cells, positions=positions_on_text(self.positions))
 
     def score(self, problems: Sequence[Problem], cells: Sequence[Cell], label: str) -> tuple[Evaluation, list[pd.DataFrame]]:
         """Unsteered outcomes, and those of each cell."""
