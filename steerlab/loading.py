@@ -4,6 +4,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +26,7 @@ __all__ = ["BACKENDS", "HookedTransformer", "Model", "TransformerBridge", "load_
 
 Model = Any  # a HookedTransformer or a TransformerBridge; annotated here so that no other module names a class
 BACKENDS = ("auto", "hooked", "bridge")
+TANH_GELU = ("gelu_new", "gelu_fast", "NewGELUActivation", "FastGELUActivation")  # of TransformerLens, and of transformers
 
 
 @contextlib.contextmanager
@@ -92,7 +94,21 @@ def load_model(
     if path is not None:
         origin["path"] = path.resolve()
     object.__setattr__(model, "steerlab_origin", origin)
-    return model.eval()
+    return _fused(model).eval()
+
+
+def _fused(model: Model) -> Model:
+    """Let one kernel of torch compute the tanh form of GELU, where it is written out in Python: the same function, to rounding.
+
+    Written out it passes over the widest activation of the model about eight times, which takes a third of GPT-2's time on a CPU.
+    """
+    for module in model.modules():
+        if getattr(getattr(module, "act_fn", None), "__name__", None) in TANH_GELU:
+            module.act_fn = partial(torch.nn.functional.gelu, approximate="tanh")
+        for name, child in module.named_children():
+            if type(child).__name__ in TANH_GELU:
+                setattr(module, name, torch.nn.GELU(approximate="tanh"))
+    return model
 
 
 def _device(device: str | torch.device | None) -> torch.device:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformer_lens.hook_points import HookPoint
 
 from steerlab import checkpoints
 from steerlab.loading import HookedTransformer, Model, TransformerBridge, load_model
@@ -89,9 +90,25 @@ def hook_name(model: Model, layer: int, site: str = "resid_post") -> str:
     if isinstance(layer, bool) or not isinstance(layer, int | np.integer) or not 0 <= layer < n_layers(model):
         raise ValueError(f"layer={layer!r}: this model has {n_layers(model)} layers; use 0 to {n_layers(model) - 1}")
     name = f"blocks.{layer}.hook_{site}"
-    if name not in model.hook_dict:
+    if _point(model, name) is None:
         raise ValueError(f"site={site!r}: block {layer} has no {name} (attention and MLP run side by side); use resid_pre or resid_post")
     return name
+
+
+def _point(model: Model, name: str) -> HookPoint | None:
+    """The hook point of a name, if there is one; looked for where it is, because a bridge makes its `hook_dict` anew at every look."""
+    found: Any = model
+    try:
+        for part in name.split("."):
+            found = found[int(part)] if part.isdigit() else getattr(found, part)
+    except (AttributeError, IndexError):
+        found = None
+    return found if isinstance(found, HookPoint) else model.hook_dict.get(name)
+
+
+def points_inside(module: torch.nn.Module) -> Iterator[tuple[str, HookPoint]]:
+    """The hook points in a module, by their names there."""
+    return ((name, point) for name, point in module.named_modules() if isinstance(point, HookPoint))
 
 
 def describe(model: Model) -> dict[str, Any]:
@@ -127,7 +144,7 @@ def processing_of(model: Model) -> str:
 
 def is_hooked(model: Model) -> bool:
     """Whether functions hang on any hook point; they may count positions, so that rows have to be run whole."""
-    return any(point.fwd_hooks for point in model.hook_dict.values())
+    return any(point.fwd_hooks for _, point in points_inside(model))
 
 
 def _in_place(fn: HookFn) -> HookFn:
@@ -156,7 +173,9 @@ def hooks(model: Model, fns: Sequence[tuple[str, HookFn]]) -> Iterator[None]:
     bridged = backend_of(model) == "bridge"
     try:
         for name, fn in fns:
-            point = model.hook_dict[name]
+            point = _point(model, name)
+            if point is None:
+                raise KeyError(f"{name}: this model has no such hook point")
             before = list(point.fwd_hooks)
             act = _in_place(fn) if bridged and name.endswith("hook_resid_mid") else fn
             point.add_hook(lambda activation, hook, act=act: act(activation))

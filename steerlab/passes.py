@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlab.loading import TransformerBridge
-from steerlab.models import HookFn, Model, backend_of, hook_name, hooks, n_layers
+from steerlab.models import HookFn, Model, backend_of, hook_name, hooks, n_layers, points_inside
 
 __all__ = ["Past", "entering", "forward", "mlp_only_at", "read_out", "residuals", "run_from", "run_to"]
 
@@ -175,12 +175,8 @@ def mlp_only_at(model: Model, rows: Int[Tensor, " read"], columns: Int[Tensor, "
     """
     block = model.blocks[n_layers(model) - 1]
     mlp = getattr(block, "mlp", None)
-    inside, behind = f"blocks.{n_layers(model) - 1}.", hook_name(model, n_layers(model) - 1, "resid_post")
-    watched = any(
-        point.fwd_hooks or point.bwd_hooks
-        for name, point in model.hook_dict.items()
-        if name == behind or (name.startswith(inside) and ("mlp" in name or "ln2_post" in name))
-    )
+    inside = [point for name, point in points_inside(block) if "mlp" in name or "ln2_post" in name]
+    watched = any(point.fwd_hooks or point.bwd_hooks for point in [block.hook_resid_post, *inside])
     if mlp is None or watched or getattr(model.cfg, "num_experts", None) or 2 * len(rows) > size[0] * size[1]:
         yield False
         return
