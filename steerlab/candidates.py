@@ -111,6 +111,7 @@ def learn_vectors(
     init_norm: float = 0.01,
     early_stopping: float | None = 0.02,
     extend: int = 0,
+    halve_every: int | None = None,
     site: str = "resid_post",
     operator: str | Operator = "add",
     positions: Positions = "all",
@@ -127,6 +128,8 @@ def learn_vectors(
         layers: where; default every layer.
         seeds: how many (0, 1, …), or which.
         l2s, lrs: penalties and learning rates.
+        halve_every: successive halving: after every so many epochs the worse half of the candidates on validation ends. Cheaper, and a candidate that
+            is slow to learn may be lost; what goes on is what it would be without.
         model, problems, validation, epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, init, init_norm, early_stopping, extend, site,
             operator, positions, loss, scorer, path, max_tokens, memory, progress: see `steerlab.aft.learn_vector`.
 
@@ -145,7 +148,7 @@ def learn_vectors(
     penalties, rates = listed("l2s", l2s), listed("lrs", lrs)
     candidates = [Candidate((Spot(layer, site),), seed, l2, lr) for layer, seed, l2, lr in product(where, which, penalties, rates)]
     how = How(operator, positions, loss, scorer, max_tokens, memory)
-    schedule = Schedule(epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, early_stopping, extend)
+    schedule = Schedule(epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, early_stopping, extend, halve_every)
     learnable = StaticVector(d_model(model), init=init, init_norm=init_norm)
     found = fit(model, problems, candidates, learnable, schedule, how, validation=validation, path=path, progress=progress)
     about = settings(schedule, how, learnable, len(problems), validation)

@@ -85,6 +85,9 @@ class Questions:
             f"KL {row['kl']:.3g} nats a token, perplexity {row['perplexity']:.4g} instead of {e.side_effects.perplexity:.4g}, entropy "
             f"{row['entropy_change']:+.2g} nats, {100 * row['changed_predictions']:.1f}% of next-token predictions changed"
         )
+        tokens = e.direction.model.get("d_vocab")
+        if tokens is not None and e.side_effects.perplexity > tokens:
+            said += f"; the unsteered perplexity is worse than that of an even guess among {tokens:,} tokens, so that perplexity says little"
         table = self.tradeoff(control)
         if table is None:
             return said

@@ -49,6 +49,7 @@ class Schedule:
         norm_cap: the vector is shortened to this norm after each step.
         early_stopping: end once validation accuracy is more than this below its best; None goes on to the last epoch.
         extend: further epochs, at most, while the loss still falls by more than 1% an epoch.
+        halve_every: after every so many epochs the worse half of the candidates still in training ends (successive halving); None lets all go on.
     """
 
     epochs: int = 5
@@ -59,12 +60,15 @@ class Schedule:
     norm_cap: float | None = None
     early_stopping: float | None = 0.02
     extend: int = 0
+    halve_every: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("accumulation", 1), ("extend", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise ValueError(f"{name}={value!r}; use a whole number of at least {least}")
+        if self.halve_every is not None and (isinstance(self.halve_every, bool) or not isinstance(self.halve_every, int) or self.halve_every < 1):
+            raise ValueError(f"halve_every={self.halve_every!r}; use a whole number of epochs of at least 1, or None")
         if self.last_batch not in ("step", "carry"):
             raise ValueError(f"last_batch={self.last_batch!r}; use 'step' or 'carry'")
         if self.norm_cap is not None and not (math.isfinite(self.norm_cap) and self.norm_cap > 0):

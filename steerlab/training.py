@@ -95,8 +95,10 @@ def train(
         progress: show a progress bar.
 
     Raises:
-        ValueError: fewer problems than a step takes, or nothing that is read depends on the parameters.
+        ValueError: fewer problems than a step takes, halving without validation, or nothing that is read depends on the parameters.
     """
+    if schedule.halve_every and validator is None:
+        raise ValueError(f"halve_every={schedule.halve_every}: the worse half is told by validation; give validation problems, or None")
     if objective.size < schedule.per_step:
         raise ValueError(
             f"batch_size={schedule.batch_size} x accumulation={schedule.accumulation} takes {schedule.per_step} problems a step, and there are "
@@ -115,6 +117,8 @@ def train(
                 break
             _epoch(objective, learnable, states, active, schedule, bar)
             _after_epoch(epoch, learnable, states, active, schedule, validator)
+            if schedule.halve_every and epoch % schedule.halve_every == 0:
+                _halve(states, epoch)
             if path is not None:
                 _save(path, states, epoch, work)
     return [
@@ -219,6 +223,14 @@ def _after_epoch(
             state.stopped = f"validation accuracy {accuracy:.3f} at epoch {epoch} is more than {schedule.early_stopping:g} below {state.best:.3f} at epoch {state.kept_epoch}"
         if not state.stopped and epoch >= schedule.epochs:
             state.stopped = _ending(state, epoch, schedule)
+
+
+def _halve(states: Sequence[_State], epoch: int) -> None:
+    """End the worse half of what still trains: of lower validation accuracy, then of higher validation nll, at the epochs that are kept."""
+    going = [state for state in states if not state.stopped]
+    ranked = sorted(going, key=lambda state: (-state.best, state.lines[state.kept_epoch - 1][COLUMNS.index("validation_nll")]))
+    for state in ranked[(len(going) + 1) // 2 :]:
+        state.stopped = f"in the worse half of {len(going)} candidates on validation at epoch {epoch}"
 
 
 def _ending(state: _State, epoch: int, schedule: Schedule) -> str:

@@ -195,4 +195,5 @@ def arithmetic(
             raise ValueError(f"n_{split}={count}: only {len(unique)} different problems with steps={tuple(steps)}; ask for fewer")
         splits[split] = list(unique.values())
     about = {"source": "embedded generator", "seed": seed, "variant": variant, "form": form, "steps": list(steps)}
-    return Task("arithmetic", **splits, scorer=form, about=about)  # each form is judged by the scorer of its name
+    title = "arithmetic" if variant == VARIANTS[0] else f"arithmetic ({variant})"
+    return Task(title, **splits, scorer=form, about=about)  # each form is judged by the scorer of its name

@@ -116,7 +116,19 @@ def load_task(
         **({"revision": revision} if path is None else {}),
         **{option: value for option, value in options.items() if value is not None},
     }
-    return Task(name, **{split: splits[split][:limit] for split in SPLITS}, scorer=scorer, about=about)
+    part = _part(name, pools, path, options.get("paradigm"))
+    title = f"{name} ({part})" if part else name
+    return Task(title, **{split: splits[split][:limit] for split in SPLITS}, scorer=scorer, about=about)
+
+
+def _part(name: str, pools: Pools, path: str | Path | None, paradigm: str | None) -> str | None:
+    """What reports say beside the data set's name: the paradigm, or the file of problems of one's own."""
+    if name == "jsonl" and path is not None:
+        return Path(path).stem
+    if name != "blimp":
+        return None
+    found = {row.columns.get("UID") for rows in pools.rows.values() for row in rows}
+    return paradigm or (str(found.pop()) if len(found) == 1 and None not in found else None)
 
 
 def _generated(limit: int | None, options: dict[str, Any], given: Mapping[str, object]) -> Task:

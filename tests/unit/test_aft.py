@@ -222,6 +222,32 @@ def test_candidates_of_one_run_are_what_they_would_be_alone(toy_model, backend):
     assert len(sl.sweep(model, VALIDATION, list(found), alphas=1.0).accuracy()) == 8
 
 
+def test_halving_ends_the_worse_half_and_leaves_the_others_as_they_would_be(toy_model, backends):
+    model = toy_model(backends[0])
+    options = {"layers": [0, 1, 2], "seeds": [7, 1], "validation": VALIDATION, "epochs": 4, "batch_size": 5, "lrs": 0.05, "early_stopping": None}
+    whole, halved = sl.learn_vectors(model, TRAIN, **options), sl.learn_vectors(model, TRAIN, halve_every=1, **options)
+    assert sorted(halved.frame["epochs"]) == [1, 1, 1, 2, 3, 4]
+    first = whole.history[whole.history["epoch"] == 1].set_index("name")
+    order = first.sort_values(["validation_accuracy", "validation_nll"], ascending=[False, True]).index
+    ended = halved.frame.set_index("name")["stopped"]
+    assert all(ended[name] == "in the worse half of 6 candidates on validation at epoch 1" for name in order[3:])
+    assert not any("of 6 candidates" in ended[name] for name in order[:3])
+    through = ended.index[ended == "all 4 epochs done"]
+    assert len(through) == 1
+    by_name = {vector.name: vector for vector in whole}
+    for vector in halved:
+        if vector.name in through:
+            assert torch.allclose(vector.vector, by_name[vector.name].vector, rtol=1e-3, atol=1e-5)
+
+
+def test_halving_needs_validation_and_whole_epochs(toy_model, backends):
+    model = toy_model(backends[0])
+    with pytest.raises(ValueError, match="halve_every=1: the worse half is told by validation"):
+        sl.learn_vectors(model, TRAIN, halve_every=1)
+    with pytest.raises(ValueError, match="halve_every=0; use a whole number of epochs of at least 1"):
+        sl.learn_vectors(model, TRAIN, validation=VALIDATION, halve_every=0)
+
+
 def test_candidates_given_twice_or_chosen_without_validation_are_refused(toy_model, backends):
     model = toy_model(backends[0])
     with pytest.raises(ValueError, match=r"l2s=\[0.1, 0.1\]; give at least one, each once"):

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import steerlab as sl
 from steerlab import loading
-from steerlab.models import backend_of, describe, processing_of
+from steerlab.models import _point, backend_of, describe, processing_of
 from steerlab.passes import forward, run_to
 
 TOKENS = torch.randint(0, 64, (2, 9), generator=torch.Generator().manual_seed(0))
@@ -272,3 +272,26 @@ def test_loading_leaves_the_settings_of_transformers_alone(folder):
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()
     sl.load_model(str(folder))
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
+@torch.no_grad()
+def test_the_tanh_form_of_gelu_is_one_kernel_and_the_same_function(backend, tiny_checkpoint, tiny_model):
+    """Oracle: the formula that GPT-2's own code writes out, between the hook points in front of it and behind it."""
+    model = tiny_model("gpt2", backend)
+    assert json.loads((tiny_checkpoint("gpt2") / "config.json").read_text())["activation_function"] == "gelu_new"
+    assert not any(type(module).__name__ == "NewGELUActivation" for module in model.modules())
+    seen = {}
+    names = ("mlp.hook_pre", "mlp.hook_post")
+    model.run_with_hooks(TOKENS, fwd_hooks=[(f"blocks.1.{name}", lambda x, hook: seen.update({hook: x.clone()})) for name in names])
+    x, y = seen.values()
+    written_out = 0.5 * x * (1 + torch.tanh((2 / np.pi) ** 0.5 * (x + 0.044715 * x**3)))
+    torch.testing.assert_close(y, written_out, rtol=1e-5, atol=1e-6)
+
+
+def test_a_hook_point_is_found_where_the_dictionary_says_it_is(backend, tiny_model):
+    for family in ("gpt2", "gpt_neox", "llama"):
+        model = tiny_model(family, backend)
+        for site in ("resid_pre", "resid_mid", "resid_post"):
+            name = f"blocks.1.hook_{site}"
+            assert _point(model, name) is model.hook_dict.get(name)
+        assert _point(model, "blocks.9.hook_resid_post") is None
