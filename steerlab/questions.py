@@ -87,7 +87,9 @@ class Questions:
         )
         tokens = e.direction.model.get("d_vocab")
         if tokens is not None and e.side_effects.perplexity > tokens:
-            said += f"; the unsteered perplexity is worse than that of an even guess among {tokens:,} tokens, so that perplexity says little"
+            said += (
+                f"; the unsteered perplexity is worse than that of an even guess among {tokens:,} tokens, so that perplexity says little"
+            )
         table = self.tradeoff(control)
         if table is None:
             return said

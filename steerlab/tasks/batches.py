@@ -17,6 +17,7 @@ from steerlab.memory import ROW_POSITIONS
 from steerlab.tasks.scorers import Row
 
 PADDING = 1.0625  # positions that are run, at most, for each one that is needed
+OVERHEAD = 64  # positions that could be run in the time that a further batch costs before its first one
 SMALL, SMALL_PADDING = 256, 1.5  # a batch of fewer positions costs the reading of all weights, padded or not
 WORTH = 8  # beginnings are shared where that saves more than one position in so many
 
@@ -237,8 +238,9 @@ def _filled(rows: Sequence[Row], groups: list[list[int]], header: int, prompt: i
         more = own - header  # columns of the prompt that the group shares
         size = header + beginnings + more + (len(batch) + len(group)) * max(lengths)  # groups come by their longest row
         so_far = header + beginnings + needed
-        allowed = (SMALL_PADDING if so_far < SMALL else PADDING) if pad else 1.0
-        if batch and (size > room or size > allowed * (so_far + more + sum(lengths))):
+        wanted = so_far + more + sum(lengths)
+        allowed = max((SMALL_PADDING if so_far < SMALL else PADDING) * wanted, wanted + OVERHEAD) if pad else wanted
+        if batch and (size > room or size > allowed):
             yield batch
             batch, beginnings, needed = [], 0, 0
         batch = batch + group

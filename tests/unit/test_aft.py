@@ -224,7 +224,15 @@ def test_candidates_of_one_run_are_what_they_would_be_alone(toy_model, backend):
 
 def test_halving_ends_the_worse_half_and_leaves_the_others_as_they_would_be(toy_model, backends):
     model = toy_model(backends[0])
-    options = {"layers": [0, 1, 2], "seeds": [7, 1], "validation": VALIDATION, "epochs": 4, "batch_size": 5, "lrs": 0.05, "early_stopping": None}
+    options = {
+        "layers": [0, 1, 2],
+        "seeds": [7, 1],
+        "validation": VALIDATION,
+        "epochs": 4,
+        "batch_size": 5,
+        "lrs": 0.05,
+        "early_stopping": None,
+    }
     whole, halved = sl.learn_vectors(model, TRAIN, **options), sl.learn_vectors(model, TRAIN, halve_every=1, **options)
     assert sorted(halved.frame["epochs"]) == [1, 1, 1, 2, 3, 4]
     first = whole.history[whole.history["epoch"] == 1].set_index("name")
