@@ -61,21 +61,39 @@ def summary(found: Compared) -> str:
             f"{_begun(where)}, {len(special)} of {len(part)} methods do to accuracy what random vectors at the same place and level do not, "
             f"after Holm's correction over these methods{f': {names}' if names else ''}."
         )
-    real = found.pairs[found.pairs["p_holm"] < LEVEL]
+    said += _differences(found.pairs)
+    return " ".join([*said, *_null(found)])
+
+
+def _differences(pairs: pd.DataFrame) -> list[str]:
+    """Which pairs differ: two ways to steer one by one, steering and asking otherwise together."""
+    asking = (pairs[["method", "other"]] == "prompt").any(axis=1)
+    steering = pairs[~asking]
+    real = steering[steering["p_holm"] < LEVEL]
     shown = "; ".join(
         f"{row['method']} over {row['other']} {SAID[row['matching']]} by {100 * row['difference']:+.1f} points "
         f"({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
         for row in real.sort_values("p", kind="stable").head(MOST_SHOWN).to_dict("records")
     )
     more = f"; and {len(real) - MOST_SHOWN} more" if len(real) > MOST_SHOWN else ""
-    said.append(
-        f"Of {len(found.pairs)} differences between two methods, {len(real)} hold after Holm's correction over all of them{f': {shown}{more}' if shown else ''}."
-    )
-    if len(prompted := real[(real[["method", "other"]] == "prompt").any(axis=1)]):
-        said.append(
-            f"{len(prompted)} of those are between steering and asking otherwise, {len(real) - len(prompted)} between two ways to steer."
-        )
-    return " ".join([*said, *_null(found)])
+    every = int((pairs["p_holm"] < LEVEL).sum())
+    said = [
+        f"Of {len(pairs)} differences between two methods, {every} hold after Holm's correction over all of them, {len(real)} of these between two ways to "
+        f"steer{f': {shown}{more}' if shown else ''}."
+    ]
+    against = pairs[asking]
+    if len(against):
+        # seen from steering, whichever stands first
+        gains = against["difference"].where(against["other"] == "prompt", -against["difference"])[against["p_holm"] < LEVEL]
+        for which, verb in ((gains[gains > 0], "above"), (gains[gains < 0], "below")):
+            if len(which):
+                said.append(
+                    f"{len(which)} of {len(against)} lines of steering lie {verb} asking otherwise after that correction, by {100 * which.abs().min():.1f} to "
+                    f"{100 * which.abs().max():.1f} points."
+                )
+        if not len(gains):
+            said.append(f"None of {len(against)} lines of steering differs from asking otherwise after that correction.")
+    return said
 
 
 def _null(found: Compared) -> list[str]:

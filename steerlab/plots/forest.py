@@ -61,7 +61,7 @@ def forest(effects: pd.DataFrame, what: str = "change in accuracy") -> go.Figure
     fig.add_vline(x=0, line={"color": theme.GREY, "dash": "dot", "width": 1.5})
     fig.update_yaxes(tickvals=heights, ticktext=[theme.label(name, NAME) for name in rows["name"]], zeroline=False, showgrid=False)
     fig.update_yaxes(range=[0.4, len(rows) + 0.6])
-    fig.update_xaxes(title_text=f"{what} (percentage points)", zeroline=False)
+    fig.update_xaxes(title_text=f"{what} (points)", zeroline=False)
     headline = f"{int(clear.sum())} of {len(rows)} intervals leave out zero"
     return theme.style(fig, headline, ("Intervals are of one effect each, not corrected for their number.",), ROW * len(rows) + 90)
 

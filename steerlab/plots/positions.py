@@ -1,7 +1,5 @@
 """Norms and projections by token position."""
 
-import math
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -71,7 +69,7 @@ def _magnitude_lines(m: _input.Magnitudes) -> go.Figure:
     scale = ", log scale" if wide else ""
     fig.update_yaxes(title_text=f"{what}{scale}<br>(residual-stream units)", row=1, col=1)
     if wide:
-        fig.update_yaxes(type="log", tickvals=_log_ticks(norms.min(), norms.max()), tickformat=",~g", row=1, col=1)
+        fig.update_yaxes(type="log", tickvals=theme.log_ticks(norms.min(), norms.max()), tickformat=",~g", row=1, col=1)
     if len(measures) == 2:
         fig.update_yaxes(title_text=f"{what.replace('norm', 'projection')}<br>(residual-stream units)", row=2, col=1)
     fig.update_xaxes(zeroline=False)
@@ -95,13 +93,6 @@ def _magnitude_lines(m: _input.Magnitudes) -> go.Figure:
 
 def _short(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5, 10, ... between two values; powers of ten alone over more than three of them."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    values = [step * 10.0**power for power in powers for step in ((1, 2, 5) if len(powers) <= 4 else (1,))]
-    return [value for value in values if low / 2 <= value <= 2 * high]
 
 
 def _line_by_position(part: pd.DataFrame, measure: str, colour: str, place: int) -> go.Scatter:

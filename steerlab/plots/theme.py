@@ -1,6 +1,7 @@
 """The look that all figures share: colour-blind-safe colours, light and dark templates, and safe text."""
 
 import html
+import math
 import textwrap
 import unicodedata
 from typing import Final
@@ -117,6 +118,13 @@ def alpha_text(alpha: float) -> str:
 def positive_range(largest: float) -> float:
     """Half of a colour range that is centred on 0, never empty."""
     return largest if largest > 0 else 1.0
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Ticks of a logarithmic axis: 1, 2, 5, 10, ... between two values above 0; powers of ten alone over more than three of them."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    values = [step * 10.0**power for power in powers for step in ((1, 2, 5) if len(powers) <= 4 else (1,))]
+    return [value for value in values if low / 2 <= value <= 2 * high]
 
 
 def style(fig: go.Figure, headline: str, notes: tuple[str, ...] = (), height: int = 400, bottom: int = 54) -> go.Figure:

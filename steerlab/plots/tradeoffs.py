@@ -72,6 +72,8 @@ def pareto(effects: pd.DataFrame, measure: Literal["accuracy", "margin"] = "accu
     fig.update_xaxes(
         title_text=f"KL on other text (nats per token{', log scale' if wide else ''})", zeroline=False, type="log" if wide else "linear"
     )
+    if wide:
+        fig.update_xaxes(tickvals=theme.log_ticks(float(kl.min()), float(kl.max())), tickformat="~g")
     fig.update_yaxes(title_text=unit, zeroline=False)
     theme.legend_below(fig, HEIGHT)
     mine, front = rows[~control], rows["dominant"].astype(bool)
