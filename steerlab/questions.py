@@ -81,15 +81,12 @@ class Questions:
         if len(mine) != 1:
             return "not measured"
         row = mine.iloc[0]
+        tokens = int(e.direction.model.get("d_vocab", 0))
+        poor = f" (an even guess among {tokens:,} tokens has {tokens:,})" if 0 < tokens < e.side_effects.perplexity else ""
         said = (
-            f"KL {row['kl']:.3g} nats a token, perplexity {row['perplexity']:.4g} instead of {e.side_effects.perplexity:.4g}, entropy "
+            f"KL {row['kl']:.3g} nats a token, perplexity {row['perplexity']:.4g} instead of {e.side_effects.perplexity:.4g}{poor}, entropy "
             f"{row['entropy_change']:+.2g} nats, {100 * row['changed_predictions']:.1f}% of next-token predictions changed"
         )
-        tokens = e.direction.model.get("d_vocab")
-        if tokens is not None and e.side_effects.perplexity > tokens:
-            said += (
-                f"; the unsteered perplexity is worse than that of an even guess among {tokens:,} tokens, so that perplexity says little"
-            )
         table = self.tradeoff(control)
         if table is None:
             return said
