@@ -58,7 +58,7 @@ def main(config: Config) -> Path:
     save_figures(
         folder,
         store.provenance(model, config.recorded(), task.about),
-        title=f"Rapid and adaptive protocols: {task.name}, {config.model}",
+        title=f"Rapid and adaptive protocols: {task.name}, {config.model_name}",
         question="How much larger is the gain that a protocol reports than the gain of its vector on fresh problems?",
         answer=answer,
         warnings=found.warnings(),

@@ -70,7 +70,7 @@ def main(config: Config) -> Path:
     save_figures(
         folder,
         store.provenance(model, config.recorded(), task.about, comparison=dict(found.settings)),
-        title=f"Methods compared: {task.name}, {config.model}",
+        title=f"Methods compared: {task.name}, {config.model_name}",
         question="Which ways to steer change accuracy, more than random vectors of the same norm or KL, and which differences between them are real?",
         answer=found.summary(),
         warnings=found.warnings(),

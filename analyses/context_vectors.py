@@ -57,7 +57,7 @@ def main(config: Config) -> Path:
     save_figures(
         folder,
         store.provenance(model, config.recorded(), task.about),
-        title=f"Static and context-dependent vectors: {config.model}",
+        title=f"Static and context-dependent vectors: {task.name}, {config.model_name}",
         question="With few problems to learn from, do vectors with fewer parameters win?",
         answer=found.summary(),
         warnings=found.warnings(),

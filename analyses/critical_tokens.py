@@ -53,7 +53,7 @@ def main(config: Config) -> Path:
     save_figures(
         folder,
         store.provenance(model, config.recorded(), task.about),
-        title=f"Critical tokens: {task.name}, {config.model}",
+        title=f"Critical tokens: {task.name}, {config.model_name}",
         question=f"At which tokens does steering at layer {layer}, alpha {config.alpha:+g}, move the model, and at which do right and wrong answers part?",
         answer=answer,
         figures=[("Mean KL behind a token, by part of the text.", sl.plots.critical_tokens(found), answer)],

@@ -62,7 +62,7 @@ def main(config: Config) -> Path:
     save_figures(
         folder,
         store.provenance(model, config.recorded(), task.about),
-        title=f"Emergent Activation Snapping: {config.model}",
+        title=f"Emergent Activation Snapping: {task.name}, {config.model_name}",
         question=f"Does a Watcher at layer {layer} raise accuracy on {config.split} problems of {task.name} as it learns?",
         answer=str(claim),
         figures=[

@@ -35,9 +35,11 @@ def main(config: Config) -> Path:
     if config.run is not None:
         experiment, provenance = sl.load_experiment(config.run)
         result = experiment.test
+        name = experiment.task
         provenance = {key: provenance[key] for key in ("model", "task", "versions")} | {"config": config.recorded()}
     else:
         model, task = config.load()
+        name = task.name
         direction, _ = config.direction_at(model, task, config.layer)
         result = sl.sweep(
             model, task.test, direction, alphas=config.alphas, positions=config.positions, operator=config.operator, progress=True
@@ -48,7 +50,7 @@ def main(config: Config) -> Path:
     save_figures(
         folder,
         provenance,
-        title=f"Failure analysis: {provenance['model']['name']}",
+        title=f"Failure analysis: {name}, {provenance['model']['name']}",
         question="Which problems did steering fix and which did it break, and do the counts say more than how near to the line problems stood?",
         answer=found.summary(),
         warnings=result.warnings(),

@@ -54,7 +54,7 @@ def main(config: Config) -> Path:
     save_figures(
         folder,
         store.provenance(model, config.recorded(), task.about),
-        title=f"Stability of learned vectors: {task.name}, {config.model}",
+        title=f"Stability of learned vectors: {task.name}, {config.model_name}",
         question="Is a learned vector the same with another seed or other problems, and how many problems does it need?",
         answer=answer,
         warnings=found.warnings(),

@@ -65,7 +65,7 @@ def main(config: Config) -> Path:
     save_figures(
         folder,
         store.provenance(model, config.recorded(), {name: dict(task.about) for name, task in tasks.items()}),
-        title=f"Transfer between {len(tasks)} tasks: {config.model}",
+        title=f"Transfer between {len(tasks)} tasks: {config.model_name}",
         question="Does a vector that is found on one task change accuracy on another, more than random and shuffled-label vectors do?",
         answer=answer,
         warnings=found.warnings(),

@@ -62,7 +62,7 @@ def main(config: Config) -> Path:
     save_figures(
         folder,
         store.provenance(model, config.recorded(), {name: dict(task.about) for name, task in tasks.items()}),
-        title=f"One vector for {len(tasks)} tasks: {config.model}",
+        title=f"One vector for {len(tasks)} tasks: {config.model_name}",
         question="Does one vector from a mixture of tasks raise accuracy on these tasks, and on one that was left out?",
         answer=answer,
         warnings=found.warnings(),

@@ -285,7 +285,13 @@ def _tables(runs: pd.DataFrame, outcomes: pd.DataFrame, before: np.ndarray, rng:
         means = mine[["train_accuracy", "validation_accuracy", "test_accuracy"]].mean().to_dict()
         gains = (mine["train_accuracy"] - mine["train_before"]).mean(), mine["change"].mean()
         kinds.append(
-            {"kind": name, "n_parameters": int(mine["n_parameters"].iloc[0]), **means, "gap": gains[0] - gains[1], "change": gains[1]}
+            {
+                "kind": name,
+                "n_parameters": int(mine["n_parameters"].iloc[0]),
+                **means,
+                "gap": round(gains[0] - gains[1], 12),
+                "change": round(gains[1], 12),
+            }
             | _judged(right[name], np.broadcast_to(before.astype(float), right[name].shape), rng)
             | {"worst": mine["change"].min(), "best": mine["change"].max()}
         )

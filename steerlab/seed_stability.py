@@ -69,7 +69,9 @@ class SeedStability:
                 float(both.median()) if len(both) else np.nan,
                 float(part["norm"].mean()),
             )
-            lines.append((kind, size, len(part), *means, float(part["change"].mean()), *change, float(part["change"].std(ddof=1))))
+            lines.append(
+                (kind, size, len(part), *means, round(float(part["change"].mean()), 12), *change, float(part["change"].std(ddof=1)))
+            )
         columns = [
             "kind",
             "size",

@@ -64,6 +64,11 @@ class Setup:
             layer = given.layer if given is not None else model.cfg.n_layers // 2
         return (given if given is not None else self.contrasts(model, task, [layer])[layer]), layer
 
+    @property
+    def model_name(self) -> str:
+        """The model as reports call it: a directory by its last part."""
+        return str(Setup.recorded(self)["model"])
+
     def folder(self, script: str) -> Path:
         """The run folder, checked to be writable before any work is done.
 
