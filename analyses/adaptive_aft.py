@@ -64,7 +64,10 @@ def main(config: Config) -> Path:
         warnings=found.warnings(),
         figures=[("Reported gain against gain on fresh problems, a mark a repetition.", figure, sl.plots.words(figure))],
         tables={
-            "protocols": ("Means over repetitions, with 95% intervals over repetitions.", found.table()),
+            "protocols": (
+                "Means over repetitions, with 95% intervals; those of fresh problems and of the bias hold the error of these problems, too.",
+                found.table(),
+            ),
             "repetitions": ("Every repetition.", found.frame),
             "candidates": ("", found.candidates),
         },

@@ -60,7 +60,8 @@ def main(config: Config) -> Path:
         figures.append(
             ("Improvement on test of every finished cell, with 95% paired intervals of one cell each.", forest, plots.words(forest))
         )
-    recorded = {**asdict(config), "models": [cell.key[0] for cell in cells], "datasets": [cell.key[1] for cell in cells]}
+    names = zip(*(cell.key for cell in cells), strict=True)
+    recorded = asdict(config) | {key: list(dict.fromkeys(found)) for key, found in zip(("models", "datasets"), names, strict=True)}
     recorded.pop("out")
     write_figures(
         folder,

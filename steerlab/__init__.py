@@ -16,6 +16,7 @@ from steerlab import plots, statistics
 from steerlab.activations import Activations, cache_activations, load_activations
 from steerlab.adaptive import AdaptiveResult, adaptive_aft
 from steerlab.aft import LearnedVector, learn_vector
+from steerlab.arrays import as_activations
 from steerlab.calibration import Calibration, calibrate
 from steerlab.candidates import LearnedVectors, learn_vectors
 from steerlab.coefficients import COEFFICIENTS, CoefficientGrid, coefficient_grid
@@ -24,7 +25,6 @@ from steerlab.composing import average, combine, cosine_table, orthogonalise, pr
 from steerlab.context import ContextVector, learn_context_vector
 from steerlab.context_comparison import ContextComparison, compare_context_vectors
 from steerlab.context_files import load_context_vector, save_context_vector
-from steerlab.contrasts import as_activations
 from steerlab.control_families import covariance_matched, orthogonal_directions, other_task, ready, shuffled_labels
 from steerlab.controls import ControlResult, random_control
 from steerlab.critical import CriticalTokens, critical_tokens

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from steerlab.aft import LearnedVector
-from steerlab.candidates import LearnedVectors, learn_vectors
+from steerlab.candidates import LearnedVectors, learn_vectors, listed
 from steerlab.fitting import check_problems
 from steerlab.models import Model, n_layers
 from steerlab.sweeps import sweep
@@ -52,7 +53,8 @@ class AdaptiveResult:
         """What a reader must know about the choice."""
         looked = f"{len(self.frame)} candidates were trained, and their validation accuracies compared at each of {int(self.frame['epochs'].sum())} epochs"
         said = [
-            f"{looked}; that of the chosen one is the best of so many and flatters it: claim only what problems that had no part in it show."
+            f"{looked}; that of the chosen one is the best of {'its attempt' if self.n_attempts > 1 else 'so many'} and flatters it: claim only what problems that "
+            "had no part in it show."
         ]
         if self.select == "retry":
             last = self.attempts["outcome_improvement"].iloc[-1]
@@ -109,7 +111,7 @@ def adaptive_aft(
         epochs, extend, early_stopping: see `steerlab.aft.learn_vector`.
         select: "validation" or "retry".
         outcome: with select="retry", the problems whose outcome decides whether to try again (the sources: the test problems themselves).
-        options: further options of `steerlab.candidates.learn_vectors`, such as lrs, batch_size, operator, positions, loss, scorer or progress.
+        options: path (with select="retry" each attempt has a file of its own, named after it), and further options of `steerlab.candidates.learn_vectors`, such as lrs, batch_size, operator, positions, loss, scorer or progress.
 
     Raises:
         ValueError: as `learn_vectors`; an unknown rule; outcome problems missing, not wanted, or among those that were trained or validated on.
@@ -143,15 +145,15 @@ def adaptive_aft(
         return _result([found], found.best(), [np.nan], select)
     tried: list[LearnedVectors] = []
     outcomes: list[float] = []
-    for seed in range(seeds) if isinstance(seeds, int) else seeds:
-        tried.append(learn_vectors(model, problems, seeds=[seed], **shared))
+    path = shared.pop("path", None)
+    for seed in listed("seeds", range(seeds) if isinstance(seeds, int | np.integer) else seeds):
+        own = None if path is None else Path(path).with_name(f"{Path(path).stem}-attempt{len(tried) + 1}{Path(path).suffix}")
+        tried.append(learn_vectors(model, problems, seeds=[seed], path=own, **shared))
         names = ("operator", "positions", "scorer", "max_tokens", "memory")
         result = sweep(model, outcome, tried[-1].best(), alphas=1.0, **{name: options[name] for name in names if name in options})
         outcomes.append(float(result.accuracy()["change"].iloc[0]))
         if outcomes[-1] >= 0:
             break
-    if not tried:
-        raise ValueError(f"seeds={seeds!r}; give at least one attempt")
     return _result(tried, tried[-1].best(), outcomes, select)
 
 

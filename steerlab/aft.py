@@ -185,7 +185,7 @@ def check_not_zero(trained: Trained, vector: Tensor) -> None:
     Raises:
         ValueError: training broke off before there was one.
     """
-    if not float(vector.norm()):
+    if trained.broke == 1 or not float(vector.norm()):
         raise ValueError(
             f"layer {trained.candidate.spots[0].layer}: {trained.stopped}, before there was a vector to keep; use a smaller lr than "
             f"{trained.candidate.lr:g}, or check that the model's logits are finite on these problems"

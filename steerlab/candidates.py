@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import TypeVar, overload
 
+import numpy as np
 import pandas as pd
 
 from steerlab.activations import Positions
@@ -66,11 +67,16 @@ class LearnedVectors(Sequence[LearnedVector]):
         Choosing is looking: its validation accuracy is the largest of `len(self)`, and flatters it.
 
         Raises:
-            ValueError: there was no validation.
+            ValueError: there was no validation, or every training broke off before it.
         """
         if self.unsteered is None:
             raise ValueError("these vectors were trained without validation; give validation=, and the best of them can be told")
-        ranked = self.frame.sort_values(["validation_accuracy", "validation_nll"], ascending=[False, True], kind="stable")
+        measured = self.frame[self.frame["validation_accuracy"].notna()]
+        if measured.empty:
+            raise ValueError(
+                f"no candidate ended an epoch, so none was validated; {self.frame['name'].iloc[0]}: {self.frame['stopped'].iloc[0]}; use a smaller lr"
+            )
+        ranked = measured.sort_values(["validation_accuracy", "validation_nll"], ascending=[False, True], kind="stable")
         by_name = {vector.name: vector for vector in self.vectors}
         return by_name[next(name for name in ranked["name"] if name in by_name)]
 
@@ -144,7 +150,7 @@ def learn_vectors(
         ['aft-L2-seed0', 'aft-L2-seed1', 'aft-L4-seed0', 'aft-L4-seed1']
     """
     where = listed("layers", range(n_layers(model)) if layers is None else layers)
-    which = listed("seeds", range(seeds) if isinstance(seeds, int) else seeds)
+    which = listed("seeds", range(int(seeds)) if isinstance(seeds, int | np.integer) else seeds)
     penalties, rates = listed("l2s", l2s), listed("lrs", lrs)
     candidates = [Candidate((Spot(layer, site),), seed, l2, lr) for layer, seed, l2, lr in product(where, which, penalties, rates)]
     how = How(operator, positions, loss, scorer, max_tokens, memory)
@@ -179,7 +185,7 @@ def learn_vectors(
                 trained.stopped,
             )
         )
-        if norm:
+        if norm and trained.broke != 1:  # a random start that no step has moved is no learned vector
             vectors.append(learned_vector(model, found, trained, about, name))
     columns = ["name", *KEYS, "epochs", "epoch", "loss", "norm", "validation_accuracy", "validation_nll", "improvement", "stopped"]
     frame = pd.DataFrame(lines, columns=columns)
@@ -196,7 +202,9 @@ def listed(name: str, given: Number | Sequence[Number]) -> list[Number]:
     Raises:
         ValueError: none, or repeated ones.
     """
-    values = list(given) if isinstance(given, Sequence) else [given]
+    values: list[Number] = (
+        np.asarray(given).ravel().tolist() if isinstance(given, np.ndarray) else list(given) if isinstance(given, Sequence) else [given]
+    )
     if not values or len(set(values)) < len(values):
         raise ValueError(f"{name}={values}; give at least one, each once")
     return values

@@ -14,7 +14,7 @@ from steerlab.interventions import Operator
 from steerlab.models import Model
 from steerlab.statistics import Interval, SignTest, paired_interval, sign_test
 from steerlab.sweeps import SweepResult, sweep
-from steerlab.tasks import Problem, Scorer
+from steerlab.tasks import Problem, Scorer, in_both
 
 COEFFICIENTS: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0, 1.3, 1.5, 2.0)
 
@@ -111,10 +111,10 @@ def coefficient_grid(
         >>> grid.coefficient in (0.5, 1.0), grid.test.frame["alpha"].unique().tolist() == [grid.coefficient]
         (True, True)
     """
-    both = {problem.id for problem in validation} & {problem.id for problem in test}
+    both = in_both(validation, test)
     if both:
         raise ValueError(
-            f"{len(both)} problems stand in validation and in test, {min(both)!r} for one; a coefficient that is chosen on them must not be tested on them"
+            f"{len(both)} problems stand in validation and in test, {both[0].id!r} for one; a coefficient that is chosen on them must not be tested on them"
         )
     if not validation or not test:
         raise ValueError(f"{len(validation)} validation and {len(test)} test problems; give some of both")

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 
 from steerlab.activations import Activations, Positions, cache_activations
+from steerlab.arrays import Group, as_group
 from steerlab.directions import Direction, check_groups
 from steerlab.models import Model, n_layers
 from steerlab.tasks import Evaluation, balance
@@ -18,39 +19,6 @@ Rows = Float[np.ndarray, "_ d_model"]  # the groups differ in size
 Vector = Float[np.ndarray, " d_model"]
 Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of one position's rows of both groups
 NOTHING = 1e-6  # of the activations' size: what varies less is rounding
-
-
-def as_activations(
-    values: object, *, layer: int, site: str = "resid_post", positions: str | Sequence[int] = "last", ids: Sequence[str] | None = None
-) -> Activations:
-    """Plain arrays as activations of one layer, for estimators that need no model.
-
-    Args:
-        values: ``[problem d_model]``, or ``[problem pos d_model]``.
-        layer: the 0-based block that they are of.
-        site: "resid_pre", "resid_mid" or "resid_post".
-        positions: where they were measured: "last", "mean" or an index for each position.
-        ids: of the problems; default "0", "1" and so on.
-
-    Raises:
-        ValueError: another number of dimensions, or as many ids or positions as problems or positions are not given.
-
-    Example:
-        >>> as_activations([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], layer=4)
-        Activations([3, 1, 1, 2] problem×layer×pos×d_model, layers=[4], site='resid_post', positions='last')
-    """
-    array = torch.as_tensor(np.asarray(values)).to(torch.float32)
-    if array.ndim not in (2, 3):
-        raise ValueError(f"values have shape {list(array.shape)}; use [problem, d_model] or [problem, pos, d_model]")
-    array = array[:, None] if array.ndim == 2 else array
-    where = positions if isinstance(positions, str) else tuple(int(position) for position in positions)
-    if isinstance(where, tuple) and len(where) != array.shape[1]:
-        raise ValueError(f"{len(where)} positions for values at {array.shape[1]}; give one index for each")
-    names = tuple(ids) if ids is not None else tuple(str(i) for i in range(len(array)))
-    if len(names) != len(array):
-        raise ValueError(f"{len(names)} ids for {len(array)} problems; give one id for each")
-    mask = torch.ones(array.shape[:2], dtype=torch.bool)
-    return Activations(array[:, None], mask, names, (layer,), site, where, {})
 
 
 def balanced_activations(
@@ -90,8 +58,8 @@ def balanced_activations(
 
 
 def fitted(
-    positive: Activations,
-    negative: Activations,
+    positive: Group,
+    negative: Group,
     fit: Fit,
     *,
     layer: int,
@@ -103,7 +71,7 @@ def fitted(
     """A direction fitted at each position on its own, that points from the negative group to the positive one.
 
     Args:
-        positive, negative: activations from the same model, site and positions.
+        positive, negative: activations from the same model, site and positions; or plain arrays, ``[problem d_model]`` or ``[problem pos d_model]``.
         fit: gives a vector, of either sign, for the rows of both groups at one position, float64.
         layer: the layer to use, among those cached.
         scale: "contrast" (the mean difference's norm, position by position), "unit" (the same, then norm 1) or "natural"
@@ -120,6 +88,7 @@ def fitted(
     """
     if scale not in SCALES:
         raise ValueError(f"scale={scale!r}; use contrast (the mean difference's norm), unit (norm 1) or natural (the estimator's own)")
+    positive, negative = as_group(positive, layer=layer), as_group(negative, layer=layer)
     groups = check_groups(positive, negative, layer=layer)
     check_pairs(len(groups[0]), len(groups[1]), paired=paired)
     ours, theirs = (group.numpy().astype(np.float64) for group in groups)

@@ -101,7 +101,7 @@ class CriticalTokens:
         total = table.groupby(keys)["kl"].transform("sum")
         table["share"] = table["kl"] / total.where(total > 0)
         table["kl"] /= table["tokens"]
-        return table.reset_index()
+        return table.reset_index().sort_values(keys, ascending=[False, True], kind="stable", ignore_index=True)
 
     def by_token(self, least: int = 3) -> pd.DataFrame:
         """Means over each token's occurrences, largest KL first: token, n, kl, share (of all KL).
@@ -133,6 +133,8 @@ class CriticalTokens:
                 f"90% of the KL sits on {100 * found.estimate:.1f}% of a text's tokens in the median (95% bootstrap interval {100 * interval.low:.1f}% to "
                 f"{100 * interval.high:.1f}%); the tenth of tokens that holds most has {tenth:.0f}% of it."
             )
+        elif len(table):
+            parts.append(f"90% of the KL sits on {100 * float(table['needed_share'].iloc[0]):.1f}% of the only text's tokens.")
         else:
             parts.append("Steering moved no distribution.")
         if len(change) > 1 and np.ptp(change) > 0:

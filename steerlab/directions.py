@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlab.activations import Activations
+from steerlab.arrays import Group, as_group
 from steerlab.models import SITES, Model, d_model, hook_name, processing_of
 from steerlab.statistics._input import check_rng
 
@@ -139,7 +140,10 @@ def check_direction(model: Model, direction: Direction) -> None:
         ValueError: another width, a layer that the model lacks, or a direction found under other weight processing.
     """
     if not isinstance(direction, Direction):
-        raise TypeError(f"direction is a {type(direction).__name__}; give a steerlab Direction, e.g. Direction(vector, layer)")
+        raise TypeError(
+            f"direction is a {type(direction).__name__}; give a steerlab Direction, e.g. Direction(vector, layer) (of a vector at several layers, one of "
+            "its `directions`)"
+        )
     width = int(direction.vector.shape[-1])
     if width != d_model(model):
         raise ValueError(f"direction {direction.name!r} has {width} dimensions; this model's residual stream has {d_model(model)}")
@@ -177,7 +181,7 @@ def check_alike(directions: Sequence[Direction], *, layers: bool = True) -> None
     first = directions[0]
     for one in directions[1:]:
         both = f"directions {first.name!r} and {one.name!r}"
-        sha, other = (d.model.get("weights_sha256") for d in (first, one))
+        sha, other = (d.model.get("weights_sha256") or d.model.get("fingerprint") for d in (first, one))
         names = (first.model.get("name"), one.model.get("name"))
         if (sha != other) if sha and other else (None not in names and names != (names[0],) * 2):
             raise ValueError(
@@ -250,20 +254,20 @@ def check_groups(positive: Activations, negative: Activations, *, layer: int) ->
         if not bool(group.mask.all()):
             raise ValueError("prompts of different lengths were cached with positions='all'; use last, mean or indices for a contrast")
         found.append(group.at(layer))
-    if found[0].shape[1:] != found[1].shape[1:]:
+    if found[0].shape[2] != found[1].shape[2]:
+        raise ValueError(f"the groups have {found[0].shape[2]} and {found[1].shape[2]} dimensions; give activations of one model")
+    if found[0].shape[1] != found[1].shape[1]:
         raise ValueError(f"the groups hold {found[0].shape[1]} and {found[1].shape[1]} positions; cache both alike")
     return found[0], found[1]
 
 
-def mean_difference(
-    correct: Activations, incorrect: Activations, *, layer: int, normalise: bool = False, name: str = "mean difference"
-) -> Direction:
+def mean_difference(correct: Group, incorrect: Group, *, layer: int, normalise: bool = False, name: str = "mean difference") -> Direction:
     """Mean activation of one group minus mean activation of another (the sources' ``correct_mean - wrong_mean``).
 
     Args:
-        correct: activations of the first group, ``[problem layer pos d_model]``.
+        correct: activations of the first group, ``[problem layer pos d_model]``, or a plain array ``[problem d_model]``.
         incorrect: those of the second, from the same model, site and positions.
-        layer: the layer to use, among those cached.
+        layer: the layer to use, among those cached; of plain arrays, the one that they are of.
         normalise: scale to norm 1.
         name: for tables and figures.
 
@@ -279,6 +283,7 @@ def mean_difference(
         >>> mean_difference(acts.select("ab"), acts.select("cd"), layer=6).vector
         tensor([ 2., -1.])
     """
+    correct, incorrect = as_group(correct, layer=layer), as_group(incorrect, layer=layer)
     means = [group.mean(0, dtype=torch.float64) for group in check_groups(correct, incorrect, layer=layer)]
     difference = means[0] - means[1]
     method = {

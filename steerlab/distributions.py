@@ -13,7 +13,7 @@ from tqdm import tqdm
 from steerlab.activations import Positions
 from steerlab.interventions import Operator, Patch, operator_named
 from steerlab.memory import parse_memory, pass_tokens, shrinking
-from steerlab.models import Model, context_length, device_of, hook_name, hooks, n_layers, token_ids
+from steerlab.models import Model, context_length, device_of, hook_name, hooks, n_layers, token_ids, unknown_tokens
 from steerlab.passes import entering, forward, read_out, run_from
 from steerlab.tasks.batches import Batch, least, row_batches, smaller
 from steerlab.tasks.scorers import Row
@@ -48,24 +48,10 @@ def text_rows(model: Model, texts: Sequence[str] | Sequence[Sequence[int]]) -> t
         found.append(tuple(tokens))
     if not any(len(tokens) > 1 for tokens in found):
         raise ValueError(f"{len(found)} texts given, none of them with a second token; there is nothing to predict")
-    unknown, total = _unknown(model, found)
+    unknown, total = unknown_tokens(model, found)
     if isinstance(texts[0], str) and 2 * unknown > total:
         raise ValueError(f"{unknown} of the texts' {total} tokens are unknown to this model's tokenizer; give texts in words that it has")
     return tuple(Row(tokens, len(tokens)) for tokens in found)
-
-
-def readable(model: Model, texts: Sequence[str]) -> bool:
-    """Whether texts fit into the model's context, and most of their tokens are known to its tokenizer."""
-    found = [token_ids(model, text) for text in texts]
-    unknown, total = _unknown(model, found)
-    return 2 * unknown <= total and all(1 <= len(tokens) <= context_length(model) for tokens in found)
-
-
-def _unknown(model: Model, rows: Sequence[Sequence[int]]) -> tuple[int, int]:
-    """How many tokens are the tokenizer's unknown one, of how many."""
-    unknown = getattr(model.tokenizer, "unk_token_id", None)
-    every = [token for tokens in rows for token in tokens]
-    return (0 if unknown is None else every.count(unknown)), len(every)
 
 
 def compare_distributions(

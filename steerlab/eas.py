@@ -72,6 +72,9 @@ class EASResult:
         """What was logged, in one line: n, accuracy with its Wilson interval, updates, entropy, nudges and the median latency."""
         low, high = _wilson(self.frame["correct"])
         acted = self.frame[self.frame["nudge"] > 0]
+        wins = int(
+            (self.frame["correct"].astype(bool) & (self.frame["attractor"] >= 0)).sum()
+        )  # a right answer that was not looked at moves nothing
         return pd.Series(
             {
                 "variant": self.variant,
@@ -79,9 +82,7 @@ class EASResult:
                 "accuracy": self.accuracy,
                 "low": low,
                 "high": high,
-                "updates": 0
-                if self.watcher is None or not self.watcher.updates
-                else int(self.frame["correct"].sum()) // self.watcher.every,
+                "updates": 0 if self.watcher is None or not self.watcher.updates else wins // self.watcher.every,
                 "entropy": float(self.frame["entropy"].iloc[-1]),
                 "nudged": len(acted) / self.n,
                 "moved": float(acted["moved"].median()) if len(acted) else 0.0,

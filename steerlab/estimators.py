@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from steerlab.activations import Activations
+from steerlab.arrays import Group, as_group
 from steerlab.components import ica_direction, pca_direction, singular_direction
 from steerlab.contrasts import SCALES, Scale
 from steerlab.control_families import shuffled_labels
@@ -35,7 +36,7 @@ ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
 
 
 def random_direction(
-    positive: Activations, negative: Activations, *, layer: int, rng: np.random.Generator, scale: Scale = "contrast", name: str = "random"
+    positive: Group, negative: Group, *, layer: int, rng: np.random.Generator, scale: Scale = "contrast", name: str = "random"
 ) -> Direction:
     """An isotropic direction, which knows of the groups only where they are and how far apart; its sign is chance, too.
 
@@ -47,7 +48,7 @@ def random_direction(
         name: for tables and figures.
 
     Example:
-        >>> from steerlab.contrasts import as_activations
+        >>> from steerlab.arrays import as_activations
         >>> right, wrong = as_activations([[3.0, 4.0, 0.0]], layer=1), as_activations([[0.0, 0.0, 0.0]], layer=1)
         >>> round(random_direction(right, wrong, layer=1, rng=np.random.default_rng(0)).norm, 4)
         5.0
@@ -60,8 +61,8 @@ def random_direction(
 
 
 def shuffled_label_direction(
-    positive: Activations,
-    negative: Activations,
+    positive: Group,
+    negative: Group,
     *,
     layer: int,
     rng: np.random.Generator,
@@ -82,7 +83,7 @@ def shuffled_label_direction(
         options: for the estimator.
 
     Example:
-        >>> from steerlab.contrasts import as_activations
+        >>> from steerlab.arrays import as_activations
         >>> right, wrong = as_activations([[3.0, 4.0], [2.0, 4.5]], layer=1), as_activations([[0.0, 0.2], [0.1, 0.0]], layer=1)
         >>> shuffled = shuffled_label_direction(right, wrong, layer=1, rng=np.random.default_rng(0))
         >>> shuffled.method["estimator"], abs(shuffled.norm / mean_difference(right, wrong, layer=1).norm - 1) < 1e-6
@@ -90,6 +91,7 @@ def shuffled_label_direction(
     """
     if scale not in SCALES:
         raise ValueError(f"scale={scale!r}; use one of {', '.join(SCALES)}")
+    positive, negative = as_group(positive, layer=layer), as_group(negative, layer=layer)
     like = mean_difference(positive, negative, layer=layer, name=name)
 
     def chosen(ours: Activations, theirs: Activations, *, layer: int) -> Direction:

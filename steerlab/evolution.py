@@ -22,7 +22,7 @@ from steerlab.cells import Cell, Place, run_cells
 from steerlab.directions import Direction
 from steerlab.models import Model, d_model, describe, hook_name
 from steerlab.statistics._input import check_rng, count
-from steerlab.tasks import Problem, Scorer, Task
+from steerlab.tasks import Problem, Scorer, Task, in_both
 from steerlab.tasks.scoring import check_ids
 
 FIRST_STEP = 0.25  # size of the first vectors, as a share of the norm allowed, or of the stream's
@@ -210,9 +210,9 @@ def _check(
             raise ValueError(f"{what}: none given; the search needs at least one")
         if given is not None:
             check_ids(given)
-    both = {problem.id for problem in problems} & {problem.id for problem in validation or ()}
+    both = in_both(validation or (), problems)
     if both:
-        raise ValueError(f"validation shares {len(both)} problems with the train problems, {min(both)!r} first; give others")
+        raise ValueError(f"validation shares {len(both)} problems with the train problems, {both[0].id!r} first; give others")
     if objective not in OBJECTIVES:
         raise ValueError(f"objective={objective!r}; use one of {', '.join(OBJECTIVES)}")
     if norm is not None and (isinstance(norm, bool) or not isinstance(norm, int | float | np.number) or not 0 < norm < math.inf):

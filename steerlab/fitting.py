@@ -1,19 +1,23 @@
 """From a model and problems to a training: input is checked, streams are kept, candidates are trained."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from steerlab.activations import Positions, indices
 from steerlab.interventions import Operator, operator_named, position_mask
 from steerlab.learnables import Learnable
-from steerlab.models import Model, backend_of, describe, device_of, frozen, hook_name
+from steerlab.models import Model, backend_of, describe, device_of, fingerprint, frozen, hook_name
 from steerlab.objectives import AnswerLoss, ValidationScore
 from steerlab.schedules import Candidate, Schedule
-from steerlab.tasks import Problem, Scorer, Task
+from steerlab.tasks import Problem, Scorer, Task, in_both
 from steerlab.tasks.scoring import check_ids
 from steerlab.tasks.targets import Target, target_named
 from steerlab.training import Trained, train
@@ -120,13 +124,31 @@ def check_problems(model: Model, problems: Sequence[Problem], validation: Sequen
             check_ids(given)
     if validation is None:
         return
-    ids, prompts = {problem.id for problem in problems}, {(p.prompt, str(p.target), p.choices) for p in problems}
-    both = [p for p in validation if p.id in ids or (p.prompt, str(p.target), p.choices) in prompts]
+    both = in_both(validation, problems)
     if both:
         raise ValueError(
             f"{len(both)} of {len(validation)} validation problems are training problems, too ({both[0].id!r} first); "
             "what a vector was trained on says nothing about it: give other problems"
         )
+
+
+def made_of(given: Any) -> str:
+    """What tells one function from another, in this process and the next: its code and what it closes over; anything else by its repr."""
+    if isinstance(given, Tensor):
+        return f"tensor {tuple(given.shape)} {hashlib.sha256(given.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()}"
+    if isinstance(given, partial):
+        return f"partial {made_of(given.func)} {[made_of(value) for value in given.args]} {[(k, made_of(v)) for k, v in sorted(given.keywords.items())]}"
+    if not isinstance(given, FunctionType):
+        return repr(given)
+    closed = [made_of(cell.cell_contents) for cell in given.__closure__ or ()]
+    inner = [made_of_code(given.__code__), [made_of(value) for value in given.__defaults__ or ()], closed]
+    return f"{given.__module__}.{given.__qualname__} {inner}"
+
+
+def made_of_code(code: CodeType) -> str:
+    """A digest of compiled code, that of functions inside it included."""
+    constants = [made_of_code(value) if isinstance(value, CodeType) else repr(value) for value in code.co_consts]
+    return hashlib.sha256(code.co_code + repr([constants, code.co_names]).encode()).hexdigest()
 
 
 def _work(model: Model, problems: Sequence[Problem], validation: Sequence[Problem] | None, how: How) -> Mapping[str, Any]:
@@ -135,6 +157,8 @@ def _work(model: Model, problems: Sequence[Problem], validation: Sequence[Proble
 
     scorer = how.scorer if isinstance(how.scorer, str | None) else how.scorer.name
     return {
+        "weights": fingerprint(model),
+        "functions": [made_of(how.operator), made_of(how.loss)],
         "model": describe(model),
         "problems": listed(problems),
         "validation": None if validation is None else listed(validation),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from steerlab.activations import Activations, Positions, cache_activations
 from steerlab.directions import Direction, mean_difference
-from steerlab.models import Model
+from steerlab.models import Model, readable
 from steerlab.tasks import Problem
 
 # The queries and the two prompts of the experiment on Phi-2 (project sources, proof of concept 3).
@@ -119,6 +119,10 @@ def function_vector(
         Direction('function vector', layer=2, site='resid_post', shape=[128], norm=1)
     """
     asked = reasoning_pairs() if pairs is None else list(pairs)
+    if pairs is None and not readable(model, [prompt for pair in asked for prompt in pair]):
+        raise ValueError(
+            "most words of the default pairs are unknown to this model's tokenizer, or too many for its context; give pairs that it can read"
+        )
     with_it, without = prompt_contrast(model, asked, layers=[layer], site=site, positions=positions)
     found = mean_difference(with_it, without, layer=layer, normalise=normalise, name=name)
     method = {**found.method, "estimator": "function_vector", "pairs": [list(pair) for pair in asked]}

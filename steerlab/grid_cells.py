@@ -4,8 +4,10 @@ A cell learns a vector at each candidate layer on train, chooses the layer on va
 vectors of its norm.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +207,29 @@ def run_cell(cell: GridCell, model: Model | None = None) -> dict[str, Any]:
 
 
 def described(cell: GridCell) -> dict[str, Any]:
-    """A cell's settings without machine paths, as a run folder keeps them."""
+    """A cell's settings without machine paths, as a run folder keeps them, and digests of its model's and its data's files, if these are local."""
     values = asdict(cell)
     values["model"], values["dataset"] = cell.key
-    return values
+    _, path, _ = parsed(cell.dataset)
+    return values | {"model_files": _digest_of(cell.model), "data_files": None if path is None else _digest_of(path)}
+
+
+def _digest_of(path: str) -> str | None:
+    """Over the contents of a file, or of a folder's files in the order of their names; None where nothing stands there."""
+    target = Path(path).expanduser()
+    if not target.exists():
+        return None
+    found = sorted(target.rglob("*")) if target.is_dir() else [target]
+    stamps = tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in found if file.is_file())
+    return _digest(stamps)
+
+
+@cache
+def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
+    found = hashlib.sha256()
+    for name, size, _ in files:
+        found.update(f"{Path(name).name} {size} ".encode())
+        with open(name, "rb") as stream:
+            while chunk := stream.read(1 << 22):
+                found.update(chunk)
+    return found.hexdigest()

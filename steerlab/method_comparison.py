@@ -19,7 +19,7 @@ from steerlab.method_tables import MethodComparison
 from steerlab.models import Model
 from steerlab.prompting import wordings
 from steerlab.side_effects import side_texts
-from steerlab.tasks import Evaluation, Problem, Task, evaluate
+from steerlab.tasks import Evaluation, Problem, Task, evaluate, in_both
 from steerlab.trials import MATCHINGS, Bench, Tried, choose, looks, try_once
 
 NORM_SHARES = (0.1, 0.3, 1.0)
@@ -142,6 +142,11 @@ def _check(task: Task, matchings: Sequence[str], levels: Sequence[float], n_cont
     for split in ("train", "validation", "test"):
         if not getattr(task, split):
             raise ValueError(f"the {split} split of task {task.name!r} is empty; the comparison needs all three")
+    for split in ("train", "validation"):
+        if both := in_both(task.test, getattr(task, split)):
+            raise ValueError(
+                f"{len(both)} test problems stand in {split}, too, {both[0].id!r} first; what was found or chosen there cannot be tested on them"
+            )
 
 
 def _norms(found: Sequence[Contender], norms: Sequence[float] | None) -> list[float]:

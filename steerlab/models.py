@@ -8,9 +8,11 @@ of block l is the output of block l, and the same tensor as ``resid_pre`` of blo
 """
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -111,11 +113,35 @@ def points_inside(module: torch.nn.Module) -> Iterator[tuple[str, HookPoint]]:
     return ((name, point) for name, point in module.named_modules() if isinstance(point, HookPoint))
 
 
+_FINGERPRINTS: WeakKeyDictionary[Any, tuple[Any, str]] = WeakKeyDictionary()
+
+
+def fingerprint(model: Model) -> str:
+    """A digest of the weights as they are in memory: the sum of each parameter and a sample of its numbers.
+
+    It tells models apart that no file describes, and a model from itself before its weights were changed. It is taken anew where a parameter was replaced or
+    written to.
+    """
+    parameters = list(model.named_parameters())
+    state = tuple((id(value), value._version) for _, value in parameters)
+    known = _FINGERPRINTS.get(model)
+    if known is None or known[0] != state:
+        found = hashlib.sha256()
+        for name, value in parameters:
+            flat = value.detach().reshape(-1)
+            sample = flat[:: max(1, flat.numel() // 1024)].float().cpu().contiguous()
+            total = float(flat.sum(dtype=torch.float64))
+            found.update(f"{name} {tuple(value.shape)} {total!r}".encode() + sample.numpy().tobytes())
+        known = _FINGERPRINTS[model] = (state, found.hexdigest())
+    return known[1]
+
+
 def describe(model: Model) -> dict[str, Any]:
     """What provenance records of a model: name, source, backend, shape, dtype and weight processing."""
     cfg = model.cfg
     origin = getattr(model, "steerlab_origin", {})
-    return {
+    unknown = {} if origin else {"fingerprint": fingerprint(model)}  # no file and no Hub id says which weights these are
+    return unknown | {
         "name": origin.get("name", getattr(cfg, "model_name", "unknown")),
         "revision": origin.get("revision"),
         "weights_sha256": checkpoints.weights_sha256(origin["path"]) if "path" in origin else None,
@@ -219,3 +245,17 @@ def token_ids(model: Model, text: str, *, prepend_bos: bool | None = None) -> li
         return [int(model.tokenizer.bos_token_id)] if bos and model.tokenizer.bos_token_id is not None else []
     ids: list[int] = model.to_tokens(text, prepend_bos=bos, truncate=False, move_to_device=False)[0].tolist()
     return ids
+
+
+def readable(model: Model, texts: Sequence[str]) -> bool:
+    """Whether texts fit into the model's context, and most of their tokens are known to its tokenizer."""
+    found = [token_ids(model, text) for text in texts]
+    unknown, total = unknown_tokens(model, found)
+    return 2 * unknown <= total and all(1 <= len(tokens) <= context_length(model) for tokens in found)
+
+
+def unknown_tokens(model: Model, rows: Sequence[Sequence[int]]) -> tuple[int, int]:
+    """How many tokens are the tokenizer's unknown one, of how many."""
+    unknown = getattr(model.tokenizer, "unk_token_id", None)
+    every = [token for tokens in rows for token in tokens]
+    return (0 if unknown is None else every.count(unknown)), len(every)

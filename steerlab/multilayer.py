@@ -170,12 +170,13 @@ def source_layers(model: Model, layers: str | Sequence[int]) -> tuple[int, ...]:
         if layers != "sources":
             raise ValueError(f"layers={layers!r}; use 'sources' (10%, 50% and 80% of the depth) or a list of layers")
         return tuple(int(n_layers(model) * depth) for depth in SOURCE_DEPTHS)
-    if not layers:
+    found = tuple(np.atleast_1d(np.asarray(layers)).tolist())
+    if not found:
         raise ValueError("layers=[]; give at least one layer, each once")
-    return tuple(layers)
+    return found
 
 
 def _scales(layers: str | Sequence[int], scales: Sequence[float] | None) -> tuple[float, ...]:
     if scales is not None:
-        return tuple(float(scale) for scale in scales)
-    return SOURCE_SCALES if isinstance(layers, str) else (1.0,) * len(layers)
+        return tuple(float(scale) for scale in np.atleast_1d(np.asarray(scales, dtype=float)))
+    return SOURCE_SCALES if isinstance(layers, str) else (1.0,) * np.atleast_1d(np.asarray(layers)).size

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from steerlab.distributions import readable
 from steerlab.function_vectors import reasoning_pairs
-from steerlab.models import Model, context_length, token_ids
+from steerlab.models import Model, context_length, readable, token_ids
 from steerlab.tasks import Problem
 
 STEP_BY_STEP = "Let's think step by step."

@@ -127,6 +127,9 @@ def self_refine(
     working, vectors, lines, stopped = list(problems), list[LearnedVector](), [], f"all {rounds} rounds done"
     for k in range(1, rounds + 1):
         found = fit(model, working, [candidate], learnable, schedule, how, validation=validation, progress=progress)
+        if found.trained[0].broke == 1 and vectors:
+            stopped = f"round {k}: {found.trained[0].stopped}"
+            break
         about = settings(schedule, how, learnable, len(working), validation) | {"round": k}
         about |= {"estimator": "learned (self-refinement)", "init": "zero" if k == 1 else f"round {k - 1}"}
         vector = learned_vector(model, found, found.trained[0], about, f"{name}, round {k}")
@@ -136,11 +139,14 @@ def self_refine(
         wrong = (~outcomes["correct"].astype(bool)).to_numpy()
         measured = vector.method["validation_accuracy"]
         lines.append((k, len(working), float(1 - wrong.mean()), int(wrong.sum()), np.nan if measured is None else measured, vector.norm))
+        if found.trained[0].broke is not None:
+            stopped = f"round {k}: {found.trained[0].stopped}"
+            break
         working = [problem for problem, missed in zip(problems, wrong, strict=True) if missed]
         if len(working) < schedule.per_step and k < rounds:
             stopped = f"after round {k} {len(working)} problems were wrong, fewer than a step takes ({schedule.per_step})"
             break
         learnable = _Continued(d_model(model), start=tuple(vector.vector.tolist()))
     frame = pd.DataFrame(lines, columns=["round", "n_trained", "train_accuracy", "wrong", "validation_accuracy", "norm"])
-    best = len(frame) - 1 if validation is None else int(frame["validation_accuracy"].to_numpy().argmax())
+    best = len(frame) - 1 if validation is None else int(frame["validation_accuracy"].fillna(-np.inf).to_numpy().argmax())
     return Refinement(frame.assign(chosen=np.arange(len(frame)) == best), tuple(vectors), stopped)

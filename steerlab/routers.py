@@ -113,7 +113,7 @@ def nearest_mean(classes: Mapping[str, Activations], *, layer: int, cosine: bool
         ValueError: fewer than two classes, an empty one, or classes that differ in model, site or positions.
 
     Example:
-        >>> from steerlab.contrasts import as_activations
+        >>> from steerlab.arrays import as_activations
         >>> router = nearest_mean({"low": as_activations([[0.0], [1.0]], layer=1), "high": as_activations([[9.0]], layer=1)}, layer=1)
         >>> router.of(as_activations([[2.0], [7.0]], layer=1))
         ['low', 'high']
@@ -175,7 +175,7 @@ class ReachProjection:
 
         Example:
             >>> import torch
-            >>> from steerlab.contrasts import as_activations
+            >>> from steerlab.arrays import as_activations
             >>> rule = ReachProjection(Direction(torch.tensor([2.0, 0.0]), layer=1), target=3.0)
             >>> rule.of(as_activations([[3.0, 5.0], [0.0, 5.0], [99.0, 5.0]], layer=1))
             [0.0, 1.5, -3.0]

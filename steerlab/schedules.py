@@ -68,7 +68,7 @@ class Schedule:
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
                 raise ValueError(f"{name}={value!r}; use a whole number of at least {least}")
         if self.halve_every is not None and (
-            isinstance(self.halve_every, bool) or not isinstance(self.halve_every, int) or self.halve_every < 1
+            isinstance(self.halve_every, bool) or not isinstance(self.halve_every, int | np.integer) or self.halve_every < 1
         ):
             raise ValueError(f"halve_every={self.halve_every!r}; use a whole number of epochs of at least 1, or None")
         if self.last_batch not in ("step", "carry"):

@@ -20,7 +20,7 @@ from steerlab.interventions import Operator
 from steerlab.models import Model, n_layers
 from steerlab.sweeps import inert
 from steerlab.task_sets import drawn, shuffled_targets
-from steerlab.tasks import Problem, Task
+from steerlab.tasks import Problem, Task, in_both
 from steerlab.vector_effects import cosine_band, effect, mean_interval, score_vectors
 
 KINDS = ("seed", "subset", "shuffled")
@@ -115,8 +115,9 @@ class SeedStability:
             found: Mapping[Any, Any] = shuffled.iloc[0].to_dict()
             said.append(
                 f"From permuted targets, which mean nothing: cosine {found['cosine']:.2f} with the reference (median between two of them {found['pair_cosine']:.2f}), test "
-                f"effect {100 * found['change']:+.1f} points; what such vectors share with "
-                f"the reference is no knowledge of the task. 95% of random directions lie within ±{self.band:.2f}."
+                f"effect {100 * found['change']:+.1f} points. "
+                + ("What such vectors share with the reference is no knowledge of the task. " if found["cosine"] > self.band else "")
+                + f"95% of random directions lie within ±{self.band:.2f}."
             )
         return " ".join(said)
 
@@ -190,6 +191,10 @@ def seed_stability(
     if seeds < 2 or subsets < 1 or n_shuffled < 0:
         raise ValueError(
             f"seeds={seeds}, subsets={subsets}, n_shuffled={n_shuffled}; use at least 2 seeds and 1 subset (and 0 shuffled ones or more)"
+        )
+    if both := in_both(task.test, task.train):
+        raise ValueError(
+            f"{len(both)} test problems stand in train, too, {both[0].id!r} first; what was learned there cannot be tested on them"
         )
     where = n_layers(model) // 2 if layer is None else layer
     order = drawn(task.train, len(task.train), rng=rng)

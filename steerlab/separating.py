@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import minimize
 
-from steerlab.activations import Activations
+from steerlab.arrays import Group
 from steerlab.contrasts import Rows, Scale, Vector, by_covariance, fitted, spread_of, within
 from steerlab.directions import Direction
 
@@ -21,8 +21,8 @@ Shrinkage = float | Literal["auto"]
 
 
 def probe_direction(
-    positive: Activations,
-    negative: Activations,
+    positive: Group,
+    negative: Group,
     *,
     layer: int,
     l2: float = 1.0,
@@ -50,7 +50,7 @@ def probe_direction(
         ValueError: groups that cannot be contrasted, pairs that are none, or l2 that is not positive.
 
     Example:
-        >>> from steerlab.contrasts import as_activations
+        >>> from steerlab.arrays import as_activations
         >>> right = as_activations([[3.0, 1.0], [-2.0, 1.2], [1.0, 1.6], [-0.5, 1.4]], layer=1)
         >>> wrong = as_activations([[2.0, 0.1], [-3.0, 0.4], [0.0, -0.2], [1.5, 0.0]], layer=1)
         >>> [round(value, 2) for value in probe_direction(right, wrong, layer=1).unit().vector.tolist()]
@@ -83,8 +83,8 @@ def probe_direction(
 
 
 def lda_direction(
-    positive: Activations,
-    negative: Activations,
+    positive: Group,
+    negative: Group,
     *,
     layer: int,
     shrinkage: Shrinkage = "auto",
@@ -107,7 +107,7 @@ def lda_direction(
         Fisher (1936), The use of multiple measurements in taxonomic problems; Ledoit and Wolf (2004).
 
     Example:
-        >>> from steerlab.contrasts import as_activations
+        >>> from steerlab.arrays import as_activations
         >>> right = as_activations([[3.0, 1.0], [-2.0, 1.2], [1.0, 1.6], [-0.5, 1.4]], layer=1)
         >>> wrong = as_activations([[2.0, 0.1], [-3.0, 0.4], [0.0, -0.2], [1.5, 0.0]], layer=1)
         >>> [round(value, 2) for value in lda_direction(right, wrong, layer=1, shrinkage=0.0).unit().vector.tolist()]
@@ -117,8 +117,8 @@ def lda_direction(
 
 
 def whitened_mean_difference(
-    positive: Activations,
-    negative: Activations,
+    positive: Group,
+    negative: Group,
     *,
     layer: int,
     shrinkage: Shrinkage = "auto",
@@ -138,7 +138,7 @@ def whitened_mean_difference(
         ValueError: as `lda_direction`.
 
     Example:
-        >>> from steerlab.contrasts import as_activations
+        >>> from steerlab.arrays import as_activations
         >>> right = as_activations([[3.0, 1.0], [-2.0, 1.2], [1.0, 1.6], [-0.5, 1.4]], layer=1)
         >>> wrong = as_activations([[2.0, 0.1], [-3.0, 0.4], [0.0, -0.2], [1.5, 0.0]], layer=1)
         >>> whitened = whitened_mean_difference(right, wrong, layer=1, shrinkage=0.0)
@@ -149,8 +149,8 @@ def whitened_mean_difference(
 
 
 def contrastive_direction(
-    positive: Activations,
-    negative: Activations,
+    positive: Group,
+    negative: Group,
     *,
     layer: int,
     margin: float = 1.0,
@@ -178,7 +178,7 @@ def contrastive_direction(
         Chapelle and Keerthi (2010), Efficient algorithms for ranking with SVMs (squared hinge, sorted projections).
 
     Example:
-        >>> from steerlab.contrasts import as_activations
+        >>> from steerlab.arrays import as_activations
         >>> right = as_activations([[3.0, 1.0], [-2.0, 1.2], [1.0, 1.6], [-0.5, 1.4]], layer=1)
         >>> wrong = as_activations([[2.0, 0.1], [-3.0, 0.4], [0.0, -0.2], [1.5, 0.0]], layer=1)
         >>> [round(value, 2) for value in contrastive_direction(right, wrong, layer=1).unit().vector.tolist()]
@@ -231,7 +231,7 @@ def _ranking_loss(ours: np.ndarray, theirs: np.ndarray, margin: float) -> tuple[
 
 
 def _by_covariance(
-    positive: Activations, negative: Activations, power: float, shrinkage: Shrinkage, *, layer: int, scale: Scale, name: str, estimator: str
+    positive: Group, negative: Group, power: float, shrinkage: Shrinkage, *, layer: int, scale: Scale, name: str, estimator: str
 ) -> Direction:
     used: list[float] = []
 

@@ -11,9 +11,9 @@ import pandas as pd
 from steerlab.activations import Positions, indices
 from steerlab.controls import ControlResult
 from steerlab.directions import Direction
-from steerlab.distributions import NUMBERS, compare_distributions, readable, text_rows
+from steerlab.distributions import NUMBERS, compare_distributions, text_rows
 from steerlab.interventions import ALPHAS, Operator
-from steerlab.models import Model
+from steerlab.models import Model, readable
 from steerlab.neutral import NEUTRAL_TEXTS
 from steerlab.statistics import pareto_front, wilson_interval
 from steerlab.statistics.outcomes import MEASURES

@@ -44,6 +44,10 @@ def save_direction(path: str | Path, direction: Direction) -> Path:
         ...     load_direction(path)
         Direction('direction', layer=6, site='resid_post', shape=[2], norm=5)
     """
+    if not isinstance(direction, Direction):
+        raise TypeError(
+            f"direction is a {type(direction).__name__}; give a steerlab Direction (of a vector at several layers, each of its `directions`)"
+        )
     if direction.by_prompt:
         raise ValueError(
             f"direction {direction.name!r} is another vector for each prompt; save what it was made from (save_context_vector)"

@@ -74,8 +74,8 @@ class UniversalBooster:
             up, down = (int(((part["p_holm"] < 0.05) & (part["change"] * sign > 0)).sum()) for sign in (1, -1))
             beyond = int((part["p_random_all"] < 0.05).sum())
             said.append(
-                f"Of {len(part)} mixtures tested {words}, {up} raise and {down} lower accuracy after Holm's correction over all {len(mixed)}; {beyond} lie beyond random "
-                "directions of their norm."
+                f"Of {len(part)} pairs of a mixture and a task {words}, {up} raise and {down} lower accuracy after Holm's correction over all {len(mixed)}; {beyond} lie "
+                "beyond random directions of their norm."
             )
         own = self.rivals[self.rivals["second"] == self.rivals["task"] + " alone"]
         worse = int(((own["p_holm"] < 0.05) & (own["difference"] < 0)).sum())

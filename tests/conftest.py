@@ -28,6 +28,7 @@ SHAPED = (
     "activations",
     "activation_files",
     "directions",
+    "arrays",
     "contrasts",
     "components",
     "separating",

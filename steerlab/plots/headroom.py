@@ -74,6 +74,7 @@ def headroom(found: Failures) -> go.Figure:
     fig.update_yaxes(title_text="answers", zeroline=False, rangemode="tozero")
     theme.legend_below(fig, HEIGHT)
     gap = (rows["change"] - rows["change_expected"]).abs().max() * 100
-    headline = f"Margins alone explain the change of accuracy to within {theme.number(gap)} points"
+    off = max(float((rows[kind] - rows[f"{kind}_expected"]).abs().max()) for kind in ("fixed", "broken"))
+    headline = f"Margins alone give the net change to within {theme.number(gap)} points, and counts to within {off:.0f} answers"
     notes = (f"Layer {found.layer}. Lines: if moves of the margin befell problems at random.",)
     return theme.style(fig, headline, notes, HEIGHT + 130, bottom=120)

@@ -2,7 +2,19 @@
 
 from steerlab.tasks.evaluation import Balanced, Evaluation, balance, evaluate
 from steerlab.tasks.loaders import load_task
-from steerlab.tasks.problem import Problem, Task
+from steerlab.tasks.problem import Problem, Task, in_both
 from steerlab.tasks.scorers import SCORERS, Scorer, extract_number
 
-__all__ = ["SCORERS", "Balanced", "Evaluation", "Problem", "Scorer", "Task", "balance", "evaluate", "extract_number", "load_task"]
+__all__ = [
+    "SCORERS",
+    "Balanced",
+    "Evaluation",
+    "Problem",
+    "Scorer",
+    "Task",
+    "balance",
+    "evaluate",
+    "extract_number",
+    "in_both",
+    "load_task",
+]

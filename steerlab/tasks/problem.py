@@ -136,3 +136,14 @@ def lettered(options: Sequence[object]) -> tuple[str, tuple[str, ...]]:
         raise ValueError(f"{len(options)} options; a lettered question has at most {len(LETTERS)}")
     lines = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
     return lines, tuple(f" {letter}" for letter in LETTERS[: len(options)])
+
+
+def in_both(problems: Sequence[Problem], others: Sequence[Problem]) -> list[Problem]:
+    """The problems that stand among others, too: under the same id, or with the same prompt, choices and target.
+
+    Example:
+        >>> [p.id for p in in_both([Problem("a", "1 + 1 =", "2"), Problem("b", "2 + 1 =", "3")], [Problem("c", "2 + 1 =", "3")])]
+        ['b']
+    """
+    ids, contents = {p.id for p in others}, {(p.prompt, p.choices, str(p.target)) for p in others}
+    return [p for p in problems if p.id in ids or (p.prompt, p.choices, str(p.target)) in contents]

@@ -97,6 +97,51 @@ def test_a_file_of_another_training_or_of_something_else_is_refused(toy_model, b
         sl.learn_vector(model, TRAIN, layer=1, epochs=1, path=path)
 
 
+def pulled(strength):
+    """An operator that closes over its strength."""
+    return lambda resid, vector, alpha: resid + strength * alpha * vector
+
+
+def test_a_file_of_another_function_or_of_other_weights_is_refused(toy_model, backends, tmp_path):
+    model, path = toy_model(backends[0]), tmp_path / "training.safetensors"
+    options = {"layer": 1, "epochs": 1, "path": path}
+    first = sl.learn_vector(model, TRAIN, operator=pulled(1.0), **options)
+    same(sl.learn_vector(model, TRAIN, operator=pulled(1.0), **options), first)
+    with pytest.raises(ValueError, match="holds a training with other functions"):
+        sl.learn_vector(model, TRAIN, operator=pulled(-3.0), **options)
+    with pytest.raises(ValueError, match="holds a training with other functions"):
+        sl.learn_vector(model, TRAIN, operator=lambda resid, vector, alpha: resid - alpha * vector, **options)
+    weight = model.blocks[2].mlp.W_in if hasattr(model.blocks[2].mlp, "W_in") else next(model.blocks[2].parameters())
+    before = weight.detach().clone()
+    try:
+        with torch.no_grad():
+            weight[0] += 0.5
+        with pytest.raises(ValueError, match="holds a training with other weights"):
+            sl.learn_vector(model, TRAIN, operator=pulled(1.0), **options)
+    finally:
+        with torch.no_grad():
+            weight.copy_(before)
+    same(sl.learn_vector(model, TRAIN, operator=pulled(1.0), **options), first)
+
+
+def test_a_random_start_that_no_step_has_moved_is_no_learned_vector(toy_model, backends):
+    def broken(resid, vector, alpha):
+        return resid + alpha * vector * float("inf")
+
+    options = {"layers": [1], "epochs": 1, "init": "random", "operator": broken, "validation": VALIDATION}
+    with pytest.raises(ValueError, match="not finite at step 1"):
+        sl.learn_vectors(toy_model(backends[0]), TRAIN, **options)
+
+
+def test_arrays_of_seeds_and_rates_are_lists_of_them(toy_model, backends):
+    options = {"layers": np.array([1, 2]), "lrs": np.logspace(-2, -1, 2), "epochs": 1}
+    found = sl.learn_vectors(toy_model(backends[0]), TRAIN, seeds=np.int64(2), **options)
+    assert sorted(found.frame["seed"].unique()) == [0, 1]
+    assert len(found.frame) == 8
+    several = sl.learn_multilayer(toy_model(backends[0]), TRAIN, layers=np.array([0, 2]), epochs=1)
+    assert several.layers == (0, 2)
+
+
 def test_a_learned_vector_is_a_direction_with_a_history(toy_model, backends, learned, tmp_path):
     model = toy_model(backends[0])
     assert isinstance(learned, Direction)
@@ -264,6 +309,17 @@ def test_candidates_given_twice_or_chosen_without_validation_are_refused(toy_mod
         sl.learn_vectors(model, TRAIN, seeds=0)
     with pytest.raises(ValueError, match="trained without validation; give validation="):
         sl.learn_vectors(model, TRAIN, layers=1, epochs=1).best()
+
+
+def test_each_attempt_of_retrying_has_a_file_of_its_own(toy_model, backends, tmp_path):
+    options = {"validation": VALIDATION, "outcome": TASK.test, "select": "retry", "seeds": 2, "layers": [1], "epochs": 1, "extend": 0}
+    options |= {"lrs": 30.0, "early_stopping": None}  # so large a step that outcomes are worse
+    model = toy_model(backends[0])
+    first = sl.adaptive_aft(model, TRAIN, path=tmp_path / "tried.safetensors", **options)
+    assert len(list(tmp_path.iterdir())) == first.n_attempts
+    again = sl.adaptive_aft(model, TRAIN, path=tmp_path / "tried.safetensors", **options)
+    assert torch.equal(first.vector.vector, again.vector.vector)
+    assert ("best of its attempt" in first.warnings()[0]) == (first.n_attempts > 1)
 
 
 def test_the_adaptive_protocol_says_what_was_tried(toy_model, backends):

@@ -127,6 +127,8 @@ def test_a_result_says_what_was_logged(toy_model):
     assert summary["seconds"] > 0
     assert len(found.seconds) == N
     assert "EASResult('watcher', layer=1" in repr(found)
+    looked = found.frame["correct"] & (found.frame["attractor"] >= 0)
+    assert summary["updates"] == looked.sum() // found.watcher.every
     assert "<table" in found._repr_html_()
     assert found.frame["wins"].tolist() == [0, *found.frame["correct"].cumsum()[:-1]]
 

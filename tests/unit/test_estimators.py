@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -265,3 +266,19 @@ def test_the_sources_queries_make_a_function_vector_of_a_real_language_model(sto
 def test_pairs_of_prompts_are_two_that_differ(toy_model, backend, pairs, message):
     with pytest.raises((ValueError, TypeError), match=message + "|Type-check"):
         sl.prompt_contrast(toy_model(backend), pairs, layers=1)
+
+
+@pytest.mark.parametrize("name", list(sl.ESTIMATORS))
+def test_estimators_take_plain_arrays_tensors_and_frames(name):
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.normal(size=(12, 5)) + 1, rng.normal(size=(12, 5))
+    wanted = sl.ESTIMATORS[name](sl.as_activations(ours, layer=2), sl.as_activations(theirs, layer=2), layer=2).vector
+    kinds = (np.asarray, pd.DataFrame, torch.as_tensor, lambda values: torch.as_tensor(values).requires_grad_())
+    for kind in kinds:
+        found = sl.ESTIMATORS[name](kind(ours), kind(theirs), layer=2)
+        assert torch.equal(found.vector, wanted)
+        assert (found.layer, found.site) == (2, "resid_post")
+    several = sl.mean_difference(ours.reshape(4, 3, 5), theirs.reshape(4, 3, 5), layer=2)
+    assert several.positions == (0, 1, 2)
+    with pytest.raises(ValueError, match="the groups have 5 and 4 dimensions"):
+        sl.ESTIMATORS[name](ours, theirs[:, :4], layer=2)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import steerlab as sl
+from steerlab import loading
 from steerlab.keyvalues import KeyValueCache
 from steerlab.models import backend_of, context_length, d_model, describe, device_of, hook_name, hooks, n_layers, token_ids
 from steerlab.passes import entering, forward, read_out, residuals, run_from, run_to
@@ -296,3 +297,30 @@ def test_a_text_becomes_the_tokens_of_to_tokens(toy_model, backend):
 def test_a_long_text_is_not_cut(toy_model, backend):
     model = toy_model(backend)
     assert len(token_ids(model, "3 " * 500)) == 501
+
+
+def test_models_that_no_file_describes_are_told_apart_by_their_weights():
+    def made(seed):
+        torch.manual_seed(seed)
+        return tiny_untrained()
+
+    one, other = made(0), made(1)
+    assert describe(one)["fingerprint"] == describe(made(0))["fingerprint"] != describe(other)["fingerprint"]
+    before = describe(one)["fingerprint"]
+    with torch.no_grad():
+        next(one.parameters())[0] += 1
+    assert describe(one)["fingerprint"] != before
+    ours, theirs = (sl.Direction(torch.ones(8), 0, model=describe(model)) for model in (one, other))
+    with pytest.raises(ValueError, match="different models"):
+        ours + theirs
+
+
+def tiny_untrained():
+    """A model made by hand: one block, 8 dimensions."""
+    if loading.HookedTransformer is None:
+        pytest.skip("TransformerLens 4 has no HookedTransformer")
+    from transformer_lens import HookedTransformerConfig
+
+    cfg = HookedTransformerConfig(n_layers=1, d_model=8, n_ctx=16, d_head=4, n_heads=2, d_vocab=11, act_fn="gelu", device="cpu")
+    with loading._no_deprecation():
+        return loading.HookedTransformer(cfg)

@@ -104,6 +104,20 @@ def test_rounds_train_on_what_is_still_wrong_and_go_on_from_where_they_were(toy_
     assert torch.allclose(refined.vectors[1].vector, first.vector + correction.vector, atol=1e-4)
 
 
+def test_a_round_that_breaks_off_is_the_last_and_is_not_chosen(toy_model, backends):
+    """The operator is harmless as long as the vector is short, as it is in the first round."""
+
+    def fuse(resid, vector, alpha):
+        return resid + alpha * torch.where(vector.detach().norm() > 0.13, vector * float("nan"), vector)
+
+    options = {"layer": 1, "validation": TASK.validation, "rounds": 4, "epochs": 1, "lr": 0.01, "batch_size": 8, "operator": fuse}
+    refined = sl.self_refine(toy_model(backends[0]), TASK.train, **options)
+    broken = refined.frame["validation_accuracy"].isna()
+    assert "not finite" in refined.stopped
+    assert not refined.frame.loc[broken, "chosen"].any()
+    assert refined.frame["chosen"].sum() == 1
+
+
 def test_the_round_is_chosen_on_validation_and_there_is_none_without_failures(toy_model, backends):
     model = toy_model(backends[0])
     refined = sl.self_refine(model, TASK.train, layer=1, validation=TASK.validation, rounds=2, epochs=1, lr=0.05)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from steerlab.tasks import Problem, Task, load_task
+from steerlab.tasks import Problem, Task, in_both, load_task
 from steerlab.tasks.rows import parse_number, shown
 from steerlab.tasks.templates import common_prefix, wikihow_clean
 
@@ -595,3 +595,9 @@ def test_real_gsm8k_answers_are_whole_numbers():
     task = load_task("gsm8k", path=SHARED / "gsm8k")
     assert all(isinstance(problem.target, int) for problem in everything(task))
     assert {problem.meta["steps"] for problem in everything(task)} >= {2, 3, 4, 5}
+
+
+def test_a_problem_is_in_both_lists_by_name_or_by_content():
+    ours = [Problem("a", "1 + 1 =", "2"), Problem("b", "2 + 1 =", "3"), Problem("c", "3 + 1 =", "4")]
+    theirs = [Problem("a", "9 + 9 =", "18"), Problem("x", "2 + 1 =", "3"), Problem("y", "3 + 1 =", "5")]
+    assert [p.id for p in in_both(ours, theirs)] == ["a", "b"]

@@ -128,6 +128,17 @@ def test_an_interrupted_grid_goes_on_where_it_was(cells, counted, tmp_path):
     assert ran == [cell.key for cell in cells]
 
 
+def test_other_data_under_the_same_name_is_another_grid(counted, tmp_path):
+    for folder, text in (("one", "a"), ("two", "b")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "f.jsonl").write_text(text)
+    first, other = (sl.grid(models=["one"], datasets=[f"blimp={tmp_path / folder / 'f.jsonl'}"]) for folder in ("one", "two"))
+    assert first[0].key == other[0].key
+    sl.run_grid(first, tmp_path / "grid", runner=counted[0])
+    with pytest.raises(ValueError, match="data_files was"):
+        sl.run_grid(other, tmp_path / "grid", runner=counted[0])
+
+
 def test_another_grid_in_the_folder_is_refused(cells, counted, tmp_path):
     sl.run_grid(cells, tmp_path / "grid", runner=counted[0])
     with pytest.raises(ValueError, match="epochs was 3 and is 4 now"):
