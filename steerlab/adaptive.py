@@ -14,7 +14,7 @@ from steerlab.candidates import LearnedVectors, learn_vectors, listed
 from steerlab.fitting import check_problems
 from steerlab.models import Model, n_layers
 from steerlab.sweeps import sweep
-from steerlab.tasks import Problem
+from steerlab.tasks import Problem, in_both
 
 SELECT = ("validation", "retry")
 MIDDLE = (0.25, 0.75)  # the sources' "25%-75% depth"
@@ -165,7 +165,13 @@ def _check_outcome(model: Model, select: str, outcome: Sequence[Problem] | None,
             "outcome= is for select='retry'; with select='validation' nothing else may decide, so score other problems afterwards"
         )
     if outcome is not None:
-        check_problems(model, others, outcome)
+        if not outcome:
+            raise ValueError("outcome=[]: no problems decide whether to try again; give some that are neither trained nor validated on")
+        if both := in_both(outcome, others):
+            raise ValueError(
+                f"{len(both)} of {len(outcome)} outcome problems are trained or validated on, too ({both[0].id!r} first); give others"
+            )
+        check_problems(model, outcome, None)
 
 
 def chosen_layers(n: int, layers: str | Sequence[int], step: int = 1) -> list[int]:

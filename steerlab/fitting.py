@@ -117,6 +117,10 @@ def check_problems(model: Model, problems: Sequence[Problem], validation: Sequen
             raise TypeError(
                 f"{name} is a {type(given).__name__}; give a list of problems, e.g. task.{'train' if name == 'problems' else name}"
             )
+        if given is not None and not (isinstance(given, Sequence) and all(isinstance(one, Problem) for one in given)):
+            raise TypeError(
+                f"{name} is a {type(given).__name__} of something else than problems; give a list of steerlab Problems, e.g. task.train"
+            )
         if given is not None and not given:
             what = "there is nothing to train on" if name == "problems" else "give None to train without validation"
             raise ValueError(f"no {name} given; {what}")

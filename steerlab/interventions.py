@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steerlab.activations import Positions, indices
-from steerlab.directions import Direction, check_direction, place
+from steerlab.directions import Direction, check_alike, check_direction, place
 from steerlab.models import HookFn, Model, hook_name, hooks
 from steerlab.prompt_vectors import Prompt, PromptVectors
 
@@ -273,6 +273,7 @@ def steer(
         raise ValueError(
             f"{len(directions)} directions and {len(alphas)} alphas; give at least one direction, and one alpha or one for each"
         )
+    check_alike(directions, layers=False)
     wanted: list[tuple[str, HookFn]] = []
     points: list[str] = []
     steering: list[int] = []

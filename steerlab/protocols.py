@@ -92,7 +92,7 @@ class ProtocolComparison:
                 raised = (part["reported"] - part["first_attempt"]).to_numpy(float)
                 low, high = mean_interval(raised)
                 tries += f", retrying raised the report by {100 * raised.mean():.1f} points"
-                tries += f" ({100 * low:+.1f} to {100 * high:+.1f})" if several else ""
+                tries += f" ({100 * low:+.1f} to {100 * high:+.1f})" if np.isfinite(low) else ""
             said.append(
                 f"{row['protocol'].capitalize()} ({row['candidates']:.0f} candidates{tries}): reports {100 * row['reported']:+.1f} points on {row['reported_on']} problems; "
                 f"on fresh problems {100 * row['change']:+.1f}{spread}; bias {100 * row['bias']:+.1f}{over}. Above 0 in {100 * row['reported_positive']:.0f}% of "
@@ -102,7 +102,7 @@ class ProtocolComparison:
         ours, theirs = "adaptive, chosen on validation", "rapid, chosen on outcome"
         gap = (by[ours] - by[theirs]).to_numpy(float)
         low, high = mean_interval(gap)
-        over = f" (95% interval {100 * low:+.1f} to {100 * high:+.1f})" if len(gap) > 1 else ""
+        over = f" (95% interval {100 * low:+.1f} to {100 * high:+.1f})" if np.isfinite(low) else ""
         said.append(
             f"On fresh problems the adaptive protocol stands {100 * gap.mean():+.1f} points to the rapid one as the sources ran it{over}."
         )
@@ -244,7 +244,8 @@ def compare_protocols(
 def _wider(values: np.ndarray, error: float) -> tuple[float, float]:
     """The mean's interval over repetitions, with an error that they share."""
     low, high = mean_interval(values)
-    half = float(np.hypot((high - low) / 2, error))
+    own = 0.0 if np.isnan(low) and len(values) > 1 else (high - low) / 2  # repetitions that are all equal add nothing
+    half = float(np.hypot(own, error))
     return float(values.mean()) - half, float(values.mean()) + half
 
 

@@ -73,7 +73,9 @@ class Schedule:
             raise ValueError(f"halve_every={self.halve_every!r}; use a whole number of epochs of at least 1, or None")
         if self.last_batch not in ("step", "carry"):
             raise ValueError(f"last_batch={self.last_batch!r}; use 'step' or 'carry'")
-        if self.norm_cap is not None and not (math.isfinite(self.norm_cap) and self.norm_cap > 0):
+        if self.norm_cap is not None and not (
+            isinstance(self.norm_cap, int | float | np.number) and math.isfinite(self.norm_cap) and self.norm_cap > 0
+        ):
             raise ValueError(f"norm_cap={self.norm_cap!r}; use a finite norm above 0, or None")
         if self.early_stopping is not None and not (math.isfinite(self.early_stopping) and self.early_stopping >= 0):
             raise ValueError(f"early_stopping={self.early_stopping!r}; use a share such as 0.02, or None to train all epochs")

@@ -103,10 +103,10 @@ class SeedStability:
             row: Mapping[Any, Any] = subsets.iloc[which].to_dict()
             over = (
                 f" (95% interval over {row['vectors']} vectors {row['cosine_low']:.2f} to {row['cosine_high']:.2f})"
-                if row["vectors"] > 1
+                if np.isfinite(row["cosine_low"])
                 else ""
             )
-            spread = f" ({100 * row['change_low']:+.1f} to {100 * row['change_high']:+.1f})" if row["vectors"] > 1 else ""
+            spread = f" ({100 * row['change_low']:+.1f} to {100 * row['change_high']:+.1f})" if np.isfinite(row["change_low"]) else ""
             said.append(
                 f"From {row['size']} other problems: cosine with the reference {row['cosine']:.2f}{over}, test effect {100 * row['change']:+.1f} points{spread}."
             )

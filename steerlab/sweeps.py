@@ -11,7 +11,7 @@ import torch
 
 from steerlab.activations import Positions, indices
 from steerlab.cells import Cell, Place, run_cells
-from steerlab.directions import Direction, place
+from steerlab.directions import Direction, check_alike, place
 from steerlab.interventions import ALPHAS, Operator, check_alpha
 from steerlab.models import Model
 from steerlab.precision import Precision
@@ -219,6 +219,8 @@ def cells_of(
     if not alphas or len(set(alphas)) < len(alphas):
         raise ValueError(f"alphas={list(alphas)}; give at least one, each once")
     places = [Place(d, *place(d, at, site)) for d, at in placed]
+    if together:
+        check_alike([one.direction for one in places], layers=False)
     interventions = [tuple(places)] if together else [(one,) for one in places]
     cells = [Cell(acting, alpha) for acting in interventions for alpha in alphas]
     check_names([(cell.layer, cell.name) for cell in cells[:: len(alphas)]])

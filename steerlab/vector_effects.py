@@ -95,7 +95,7 @@ def cosine_band(width: int, level: float = 0.05) -> float:
 
 
 def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Student's interval of a mean, for a few repetitions, which may all be equal; missing (NaN) for fewer than two.
+    """Student's interval of a mean, for a few repetitions; missing (NaN) for fewer than two, and where all are equal, which tells no spread.
 
     Example:
         >>> low, high = mean_interval([0.01, 0.03, 0.02])
@@ -103,7 +103,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
         (-0.0048, 0.0448)
     """
     given = np.asarray(values, float)
-    if given.size < 2:
+    if given.size < 2 or np.ptp(given) <= 1e-12 * np.abs(given).max():
         return Interval(float("nan"), float("nan"), confidence, "Student")
     half = float(t.ppf((1 + confidence) / 2, given.size - 1) * given.std(ddof=1) / np.sqrt(given.size))
     return Interval(float(given.mean()) - half, float(given.mean()) + half, confidence, "Student")

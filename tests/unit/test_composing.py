@@ -202,3 +202,17 @@ def test_a_coefficient_for_each_position_steers_each_position_by_it(toy_model, b
     assert found["margin"].to_numpy() == pytest.approx(expected["margin"].to_numpy(), abs=1e-6)
     even = sl.sweep(model, problems, one, alphas=[2.0], positions=[-1, -2]).frame
     assert np.abs(found["margin"].to_numpy() - even["margin"].to_numpy()).max() > 1e-3
+
+
+def test_directions_of_different_models_do_not_act_together(toy_model, backends):
+    model = toy_model(backends[0])
+    one, other = (
+        sl.Direction(torch.ones(32), layer, name=f"d{layer}", model={"name": sha, "weights_sha256": sha})
+        for layer, sha in ((0, "a"), (1, "b"))
+    )
+    problems = sl.load_task("arithmetic", n_train=2, n_validation=0, n_test=0).train
+    with pytest.raises(ValueError, match="different models"), sl.steer(model, [one, other]):
+        pass
+    with pytest.raises(ValueError, match="different models"):
+        sl.sweep(model, problems, [one, other], together=True)
+    assert len(sl.sweep(model, problems, [one, other], alphas=1.0).frame) == 4  # each alone may be compared

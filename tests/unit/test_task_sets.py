@@ -109,6 +109,7 @@ def test_the_interval_of_a_mean_is_students():
     expected = stats.ttest_1samp(values, 0).confidence_interval()
     assert (low, high) == pytest.approx((expected.low, expected.high))
     assert np.isnan(list(mean_interval([0.1]))).all()
+    assert np.isnan(list(mean_interval([0.1, 0.1]))).all()
 
 
 def test_an_effect_is_the_sign_tests_and_its_interval():
