@@ -355,7 +355,7 @@ def test_retrying_stops_at_the_first_outcome_that_is_not_negative_and_says_so(to
         ({"select": "test"}, "select='test'; use 'validation'"),
         ({"select": "retry"}, "give outcome=, the problems that decide it"),
         ({"outcome": TASK.test}, "outcome= is for select='retry'"),
-        ({"select": "retry", "outcome": VALIDATION}, "10 of 10 validation problems are training problems"),
+        ({"select": "retry", "outcome": VALIDATION}, "10 of 10 outcome problems are trained or validated on"),
         ({"layers": "some"}, "layers='some'; use 'all', 'middle'"),
         ({"layers": [1], "step": 2}, "step=2 with a list of layers"),
         ({"step": 0}, "step=0; use 1 for every layer"),
