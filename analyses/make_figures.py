@@ -12,6 +12,7 @@ import random_control
 
 import steerlab as sl
 from steerlab import files
+from steerlab._errors import InputError
 from steerlab.cli import run
 from steerlab.images import draw_images
 from steerlab.questions import Questions
@@ -50,7 +51,7 @@ def main(config: Config) -> Path:
         files.write_bytes(config.out / f"{name}.png", picture["png"])
     size = sum(file.stat().st_size for file in config.out.iterdir())
     if size > MOST_BYTES:
-        raise ValueError(f"{config.out} has {size:,} bytes: at most {MOST_BYTES:,} are allowed; use a smaller scale than {config.scale:g}")
+        raise InputError(f"{config.out} has {size:,} bytes: at most {MOST_BYTES:,} are allowed; use a smaller scale than {config.scale:g}")
     print(f"pictures    {config.out}: {len(figures)}, {size / 1e6:.1f} MB")
     return config.out
 

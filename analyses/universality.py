@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from steerlab import files, grid_files, plots, store
+from steerlab._errors import InputError
 from steerlab.cli import run
 from steerlab.grid_cells import grid
 from steerlab.runs import write_figures
@@ -45,7 +46,7 @@ def main(config: Config) -> Path:
     try:
         layers = config.layers if config.layers in ("all", "middle") else tuple(int(layer) for layer in config.layers.split(","))
     except ValueError:
-        raise ValueError(f"layers={config.layers!r}; use all, middle, or numbers such as 2,4") from None
+        raise InputError(f"layers={config.layers!r}; use all, middle, or numbers such as 2,4") from None
     cells = grid(config.models, config.datasets, layers=layers, **options)
     folder = grid_files.check_grid_folder(config.out, cells)
     found = grid_files.run_grid(cells, folder, progress=True)

@@ -13,6 +13,7 @@ pandas frames.
 from importlib.metadata import version
 
 from steerlab import plots, statistics
+from steerlab._errors import InputError
 from steerlab.activations import Activations, cache_activations, load_activations
 from steerlab.adaptive import AdaptiveResult, adaptive_aft
 from steerlab.aft import LearnedVector, learn_vector
@@ -106,6 +107,7 @@ __all__ = [
     "FailureAnalysis",
     "GridCell",
     "HalvingResult",
+    "InputError",
     "KeywordRouter",
     "LearnedVector",
     "LearnedVectors",

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from steerlab import files
+from steerlab._errors import InputError, MissingFileError
 
 DESCRIPTION, VALUES, MASK, DONE = "activations.json", "values.npy", "mask.npy", "done"
 
@@ -119,18 +120,18 @@ def _take_up(
     try:
         there = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         if not isinstance(there, dict):
-            raise ValueError(f"{DESCRIPTION} holds no table")
+            raise InputError(f"{DESCRIPTION} holds no table")
     except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} is no unfinished cache that can be taken up ({error}); {remedy}") from error
+        raise InputError(f"{folder} is no unfinished cache that can be taken up ({error}); {remedy}") from error
     unlike = _differences(there, json.loads(json.dumps(header)))
     if unlike:
-        raise ValueError(f"{folder} holds an unfinished cache of something else: {'; '.join(unlike)}; {remedy}")
+        raise InputError(f"{folder} holds an unfinished cache of something else: {'; '.join(unlike)}; {remedy}")
     try:
         values = np.lib.format.open_memmap(folder / VALUES, "r")
         done = np.fromfile(folder / DONE, np.uint8)
         same_mask = np.array_equal(np.load(folder / MASK, allow_pickle=False), mask)
     except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{folder} holds a damaged unfinished cache ({error}); {remedy}") from error
+        raise InputError(f"{folder} holds a damaged unfinished cache ({error}); {remedy}") from error
     right = {
         VALUES: values.shape == shape and values.dtype == np.float32 and values.flags.c_contiguous,
         DONE: len(done) == shape[0] and done.max() <= 1,
@@ -138,7 +139,7 @@ def _take_up(
     }
     if not all(right.values()):
         wrong = next(name for name, good in right.items() if not good)
-        raise ValueError(f"{folder} holds a damaged unfinished cache ({wrong} is not as {DESCRIPTION} says); {remedy}")
+        raise InputError(f"{folder} holds a damaged unfinished cache ({wrong} is not as {DESCRIPTION} says); {remedy}")
     return done.astype(bool), values.offset
 
 
@@ -171,11 +172,11 @@ def read(path: str | Path) -> tuple[Float[np.ndarray, "problem layer pos d_model
     folder = Path(path)
     if not (folder / DESCRIPTION).is_file():
         unfinished = f"; {partial_folder(folder)} is an unfinished one" if (partial_folder(folder) / DESCRIPTION).is_file() else ""
-        raise FileNotFoundError(f"{folder}: no {DESCRIPTION} there; expected a folder that cache_activations wrote{unfinished}")
+        raise MissingFileError(f"{folder}: no {DESCRIPTION} there; expected a folder that cache_activations wrote{unfinished}")
     if (folder / DONE).is_file():
         done = np.fromfile(folder / DONE, np.uint8)
         if not done.all():
-            raise ValueError(
+            raise InputError(
                 f"{folder}: only {np.count_nonzero(done)} of {len(done)} problems are done; "
                 "call cache_activations again with the same arguments to finish it"
             )

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from steerlab import activation_files
+from steerlab._errors import InputError
 from steerlab.memory import pass_tokens, shrinking
 from steerlab.models import HookFn, Model, d_model, describe, device_of, hook_name, hooks
 from steerlab.passes import mlp_only_at, residuals
@@ -58,7 +59,7 @@ class Activations:
             ValueError: a layer that was not cached.
         """
         if layer not in self.layers:
-            raise ValueError(f"layer={layer}: cached were layers {', '.join(map(str, self.layers))}")
+            raise InputError(f"layer={layer}: cached were layers {', '.join(map(str, self.layers))}")
         return self.values[:, self.layers.index(layer)]
 
     def select(self, problem_ids: Sequence[str]) -> "Activations":
@@ -70,7 +71,7 @@ class Activations:
         place = {problem_id: i for i, problem_id in enumerate(self.problem_ids)}
         missing = [problem_id for problem_id in problem_ids if problem_id not in place]
         if missing:
-            raise ValueError(f"problem {missing[0]!r} is not among the {len(place)} cached problems")
+            raise InputError(f"problem {missing[0]!r} is not among the {len(place)} cached problems")
         index = [place[problem_id] for problem_id in problem_ids]
         return Activations(self.values[index], self.mask[index], tuple(problem_ids), self.layers, self.site, self.positions, self.model)
 
@@ -125,11 +126,11 @@ def cache_activations(
         torch.Size([5, 1, 128])
     """
     if not problems:
-        raise ValueError("no problems given; there is nothing to cache")
+        raise InputError("no problems given; there is nothing to cache")
     check_ids(problems)
     layers = (layers,) if isinstance(layers, int | np.integer) else tuple(layers)
     if not layers or len(set(layers)) < len(layers):
-        raise ValueError(f"layers={list(layers)}; give at least one layer, each once")
+        raise InputError(f"layers={list(layers)}; give at least one layer, each once")
     for layer in layers:
         hook_name(model, layer, site)
     layers = tuple(int(layer) for layer in layers)  # NumPy integers too, which JSON does not take
@@ -262,7 +263,7 @@ def indices(positions: object) -> list[int]:
     """
     wanted = [positions] if isinstance(positions, int | float | np.number) else list(cast("Sequence[object]", positions))
     if not wanted or not all(isinstance(p, int | np.integer) and not isinstance(p, bool) for p in wanted):
-        raise ValueError(f"positions={positions!r}; give a whole number or several, e.g. -1 or [0, 1]")
+        raise InputError(f"positions={positions!r}; give a whole number or several, e.g. -1 or [0, 1]")
     return [int(cast("int", p)) for p in wanted]
 
 
@@ -275,13 +276,13 @@ def _picker(positions: Positions, problems: Sequence[Problem], lengths: Sequence
             "all": (lambda resid, lengths: resid, max(lengths)),
         }
         if positions not in pickers:
-            raise ValueError(f"positions={positions!r}; use last, mean, all or a list of indices")
+            raise InputError(f"positions={positions!r}; use last, mean, all or a list of indices")
         return *pickers[positions], positions
     index = tuple(indices(positions))
     for problem, length in zip(problems, lengths, strict=True):
         bad = [p for p in index if not -length <= p < length]
         if bad:
-            raise ValueError(f"position {bad[0]}: the prompt of problem {problem.id!r} has {length} tokens; use {-length} to {length - 1}")
+            raise InputError(f"position {bad[0]}: the prompt of problem {problem.id!r} has {length} tokens; use {-length} to {length - 1}")
     return _at(index), len(index), index
 
 

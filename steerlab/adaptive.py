@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.aft import LearnedVector
 from steerlab.candidates import LearnedVectors, learn_vectors, listed
 from steerlab.fitting import check_problems
@@ -124,11 +125,11 @@ def adaptive_aft(
         (1, 4)
     """
     if select not in SELECT:
-        raise ValueError(
+        raise InputError(
             f"select={select!r}; use 'validation' (the best on validation) or 'retry' (the sources' rule, which selects on the outcome)"
         )
     if validation is None:
-        raise ValueError("validation=None: the protocol stops and chooses on validation; give problems that are not trained on")
+        raise InputError("validation=None: the protocol stops and chooses on validation; give problems that are not trained on")
     _check_outcome(model, select, outcome, [*problems, *validation])
     where = chosen_layers(n_layers(model), layers, step)
     shared = {
@@ -159,16 +160,16 @@ def adaptive_aft(
 
 def _check_outcome(model: Model, select: str, outcome: Sequence[Problem] | None, others: Sequence[Problem]) -> None:
     if select == "retry" and outcome is None:
-        raise ValueError("select='retry' tries again until an outcome is not negative; give outcome=, the problems that decide it")
+        raise InputError("select='retry' tries again until an outcome is not negative; give outcome=, the problems that decide it")
     if select == "validation" and outcome is not None:
-        raise ValueError(
+        raise InputError(
             "outcome= is for select='retry'; with select='validation' nothing else may decide, so score other problems afterwards"
         )
     if outcome is not None:
         if not outcome:
-            raise ValueError("outcome=[]: no problems decide whether to try again; give some that are neither trained nor validated on")
+            raise InputError("outcome=[]: no problems decide whether to try again; give some that are neither trained nor validated on")
         if both := in_both(outcome, others):
-            raise ValueError(
+            raise InputError(
                 f"{len(both)} of {len(outcome)} outcome problems are trained or validated on, too ({both[0].id!r} first); give others"
             )
         check_problems(model, outcome, None)
@@ -181,13 +182,13 @@ def chosen_layers(n: int, layers: str | Sequence[int], step: int = 1) -> list[in
         ValueError: an unknown word, a step below 1, or a step beside a list.
     """
     if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 1:
-        raise ValueError(f"step={step!r}; use 1 for every layer, 2 for every other")
+        raise InputError(f"step={step!r}; use 1 for every layer, 2 for every other")
     if not isinstance(layers, str):
         if step != 1:
-            raise ValueError(f"step={step} with a list of layers; list the layers that you want, or use 'all' or 'middle'")
+            raise InputError(f"step={step} with a list of layers; list the layers that you want, or use 'all' or 'middle'")
         return list(layers)
     if layers not in ("all", "middle"):
-        raise ValueError(f"layers={layers!r}; use 'all', 'middle' (25% to 75% of the depth) or a list")
+        raise InputError(f"layers={layers!r}; use 'all', 'middle' (25% to 75% of the depth) or a list")
     first, last = (0, n - 1) if layers == "all" else (int(n * MIDDLE[0]), min(n - 1, int(n * MIDDLE[1])))
     return list(range(first, last + 1, step))
 

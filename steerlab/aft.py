@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions, indices
 from steerlab.context_learnables import ContextLearnable
 from steerlab.directions import Direction
@@ -186,7 +187,7 @@ def check_not_zero(trained: Trained, vector: Tensor) -> None:
         ValueError: training broke off before there was one.
     """
     if trained.broke == 1 or not float(vector.norm()):
-        raise ValueError(
+        raise InputError(
             f"layer {trained.candidate.spots[0].layer}: {trained.stopped}, before there was a vector to keep; use a smaller lr than "
             f"{trained.candidate.lr:g}, or check that the model's logits are finite on these problems"
         )

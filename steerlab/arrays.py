@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from steerlab._errors import InputError
 from steerlab.activations import Activations
 
 Group = Activations | np.ndarray | Tensor | pd.DataFrame | list[Any]
@@ -36,14 +37,14 @@ def as_activations(
     given = values.detach().cpu() if isinstance(values, Tensor) else torch.from_numpy(np.array(values, dtype=np.float64))
     array = given.to(torch.float32)
     if array.ndim not in (2, 3):
-        raise ValueError(f"values have shape {list(array.shape)}; use [problem, d_model] or [problem, pos, d_model]")
+        raise InputError(f"values have shape {list(array.shape)}; use [problem, d_model] or [problem, pos, d_model]")
     array = array[:, None] if array.ndim == 2 else array
     where = positions if isinstance(positions, str) else tuple(int(position) for position in positions)
     if isinstance(where, tuple) and len(where) != array.shape[1]:
-        raise ValueError(f"{len(where)} positions for values at {array.shape[1]}; give one index for each")
+        raise InputError(f"{len(where)} positions for values at {array.shape[1]}; give one index for each")
     names = tuple(ids) if ids is not None else tuple(str(i) for i in range(len(array)))
     if len(names) != len(array):
-        raise ValueError(f"{len(names)} ids for {len(array)} problems; give one id for each")
+        raise InputError(f"{len(names)} ids for {len(array)} problems; give one id for each")
     mask = torch.ones(array.shape[:2], dtype=torch.bool)
     return Activations(array[:, None], mask, names, (layer,), site, where, {})
 

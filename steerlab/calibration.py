@@ -14,6 +14,7 @@ from scipy.stats import norm
 from tqdm import tqdm
 
 from steerlab import statistics as st
+from steerlab._errors import InputError
 from steerlab.scenarios import LEVELS, SCENARIOS, Scenario
 
 CONFIDENCE = 0.999  # of the Monte Carlo intervals; of two hundred rates one or two would lie off at 0.99
@@ -84,7 +85,7 @@ def calibrate(
         [[0.05, 'holds'], [0.01, 'holds']]
     """
     if simulations < 10:
-        raise ValueError(f"simulations={simulations}; use at least 10 (thousands for rates that mean something)")
+        raise InputError(f"simulations={simulations}; use at least 10 (thousands for rates that mean something)")
     chosen = SCENARIOS if scenarios is None else scenarios
     lines = []
     for scenario in tqdm(chosen, desc="calibrate", unit="scenario", disable=None if progress else True):

@@ -13,6 +13,7 @@ from typing import TypeVar, overload
 import numpy as np
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.aft import LearnedVector, learned_vector, settings
 from steerlab.fitting import How, fit
@@ -70,10 +71,10 @@ class LearnedVectors(Sequence[LearnedVector]):
             ValueError: there was no validation, or every training broke off before it.
         """
         if self.unsteered is None:
-            raise ValueError("these vectors were trained without validation; give validation=, and the best of them can be told")
+            raise InputError("these vectors were trained without validation; give validation=, and the best of them can be told")
         measured = self.frame[self.frame["validation_accuracy"].notna()]
         if measured.empty:
-            raise ValueError(
+            raise InputError(
                 f"no candidate ended an epoch, so none was validated; {self.frame['name'].iloc[0]}: {self.frame['stopped'].iloc[0]}; use a smaller lr"
             )
         ranked = measured.sort_values(["validation_accuracy", "validation_nll"], ascending=[False, True], kind="stable")
@@ -190,7 +191,7 @@ def learn_vectors(
     columns = ["name", *KEYS, "epochs", "epoch", "loss", "norm", "validation_accuracy", "validation_nll", "improvement", "stopped"]
     frame = pd.DataFrame(lines, columns=columns)
     if not vectors:
-        raise ValueError(
+        raise InputError(
             f"none of {len(frame)} candidates gave a vector; {frame['name'].iloc[0]}: {frame['stopped'].iloc[0]}; use a smaller lr"
         )
     return LearnedVectors(tuple(vectors), frame, found.unsteered)
@@ -206,5 +207,5 @@ def listed(name: str, given: Number | Sequence[Number]) -> list[Number]:
         np.asarray(given).ravel().tolist() if isinstance(given, np.ndarray) else list(given) if isinstance(given, Sequence) else [given]
     )
     if not values or len(set(values)) < len(values):
-        raise ValueError(f"{name}={values}; give at least one, each once")
+        raise InputError(f"{name}={values}; give at least one, each once")
     return values

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.generation import generate_cells
 from steerlab.interventions import Operator, operator_named
@@ -115,7 +116,7 @@ def _run_cells(
     work = plan(model, problems, scorer_for(problems, scorer))
     check_cells(model, cells, positions, min(row.prompt_length for row in work.rows))
     if is_hooked(model) and any(row.new_tokens for row in work.rows):
-        raise ValueError(
+        raise InputError(
             "the model has hooks on it, and answers that are generated in parts would meet them at other positions; "
             "leave the block that put them there, or add their direction to the sweep with together=True"
         )

@@ -17,6 +17,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from steerlab._errors import InputError, MissingFileError
+
 EMBEDDED = ("tiny-arithmetic",)
 # TransformerLens picks a converter by these words in a path, before it looks at the config.
 MISLEADING = ("llama", "gemma", "bert", "t5", "hubert", "wav2vec2")
@@ -31,16 +33,16 @@ def local_directory(name: str) -> Path | None:
     if name in EMBEDDED:
         path = Path(str(resources.files("steerlab") / "embedded" / name))
     elif not name:
-        raise ValueError("model='': give a Hugging Face directory, a Hub id or 'tiny-arithmetic'")
+        raise InputError("model='': give a Hugging Face directory, a Hub id or 'tiny-arithmetic'")
     else:
         path = Path(name).expanduser()
         looks_like_path = name.startswith((".", "~")) or path.is_absolute() or path.exists()
         if not looks_like_path:
             return None
     if not path.is_dir():
-        raise FileNotFoundError(f"model={name!r}: no such directory; give a Hugging Face directory, a Hub id or one of {EMBEDDED}")
+        raise MissingFileError(f"model={name!r}: no such directory; give a Hugging Face directory, a Hub id or one of {EMBEDDED}")
     if not (path / "config.json").is_file():
-        raise FileNotFoundError(f"model={name!r}: the directory holds no config.json; expected a Hugging Face model directory")
+        raise MissingFileError(f"model={name!r}: the directory holds no config.json; expected a Hugging Face model directory")
     return path
 
 
@@ -52,7 +54,7 @@ def weight_files(path: Path) -> list[Path]:
     """
     files = sorted(path.glob("*.safetensors"))
     if not files:
-        raise FileNotFoundError(f"{path}: no *.safetensors file; pickled weights are not read, convert them to safetensors first")
+        raise MissingFileError(f"{path}: no *.safetensors file; pickled weights are not read, convert them to safetensors first")
     return files
 
 
@@ -87,15 +89,15 @@ def read_checkpoint(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
             ignore_mismatched_sizes=True,  # told below, by name
         )
     except SafetensorError as error:
-        raise ValueError(f"{path}: the weights cannot be read ({error}); the file is damaged or incomplete, copy it again") from error
+        raise InputError(f"{path}: the weights cannot be read ({error}); the file is damaged or incomplete, copy it again") from error
     except (KeyError, ValueError, StrictDataclassError) as error:
-        raise ValueError(f"{path}: not a causal language model that transformers can load ({one_line(error)})") from error
+        raise InputError(f"{path}: not a causal language model that transformers can load ({one_line(error)})") from error
     mismatched = sorted(key for key, *_ in info["mismatched_keys"])
     if mismatched:
-        raise ValueError(f"{path}: {len(mismatched)} tensors have other shapes than config.json says ({', '.join(mismatched[:3])}, …)")
+        raise InputError(f"{path}: {len(mismatched)} tensors have other shapes than config.json says ({', '.join(mismatched[:3])}, …)")
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
-        raise ValueError(f"{path}: the weights lack {len(missing)} tensors ({', '.join(missing[:3])}, …); the checkpoint is incomplete")
+        raise InputError(f"{path}: the weights lack {len(missing)} tensors ({', '.join(missing[:3])}, …); the checkpoint is incomplete")
     return model.eval(), read_tokenizer(path)
 
 
@@ -107,7 +109,7 @@ def read_tokenizer(path: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     except (KeyError, ValueError) as error:
-        raise ValueError(f"{path}: the tokenizer cannot be read ({one_line(error)}); copy its files again") from error
+        raise InputError(f"{path}: the tokenizer cannot be read ({one_line(error)}); copy its files again") from error
 
 
 def one_line(error: Exception) -> str:
@@ -144,7 +146,7 @@ def neutral_folder() -> Iterator[Path]:
     parents = (tempfile.gettempdir(), "/tmp", "/var/tmp", str(Path.home()), str(Path.cwd()))
     neutral = [p for p in parents if Path(p).is_dir() and not any(word in p.lower() for word in MISLEADING)]
     if not neutral:
-        raise ValueError(f"no temporary folder without one of {MISLEADING} in its path; set TMPDIR to one, or use backend='bridge'")
+        raise InputError(f"no temporary folder without one of {MISLEADING} in its path; set TMPDIR to one, or use backend='bridge'")
     with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=neutral[0]) as folder:
         (Path(folder) / "config.json").write_text("{}")
         yield Path(folder)

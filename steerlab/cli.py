@@ -10,6 +10,8 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from steerlab._errors import InputError
+
 C = TypeVar("C")
 
 
@@ -22,7 +24,7 @@ def run(main: Callable[[C], Any], config_class: type[C], argv: Sequence[str] | N
     config = parse(config_class, argv)
     try:
         return main(config)
-    except (ValueError, OSError) as error:
+    except InputError as error:
         print("error:", *str(error).split(), file=sys.stderr)  # one line, however many the message has
         raise SystemExit(2) from error
     except KeyboardInterrupt:

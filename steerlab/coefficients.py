@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.directions import Direction
 from steerlab.interventions import Operator
@@ -113,13 +114,13 @@ def coefficient_grid(
     """
     both = in_both(validation, test)
     if both:
-        raise ValueError(
+        raise InputError(
             f"{len(both)} problems stand in validation and in test, {both[0].id!r} for one; a coefficient that is chosen on them must not be tested on them"
         )
     if not validation or not test:
-        raise ValueError(f"{len(validation)} validation and {len(test)} test problems; give some of both")
+        raise InputError(f"{len(validation)} validation and {len(test)} test problems; give some of both")
     if 0 in list(coefficients):
-        raise ValueError("coefficients hold 0, which is the baseline and is always run; leave it out")
+        raise InputError("coefficients hold 0, which is the baseline and is always run; leave it out")
     options: dict[str, Any] = {"positions": positions, "operator": operator, "layer": layer, "site": site, "scorer": scorer}
     options |= {"max_tokens": max_tokens, "memory": memory, "precision": precision, "progress": progress}
     tried = sweep(model, validation, direction, alphas=list(coefficients), **options)

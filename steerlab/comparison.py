@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.cautions import LEVEL
 from steerlab.significance import Significance, points
 from steerlab.statistics import format_p, holm
@@ -24,7 +25,7 @@ class Comparison:
 
     def __post_init__(self) -> None:
         if len(self.runs) < 2:
-            raise ValueError(f"runs: {len(self.runs)} given; a comparison needs at least 2")
+            raise InputError(f"runs: {len(self.runs)} given; a comparison needs at least 2")
 
     def __repr__(self) -> str:
         return f"Comparison({', '.join(map(repr, self.runs))}; {len(self.tests)} rank tests)"

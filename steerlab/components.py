@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from steerlab._errors import InputError
 from steerlab.arrays import Group
 from steerlab.contrasts import Rows, Scale, Vector, fitted
 from steerlab.directions import Direction
@@ -100,7 +101,7 @@ def singular_direction(
         [1.0, -0.03]
     """
     if centre not in ("own", "negative", "none"):
-        raise ValueError(f"centre={centre!r}; use own, negative or none")
+        raise InputError(f"centre={centre!r}; use own, negative or none")
 
     def fit(ours: Rows, theirs: Rows) -> Vector:
         means = {"own": ours.mean(0), "negative": theirs.mean(0), "none": np.zeros(ours.shape[1])}
@@ -136,7 +137,7 @@ def singular_directions(
         True
     """
     if isinstance(n, bool) or n < 1:
-        raise ValueError(f"n={n!r}; use at least 1 direction")
+        raise InputError(f"n={n!r}; use at least 1 direction")
     return [
         singular_direction(positive, negative, layer=layer, component=k, centre=centre, scale=scale, name=f"{name} {k}") for k in range(n)
     ]
@@ -194,7 +195,7 @@ def ica_direction(
         rank = _rank(np.linalg.svd(centred, compute_uv=False), centred.shape)
         most = max(1, min(MOST, len(rows) // 5, rank)) if components is None else components
         if isinstance(most, bool) or not 1 <= most <= rank:
-            raise ValueError(f"components={components!r}: {len(rows)} problems have {rank} dimensions here; use 1 to {rank}")
+            raise InputError(f"components={components!r}: {len(rows)} problems have {rank} dimensions here; use 1 to {rank}")
         sources, mixing, converged = _unmixed(centred, most, rng)
         while components is None and not converged:
             most = max(1, most // 2)
@@ -235,7 +236,7 @@ def _component(rows: Rows, component: int) -> Vector:
     _, sizes, axes = np.linalg.svd(rows, full_matrices=False)
     rank = _rank(sizes, rows.shape)
     if rank == 0:
-        raise ValueError(
+        raise InputError(
             "the activations do not vary once their mean is taken away; there is no component. Use other problems or another centre"
         )
     _check_component(component, rank)
@@ -249,4 +250,4 @@ def _rank(sizes: np.ndarray, shape: tuple[int, ...]) -> int:
 
 def _check_component(component: int, n: int) -> None:
     if isinstance(component, bool) or not isinstance(component, int | np.integer) or not 0 <= component < n:
-        raise ValueError(f"component={component!r}: there are {n}; use 0 to {n - 1}")
+        raise InputError(f"component={component!r}: there are {n}; use 0 to {n - 1}")

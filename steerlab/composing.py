@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from steerlab._errors import InputError
 from steerlab.activations import indices
 from steerlab.directions import Direction, check_alike, weighted_sum
 
@@ -140,11 +141,11 @@ def cosine_table(directions: Sequence[Direction], *, layers: bool = False) -> pd
     check_alike(given, layers=not layers)
     shapes = {tuple(one.vector.shape) for one in given}
     if len(shapes) > 1:
-        raise ValueError(f"directions have shapes {sorted(map(list, shapes))}; compare directions of as many positions")
+        raise InputError(f"directions have shapes {sorted(map(list, shapes))}; compare directions of as many positions")
     names = [f"{one.name} (layer {one.layer})" if layers else one.name for one in given]
     if len(set(names)) < len(names):
         twice = next(one for one in names if names.count(one) > 1)
-        raise ValueError(f"two directions are called {twice!r}; give each a name of its own")
+        raise InputError(f"two directions are called {twice!r}; give each a name of its own")
     rows = torch.stack([one.vector.double().flatten() for one in given])
     unit = rows / rows.norm(dim=1, keepdim=True)
     return pd.DataFrame((unit @ unit.T).clamp(-1, 1).numpy(), index=names, columns=names)
@@ -176,19 +177,19 @@ def scale_positions(
     several = direction.vector.ndim == 2
     if several == (positions is not None):
         have = "has positions of its own, so leave `positions` out" if several else "has one vector, so say at which `positions`"
-        raise ValueError(f"direction {direction.name!r} {have}")
+        raise InputError(f"direction {direction.name!r} {have}")
     if several and isinstance(direction.positions, str):
-        raise ValueError(
+        raise InputError(
             f"direction {direction.name!r} has positions={direction.positions!r}; give Direction(positions=(…)) one index for each"
         )
     where = indices(direction.positions if several else positions)
     strengths = np.asarray(alphas, dtype=float)
     if strengths.shape != (len(where),):
-        raise ValueError(f"{strengths.size} alphas and {len(where)} positions; give one alpha for each position")
+        raise InputError(f"{strengths.size} alphas and {len(where)} positions; give one alpha for each position")
     if not np.isfinite(strengths).all() or not strengths.any():
-        raise ValueError(f"alphas={list(alphas)}; they must be finite, and at least one of them not 0")
+        raise InputError(f"alphas={list(alphas)}; they must be finite, and at least one of them not 0")
     if len(set(where)) < len(where):
-        raise ValueError(f"positions={where} repeat; give each once")
+        raise InputError(f"positions={where} repeat; give each once")
     kept = np.flatnonzero(strengths)
     vectors = direction.vector if several else direction.vector.expand(len(where), -1)
     vector = torch.from_numpy(strengths[kept])[:, None] * vectors[torch.from_numpy(kept)].double()
@@ -222,7 +223,7 @@ def _without(rows: Tensor, basis: Sequence[Tensor]) -> Tensor:
 
 def _made(like: Direction, rows: Tensor, name: str, method: dict[str, object], keep_norm: bool) -> Direction:
     if float(rows.norm()) == 0:
-        raise ValueError(f"nothing of direction {like.name!r} is left: it lies in the span of the others")
+        raise InputError(f"nothing of direction {like.name!r} is left: it lies in the span of the others")
     if keep_norm:
         lengths = rows.norm(dim=-1, keepdim=True)
         rows = rows / torch.where(lengths > 0, lengths, 1.0) * _rows(like).norm(dim=-1, keepdim=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.candidates import learn_vectors
 from steerlab.contrasts import balanced_activations
@@ -61,9 +62,9 @@ def check_methods(methods: Sequence[str]) -> list[str]:
     """
     unknown = [method for method in methods if method not in KNOWN]
     if unknown:
-        raise ValueError(f"methods: {unknown[0]!r}; use any of {', '.join(KNOWN)}")
+        raise InputError(f"methods: {unknown[0]!r}; use any of {', '.join(KNOWN)}")
     if not methods or len(set(methods)) < len(methods):
-        raise ValueError(f"methods={list(methods)}; give at least one, each once")
+        raise InputError(f"methods={list(methods)}; give at least one, each once")
     return list(methods)
 
 

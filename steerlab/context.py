@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.aft import broken_off, check_not_zero, outcome, settings
 from steerlab.cells import Cell, Place, run_cells
@@ -68,13 +69,13 @@ class ContextVector:
         wanted = {key: tuple(value.shape) for key, value in self.learnable.initial(np.random.default_rng(0)).items()}
         given = {key: torch.as_tensor(value).detach().to("cpu", torch.float32) for key, value in self.parameters.items()}
         if {key: tuple(value.shape) for key, value in given.items()} != wanted:
-            raise ValueError(
+            raise InputError(
                 f"context vector {self.name!r}: parameters of shapes { {key: list(v.shape) for key, v in given.items()} }; {self.learnable!r} "
                 f"has { {key: list(shape) for key, shape in wanted.items()} }"
             )
         bad = [key for key, value in given.items() if not bool(value.isfinite().all())]
         if bad:
-            raise ValueError(f"context vector {self.name!r}: {bad[0]} is not finite; steering with it would destroy every logit")
+            raise InputError(f"context vector {self.name!r}: {bad[0]} is not finite; steering with it would destroy every logit")
         object.__setattr__(self, "parameters", given)
         object.__setattr__(self, "method", MappingProxyType(dict(self.method)))
         object.__setattr__(self, "model", MappingProxyType(dict(self.model)))
@@ -186,7 +187,7 @@ class ContextVector:
         point, (named, at) = hook_name(model, self.layer, self.site), self._how(operator, positions)
         act, strength, rule = operator_named(named), check_alpha(alpha), rule_of(self.learnable, self.parameters)
         if at == "generated" or (at == "prompt" and isinstance(prompt, str)):
-            raise ValueError(f"positions={at!r}: steer does not know where a prompt ends; use evaluate, or the indices of the tokens")
+            raise InputError(f"positions={at!r}: steer does not know where a prompt ends; use evaluate, or the indices of the tokens")
         kept: list[Tensor] = []
         calls = 0
 
@@ -234,16 +235,16 @@ def _span(prompt: SpanOfPrompt, rows: int, length: int, device: torch.device) ->
     if isinstance(prompt, Tensor):
         mask = prompt.to(device, torch.bool)
         if mask.shape != (rows, length) or not bool(mask.any(1).all()):
-            raise ValueError(
+            raise InputError(
                 f"prompt is a mask of shape {list(mask.shape)}; this call has {rows} rows of {length} tokens, each with a prompt"
             )
         return mask
     if isinstance(prompt, str):
         if prompt != "all":
-            raise ValueError(f"prompt={prompt!r}; use 'all', a number of tokens for each row, or a mask")
+            raise InputError(f"prompt={prompt!r}; use 'all', a number of tokens for each row, or a mask")
         return torch.ones(rows, length, dtype=torch.bool, device=device)
     if len(prompt) != rows or not all(0 < n <= length for n in prompt):
-        raise ValueError(f"prompt={list(prompt)}; this call has {rows} rows of {length} tokens: give 1 to {length} for each row")
+        raise InputError(f"prompt={list(prompt)}; this call has {rows} rows of {length} tokens: give 1 to {length} for each row")
     return torch.arange(length, device=device) < torch.tensor(list(prompt), device=device)[:, None]
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from steerlab._errors import InputError
 from steerlab.cells import Cell, Place, run_cells
 from steerlab.context import ContextVector
 from steerlab.context_learnables import KINDS, ContextLearnable, learnable_named
@@ -221,10 +222,10 @@ def _made(kinds: Sequence[str | ContextLearnable], width: int, pooling: str) -> 
             else STATIC
         )
         if name in made:
-            raise ValueError(f"kind {name!r} is given twice; give each once")
+            raise InputError(f"kind {name!r} is given twice; give each once")
         made[name] = one
     if len(made) < 2:
-        raise ValueError(f"kinds={list(made)}; a comparison needs at least two")
+        raise InputError(f"kinds={list(made)}; a comparison needs at least two")
     return dict(sorted(made.items(), key=lambda item: _size(item[1])))
 
 
@@ -239,11 +240,11 @@ def _check(
     check_problems(model, train, validation)
     check_problems(model, [*train, *validation], test)
     if isinstance(n_train, bool) or not 1 <= n_train <= len(train):
-        raise ValueError(f"n_train={n_train}: there are {len(train)} training problems; use 1 to {len(train)}")
+        raise InputError(f"n_train={n_train}: there are {len(train)} training problems; use 1 to {len(train)}")
     if len(set(seeds)) < 2 or len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds={list(seeds)}; give at least two, each once: one says nothing of how much seeds differ")
+        raise InputError(f"seeds={list(seeds)}; give at least two, each once: one says nothing of how much seeds differ")
     if not lrs:
-        raise ValueError("lrs=[]; give at least one learning rate, e.g. (1e-2,)")
+        raise InputError("lrs=[]; give at least one learning rate, e.g. (1e-2,)")
 
 
 def _kept(trained: Trained) -> tuple[float, float]:

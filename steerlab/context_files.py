@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from steerlab import files
+from steerlab._errors import InputError, MissingFileError
 from steerlab.context import ContextVector
 from steerlab.context_learnables import KINDS
 
@@ -77,22 +78,22 @@ def load_context_vector(path: str | Path) -> ContextVector:
     """
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; give a vector that steerlab.save_context_vector wrote")
+        raise MissingFileError(f"{file}: no such file; give a vector that steerlab.save_context_vector wrote")
     try:
         with safe_open(file, framework="pt") as opened:
             about = json.loads((opened.metadata() or {}).get("steerlab", "{}"))
             if about.get("format") != FORMAT or "parameters" not in opened.keys():  # noqa: SIM118 - not a dict
-                raise ValueError(
+                raise InputError(
                     f"{file}: format {about.get('format')!r}, not a context vector of {FORMAT}; directions are read by load_direction"
                 )
             numbers = opened.get_tensor("parameters")
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{file}: not a readable context vector ({error}); it is damaged or of another kind") from error
+        raise InputError(f"{file}: not a readable context vector ({error}); it is damaged or of another kind") from error
     missing = sorted(NEEDED - set(about))
     if missing:
-        raise ValueError(f"{file}: its description lacks {missing[0]!r}; the file was changed or damaged")
+        raise InputError(f"{file}: its description lacks {missing[0]!r}; the file was changed or damaged")
     if files.digest(numbers.numpy().tobytes(), about) != about["sha256"]:
-        raise ValueError(f"{file}: parameters and description do not match their sha256; the file was changed or damaged")
+        raise InputError(f"{file}: parameters and description do not match their sha256; the file was changed or damaged")
     sizes = [torch.Size(shape).numel() for shape in about["shapes"].values()]
     parts = numbers.split(sizes)
     parameters = {key: part.reshape(shape).clone() for part, (key, shape) in zip(parts, about["shapes"].items(), strict=True)}

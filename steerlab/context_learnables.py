@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from steerlab._errors import InputError
 from steerlab.learnables import Parameters, check_start, start
 
 POOLS = ("mean", "last")
@@ -67,12 +68,12 @@ class _Contextual(ABC):
 
     def __post_init__(self) -> None:
         if self.pooling not in POOLS:
-            raise ValueError(f"pooling={self.pooling!r}; use mean or last")
+            raise InputError(f"pooling={self.pooling!r}; use mean or last")
         check_start(self.init, self.init_norm)
         for name in ("d_model", "entries", "hidden"):
             value = getattr(self, name, 1)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-                raise ValueError(f"{name}={value!r}; use a whole number from 1 up")
+                raise InputError(f"{name}={value!r}; use a whole number from 1 up")
 
     @property
     def n_parameters(self) -> int:
@@ -237,10 +238,10 @@ def learnable_named(kind: str | ContextLearnable, width: int, **options: Any) ->
     """
     if isinstance(kind, str):
         if kind not in KINDS:
-            raise ValueError(f"kind={kind!r}; use one of {', '.join(KINDS)}, or one that you made, e.g. MLPVector({width}, hidden=16)")
+            raise InputError(f"kind={kind!r}; use one of {', '.join(KINDS)}, or one that you made, e.g. MLPVector({width}, hidden=16)")
         return KINDS[kind](width, **options)
     if kind.d_model != width:
-        raise ValueError(f"kind={kind!r} was made for {kind.d_model} dimensions; this model's residual stream has {width}")
+        raise InputError(f"kind={kind!r} was made for {kind.d_model} dimensions; this model's residual stream has {width}")
     return kind
 
 

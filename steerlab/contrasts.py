@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from steerlab._errors import InputError
 from steerlab.activations import Activations, Positions, cache_activations
 from steerlab.arrays import Group, as_group
 from steerlab.directions import Direction, check_groups
@@ -87,7 +88,7 @@ def fitted(
         ValueError: groups that cannot be contrasted, pairs that are none, an unknown scale, or groups that do not differ.
     """
     if scale not in SCALES:
-        raise ValueError(f"scale={scale!r}; use contrast (the mean difference's norm), unit (norm 1) or natural (the estimator's own)")
+        raise InputError(f"scale={scale!r}; use contrast (the mean difference's norm), unit (norm 1) or natural (the estimator's own)")
     positive, negative = as_group(positive, layer=layer), as_group(negative, layer=layer)
     groups = check_groups(positive, negative, layer=layer)
     check_pairs(len(groups[0]), len(groups[1]), paired=paired)
@@ -95,12 +96,12 @@ def fitted(
     for rows, which in ((ours, "positive"), (theirs, "negative")):
         broken = int((~np.isfinite(rows)).any(axis=(1, 2)).sum())
         if broken:
-            raise ValueError(
+            raise InputError(
                 f"{broken} of the {len(rows)} problems in the {which} group have activations that are NaN or infinite; leave them out"
             )
     contrast = ours.mean(0) - theirs.mean(0)
     if not contrast.any():
-        raise ValueError(f"direction {name!r} is zero: the two groups do not differ at layer {layer}, positions={positive.positions!r}")
+        raise InputError(f"direction {name!r} is zero: the two groups do not differ at layer {layer}, positions={positive.positions!r}")
     found = np.zeros_like(contrast)
     for k in range(len(contrast)):
         both = np.concatenate([ours[:, k], theirs[:, k]])
@@ -125,7 +126,7 @@ def check_pairs(n_positive: int, n_negative: int, *, paired: bool) -> None:
         ValueError: groups of different sizes.
     """
     if paired and n_positive != n_negative:
-        raise ValueError(
+        raise InputError(
             f"paired=True: the groups hold {n_positive} and {n_negative} problems; row i of both must be one pair (or use paired=False)"
         )
 
@@ -143,7 +144,7 @@ def spread_of(rows: Rows) -> float:
     """
     size = float(np.sqrt(np.mean(np.square(rows))))
     if size == 0:
-        raise ValueError(
+        raise InputError(
             "the problems of each group are all alike, so nothing can be fitted to them; use the mean difference, or more problems"
         )
     return size
@@ -184,18 +185,18 @@ def by_covariance(centred: Rows, vector: Vector, *, power: float, shrinkage: flo
         [0.5, 2.0]
     """
     if shrinkage != "auto" and (isinstance(shrinkage, bool | str) or not 0 <= shrinkage <= 1):
-        raise ValueError(f"shrinkage={shrinkage!r}; use 'auto' (Ledoit and Wolf) or a number from 0 to 1")
+        raise InputError(f"shrinkage={shrinkage!r}; use 'auto' (Ledoit and Wolf) or a number from 0 to 1")
     n, d = centred.shape
     weight = shrinkage_of(centred) if shrinkage == "auto" else float(shrinkage)
     _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
     rank = int((sizes > sizes.max(initial=0) * max(n, d) * np.finfo(float).eps).sum())
     if rank == 0:
-        raise ValueError("the problems of each group are all alike; a covariance needs rows that differ")
+        raise InputError("the problems of each group are all alike; a covariance needs rows that differ")
     axes, values = axes[:rank], np.square(sizes[:rank]) / n
     floor = weight * float(values.sum()) / d
     inside = axes @ vector
     if weight == 0 and rank < d:
-        raise ValueError(
+        raise InputError(
             f"shrinkage=0: {n} problems span {rank} of {d} dimensions, so the covariance has no inverse; use 'auto' or more problems"
         )
     outside = vector - axes.T @ inside

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steerlab._errors import InputError
 from steerlab.activations import Activations
 from steerlab.directions import Direction, check_draw, mean_difference
 
@@ -48,7 +49,7 @@ def orthogonal_directions(like: Direction, n: int, *, rng: np.random.Generator, 
     """
     check_draw(n, rng)
     if like.vector.shape[-1] < 2:
-        raise ValueError(f"direction {like.name!r} has one dimension; nothing is orthogonal to it")
+        raise InputError(f"direction {like.name!r} has one dimension; nothing is orthogonal to it")
     vector = like.vector.double()
     norms = vector.norm(dim=-1, keepdim=True)
     unit = vector / torch.where(norms > 0, norms, 1.0)
@@ -91,7 +92,7 @@ def covariance_matched(acts: Activations, *, norm: Norm = "match", name: str = "
         check_draw(n, rng)
         values = _samples(acts, direction)
         if len(values) < 2:
-            raise ValueError(f"acts hold {len(values)} problem(s); a covariance needs at least 2")
+            raise InputError(f"acts hold {len(values)} problem(s); a covariance needs at least 2")
         centred = values - values.mean(0)
         size = float(values.square().mean().sqrt())
         about = {"n_samples": len(values)}
@@ -147,7 +148,7 @@ def shuffled_labels(
     _check_norm(norm)
     sizes = len(positive.problem_ids), len(negative.problem_ids)
     if paired and sizes[0] != sizes[1]:
-        raise ValueError(f"paired=True: the groups hold {sizes[0]} and {sizes[1]} problems; row i of both must be one problem")
+        raise InputError(f"paired=True: the groups hold {sizes[0]} and {sizes[1]} problems; row i of both must be one problem")
 
     def draw(direction: Direction, n: int, *, rng: np.random.Generator) -> list[Direction]:
         check_draw(n, rng)
@@ -155,7 +156,7 @@ def shuffled_labels(
             _samples(group, direction)  # says so if they are of another place
         for what in ("site", "positions", "model"):
             if getattr(positive, what) != getattr(negative, what):
-                raise ValueError(
+                raise InputError(
                     f"the groups differ in {what}: {getattr(positive, what)!r} and {getattr(negative, what)!r}; cache both alike"
                 )
         both = _joined(positive, negative, direction.layer)
@@ -201,7 +202,7 @@ def other_task(directions: Sequence[Direction], *, norm: Norm = "match", name: s
         others = [one for one in given if not torch.equal(one.vector, direction.vector)]
         here = [one for one in others if (one.layer, one.site) == (direction.layer, direction.site)]
         if len(here) < n:
-            raise ValueError(
+            raise InputError(
                 f"n={n}: {len(here)} of the {len(others)} other directions were found at layer {direction.layer}, {direction.site}; "
                 f"ask for {len(here)}, or find directions on more tasks there"
                 if here
@@ -209,7 +210,7 @@ def other_task(directions: Sequence[Direction], *, norm: Norm = "match", name: s
             )
         for one in here:
             if one.vector.shape != direction.vector.shape or (one.vector.ndim == 2 and one.positions != direction.positions):
-                raise ValueError(
+                raise InputError(
                     f"direction {one.name!r} has shape {list(one.vector.shape)} at positions {one.positions!r}, direction {direction.name!r} "
                     f"{list(direction.vector.shape)} at {direction.positions!r}; find both alike"
                 )
@@ -239,7 +240,7 @@ def ready(directions: Sequence[Direction]) -> Draw:
     def draw(direction: Direction, n: int, *, rng: np.random.Generator) -> list[Direction]:
         check_draw(n, rng)
         if len(given) < n:
-            raise ValueError(f"n={n}: only {len(given)} controls are ready; ask for no more")
+            raise InputError(f"n={n}: only {len(given)} controls are ready; ask for no more")
         return given[: int(n)]
 
     return draw
@@ -247,7 +248,7 @@ def ready(directions: Sequence[Direction]) -> Draw:
 
 def _check_norm(norm: str) -> None:
     if norm not in ("match", "keep"):
-        raise ValueError(f"norm={norm!r}; use match (the direction's norm at each position) or keep (what was drawn)")
+        raise InputError(f"norm={norm!r}; use match (the direction's norm at each position) or keep (what was drawn)")
 
 
 def _control(
@@ -268,7 +269,7 @@ def _control(
         size: of what it was drawn from; default the longest vector found.
     """
     if found.shape != like.vector.shape:
-        raise ValueError(
+        raise InputError(
             f"{family}: a draw has shape {list(found.shape)}, direction {like.name!r} {list(like.vector.shape)}; use the same positions"
         )
     matched = "norm of each position" if norm == "match" else "nothing"
@@ -278,7 +279,7 @@ def _control(
         still = (lengths <= nothing) & (norms > nothing)
         if bool(still.any()):
             where = f" at position {int(still.flatten().nonzero()[0])} of the vector" if found.ndim == 2 else ""
-            raise ValueError(f"{family}: what it draws from does not vary{where}, so no direction has the norm of {like.name!r} there")
+            raise InputError(f"{family}: what it draws from does not vary{where}, so no direction has the norm of {like.name!r} there")
         found = found / torch.where(lengths > 0, lengths, 1.0) * norms
     return like.with_vector(found.float(), name, {"estimator": family, "matched": matched, **(about or {})})
 
@@ -286,17 +287,17 @@ def _control(
 def _samples(acts: Activations, direction: Direction) -> Float[Tensor, "sample *pos d_model"]:
     """Activations at the direction's place, in float64: ``[sample d_model]``, or ``[problem pos d_model]`` for a vector a position."""
     if acts.site != direction.site:
-        raise ValueError(f"the activations are of {acts.site}, direction {direction.name!r} of {direction.site}; cache that site")
+        raise InputError(f"the activations are of {acts.site}, direction {direction.name!r} of {direction.site}; cache that site")
     _check_processing(acts.model, direction)
     values = acts.at(direction.layer)
     if values.shape[-1] != direction.vector.shape[-1]:
-        raise ValueError(
+        raise InputError(
             f"the activations have {values.shape[-1]} dimensions, direction {direction.name!r} {direction.vector.shape[-1]}; use one model"
         )
     if direction.vector.ndim == 1:
         return values[acts.mask].double()
     if acts.positions != direction.positions or values.shape[1] != len(direction.vector) or not bool(acts.mask.all()):
-        raise ValueError(
+        raise InputError(
             f"direction {direction.name!r} has {len(direction.vector)} vectors at positions {direction.positions!r}, the activations were cached at "
             f"{acts.positions!r}; cache these positions of every problem"
         )
@@ -306,7 +307,7 @@ def _samples(acts: Activations, direction: Direction) -> Float[Tensor, "sample *
 def _check_processing(model: Mapping[str, Any], direction: Direction) -> None:
     ours, theirs = direction.model.get("processing"), model.get("processing")
     if ours is not None and theirs is not None and ours != theirs:
-        raise ValueError(
+        raise InputError(
             f"direction {direction.name!r} is of a model with {ours} weights, these are of one with {theirs} weights; use one model"
         )
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.cells import Cell, Place, run_cells
 from steerlab.directions import Direction, place, random_directions
@@ -109,10 +110,10 @@ def random_control(
     """
     alpha = check_alpha(alpha)
     if alpha == 0:
-        raise ValueError("alpha=0 is the baseline; a control needs a coefficient other than 0")
+        raise InputError("alpha=0 is the baseline; a control needs a coefficient other than 0")
     controls = draw(direction, n, rng=rng)
     if not controls or len({control.name for control in controls}) < len(controls):
-        raise ValueError(
+        raise InputError(
             f"draw gave {len(controls)} controls, {len({c.name for c in controls})} of them with a name of their own; give each its own"
         )
     at = place(direction, layer, site)

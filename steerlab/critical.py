@@ -12,6 +12,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.directions import Direction, place
 from steerlab.distributions import NUMBERS, compare_positions
@@ -81,7 +82,7 @@ class CriticalTokens:
             ValueError: a share outside (0, 1].
         """
         if not 0 < share <= 1:
-            raise ValueError(f"share={share}; use a number above 0, at most 1")
+            raise InputError(f"share={share}; use a number above 0, at most 1")
         lines = []
         for (name, correct, run), part in self.frame.groupby(["problem_id", "correct", "run"], sort=False):
             kl = np.sort(part["kl"].to_numpy(float))[::-1]
@@ -198,12 +199,12 @@ def critical_tokens(
         (['differing', 'prompt'], True)
     """
     if check_alpha(alpha) == 0:
-        raise ValueError("alpha=0 changes nothing; use the coefficient whose divergence is asked for")
+        raise InputError("alpha=0 changes nothing; use the coefficient whose divergence is asked for")
     if not problems:
-        raise ValueError("no problems given; give at least one")
+        raise InputError("no problems given; give at least one")
     for problem in problems:
         if problem.choices is None:
-            raise ValueError(
+            raise InputError(
                 f"problem {problem.id!r} has no choices, so there is no wrong answer to compare with; give problems with choices"
             )
     at = place(direction, layer, site)

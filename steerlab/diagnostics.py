@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.activations import Activations
 from steerlab.directions import mean_difference
 from steerlab.statistics import (
@@ -102,7 +103,7 @@ class ContrastDiagnostics:
         for one in self.layers:
             if one.layer == layer:
                 return one
-        raise ValueError(f"layer={layer}: these are of layers {', '.join(str(one.layer) for one in self.layers)}")
+        raise InputError(f"layer={layer}: these are of layers {', '.join(str(one.layer) for one in self.layers)}")
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> "ContrastDiagnostics":
@@ -192,7 +193,7 @@ def contrast_diagnostics(
         layers = positive.layers
     chosen = (int(layers),) if isinstance(layers, int | np.integer) else tuple(layers)
     if not chosen:
-        raise ValueError("layers is empty; give at least one of the cached layers, or leave it out")
+        raise InputError("layers is empty; give at least one of the cached layers, or leave it out")
     seed = int(rng.integers(2**63))
     found = []
     for layer in chosen:
@@ -217,7 +218,7 @@ def _paired(positive: Activations, negative: Activations, pairs: bool | None) ->
     if pairs is False or (pairs is None and not common):
         return positive, negative, False
     if not same:
-        raise ValueError(
+        raise InputError(
             f"the groups hold {len(ours)} and {len(theirs)} problems, {len(common)} of them in common; give both the same problems (pairs), "
             "or none in common, or say pairs=False"
         )

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steerlab._errors import InputError, InputTypeError
 from steerlab.activations import Activations
 from steerlab.arrays import Group, as_group
 from steerlab.models import SITES, Model, d_model, hook_name, processing_of
@@ -58,22 +59,22 @@ class Direction:
     def __post_init__(self) -> None:
         vector = torch.as_tensor(self.vector).detach().to("cpu", torch.float32, copy=True)
         if vector.ndim not in (1, 2) or vector.numel() == 0:
-            raise ValueError(f"direction {self.name!r}: shape {list(vector.shape)}; use [d_model] or [pos, d_model]")
+            raise InputError(f"direction {self.name!r}: shape {list(vector.shape)}; use [d_model] or [pos, d_model]")
         if not bool(torch.isfinite(vector).all()):
             bad = int((~torch.isfinite(vector)).sum())
-            raise ValueError(
+            raise InputError(
                 f"direction {self.name!r}: {bad} of {vector.numel()} values are NaN or infinite; steering with it would destroy every logit"
             )
         if float(vector.norm()) == 0:
-            raise ValueError(
+            raise InputError(
                 f"direction {self.name!r} is zero: the two groups do not differ at layer {self.layer}, positions={self.positions!r}"
             )
         if self.site not in SITES:
-            raise ValueError(f"site={self.site!r}; use one of {', '.join(SITES)}")
+            raise InputError(f"site={self.site!r}; use one of {', '.join(SITES)}")
         if isinstance(self.layer, bool) or not isinstance(self.layer, int | np.integer) or self.layer < 0:
-            raise ValueError(f"layer={self.layer!r}; use a block number from 0")
+            raise InputError(f"layer={self.layer!r}; use a block number from 0")
         if vector.ndim == 2 and not isinstance(self.positions, str) and len(self.positions) != len(vector):
-            raise ValueError(f"direction {self.name!r}: {len(vector)} rows for {len(self.positions)} positions; give one row a position")
+            raise InputError(f"direction {self.name!r}: {len(vector)} rows for {len(self.positions)} positions; give one row a position")
         object.__setattr__(self, "vector", vector)
         object.__setattr__(self, "layer", int(self.layer))
         object.__setattr__(self, "method", MappingProxyType(dict(self.method)))
@@ -123,7 +124,7 @@ class Direction:
 
     def __truediv__(self, factor: float | np.number) -> "Direction":
         if factor == 0:
-            raise ValueError(f"direction {self.name!r} divided by 0; use a number other than 0")
+            raise InputError(f"direction {self.name!r} divided by 0; use a number other than 0")
         return self * (1 / float(factor))
 
     def __repr__(self) -> str:
@@ -140,17 +141,17 @@ def check_direction(model: Model, direction: Direction) -> None:
         ValueError: another width, a layer that the model lacks, or a direction found under other weight processing.
     """
     if not isinstance(direction, Direction):
-        raise TypeError(
+        raise InputTypeError(
             f"direction is a {type(direction).__name__}; give a steerlab Direction, e.g. Direction(vector, layer) (of a vector at several layers, one of "
             "its `directions`)"
         )
     width = int(direction.vector.shape[-1])
     if width != d_model(model):
-        raise ValueError(f"direction {direction.name!r} has {width} dimensions; this model's residual stream has {d_model(model)}")
+        raise InputError(f"direction {direction.name!r} has {width} dimensions; this model's residual stream has {d_model(model)}")
     hook_name(model, direction.layer, direction.site)
     found_under = direction.model.get("processing")
     if found_under is not None and found_under != processing_of(model):
-        raise ValueError(
+        raise InputError(
             f"direction {direction.name!r} was found in a model with {found_under} weights, this one has {processing_of(model)} "
             f"weights: the residual streams differ; load the model with processing={found_under!r}"
         )
@@ -174,33 +175,33 @@ def check_alike(directions: Sequence[Direction], *, layers: bool = True) -> None
         ValueError: none, or different models, weight processing, widths, layers, sites or positions.
     """
     if not directions:
-        raise ValueError("no directions given; give at least one")
+        raise InputError("no directions given; give at least one")
     for one in directions:
         if not isinstance(one, Direction):
-            raise TypeError(f"direction is a {type(one).__name__}; give a steerlab Direction, e.g. Direction(vector, layer)")
+            raise InputTypeError(f"direction is a {type(one).__name__}; give a steerlab Direction, e.g. Direction(vector, layer)")
     first = directions[0]
     for one in directions[1:]:
         both = f"directions {first.name!r} and {one.name!r}"
         sha, other = (d.model.get("weights_sha256") or d.model.get("fingerprint") for d in (first, one))
         names = (first.model.get("name"), one.model.get("name"))
         if (sha != other) if sha and other else (None not in names and names != (names[0],) * 2):
-            raise ValueError(
+            raise InputError(
                 f"{both} were found in different models ({names[0]!r} and {names[1]!r}): their residual streams have nothing in common"
             )
         for key in SAME_MODEL:
             if first.model.get(key) is not None and one.model.get(key) is not None and first.model[key] != one.model[key]:
-                raise ValueError(
+                raise InputError(
                     f"{both} were found in models that differ in {key}: {first.model[key]!r} and {one.model[key]!r}; use one model"
                 )
         for key in ("layer", "site") if layers else ():
             if getattr(first, key) != getattr(one, key):
-                raise ValueError(
+                raise InputError(
                     f"{both} differ in {key}: {getattr(first, key)!r} and {getattr(one, key)!r}; find both at one place "
                     f"(or say that you mean it, with dataclasses.replace(direction, {key}=…))"
                 )
         elsewhere = first.vector.ndim == 2 and first.positions != one.positions
         if first.vector.shape[-1] != one.vector.shape[-1] or (layers and (first.vector.shape != one.vector.shape or elsewhere)):
-            raise ValueError(
+            raise InputError(
                 f"{both} have shapes {list(first.vector.shape)} and {list(one.vector.shape)}, at positions {first.positions!r} and "
                 f"{one.positions!r}; use the same positions of one model"
             )
@@ -217,18 +218,18 @@ def weighted_sum(
     """
     check_alike(directions)
     if any(one.by_prompt for one in directions):
-        raise ValueError(
+        raise InputError(
             f"{name!r}: a direction that is another vector for each prompt cannot be added to others; steer with both together"
         )
     if len(weights) != len(directions):
-        raise ValueError(f"{len(directions)} directions and {len(weights)} weights; give one weight for each direction")
+        raise InputError(f"{len(directions)} directions and {len(weights)} weights; give one weight for each direction")
     bad = [weight for weight in weights if isinstance(weight, bool) or not np.isfinite(weight)]
     if bad:
-        raise ValueError(f"weight {bad[0]!r} is not a finite number; use one like 0.5")
+        raise InputError(f"weight {bad[0]!r} is not a finite number; use one like 0.5")
     parts = [one.vector.double() * float(weight) for one, weight in zip(directions, weights, strict=True)]
     vector = torch.stack(parts).sum(0)
     if float(vector.norm()) <= 1e-7 * max(float(part.norm()) for part in parts):
-        raise ValueError(f"{name!r} is zero: the weighted directions cancel each other, or every weight is 0")
+        raise InputError(f"{name!r} is zero: the weighted directions cancel each other, or every weight is 0")
     about = {"estimator": "combination", "of": [one.name for one in directions], "weights": [float(weight) for weight in weights]}
     first = directions[0]
     positions = first.positions if all(one.positions == first.positions for one in directions) else "mixed"
@@ -246,18 +247,18 @@ def check_groups(positive: Activations, negative: Activations, *, layer: int) ->
     for what in ("site", "positions", "model"):
         ours, theirs = getattr(positive, what), getattr(negative, what)
         if ours != theirs:
-            raise ValueError(f"the groups differ in {what}: {ours!r} and {theirs!r}; cache both alike")
+            raise InputError(f"the groups differ in {what}: {ours!r} and {theirs!r}; cache both alike")
     found = []
     for group, which in ((positive, "correct"), (negative, "incorrect")):
         if len(group.problem_ids) == 0:
-            raise ValueError(f"the {which} group is empty; a contrast needs both groups")
+            raise InputError(f"the {which} group is empty; a contrast needs both groups")
         if not bool(group.mask.all()):
-            raise ValueError("prompts of different lengths were cached with positions='all'; use last, mean or indices for a contrast")
+            raise InputError("prompts of different lengths were cached with positions='all'; use last, mean or indices for a contrast")
         found.append(group.at(layer))
     if found[0].shape[2] != found[1].shape[2]:
-        raise ValueError(f"the groups have {found[0].shape[2]} and {found[1].shape[2]} dimensions; give activations of one model")
+        raise InputError(f"the groups have {found[0].shape[2]} and {found[1].shape[2]} dimensions; give activations of one model")
     if found[0].shape[1] != found[1].shape[1]:
-        raise ValueError(f"the groups hold {found[0].shape[1]} and {found[1].shape[1]} positions; cache both alike")
+        raise InputError(f"the groups hold {found[0].shape[1]} and {found[1].shape[1]} positions; cache both alike")
     return found[0], found[1]
 
 
@@ -334,7 +335,7 @@ def check_draw(n: int, rng: np.random.Generator) -> None:
     """
     check_rng(rng)
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise ValueError(f"n={n!r}; use at least 1 random direction (99 give p-values down to 0.01)")
+        raise InputError(f"n={n!r}; use at least 1 random direction (99 give p-values down to 0.01)")
 
 
 def place(direction: Direction, layer: int | None, site: str | None) -> tuple[int, str]:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from steerlab._errors import InputError, InputTypeError
 from steerlab.activations import Positions
 from steerlab.interventions import Operator, Patch, operator_named
 from steerlab.memory import parse_memory, pass_tokens, shrinking
@@ -36,21 +37,21 @@ def text_rows(model: Model, texts: Sequence[str] | Sequence[Sequence[int]]) -> t
             texts that are mostly unknown to its tokenizer.
     """
     if isinstance(texts, str):
-        raise TypeError("texts is one text; give a list of texts")
+        raise InputTypeError("texts is one text; give a list of texts")
     found = []
     for i, text in enumerate(texts):
         tokens = token_ids(model, text) if isinstance(text, str) else [int(token) for token in cast("Sequence[int]", text)]
         strange = [token for token in tokens if not 0 <= token < model.cfg.d_vocab]
         if strange:
-            raise ValueError(f"texts[{i}]: token {strange[0]}; this model has tokens 0 to {model.cfg.d_vocab - 1}")
+            raise InputError(f"texts[{i}]: token {strange[0]}; this model has tokens 0 to {model.cfg.d_vocab - 1}")
         if not 1 <= len(tokens) <= context_length(model):
-            raise ValueError(f"texts[{i}]: {len(tokens)} tokens; use 1 to {context_length(model)}, which is this model's context")
+            raise InputError(f"texts[{i}]: {len(tokens)} tokens; use 1 to {context_length(model)}, which is this model's context")
         found.append(tuple(tokens))
     if not any(len(tokens) > 1 for tokens in found):
-        raise ValueError(f"{len(found)} texts given, none of them with a second token; there is nothing to predict")
+        raise InputError(f"{len(found)} texts given, none of them with a second token; there is nothing to predict")
     unknown, total = unknown_tokens(model, found)
     if isinstance(texts[0], str) and 2 * unknown > total:
-        raise ValueError(f"{unknown} of the texts' {total} tokens are unknown to this model's tokenizer; give texts in words that it has")
+        raise InputError(f"{unknown} of the texts' {total} tokens are unknown to this model's tokenizer; give texts in words that it has")
     return tuple(Row(tokens, len(tokens)) for tokens in found)
 
 
@@ -136,10 +137,10 @@ def compare_positions(
             bar.update(len(batch.index) * (1 + len(acting)))
     bad = [k for k in range(len(cells)) if any(np.isnan(steered[k]).any() for _, steered in found)]
     if any(np.isnan(base).any() for base, _ in found):
-        raise ValueError("the model gives NaN for these texts without steering; its weights are damaged or its dtype overflows")
+        raise InputError("the model gives NaN for these texts without steering; its weights are damaged or its dtype overflows")
     if bad:
         cell = cells[bad[0]]
-        raise ValueError(f"{cell.name} at layer {cell.layer}, alpha {cell.alpha:g}: the logits become NaN; use a smaller alpha")
+        raise InputError(f"{cell.name} at layer {cell.layer}, alpha {cell.alpha:g}: the logits become NaN; use a smaller alpha")
     if acting:
         shortest = min(range(len(rows)), key=lambda i: (len(rows[i].tokens), i))
         for k in {acting[0], acting[-1]}:
@@ -149,7 +150,7 @@ def compare_positions(
 
 def _check(model: Model, cells: Sequence[Cell], positions: Positions, shortest: int) -> None:
     if positions == "generated":
-        raise ValueError("positions='generated': nothing is generated behind a text; use all, last or the indices of tokens")
+        raise InputError("positions='generated': nothing is generated behind a text; use all, last or the indices of tokens")
     check_cells(model, cells, positions, shortest)
 
 

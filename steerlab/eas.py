@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
+from steerlab._errors import InputError, InputTypeError
 from steerlab.models import Model, backend_of, d_model, hook_name, is_hooked
 from steerlab.nudging import Nudger
 from steerlab.statistics import wilson_interval
@@ -159,10 +160,10 @@ def check_stream(model: Model, problems: Sequence[Problem], layer: int, rng: np.
     backend_of(model)
     check_rng(rng)
     if isinstance(problems, Task | Problem):
-        raise TypeError(f"problems is a {type(problems).__name__}; give a list of problems, e.g. task.train")
+        raise InputTypeError(f"problems is a {type(problems).__name__}; give a list of problems, e.g. task.train")
     hook_name(model, layer)
     if not problems:
-        raise ValueError("no problems given; a stream needs at least one")
+        raise InputError("no problems given; a stream needs at least one")
     check_ids(problems)
 
 
@@ -185,7 +186,7 @@ def stream(
     chosen = scorer_for(problems, scorer)
     plan(model, problems, chosen)  # what a scorer or the model cannot take is said before the first run
     if chosen.generates and is_hooked(model):
-        raise ValueError(
+        raise InputError(
             "the model has hooks on it, which generated answers would meet at other positions; leave the block that put them there"
         )
     engine = Nudger(model, layer, memory)

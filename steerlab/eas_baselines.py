@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.eas import COLUMNS, check_stream, run_eas, stream
 from steerlab.models import Model, d_model
 from steerlab.statistics import SignTest, format_p, holm, paired_interval, sign_test, wilson_interval
@@ -98,11 +99,11 @@ class EASComparison:
             ValueError: a variant or repeat that was not run.
         """
         if variant not in self.variants:
-            raise ValueError(f"variant={variant!r} was not run; use one of {', '.join(self.variants)}")
+            raise InputError(f"variant={variant!r} was not run; use one of {', '.join(self.variants)}")
         repeat = 0 if variant == "no_watcher" else repeat
         mine = self.frame[(self.frame["variant"] == variant) & (self.frame["repeat"] == repeat)]
         if mine.empty:
-            raise ValueError(f"repeat={repeat}: there are {self.repeats}; use 0 to {self.repeats - 1}")
+            raise InputError(f"repeat={repeat}: there are {self.repeats}; use 0 to {self.repeats - 1}")
         return mine.reset_index(drop=True)
 
     def sign_test(
@@ -122,12 +123,12 @@ class EASComparison:
         mine, theirs = self.outcomes(variant, repeat), self.outcomes(against, repeat)
         where = self._window(mine, window, updates)
         if not where.any():
-            raise ValueError(f"window={window!r}: no problem is {window} update {updates}; give a longer stream")
+            raise InputError(f"window={window!r}: no problem is {window} update {updates}; give a longer stream")
         return sign_test(theirs["correct"][where], mine["correct"][where])
 
     def _window(self, mine: pd.DataFrame, window: Window, updates: int) -> "pd.Series[bool]":
         if window not in ("all", "before", "after"):
-            raise ValueError(f"window={window!r}; use all, before or after")
+            raise InputError(f"window={window!r}; use all, before or after")
         late = mine["wins"] >= count(updates, "updates", at_least=1) * self.watcher.every
         return late if window == "after" else ~late if window == "before" else late | True
 
@@ -183,7 +184,7 @@ class EASComparison:
             ValueError: the Watcher or no Watcher was not run, or points that are no share above 0.
         """
         if not 0 < points < 1:
-            raise ValueError(f"points={points}; use a share above 0 and below 1 (0.15 is fifteen points)")
+            raise InputError(f"points={points}; use a share above 0 and below 1 (0.15 is fifteen points)")
         mine, plain = self.outcomes("watcher"), self.outcomes("no_watcher")
         late = self._window(mine, "after", updates)
         n, nan = int(late.sum()), math.nan

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from steerlab._errors import InputError
 from steerlab.activations import Activations
 from steerlab.arrays import Group, as_group
 from steerlab.components import ica_direction, pca_direction, singular_direction
@@ -54,7 +55,7 @@ def random_direction(
         5.0
     """
     if scale not in ("contrast", "unit"):
-        raise ValueError(f"scale={scale!r}: a random direction has no length of its own; use contrast or unit")
+        raise InputError(f"scale={scale!r}: a random direction has no length of its own; use contrast or unit")
     (found,) = random_directions(mean_difference(positive, negative, layer=layer), 1, rng=rng)
     found = found.with_vector(found.vector, name, {**found.method, "scale": scale})
     return found.unit() if scale == "unit" else found
@@ -90,7 +91,7 @@ def shuffled_label_direction(
         ('shuffled_labels', True)
     """
     if scale not in SCALES:
-        raise ValueError(f"scale={scale!r}; use one of {', '.join(SCALES)}")
+        raise InputError(f"scale={scale!r}; use one of {', '.join(SCALES)}")
     positive, negative = as_group(positive, layer=layer), as_group(negative, layer=layer)
     like = mean_difference(positive, negative, layer=layer, name=name)
 

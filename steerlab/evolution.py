@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from tqdm import tqdm
 
+from steerlab._errors import InputError, InputTypeError
 from steerlab.activations import Positions, cache_activations, indices
 from steerlab.cells import Cell, Place, run_cells
 from steerlab.directions import Direction
@@ -103,7 +104,7 @@ def evolve_vector(
     _check(model, problems, validation, layer, site, rng, objective, norm)
     dimensions = count(dimensions, "dimensions", at_least=2)
     if dimensions > d_model(model):
-        raise ValueError(f"dimensions={dimensions}: this model's residual stream has {d_model(model)}; use 2 to {d_model(model)}")
+        raise InputError(f"dimensions={dimensions}: this model's residual stream has {d_model(model)}; use 2 to {d_model(model)}")
     generations = count(generations, "generations", at_least=1)
     if population is not None:
         population = count(population, "population", at_least=4)
@@ -132,7 +133,7 @@ def evolve_vector(
         evaluations += len(vectors) * len(problems)
         finite = [value for value in scores if math.isfinite(value)]
         if not finite:
-            raise ValueError(
+            raise InputError(
                 f"generation {generation}: the {objective} of all {len(scores)} vectors is not finite; the vectors are too long for this model's dtype. Set norm="
             )
         search.tell(points, [value if math.isfinite(value) else max(finite) + 1 for value in scores])
@@ -157,7 +158,7 @@ def evolve_vector(
         if ended:
             break
     if chosen is None:
-        raise ValueError(f"the {objective} on validation was never finite; set norm= to keep the vectors shorter")
+        raise InputError(f"the {objective} on validation was never finite; set norm= to keep the vectors shorter")
     method = {
         "estimator": "cma-es",
         "objective": objective,
@@ -205,18 +206,18 @@ def _check(
     check_rng(rng)
     for what, given in (("problems", problems), ("validation", validation)):
         if isinstance(given, Task | Problem):
-            raise TypeError(f"{what} is a {type(given).__name__}; give a list of problems, e.g. task.train")
+            raise InputTypeError(f"{what} is a {type(given).__name__}; give a list of problems, e.g. task.train")
         if given is not None and not given:
-            raise ValueError(f"{what}: none given; the search needs at least one")
+            raise InputError(f"{what}: none given; the search needs at least one")
         if given is not None:
             check_ids(given)
     both = in_both(validation or (), problems)
     if both:
-        raise ValueError(f"validation shares {len(both)} problems with the train problems, {both[0].id!r} first; give others")
+        raise InputError(f"validation shares {len(both)} problems with the train problems, {both[0].id!r} first; give others")
     if objective not in OBJECTIVES:
-        raise ValueError(f"objective={objective!r}; use one of {', '.join(OBJECTIVES)}")
+        raise InputError(f"objective={objective!r}; use one of {', '.join(OBJECTIVES)}")
     if norm is not None and (isinstance(norm, bool) or not isinstance(norm, int | float | np.number) or not 0 < norm < math.inf):
-        raise ValueError(f"norm={norm!r}; use a number above 0, or None for no limit")
+        raise InputError(f"norm={norm!r}; use a number above 0, or None for no limit")
 
 
 def _orthonormal(rng: np.random.Generator, dimensions: int, width: int) -> Float[np.ndarray, "direction d_model"]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from steerlab._errors import InputError
 from steerlab.activations import Activations, Positions
 from steerlab.contrasts import balanced_activations
 from steerlab.control_families import Draw, covariance_matched, orthogonal_directions, shuffled_labels
@@ -156,12 +157,12 @@ def run_experiment(
         4
     """
     if n_controls < 1:
-        raise ValueError(f"n_controls={n_controls}; use at least 1 (99 give p-values down to 0.01)")
+        raise InputError(f"n_controls={n_controls}; use at least 1 (99 give p-values down to 0.01)")
     if 0 not in alphas or min(alphas) >= 0:
-        raise ValueError(f"alphas={list(alphas)}; they must hold 0 (the baseline) and a negative value (the suppression control)")
+        raise InputError(f"alphas={list(alphas)}; they must hold 0 (the baseline) and a negative value (the suppression control)")
     for split in ("train", "validation", "test"):
         if not getattr(task, split):
-            raise ValueError(f"the {split} split of task {task.name!r} is empty; the protocol needs all three")
+            raise InputError(f"the {split} split of task {task.name!r} is empty; the protocol needs all three")
     families = _families(families, operator)
     train = evaluate(model, task.train, progress=progress)
     acts, right, wrong = balanced_activations(
@@ -230,9 +231,9 @@ def _families(families: Sequence[str] | None, operator: str) -> tuple[str, ...]:
         return ("shuffled_labels", *(("equal_kl",) if operator in SCALED else ()))
     unknown = [family for family in families if family not in FAMILIES]
     if unknown:
-        raise ValueError(f"families: {unknown[0]!r}; use any of {', '.join(FAMILIES)}")
+        raise InputError(f"families: {unknown[0]!r}; use any of {', '.join(FAMILIES)}")
     if "equal_kl" in families and operator not in SCALED:
-        raise ValueError(f"families: equal_kl needs an operator under which length counts ({' or '.join(SCALED)}), not {operator!r}")
+        raise InputError(f"families: equal_kl needs an operator under which length counts ({' or '.join(SCALED)}), not {operator!r}")
     return tuple(dict.fromkeys(families))
 
 

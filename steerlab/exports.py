@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from steerlab import files, pages, parts
+from steerlab._errors import InputError
 from steerlab.images import FORMATS as PICTURES
 from steerlab.images import draw_images
 from steerlab.markdown import render_markdown
@@ -45,7 +46,7 @@ def export_report(
     """
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
-        raise ValueError(f"formats={list(formats)!r}; use some of {', '.join(FORMATS)}")
+        raise InputError(f"formats={list(formats)!r}; use some of {', '.join(FORMATS)}")
     drawings, tables = _numbered(report)
     page = render_report(**report)
     with files.new_folder(path, replace_if=MANIFEST, kind="an earlier export") as folder:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from steerlab._errors import InputError
 from steerlab.statistics import format_p, holm
 from steerlab.sweeps import SweepResult
 
@@ -155,14 +156,14 @@ def failure_analysis(sw: SweepResult, *, layer: int | None = None, direction: st
         there = ", ".join(
             f"layer {row['layer']} ({row['direction']})" for row in sw.frame[["layer", "direction"]].drop_duplicates().to_dict("records")
         )
-        raise ValueError(f"layer={layer}, direction={direction!r} leaves {len(lines)} of the sweep's lines; choose one of {there}")
+        raise InputError(f"layer={layer}, direction={direction!r} leaves {len(lines)} of the sweep's lines; choose one of {there}")
     at, name = int(lines["layer"].iloc[0]), str(lines["direction"].iloc[0])
     before = sw.baseline.frame.set_index("problem_id")
     if not ((before["margin"] > 0) == before["correct"].astype(bool)).all():
-        raise ValueError("margins do not tell right from wrong here (answers are generated); use a task with choices")
+        raise InputError("margins do not tell right from wrong here (answers are generated); use a task with choices")
     rows = sw.frame[(sw.frame["layer"] == at) & (sw.frame["direction"] == name) & (sw.frame["alpha"] != 0)]
     if rows.empty:
-        raise ValueError("the sweep has no alpha but 0; there is nothing to compare")
+        raise InputError("the sweep has no alpha but 0; there is nothing to compare")
     was, now = rows["problem_id"].map(before["correct"]).astype(bool), rows["correct"].astype(bool)
     extra = _covariates(sw)
     frame = pd.DataFrame(

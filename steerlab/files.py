@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from steerlab._errors import ExistingFileError, InputFileError
+
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -20,7 +22,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     target = Path(path)
     if target.is_dir():
-        raise OSError(f"{target} is a folder; give the name of a file")
+        raise InputFileError(f"{target} is a folder; give the name of a file")
     parent = writable_folder(target.parent)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=parent)
     os.close(handle)
@@ -83,7 +85,7 @@ def check_vacant(path: str | Path, expected: str = "an empty folder") -> None:
         FileExistsError: something is there, and it is not an empty folder.
     """
     if not is_vacant(path):
-        raise FileExistsError(f"{path} exists and is not {expected}; choose another or remove it")
+        raise ExistingFileError(f"{path} exists and is not {expected}; choose another or remove it")
 
 
 def move_folder(source: str | Path, path: str | Path) -> None:
@@ -110,7 +112,7 @@ def writable_folder(path: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OSError(f"cannot write to folder {folder} ({error.strerror or error}); choose another output folder") from error
+        raise InputFileError(f"cannot write to folder {folder} ({error.strerror or error}); choose another output folder") from error
     return folder
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from steerlab._errors import InputError, InputTypeError
 from steerlab.activations import Positions, indices
 from steerlab.interventions import Operator, operator_named, position_mask
 from steerlab.learnables import Learnable
@@ -114,23 +115,23 @@ def check_problems(model: Model, problems: Sequence[Problem], validation: Sequen
     backend_of(model)
     for name, given in (("problems", problems), ("validation", validation)):
         if isinstance(given, Task | Problem):
-            raise TypeError(
+            raise InputTypeError(
                 f"{name} is a {type(given).__name__}; give a list of problems, e.g. task.{'train' if name == 'problems' else name}"
             )
         if given is not None and not (isinstance(given, Sequence) and all(isinstance(one, Problem) for one in given)):
-            raise TypeError(
+            raise InputTypeError(
                 f"{name} is a {type(given).__name__} of something else than problems; give a list of steerlab Problems, e.g. task.train"
             )
         if given is not None and not given:
             what = "there is nothing to train on" if name == "problems" else "give None to train without validation"
-            raise ValueError(f"no {name} given; {what}")
+            raise InputError(f"no {name} given; {what}")
         if given is not None:
             check_ids(given)
     if validation is None:
         return
     both = in_both(validation, problems)
     if both:
-        raise ValueError(
+        raise InputError(
             f"{len(both)} of {len(validation)} validation problems are training problems, too ({both[0].id!r} first); "
             "what a vector was trained on says nothing about it: give other problems"
         )

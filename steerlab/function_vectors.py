@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from steerlab._errors import InputError
 from steerlab.activations import Activations, Positions, cache_activations
 from steerlab.directions import Direction, mean_difference
 from steerlab.models import Model, readable
@@ -39,10 +40,10 @@ def reasoning_pairs(queries: Sequence[str] = QUERIES, *, reasoning: str = REASON
         [("Question: 2 + 2?\\nLet's think step by step to find the correct answer:\\n", 'Question: 2 + 2?\\nAnswer:')]
     """
     if isinstance(queries, str) or not queries:
-        raise ValueError(f"queries={queries!r}; give a list of at least one question")
+        raise InputError(f"queries={queries!r}; give a list of at least one question")
     for what, prompt in (("reasoning", reasoning), ("direct", direct)):
         if "{query}" not in prompt:
-            raise ValueError(f"{what}={prompt!r} has no {{query}}; say where the query goes")
+            raise InputError(f"{what}={prompt!r} has no {{query}}; say where the query goes")
     return [(reasoning.replace("{query}", query), direct.replace("{query}", query)) for query in queries]
 
 
@@ -74,12 +75,12 @@ def prompt_contrast(
         True
     """
     if not pairs:
-        raise ValueError("no pairs of prompts given; give at least one")
+        raise InputError("no pairs of prompts given; give at least one")
     for i, pair in enumerate(pairs):
         if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(prompt, str) for prompt in pair):
-            raise ValueError(f"pair {i} is {pair!r}; give two prompts, the one to go towards first")
+            raise InputError(f"pair {i} is {pair!r}; give two prompts, the one to go towards first")
         if pair[0] == pair[1]:
-            raise ValueError(f"pair {i}: both prompts are {pair[0]!r}; a contrast needs two that differ")
+            raise InputError(f"pair {i}: both prompts are {pair[0]!r}; a contrast needs two that differ")
     problems = [[Problem(f"{side}-{i}", pair[k], "") for i, pair in enumerate(pairs)] for k, side in enumerate(("positive", "negative"))]
     groups = [cache_activations(model, group, layers=layers, site=site, positions=positions, progress=progress) for group in problems]
     return groups[0], groups[1]
@@ -120,7 +121,7 @@ def function_vector(
     """
     asked = reasoning_pairs() if pairs is None else list(pairs)
     if pairs is None and not readable(model, [prompt for pair in asked for prompt in pair]):
-        raise ValueError(
+        raise InputError(
             "most words of the default pairs are unknown to this model's tokenizer, or too many for its context; give pairs that it can read"
         )
     with_it, without = prompt_contrast(model, asked, layers=[layer], site=site, positions=positions)

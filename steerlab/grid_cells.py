@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from steerlab._errors import InputError
 from steerlab.adaptive import adaptive_aft
 from steerlab.controls import random_control
 from steerlab.loading import load_model
@@ -92,7 +93,7 @@ def parsed(dataset: str) -> tuple[str, str | None, str | None]:
     name, equals, path = dataset.partition("=")
     name, colon, part = name.partition(":")
     if not name or (equals and not path) or (colon and not part):
-        raise ValueError(f"dataset {dataset!r}; use TASK, TASK:VARIANT or TASK=PATH, e.g. arithmetic:bare or blimp=FILE.jsonl")
+        raise InputError(f"dataset {dataset!r}; use TASK, TASK:VARIANT or TASK=PATH, e.g. arithmetic:bare or blimp=FILE.jsonl")
     return name, path or None, part or None
 
 
@@ -129,7 +130,7 @@ def grid(models: Sequence[str] = ("tiny-arithmetic",), datasets: Sequence[str] |
     keys = [cell.key for cell in cells]
     if not cells or len(set(keys)) < len(keys):
         twice = next((key for key in keys if keys.count(key) > 1), None)
-        raise ValueError(
+        raise InputError(
             "no models or no datasets given"
             if twice is None
             else f"{' on '.join(twice)} occurs twice; give each model and dataset once, under names that differ in their last part"
@@ -160,7 +161,7 @@ def run_cell(cell: GridCell, model: Model | None = None) -> dict[str, Any]:
     task = cell.load_task()
     for split in ("train", "validation", "test"):
         if not getattr(task, split):
-            raise ValueError(f"the {split} split of {cell.dataset} is empty; a cell needs all three")
+            raise InputError(f"the {split} split of {cell.dataset} is empty; a cell needs all three")
     model = load_model(cell.model, backend=cell.backend, device=cell.device, dtype=cell.dtype) if model is None else model
     layers = cell.layers if isinstance(cell.layers, str) else list(cell.layers)
     learned = adaptive_aft(

@@ -9,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from steerlab import files
+from steerlab._errors import InputError
 from steerlab.grid_cells import GridCell, described, run_cell
 from steerlab.loading import load_model
 from steerlab.models import Model
@@ -34,7 +35,7 @@ def check_grid_folder(path: str | Path, cells: Sequence[GridCell]) -> Path:
     kept = json.loads((folder / GRID).read_text(encoding="utf-8"))
     wanted = json.loads(json.dumps([described(cell) for cell in cells]))
     if kept.get("format") != FORMAT or kept.get("cells") != wanted:
-        raise ValueError(
+        raise InputError(
             f"{folder} holds another grid: {_difference(kept.get('cells') or [], wanted)}; use its settings, or another folder"
         )
     return folder
@@ -99,7 +100,7 @@ def _kept(file: Path, cell: GridCell) -> dict[str, Any] | None:
         return None
     loaded = json.loads(file.read_text(encoding="utf-8"))
     if loaded.get("cell") != json.loads(json.dumps(described(cell))):
-        raise ValueError(f"{file} holds another cell; use another folder, or remove it")
+        raise InputError(f"{file} holds another cell; use another folder, or remove it")
     record: dict[str, Any] = loaded["record"]
     return record
 

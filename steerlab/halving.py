@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.cells import run_cells
 from steerlab.directions import Direction
@@ -104,9 +105,9 @@ def successive_halving(
     check_rng(rng)
     cells = [cell for cell in cells_of(directions, alphas, layer=layer, site=site) if cell.alpha != 0]
     if not cells:
-        raise ValueError(f"alphas={alphas}: 0 is the baseline; give at least one other coefficient")
+        raise InputError(f"alphas={alphas}: 0 is the baseline; give at least one other coefficient")
     if rounds < 1 or len(problems) < 2 ** (rounds - 1):
-        raise ValueError(f"rounds={rounds}: {len(problems)} problems allow 1 to {max(1, len(problems).bit_length())} rounds")
+        raise InputError(f"rounds={rounds}: {len(problems)} problems allow 1 to {max(1, len(problems).bit_length())} rounds")
     plain = evaluate(model, problems, scorer=scorer, max_tokens=max_tokens, memory=memory, progress=progress)
     order = [problems[i] for i in _order(plain.frame["margin"].abs().to_numpy(), rng)]
     measured = [pd.DataFrame() for _ in cells]

@@ -9,6 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 from tqdm import tqdm
 
+from steerlab._errors import InputError
 from steerlab.plots import theme
 
 FORMATS = ("png", "svg")
@@ -42,7 +43,7 @@ def draw_images(
     """
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
-        raise ValueError(f"formats={list(formats)!r}: {unknown[0]!r} is not one of {', '.join(FORMATS)}")
+        raise InputError(f"formats={list(formats)!r}: {unknown[0]!r} is not one of {', '.join(FORMATS)}")
     if not figures or not formats:
         return [{} for _ in figures]
     fitted = [theme.fitted(figure, width, dark=dark) for figure in figures]

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions, indices
 from steerlab.directions import Direction, check_alike, check_direction, place
 from steerlab.models import HookFn, Model, hook_name, hooks
@@ -59,7 +60,7 @@ def operator_named(operator: str | Operator) -> Operator:
     if callable(operator):
         return operator
     if operator not in OPERATORS:
-        raise ValueError(f"operator={operator!r}; use one of {', '.join(OPERATORS)} or a function of (resid, vector, alpha)")
+        raise InputError(f"operator={operator!r}; use one of {', '.join(OPERATORS)} or a function of (resid, vector, alpha)")
     return OPERATORS[operator]
 
 
@@ -72,7 +73,7 @@ def check_alpha(alpha: object) -> float:
     if isinstance(alpha, np.ndarray | Tensor) and alpha.ndim == 0:
         alpha = alpha.item()
     if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.integer | np.floating) or not np.isfinite(alpha):
-        raise ValueError(f"alpha={alpha!r} is not a finite number; use one like -3.0 or 0.5")
+        raise InputError(f"alpha={alpha!r} is not a finite number; use one like -3.0 or 0.5")
     return float(alpha)
 
 
@@ -95,14 +96,14 @@ def position_mask(positions: Positions, prompt_lengths: Sequence[int], length: i
         if positions == "all":
             return None
         if positions not in masks:
-            raise ValueError(f"positions={positions!r}; use all, last, prompt, generated or a list of indices")
+            raise InputError(f"positions={positions!r}; use all, last, prompt, generated or a list of indices")
         return masks[positions]
     wanted = indices(positions)
     mask = torch.zeros(len(prompt_lengths), length, dtype=torch.bool)
     for row, end in enumerate(prompt_lengths):
         for position in wanted:
             if not -end <= position < end:
-                raise ValueError(f"position {position}: a prompt has {end} tokens; use {-end} to {end - 1}")
+                raise InputError(f"position {position}: a prompt has {end} tokens; use {-end} to {end - 1}")
             mask[row, position if position >= 0 else end + position] = True
     return mask
 
@@ -123,7 +124,7 @@ def spread(direction: Direction, prompt_lengths: Sequence[int], length: int) -> 
         ValueError: positions that do not say which rows they are.
     """
     if isinstance(direction.positions, str):
-        raise ValueError(
+        raise InputError(
             f"direction {direction.name!r} has {len(direction.vector)} vectors but positions={direction.positions!r}; "
             "give Direction(positions=(…)) one index for each"
         )
@@ -132,7 +133,7 @@ def spread(direction: Direction, prompt_lengths: Sequence[int], length: int) -> 
     for row, end in enumerate(prompt_lengths):
         for vector, position in zip(direction.vector, direction.positions, strict=True):
             if not -end <= position < end:
-                raise ValueError(f"position {position} of direction {direction.name!r}: a prompt has {end} tokens; use {-end} to {end - 1}")
+                raise InputError(f"position {position} of direction {direction.name!r}: a prompt has {end} tokens; use {-end} to {end - 1}")
             at = position if position >= 0 else end + position
             vectors[row, at], mask[row, at] = vector, True
     return vectors, mask
@@ -270,7 +271,7 @@ def steer(
     directions = [direction] if isinstance(direction, Direction) else list(direction)
     alphas = [alpha] * len(directions) if not isinstance(alpha, Sequence) else list(alpha)
     if not directions or len(alphas) != len(directions):
-        raise ValueError(
+        raise InputError(
             f"{len(directions)} directions and {len(alphas)} alphas; give at least one direction, and one alpha or one for each"
         )
     check_alike(directions, layers=False)
@@ -281,7 +282,7 @@ def steer(
     for k, (one, strength) in enumerate(zip(directions, alphas, strict=True)):
         check_direction(model, one)
         if one.by_prompt:
-            raise ValueError(
+            raise InputError(
                 f"direction {one.name!r} is another one for each prompt, and steer does not know which tokens are a prompt; use sweep, or "
                 "the steer method of a context-dependent vector"
             )
@@ -291,7 +292,7 @@ def steer(
         if isinstance(positions, str):
             position_mask(positions, [1], 1)
         if positions == "generated":
-            raise ValueError("positions='generated': steer does not know where a prompt ends; use sweep, or the indices of the tokens")
+            raise InputError("positions='generated': steer does not know where a prompt ends; use sweep, or the indices of the tokens")
         if one.vector.ndim == 2:
             spread(one, [], 0)  # says so now if its positions are not indices
 

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from steerlab._errors import InputError
+
 Parameters = Mapping[str, Tensor]
 INITS = ("zero", "random")
 
@@ -57,9 +59,9 @@ def check_start(init: str, init_norm: float) -> None:
         ValueError: an unknown start, or a norm that is not a finite number above 0.
     """
     if init not in INITS:
-        raise ValueError(f"init={init!r}; use one of {', '.join(INITS)}")
+        raise InputError(f"init={init!r}; use one of {', '.join(INITS)}")
     if not (math.isfinite(init_norm) and init_norm > 0):
-        raise ValueError(f"init_norm={init_norm!r}; use a finite norm above 0, e.g. 0.01")
+        raise InputError(f"init_norm={init_norm!r}; use a finite norm above 0, e.g. 0.01")
 
 
 def start(init: str, init_norm: float, rng: np.random.Generator, *shape: int) -> Tensor:

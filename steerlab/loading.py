@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from transformer_lens.model_bridge import TransformerBridge
 
 from steerlab import checkpoints
+from steerlab._errors import InputError
 
 try:  # TransformerLens 3.x has both classes, 4.x only the bridge
     from transformer_lens import HookedTransformer
@@ -75,16 +76,16 @@ def load_model(
     """
     name = str(name)
     if backend not in BACKENDS:
-        raise ValueError(f"backend={backend!r}; use one of {', '.join(BACKENDS)}")
+        raise InputError(f"backend={backend!r}; use one of {', '.join(BACKENDS)}")
     if processing not in ("raw", "processed"):
-        raise ValueError(f"processing={processing!r}; use raw or processed")
+        raise InputError(f"processing={processing!r}; use raw or processed")
     if backend == "hooked" and HookedTransformer is None:
-        raise ValueError("backend='hooked': this TransformerLens has no HookedTransformer (it ended with 3.9); use backend='bridge'")
+        raise InputError("backend='hooked': this TransformerLens has no HookedTransformer (it ended with 3.9); use backend='bridge'")
     dtype = _dtype(dtype)
     device = _device(device)
     path = checkpoints.local_directory(name)
     if path is not None and revision is not None:
-        raise ValueError(f"revision={revision!r} is for the Hub; {name!r} is a local directory")
+        raise InputError(f"revision={revision!r} is for the Hub; {name!r} is a local directory")
     with _quietly():
         if path is not None:
             model = _load_directory(path, backend, device, dtype, processing)
@@ -117,16 +118,16 @@ def _device(device: str | torch.device | None) -> torch.device:
     try:
         found = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(f"device={device!r}; use cpu, cuda, cuda:0 or another device of torch") from error
+        raise InputError(f"device={device!r}; use cpu, cuda, cuda:0 or another device of torch") from error
     if found.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={device!r}: torch finds no CUDA device here; use cpu")
+        raise InputError(f"device={device!r}: torch finds no CUDA device here; use cpu")
     return found
 
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
     found = torch.float32 if dtype is None else getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ValueError(f"dtype={dtype!r}; use float32, bfloat16, float16 or float64")
+        raise InputError(f"dtype={dtype!r}; use float32, bfloat16, float16 or float64")
     return found
 
 
@@ -138,14 +139,14 @@ def _load_directory(path: Path, backend: str, device: torch.device, dtype: torch
             return _hooked_from(path, hf_model, tokenizer, device, dtype, processing, check)
         except _CannotConvert as error:
             if backend == "hooked":
-                raise ValueError(f"backend='hooked' cannot load {path.name!r} ({error}); use backend='bridge'") from error
+                raise InputError(f"backend='hooked' cannot load {path.name!r} ({error}); use backend='bridge'") from error
     stand_in = tokenizer or checkpoints.placeholder_tokenizer(int(hf_model.config.vocab_size))
     try:
         model = TransformerBridge.boot_transformers(str(path), hf_model=hf_model.to(device), tokenizer=stand_in, device=device, dtype=dtype)
         check(model, type(hf_model).__name__)
     except (_CannotConvert, ValueError, RuntimeError) as error:
         reason = checkpoints.one_line(error)
-        raise ValueError(f"backend='bridge' cannot load {path.name!r} ({reason}); try backend='hooked'") from error
+        raise InputError(f"backend='bridge' cannot load {path.name!r} ({reason}); try backend='hooked'") from error
     if tokenizer is None:
         model.tokenizer = None
     if processing == "processed":
@@ -166,7 +167,7 @@ class _Probe:
         self._tokens = torch.arange(1, length + 1)[None] % int(config.vocab_size)
         self._expected = self._of(lambda tokens: hf_model(tokens).logits, hf_model.device)
         if bool(self._expected.isnan().any()):
-            raise ValueError(f"{path}: in {hf_model.dtype} this model's logits are NaN; its weights are damaged or need a wider dtype")
+            raise InputError(f"{path}: in {hf_model.dtype} this model's logits are NaN; its weights are damaged or need a wider dtype")
         self._allowed = 1e-3 if hf_model.dtype in (torch.float32, torch.float64) else 0.5
 
     def _of(self, logits: Callable[[torch.Tensor], torch.Tensor], device: torch.device) -> torch.Tensor:
@@ -234,9 +235,9 @@ def _load_hub(name: str, backend: str, device: torch.device, dtype: torch.dtype,
                 return _from_hub(name, lambda: _hooked_by_name(name, device, dtype, revision, processing))
             except _CannotConvert as error:
                 if backend == "hooked":
-                    raise ValueError(f"backend='hooked' cannot load {name!r} ({error}); use backend='bridge'") from error
+                    raise InputError(f"backend='hooked' cannot load {name!r} ({error}); use backend='bridge'") from error
         elif backend == "hooked":
-            raise ValueError(f"model={name!r}: not a HookedTransformer name; use backend='bridge' for any Hub id")
+            raise InputError(f"model={name!r}: not a HookedTransformer name; use backend='bridge' for any Hub id")
 
     def boot() -> Model:
         model = TransformerBridge.boot_transformers(name, device=device, dtype=dtype, revision=revision)
@@ -261,12 +262,12 @@ def _from_hub(name: str, load: Callable[[], Model]) -> Model:
     try:
         return load()
     except SafetensorError as error:
-        raise ValueError(
+        raise InputError(
             f"model={name!r}: the weights cannot be read ({error}); remove them from the Hub's cache and load again"
         ) from error
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(
+        raise InputError(
             f"model={name!r}: unknown, or the Hub cannot be reached ({reason}); give a Hub id, a HookedTransformer name, "
             "a local Hugging Face directory or 'tiny-arithmetic'"
         ) from error

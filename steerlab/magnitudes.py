@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from steerlab._errors import InputError
 from steerlab.directions import Direction, check_direction
 from steerlab.memory import pass_tokens
 from steerlab.models import Model, device_of, hook_name
@@ -42,7 +43,7 @@ class Magnitudes:
             ValueError: another word.
         """
         if aligned not in ("start", "end"):
-            raise ValueError(f"aligned={aligned!r}; use start or end")
+            raise InputError(f"aligned={aligned!r}; use start or end")
         column = "position" if aligned == "start" else "from_end"
         grouped = self.frame.groupby(["layer", column], sort=True)
         table = grouped.agg(n=("norm", "size"), norm=("norm", "mean"), projection=("projection", "mean")).reset_index()
@@ -96,14 +97,14 @@ def token_magnitudes(
         ([0, 5], True)
     """
     if not problems or not layers:
-        raise ValueError(f"{len(problems)} problems and {len(layers)} layers given; give at least one of each")
+        raise InputError(f"{len(problems)} problems and {len(layers)} layers given; give at least one of each")
     for layer in layers:
         hook_name(model, layer, site)
     unit = None
     if direction is not None:
         check_direction(model, direction)
         if direction.vector.ndim != 1:
-            raise ValueError(f"direction {direction.name!r} has one vector a position; give one of shape [d_model]")
+            raise InputError(f"direction {direction.name!r} has one vector a position; give one of shape [d_model]")
         unit = direction.unit().vector
     rows = tuple(Row(tuple(ids), len(ids)) for ids in (encode_prompt(model, problem) for problem in problems))
     parts: dict[int, list[pd.DataFrame]] = {}

@@ -9,6 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from steerlab import pages, parts
+from steerlab._errors import InputError
 from steerlab.pages import ANSWER_LENGTH, CELL_LENGTH, LINE_LENGTH, PARAGRAPH_LENGTH, PROMPT_LENGTH
 from steerlab.parts import Drawing, Examples, Section, Table
 from steerlab.plots import theme
@@ -81,7 +82,7 @@ def render_markdown(
         blocks += ["## For a paper", _lines(parts.required(methods_paragraph, "methods_paragraph"))]
         blocks += ["\n".join(f"- {_lines(said, '  ')}" for said in cited)] if cited else []
     if pictures and len(pictures) != writer.figures:
-        raise ValueError(f"pictures: {len(pictures)} for {writer.figures} figures; give one for each, or none")
+        raise InputError(f"pictures: {len(pictures)} for {writer.figures} figures; give one for each, or none")
     return "\n\n".join(blocks) + "\n"
 
 

@@ -11,6 +11,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.control_families import ready
 from steerlab.directions import Direction, place
@@ -51,7 +52,7 @@ class MatchedControls:
             ValueError: n above the number of controls, or another direction than the one that they are matched to.
         """
         if direction.vector.shape != self.direction.vector.shape or not bool((direction.vector == self.direction.vector).all()):
-            raise ValueError(f"these controls are matched to {self.direction.name!r}, not to {direction.name!r}; match them again")
+            raise InputError(f"these controls are matched to {self.direction.name!r}, not to {direction.name!r}; match them again")
         return ready(self.directions)(direction, n, rng=rng)
 
     def warnings(self) -> list[str]:
@@ -125,15 +126,15 @@ def match_kl(
     """
     alpha, controls = check_alpha(alpha), list(controls)
     if alpha == 0:
-        raise ValueError("alpha=0 changes nothing; use the coefficient that the controls are going to act with")
+        raise InputError("alpha=0 changes nothing; use the coefficient that the controls are going to act with")
     if not controls:
-        raise ValueError("no controls given; draw some, e.g. with random_directions")
+        raise InputError("no controls given; draw some, e.g. with random_directions")
     if not 0 < tolerance < 1:
-        raise ValueError(f"tolerance={tolerance}: use a share between 0 and 1, e.g. 0.01")
+        raise InputError(f"tolerance={tolerance}: use a share between 0 and 1, e.g. 0.01")
     if not 1 <= max_scale < np.inf:
-        raise ValueError(f"max_scale={max_scale}: use a number of at least 1")
+        raise InputError(f"max_scale={max_scale}: use a number of at least 1")
     if not callable(operator) and operator not in SCALED:
-        raise ValueError(f"operator={operator!r}: a vector's length does not tell how much it does; use {' or '.join(SCALED)}")
+        raise InputError(f"operator={operator!r}: a vector's length does not tell how much it does; use {' or '.join(SCALED)}")
     at, rows = place(direction, layer, site), text_rows(model, texts)
 
     def kl_of(vectors: Sequence[Direction]) -> np.ndarray:
@@ -142,7 +143,7 @@ def match_kl(
 
     target = float(kl_of([direction])[0])
     if target == 0:
-        raise ValueError(
+        raise InputError(
             f"direction {direction.name!r} changes no distribution on these texts at alpha {alpha:g}; there is nothing to match"
         )
     found = scales_for(

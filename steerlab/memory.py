@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import torch
 
+from steerlab._errors import InputError
 from steerlab.models import Model, d_model, device_of, n_layers
 
 MAX_TOKENS = {"cpu": 8192, "cuda": 65536}  # rows times positions of one forward pass, at most
@@ -28,7 +29,7 @@ def parse_memory(memory: str | int | float) -> int:
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(memory)) if not isinstance(memory, bool) else None
     if found is None or found[2].upper() not in UNITS or float(found[1]) <= 0:
-        raise ValueError(f"memory={memory!r}; give a number of bytes, or a text such as '2GB' or '512MiB'")
+        raise InputError(f"memory={memory!r}; give a number of bytes, or a text such as '2GB' or '512MiB'")
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 
@@ -66,7 +67,7 @@ def pass_tokens(model: Model, max_tokens: int | None = None, memory: str | int |
         ValueError: a limit that is not a positive number, or a budget below one position.
     """
     if max_tokens is not None and (isinstance(max_tokens, bool) or max_tokens < 1):
-        raise ValueError(f"max_tokens={max_tokens!r}; use a whole number of at least 1, or leave it out")
+        raise InputError(f"max_tokens={max_tokens!r}; use a whole number of at least 1, or leave it out")
     room = max_tokens
     if room is None:
         device = device_of(model).type
@@ -76,7 +77,7 @@ def pass_tokens(model: Model, max_tokens: int | None = None, memory: str | int |
     if memory is not None:
         budget = parse_memory(memory)
         if budget < token_bytes(model):
-            raise ValueError(f"memory={memory!r}: one position of this model takes about {token_bytes(model)} bytes; give more")
+            raise InputError(f"memory={memory!r}: one position of this model takes about {token_bytes(model)} bytes; give more")
         room = min(room, max(1, budget // 2 // token_bytes(model)))  # the other half is for logits and what is kept
     return room
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.contenders import METHODS, Contender, check_methods, contenders, label
 from steerlab.directions import Direction
@@ -134,17 +135,17 @@ def compare_methods(
 def _check(task: Task, matchings: Sequence[str], levels: Sequence[float], n_controls: int) -> None:
     unknown = [matching for matching in matchings if matching not in MATCHINGS]
     if unknown or not matchings:
-        raise ValueError(f"matchings={list(matchings)}; use any of {', '.join(MATCHINGS)}")
+        raise InputError(f"matchings={list(matchings)}; use any of {', '.join(MATCHINGS)}")
     if any(not np.isfinite(level) or level <= 0 for level in levels):
-        raise ValueError(f"levels {list(levels)}: norms and KLs must be finite and above 0")
+        raise InputError(f"levels {list(levels)}: norms and KLs must be finite and above 0")
     if n_controls < 1:
-        raise ValueError(f"n_controls={n_controls}; use at least 1 (99 give p-values down to 0.01)")
+        raise InputError(f"n_controls={n_controls}; use at least 1 (99 give p-values down to 0.01)")
     for split in ("train", "validation", "test"):
         if not getattr(task, split):
-            raise ValueError(f"the {split} split of task {task.name!r} is empty; the comparison needs all three")
+            raise InputError(f"the {split} split of task {task.name!r} is empty; the comparison needs all three")
     for split in ("train", "validation"):
         if both := in_both(task.test, getattr(task, split)):
-            raise ValueError(
+            raise InputError(
                 f"{len(both)} test problems stand in {split}, too, {both[0].id!r} first; what was found or chosen there cannot be tested on them"
             )
 

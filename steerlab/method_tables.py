@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from steerlab import method_words
+from steerlab._errors import InputError
 from steerlab.directions import Direction
 from steerlab.method_words import LEVEL
 from steerlab.statistics import holm, rank_test, sign_test
@@ -150,7 +151,7 @@ class MethodComparison:
             ValueError: nothing was steered.
         """
         if self.doses.empty:
-            raise ValueError("no method added a vector; there is nothing to draw")
+            raise InputError("no method added a vector; there is nothing to draw")
         matching = "kl" if "kl" in set(self.doses["matching"]) else str(self.doses["matching"].iloc[0])
         parts = (one[one["matching"] == matching] for one in (self.doses, self.controls))
         doses, controls = (part.assign(change=part["accuracy"] - self.baseline.accuracy) for part in parts)

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
 from steerlab import checkpoints
+from steerlab._errors import InputError, InputTypeError
 from steerlab.loading import HookedTransformer, Model, TransformerBridge, load_model
 
 __all__ = [
@@ -55,7 +56,7 @@ def backend_of(model: Model) -> str:
         return "bridge"
     if HookedTransformer is not None and isinstance(model, HookedTransformer):
         return "hooked"
-    raise TypeError(
+    raise InputTypeError(
         f"model is a {type(model).__name__}; expected a TransformerLens HookedTransformer or TransformerBridge, "
         "as steerlab.load_model returns"
     )
@@ -88,12 +89,12 @@ def hook_name(model: Model, layer: int, site: str = "resid_post") -> str:
         ValueError: a layer that the model lacks, or a site that its blocks lack.
     """
     if site not in SITES:
-        raise ValueError(f"site={site!r}; use one of {', '.join(SITES)}")
+        raise InputError(f"site={site!r}; use one of {', '.join(SITES)}")
     if isinstance(layer, bool) or not isinstance(layer, int | np.integer) or not 0 <= layer < n_layers(model):
-        raise ValueError(f"layer={layer!r}: this model has {n_layers(model)} layers; use 0 to {n_layers(model) - 1}")
+        raise InputError(f"layer={layer!r}: this model has {n_layers(model)} layers; use 0 to {n_layers(model) - 1}")
     name = f"blocks.{layer}.hook_{site}"
     if _point(model, name) is None:
-        raise ValueError(f"site={site!r}: block {layer} has no {name} (attention and MLP run side by side); use resid_pre or resid_post")
+        raise InputError(f"site={site!r}: block {layer} has no {name} (attention and MLP run side by side); use resid_pre or resid_post")
     return name
 
 
@@ -239,7 +240,7 @@ def token_ids(model: Model, text: str, *, prepend_bos: bool | None = None) -> li
         ValueError: a model without a tokenizer.
     """
     if model.tokenizer is None:
-        raise ValueError("this model has no tokenizer; add tokenizer.json to its directory, or give tokens to the model yourself")
+        raise InputError("this model has no tokenizer; add tokenizer.json to its directory, or give tokens to the model yourself")
     bos = model.cfg.default_prepend_bos if prepend_bos is None else prepend_bos
     if text == "":
         return [int(model.tokenizer.bos_token_id)] if bos and model.tokenizer.bos_token_id is not None else []

@@ -4,6 +4,7 @@ import hashlib
 
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.sweeps import SweepResult
 from steerlab.tasks import Problem
 
@@ -44,14 +45,14 @@ def changes(
         [['b', 'A', 'B', 'right', 3.0], ['a', 'A', 'B', 'wrong', -1.5]]
     """
     if became not in (None, "right", "wrong"):
-        raise ValueError(f"became={became!r}; use 'right', 'wrong', or leave it out for both")
+        raise InputError(f"became={became!r}; use 'right', 'wrong', or leave it out for both")
     cells = sw.frame
     for column, wanted in (("layer", layer), ("alpha", alpha), ("direction", direction)):
         if wanted is None:
             continue
         if not (cells[column] == wanted).any():
             there = ", ".join(map(str, sorted(sw.frame[column].unique())[:12]))
-            raise ValueError(f"{column}={wanted!r}: this sweep has {column} {there}")
+            raise InputError(f"{column}={wanted!r}: this sweep has {column} {there}")
         cells = cells[cells[column] == wanted]
     before = sw.baseline.frame.set_index("problem_id")
     problems = {problem.id: problem for problem in sw.baseline.problems}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.aft import broken_off, check_not_zero, outcome, settings
 from steerlab.directions import Direction
@@ -136,11 +137,11 @@ def learn_multilayer(
     """
     where, begin = source_layers(model, layers), _scales(layers, scales)
     if len(begin) != len(where):
-        raise ValueError(f"{len(where)} layers and {len(begin)} scales; give one scale a layer")
+        raise InputError(f"{len(where)} layers and {len(begin)} scales; give one scale a layer")
     if len(set(where)) < len(where):
-        raise ValueError(f"layers={list(where)}; give at least one layer, each once")
+        raise InputError(f"layers={list(where)}; give at least one layer, each once")
     if any(not np.isfinite(scale) or scale == 0 for scale in begin):
-        raise ValueError(f"scales={list(begin)}; use finite numbers other than 0 (leave a layer out rather than give it 0)")
+        raise InputError(f"scales={list(begin)}; use finite numbers other than 0 (leave a layer out rather than give it 0)")
     how = How(operator, positions, loss, scorer, max_tokens, memory)
     schedule = Schedule(epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, early_stopping, extend)
     candidate = Candidate(tuple(Spot(layer, site) for layer in where), seed, l2, lr)
@@ -168,11 +169,11 @@ def source_layers(model: Model, layers: str | Sequence[int]) -> tuple[int, ...]:
     """
     if isinstance(layers, str):
         if layers != "sources":
-            raise ValueError(f"layers={layers!r}; use 'sources' (10%, 50% and 80% of the depth) or a list of layers")
+            raise InputError(f"layers={layers!r}; use 'sources' (10%, 50% and 80% of the depth) or a list of layers")
         return tuple(int(n_layers(model) * depth) for depth in SOURCE_DEPTHS)
     found = tuple(np.atleast_1d(np.asarray(layers)).tolist())
     if not found:
-        raise ValueError("layers=[]; give at least one layer, each once")
+        raise InputError("layers=[]; give at least one layer, each once")
     return found
 
 

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.cells import run_cells
 from steerlab.directions import Direction
@@ -168,7 +169,7 @@ class ValidationScore:
                     yield Place(direction, spot.layer, spot.site)
                 continue
             if len(self._paths[candidate]) > 1:
-                raise ValueError(
+                raise InputError(
                     "validation generates its answers, and a vector that depends on the prompt acts at several layers, where the later "
                     "ones see what the earlier ones did; use scorer='continuation', problems with choices, or one layer"
                 )

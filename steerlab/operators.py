@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steerlab._errors import InputError, InputTypeError
 from steerlab.activations import Activations
 from steerlab.directions import Direction
 from steerlab.interventions import Operator, operator_named
@@ -144,9 +145,9 @@ def conditional(
     operator_named(operator)
     limits = [value for value in (above, below) if value is not None]
     if not limits or not np.isfinite(limits).all():
-        raise ValueError(f"above={above!r}, below={below!r}; give at least one threshold, a finite number")
+        raise InputError(f"above={above!r}, below={below!r}; give at least one threshold, a finite number")
     if above is not None and below is not None and above >= below:
-        raise ValueError(f"above={above!r} and below={below!r} leave nothing between them; use above < below")
+        raise InputError(f"above={above!r} and below={below!r} leave nothing between them; use above < below")
     _check_along(along)
     return Conditional(operator, above, below, along)
 
@@ -170,7 +171,7 @@ def adaptive(rule: Rule, *, operator: str | Operator = "add", along: Direction |
         [[[0.0, 5.0], [3.0, 5.0]]]
     """
     if not callable(rule):
-        raise TypeError(f"rule is a {type(rule).__name__}; give a function from projections to factors")
+        raise InputTypeError(f"rule is a {type(rule).__name__}; give a function from projections to factors")
     operator_named(operator)
     _check_along(along)
     return Adaptive(rule, operator, along)
@@ -191,7 +192,7 @@ def projections(acts: Activations, direction: Direction) -> Float[np.ndarray, "p
     _check_along(direction)
     values = acts.at(direction.layer)
     if acts.site != direction.site or values.shape[-1] != direction.vector.shape[-1]:
-        raise ValueError(
+        raise InputError(
             f"the activations are of {acts.site} and have {values.shape[-1]} dimensions, direction {direction.name!r} is of {direction.site} "
             f"and has {direction.vector.shape[-1]}; cache its site, of its model"
         )
@@ -214,13 +215,13 @@ def midpoint(positive: Activations, negative: Activations, direction: Direction)
 def _projection(resid: Tensor, vector: Tensor, along: Direction | None) -> Tensor:
     on = vector if along is None else along.vector.to(resid)
     if on.shape[-1] != resid.shape[-1]:
-        raise ValueError(f"the direction to project on has {on.shape[-1]} dimensions; the residual stream has {resid.shape[-1]}")
+        raise InputError(f"the direction to project on has {on.shape[-1]} dimensions; the residual stream has {resid.shape[-1]}")
     return (resid * (on / on.norm(dim=-1, keepdim=True).clamp_min(1e-30))).sum(-1, keepdim=True)
 
 
 def _check_along(along: Direction | None) -> None:
     if along is not None and along.vector.ndim != 1:
-        raise ValueError(f"direction {along.name!r} has {len(along.vector)} vectors; project on a direction of one")
+        raise InputError(f"direction {along.name!r} has {len(along.vector)} vectors; project on a direction of one")
 
 
 def _name(operator: Any) -> str:

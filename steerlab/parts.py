@@ -8,6 +8,7 @@ from typing import Any, Final
 import pandas as pd
 import plotly.graph_objects as go
 
+from steerlab._errors import InputError, InputTypeError
 from steerlab.moves import COLUMNS, cell_key
 from steerlab.pages import ANSWER_LENGTH, PROMPT_LENGTH, middle, plain
 
@@ -90,9 +91,9 @@ def required(text: object, name: str) -> str:
         ValueError: empty.
     """
     if not isinstance(text, str):
-        raise TypeError(f"{name}: got {type(text).__name__}; expected a str")
+        raise InputTypeError(f"{name}: got {type(text).__name__}; expected a str")
     if not text.strip():
-        raise ValueError(f"{name}: empty; a report needs one in words")
+        raise InputError(f"{name}: empty; a report needs one in words")
     return text
 
 
@@ -100,7 +101,7 @@ def texts(values: Sequence[str], name: str) -> list[str]:
     """A list of texts that are there."""
     # A str is a sequence of its characters, which is never what was meant.
     if isinstance(values, str) or not isinstance(values, Sequence):
-        raise TypeError(f"{name}: got {type(values).__name__}; expected a list of str")
+        raise InputTypeError(f"{name}: got {type(values).__name__}; expected a list of str")
     return [required(value, f"{name}[{place}]") for place, value in enumerate(values)]
 
 
@@ -109,9 +110,9 @@ def as_drawing(entry: object, name: str) -> Drawing:
     if isinstance(entry, tuple | list) and len(entry) == 3:
         entry = Drawing(*entry)
     if not isinstance(entry, Drawing):
-        raise TypeError(f"{name}: expected (caption, Figure, text alternative) or a Drawing, got {type(entry).__name__}")
+        raise InputTypeError(f"{name}: expected (caption, Figure, text alternative) or a Drawing, got {type(entry).__name__}")
     if not isinstance(entry.figure, go.Figure):
-        raise TypeError(f"{name}: got {type(entry.figure).__name__}; expected a plotly.graph_objects.Figure")
+        raise InputTypeError(f"{name}: got {type(entry.figure).__name__}; expected a plotly.graph_objects.Figure")
     required(entry.caption, f"{name} caption")
     required(entry.words, f"{name} text")
     if entry.details is not None:
@@ -124,9 +125,9 @@ def as_table(entry: object, name: str) -> Table:
     if isinstance(entry, tuple | list) and len(entry) == 2:
         entry = Table(*entry)
     if not isinstance(entry, Table):
-        raise TypeError(f"{name}: expected (caption, DataFrame) or a Table, got {type(entry).__name__}")
+        raise InputTypeError(f"{name}: expected (caption, DataFrame) or a Table, got {type(entry).__name__}")
     if not isinstance(entry.frame, pd.DataFrame):
-        raise TypeError(f"{name}: got {type(entry.frame).__name__}; expected a pandas DataFrame")
+        raise InputTypeError(f"{name}: got {type(entry.frame).__name__}; expected a pandas DataFrame")
     required(entry.caption, f"{name} caption")
     return entry
 
@@ -143,18 +144,18 @@ def as_part(entry: object, name: str) -> str | Drawing | Table | Examples:
         return as_drawing(entry, name)
     if isinstance(entry, Table) or (isinstance(entry, tuple | list) and len(entry) == 2):
         return as_table(entry, name)
-    raise TypeError(f"{name}: got {type(entry).__name__}; expected a paragraph, a Drawing, a Table or Examples")
+    raise InputTypeError(f"{name}: got {type(entry).__name__}; expected a paragraph, a Drawing, a Table or Examples")
 
 
 def as_sections(sections: Sequence[Section]) -> list[tuple[str, list[str | Drawing | Table | Examples]]]:
     """Headings with their parts; a section without parts is left out."""
     given: object = sections
     if isinstance(given, str) or not isinstance(given, Sequence):
-        raise TypeError(f"sections: got {type(sections).__name__}; expected a list of (heading, parts)")
+        raise InputTypeError(f"sections: got {type(sections).__name__}; expected a list of (heading, parts)")
     found = []
     for place, entry in enumerate(sections):
         if not isinstance(entry, tuple | list) or len(entry) != 2 or isinstance(entry[1], str) or not isinstance(entry[1], Sequence):
-            raise TypeError(f"sections[{place}]: expected (heading, list of parts), got {type(entry).__name__}")
+            raise InputTypeError(f"sections[{place}]: expected (heading, list of parts), got {type(entry).__name__}")
         heading = required(entry[0], f"sections[{place}] heading")
         parts = [as_part(part, f"sections[{place}][{k}]") for k, part in enumerate(entry[1])]
         if parts:
@@ -165,16 +166,16 @@ def as_sections(sections: Sequence[Section]) -> list[tuple[str, list[str | Drawi
 def as_provenance(values: object) -> Mapping[str, object]:
     """Names and values."""
     if not isinstance(values, Mapping):
-        raise TypeError(f"provenance: got {type(values).__name__}; expected a mapping of names to values")
+        raise InputTypeError(f"provenance: got {type(values).__name__}; expected a mapping of names to values")
     return values
 
 
 def _changes(frame: object, name: str) -> None:
     if not isinstance(frame, pd.DataFrame):
-        raise TypeError(f"{name}: got {type(frame).__name__}; expected the DataFrame that steerlab.changes returns")
+        raise InputTypeError(f"{name}: got {type(frame).__name__}; expected the DataFrame that steerlab.changes returns")
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
-        raise ValueError(f"{name}: no column {', '.join(missing)}; expected what steerlab.changes returns")
+        raise InputError(f"{name}: no column {', '.join(missing)}; expected what steerlab.changes returns")
 
 
 def details_payload(frame: pd.DataFrame) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from html import escape
 
 import torch
 
+from steerlab._errors import InputError
 from steerlab.models import Model, backend_of
 
 
@@ -39,7 +40,7 @@ def dtype_named(precision: str | torch.dtype) -> torch.dtype:
     """
     found = getattr(torch, precision, None) if isinstance(precision, str) else precision
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ValueError(f"precision={precision!r}; use float32, bfloat16, float16 or float64")
+        raise InputError(f"precision={precision!r}; use float32, bfloat16, float16 or float64")
     return found
 
 

@@ -16,6 +16,7 @@ from scipy import stats
 from torch import Tensor
 from tqdm import tqdm
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions, indices
 from steerlab.directions import Direction, check_direction, place
 from steerlab.interventions import ALPHAS, Operator, Patch, check_alpha, operator_named, patch
@@ -178,7 +179,7 @@ def _places(model: Model, directions: Any, site: str | None) -> list[Place]:
         return [Place(directions, layer, place(directions, layer, site)[1]) for layer in range(n_layers(model))]
     placed = [(d, k) for k, d in directions.items()] if isinstance(directions, Mapping) else [(d, None) for d in directions]
     if not placed:
-        raise ValueError("no directions given; a preview needs at least one")
+        raise InputError("no directions given; a preview needs at least one")
     places = [Place(d, *place(d, at, site)) for d, at in placed]
     check_names([(one.layer, one.direction.name) for one in places])
     return places
@@ -187,7 +188,7 @@ def _places(model: Model, directions: Any, site: str | None) -> list[Place]:
 def _check_sweep(sweep: SweepResult, problems: Sequence[Problem], places: Sequence[Place], operator: object, positions: Positions) -> None:
     """Raises ValueError where a sweep measured something else than is predicted."""
     if [problem.id for problem in sweep.baseline.problems] != [problem.id for problem in problems]:
-        raise ValueError(f"sweep: it measured {sweep.baseline.n} other problems than the {len(problems)} given; give both the same list")
+        raise InputError(f"sweep: it measured {sweep.baseline.n} other problems than the {len(problems)} given; give both the same list")
     wanted = {
         "positions": positions if isinstance(positions, str) else indices(positions),
         "operator": operator if isinstance(operator, str) else getattr(operator, "__name__", "custom"),
@@ -195,10 +196,10 @@ def _check_sweep(sweep: SweepResult, problems: Sequence[Problem], places: Sequen
     }
     for key, value in wanted.items():
         if sweep.settings.get(key) != value:
-            raise ValueError(f"sweep: its {key} is {sweep.settings.get(key)!r}, and the preview's is {value!r}; use the same")
+            raise InputError(f"sweep: its {key} is {sweep.settings.get(key)!r}, and the preview's is {value!r}; use the same")
     predicted = {(one.layer, one.direction.name) for one in places}
     if predicted.isdisjoint(set(zip(sweep.frame["layer"], sweep.frame["direction"], strict=True))):
-        raise ValueError(f"sweep: it has none of the previewed layers and directions, such as {next(iter(predicted))}")
+        raise InputError(f"sweep: it has none of the previewed layers and directions, such as {next(iter(predicted))}")
 
 
 def _together(rows: Sequence[Sequence[Row]], room: int) -> list[list[int]]:
@@ -297,7 +298,7 @@ def _by_alpha(resolved: Patch, resid: Tensor) -> Tensor:
     zero = torch.zeros(1, 1, 1, device=resid.device, dtype=resid.dtype)
     with torch.no_grad():
         if not torch.allclose(resolved.operator(resid, vectors, zero), resid, atol=1e-5, rtol=1e-4):
-            raise ValueError("this operator acts at alpha = 0 (as clamp does), so its effect has no first order; use add, ablate or rotate")
+            raise InputError("this operator acts at alpha = 0 (as clamp does), so its effect has no first order; use add, ablate or rotate")
     derivative: Tensor = torch.autograd.functional.jvp(lambda alpha: resolved.operator(resid, vectors, alpha), zero, torch.ones_like(zero))[
         1
     ]

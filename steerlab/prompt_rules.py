@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.context_learnables import POOLS, pool
 from steerlab.directions import Direction, check_direction
@@ -71,12 +72,12 @@ def recursive_vectors(
     at = _checked(model, direction, n_layers(model) - 1 if read is None else read)
     strength = check_alpha(alpha)
     if isinstance(passes, bool) or not isinstance(passes, int | np.integer) or passes < 2:
-        raise ValueError(f"passes={passes!r}; use a whole number from 2 up (one pass is the direction itself)")
+        raise InputError(f"passes={passes!r}; use a whole number from 2 up (one pass is the direction itself)")
     if not np.isfinite(mix):
-        raise ValueError(f"mix={mix!r}; use a finite number, e.g. 0.5")
+        raise InputError(f"mix={mix!r}; use a finite number, e.g. 0.5")
     for name, value, known in (("feedback", feedback, FEEDBACKS), ("pooling", pooling, POOLS)):
         if value not in known:
-            raise ValueError(f"{name}={value!r}; use {' or '.join(known)}")
+            raise InputError(f"{name}={value!r}; use {' or '.join(known)}")
     prompts, rule = prompts_of(model, problems, scorer), partial(pool, how=pooling, normalise=False)
     point = hook_name(model, direction.layer, direction.site)
 
@@ -157,13 +158,13 @@ def propagated_vectors(
     """
     _checked(model, direction, direction.layer)
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 0:
-        raise ValueError(f"steps={steps!r}; use a whole number from 0 up")
+        raise InputError(f"steps={steps!r}; use a whole number from 0 up")
     if not 0 <= rate <= 1:
-        raise ValueError(f"rate={rate!r}; use a number from 0 to 1")
+        raise InputError(f"rate={rate!r}; use a number from 0 to 1")
     if towards not in TOWARDS:
-        raise ValueError(f"towards={towards!r}; use left, right or both")
+        raise InputError(f"towards={towards!r}; use left, right or both")
     if gate not in ("none", "similarity"):
-        raise ValueError(f"gate={gate!r}; use none or similarity")
+        raise InputError(f"gate={gate!r}; use none or similarity")
     update = _update(rule, rate, towards)
 
     def vectors(resid: Tensor, prompt: Tensor) -> Tensor:
@@ -208,7 +209,7 @@ def _update(rule: str | Update, rate: float, towards: str) -> Update:
     if callable(rule):
         return rule
     if rule not in ("spread", "diffuse"):
-        raise ValueError(f"rule={rule!r}; use spread, diffuse or a function of (own, from left, from right)")
+        raise InputError(f"rule={rule!r}; use spread, diffuse or a function of (own, from left, from right)")
 
     def update(own: Tensor, left: Tensor, right: Tensor) -> Tensor:
         heard = torch.stack([side for side, name in ((left, "right"), (right, "left")) if towards in (name, "both")])
@@ -229,10 +230,10 @@ def _checked(model: Model, direction: Direction, read: int) -> tuple[int, str]:
     """Where to read, if a direction can act and what it does can be seen there."""
     check_direction(model, direction)
     if direction.vector.ndim != 1 or direction.by_prompt:
-        raise ValueError(f"direction {direction.name!r} is another vector for each position or prompt; give a direction of one")
+        raise InputError(f"direction {direction.name!r} is another vector for each position or prompt; give a direction of one")
     hook_name(model, read, "resid_post")
     if read < direction.layer:
-        raise ValueError(
+        raise InputError(
             f"read={read}: steering at layer {direction.layer} does not change what leaves layer {read}; read at {direction.layer} or above"
         )
     return read, "resid_post"

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steerlab._errors import InputError
 from steerlab.directions import Direction
 
 Prompt = tuple[int, ...]
@@ -49,17 +50,17 @@ class PromptVectors(Direction):
     def __post_init__(self) -> None:
         table = {tuple(int(t) for t in prompt): _checked(prompt, given) for prompt, given in self.table.items()}
         if not table:
-            raise ValueError(f"direction {self.name!r} has no prompts; give the vectors of at least one")
+            raise InputError(f"direction {self.name!r} has no prompts; give the vectors of at least one")
         shapes = {(given.ndim, given.shape[-1]) for given in table.values()}
         if len(shapes) > 1:
-            raise ValueError(f"direction {self.name!r}: the prompts' vectors differ in shape ({sorted(shapes)}); use one rank and width")
+            raise InputError(f"direction {self.name!r}: the prompts' vectors differ in shape ({sorted(shapes)}); use one rank and width")
         each = torch.stack([given if given.ndim == 1 else given.mean(0) for given in table.values()])
         mean = each.mean(0)
         if not float(mean.norm()):  # they cancel; any of them shows the width
             longest = max(table.values(), key=lambda given: float(given.norm()))
             mean = longest if longest.ndim == 1 else longest[int(longest.norm(dim=-1).argmax())]
             if not float(mean.norm()):
-                raise ValueError(f"direction {self.name!r} is zero for every prompt: there is nothing to steer with")
+                raise InputError(f"direction {self.name!r} is zero for every prompt: there is nothing to steer with")
         object.__setattr__(self, "table", table)
         object.__setattr__(self, "vector", mean)
         super().__post_init__()
@@ -81,12 +82,12 @@ class PromptVectors(Direction):
             ValueError: prompts that are not in the table, or none given where they have to be known.
         """
         if not prompts:
-            raise ValueError(
+            raise InputError(
                 f"direction {self.name!r} is another one for each prompt, and this does not tell prompts apart; use steerlab.sweep"
             )
         lost = next((prompt for prompt in prompts if prompt not in self.table), None)
         if lost is not None:
-            raise ValueError(
+            raise InputError(
                 f"direction {self.name!r} knows {len(self.table)} prompts, and not one of {len(lost)} tokens ({str(lost[:8])[1:-1]}, …); "
                 "make it for all the problems that are run, and for their scorer"
             )
@@ -111,7 +112,7 @@ class PromptVectors(Direction):
         if isinstance(factor, bool) or not isinstance(factor, int | float | np.integer | np.floating):
             return NotImplemented
         if not np.isfinite(factor) or factor == 0:
-            raise ValueError(f"direction {self.name!r} times {factor!r}; use a finite number other than 0")
+            raise InputError(f"direction {self.name!r} times {factor!r}; use a finite number other than 0")
         return self._scaled(float(factor), f"{float(factor):g} {self.name}")
 
     __rmul__ = __mul__
@@ -123,7 +124,7 @@ class PromptVectors(Direction):
 def _checked(prompt: Prompt, given: Tensor) -> Tensor:
     vectors = torch.as_tensor(given).detach().to("cpu", torch.float32)
     if vectors.ndim not in (1, 2) or (vectors.ndim == 2 and len(vectors) != len(prompt)):
-        raise ValueError(f"a prompt of {len(prompt)} tokens has vectors of shape {list(vectors.shape)}; use [d_model], or one row a token")
+        raise InputError(f"a prompt of {len(prompt)} tokens has vectors of shape {list(vectors.shape)}; use [d_model], or one row a token")
     if not bool(vectors.isfinite().all()):
-        raise ValueError(f"the vector of a prompt of {len(prompt)} tokens is not finite; steering with it would destroy every logit")
+        raise InputError(f"the vector of a prompt of {len(prompt)} tokens is not finite; steering with it would destroy every logit")
     return vectors

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.adaptive import chosen_layers
 from steerlab.candidates import learn_vectors
 from steerlab.directions import Direction
@@ -176,7 +177,7 @@ def compare_protocols(
     """
     check_tasks({task.name: task}, least=1)
     if repetitions < 1 or attempts < 1:
-        raise ValueError(f"repetitions={repetitions}, attempts={attempts}; use at least 1 of each")
+        raise InputError(f"repetitions={repetitions}, attempts={attempts}; use at least 1 of each")
     shared: dict[str, Any] = {"lrs": lr, "batch_size": batch_size, "operator": operator, "progress": progress}
     depth = n_layers(model)
     fresh = task.test if n_fresh is None else drawn(task.test, n_fresh, rng=rng, what="fresh test problems")

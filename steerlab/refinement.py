@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.aft import LearnedVector, learned_vector, settings
 from steerlab.cells import Cell, Place, run_cells
@@ -117,7 +118,7 @@ def self_refine(
         True
     """
     if isinstance(rounds, bool) or not isinstance(rounds, int | np.integer) or rounds < 1:
-        raise ValueError(f"rounds={rounds!r}; use a whole number from 1 up")
+        raise InputError(f"rounds={rounds!r}; use a whole number from 1 up")
     check_problems(model, problems, validation)
     how = How(operator, positions, loss, scorer, max_tokens, memory)
     schedule = Schedule(epochs, batch_size, accumulation, shuffle, "step", norm_cap, early_stopping)

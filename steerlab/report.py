@@ -16,6 +16,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from steerlab import pages, parts
+from steerlab._errors import InputError
 from steerlab.pages import ANSWER_LENGTH, CELL_LENGTH, LINE_LENGTH, PARAGRAPH_LENGTH, PROMPT_LENGTH, TOOLTIP_LENGTH, paragraph, text
 from steerlab.parts import Drawing, Examples, Part, Section, Table
 from steerlab.plots import theme
@@ -100,7 +101,7 @@ def render_report(
     size = len(page.encode())
     if size > MOST_BYTES:
         largest = max(writer.sizes, key=lambda name: writer.sizes[name], default="the text")
-        raise ValueError(f"the page has {size:,} bytes: at most {MOST_BYTES:,} are allowed; shorten {largest}")
+        raise InputError(f"the page has {size:,} bytes: at most {MOST_BYTES:,} are allowed; shorten {largest}")
     return page
 
 

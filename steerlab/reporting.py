@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from steerlab import exhibits, plots, store
+from steerlab._errors import InputError
 from steerlab.comparison import Comparison
 from steerlab.parts import Drawing, Section, Table
 from steerlab.runs import load_experiment
@@ -32,7 +33,7 @@ def write_report(path: str | Path, *runs: str | Path, **parts: Any) -> Path:
         True
     """
     if runs and parts:
-        raise ValueError(f"{len(runs)} runs and the parts {', '.join(parts)} given; give one or the other")
+        raise InputError(f"{len(runs)} runs and the parts {', '.join(parts)} given; give one or the other")
     return store.write_report(path, **(run_parts(*runs) if runs else parts))
 
 
@@ -43,7 +44,7 @@ def run_parts(*runs: str | Path) -> dict[str, Any]:
         FileNotFoundError, ValueError: what `steerlab.load_experiment` says, no runs, or two of one name.
     """
     if not runs:
-        raise ValueError("no runs given; give at least one run folder")
+        raise InputError("no runs given; give at least one run folder")
     found = {}
     for name, path in zip(_names([Path(path) for path in runs]), runs, strict=True):
         experiment, provenance = load_experiment(path)
@@ -55,7 +56,7 @@ def _names(paths: list[Path]) -> list[str]:
     """The shortest ends of the paths that tell them apart."""
     whole = [path.resolve().parts for path in paths]
     if len(set(whole)) < len(paths):
-        raise ValueError(f"a run is given twice among {', '.join(str(path) for path in paths)}; give each once")
+        raise InputError(f"a run is given twice among {', '.join(str(path) for path in paths)}; give each once")
     ends = (["/".join(parts[-n:]) for parts in whole] for n in range(1, max(map(len, whole)) + 1))
     return next(names for names in ends if len(set(names)) == len(names))
 

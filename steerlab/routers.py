@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from steerlab._errors import InputError
 from steerlab.activations import Activations, cache_activations
 from steerlab.directions import Direction
 from steerlab.models import Model
@@ -47,7 +48,7 @@ class KeywordRouter:
     def __post_init__(self) -> None:
         for route, words in self.keywords.items():
             if isinstance(words, str) or not words or not all(isinstance(word, str) and word for word in words):
-                raise ValueError(f"route {route!r} has keywords {words!r}; give a list of at least one word")
+                raise InputError(f"route {route!r} has keywords {words!r}; give a list of at least one word")
 
     def __call__(self, model: Model, problems: Sequence[Problem]) -> list[str]:
         """The route of each problem; the model is not asked."""
@@ -84,12 +85,12 @@ class NearestMean:
             ValueError: activations of another site, positions or width, or without the layer.
         """
         if (acts.site, acts.positions) != (self.site, self.positions):
-            raise ValueError(
+            raise InputError(
                 f"the activations are of {acts.site} at {acts.positions!r}, the class means of {self.site} at {self.positions!r}; cache both alike"
             )
         rows = _flat(acts, self.layer)
         if rows.shape[1] != self.means.shape[1]:
-            raise ValueError(f"the activations have {rows.shape[1]} values a problem, the class means {self.means.shape[1]}; use one model")
+            raise InputError(f"the activations have {rows.shape[1]} values a problem, the class means {self.means.shape[1]}; use one model")
         means = self.means
         if self.cosine:
             rows, means = (values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-30) for values in (rows, means))
@@ -119,20 +120,20 @@ def nearest_mean(classes: Mapping[str, Activations], *, layer: int, cosine: bool
         ['low', 'high']
     """
     if len(classes) < 2:
-        raise ValueError(f"{len(classes)} class given; routing needs at least 2")
+        raise InputError(f"{len(classes)} class given; routing needs at least 2")
     first = next(iter(classes.values()))
     means = []
     for name, acts in classes.items():
         for what in ("site", "positions", "model"):
             if getattr(acts, what) != getattr(first, what):
-                raise ValueError(
+                raise InputError(
                     f"class {name!r} differs in {what}: {getattr(acts, what)!r}, not {getattr(first, what)!r}; cache all alike"
                 )
         if not len(acts.problem_ids):
-            raise ValueError(f"class {name!r} is empty; every class needs a problem")
+            raise InputError(f"class {name!r} is empty; every class needs a problem")
         means.append(_flat(acts, layer).mean(0))
     if len({mean.shape for mean in means}) > 1:
-        raise ValueError("the classes hold different numbers of positions; cache all alike")
+        raise InputError("the classes hold different numbers of positions; cache all alike")
     return NearestMean(tuple(classes), np.stack(means), layer, first.site, first.positions, cosine)
 
 
@@ -166,7 +167,7 @@ class ReachProjection:
 
     def __post_init__(self) -> None:
         if not (np.isfinite([self.target, self.low, self.high, self.step]).all() and self.low < self.high and self.step > 0):
-            raise ValueError(
+            raise InputError(
                 f"target={self.target}, low={self.low}, high={self.high}, step={self.step}; use finite ones, low < high and step > 0"
             )
 
@@ -182,7 +183,7 @@ class ReachProjection:
         """
         there = projections(acts, self.direction)
         if there.shape[1] != 1:
-            raise ValueError(f"the activations hold {there.shape[1]} positions; measure the projection at one")
+            raise InputError(f"the activations hold {there.shape[1]} positions; measure the projection at one")
         wanted = (self.target - there[:, 0]) / self.direction.norm
         steps = np.clip(np.round(wanted / self.step), np.ceil(self.low / self.step), np.floor(self.high / self.step))
         return [float(alpha) for alpha in steps * self.step + 0.0]
@@ -200,5 +201,5 @@ def _flat(acts: Activations, layer: int) -> np.ndarray:
         ValueError: a layer that was not cached, or prompts of different lengths with all their positions.
     """
     if not bool(acts.mask.all()):
-        raise ValueError("prompts of different lengths were cached with positions='all'; use last, mean or indices to route by")
+        raise InputError("prompts of different lengths were cached with positions='all'; use last, mean or indices to route by")
     return acts.at(layer).flatten(1).double().numpy()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.cells import Cell, Place, run_cells
 from steerlab.directions import Direction, check_alike, place
@@ -60,7 +61,7 @@ class RoutedResult:
     def paired(self, measure: str = "correct") -> tuple[pd.Series, pd.Series]:
         """Each problem unsteered and steered, for the paired tests of `steerlab.statistics`."""
         if measure not in ("correct", "margin", "nll"):
-            raise ValueError(f"measure={measure!r}; use one of correct, margin, nll")
+            raise InputError(f"measure={measure!r}; use one of correct, margin, nll")
         return self.baseline.frame.set_index("problem_id")[measure], self.frame.set_index("problem_id")[measure]
 
     def warnings(self) -> list[str]:
@@ -117,10 +118,10 @@ def evaluate_routed(
         (True, ['up', 'up', 'none', '-up'])
     """
     if not problems:
-        raise ValueError("no problems given; there is nothing to route")
+        raise InputError("no problems given; there is nothing to route")
     check_ids(problems)
     if isinstance(directions, Direction) != (routes is None):
-        raise ValueError(
+        raise InputError(
             "one direction needs no routes, and several need them: give {route: direction} and routes, or a single direction alone"
         )
     known: Mapping[str, Direction | None] = {directions.name: directions} if isinstance(directions, Direction) else directions
@@ -134,10 +135,10 @@ def evaluate_routed(
         strengths = [check_alpha(one) for one in (alpha(model, problems) if callable(alpha) else alpha)]
     for what, found in (("routes", named), ("alphas", strengths)):
         if len(found) != len(problems):
-            raise ValueError(f"{len(found)} {what} for {len(problems)} problems; give one for each")
+            raise InputError(f"{len(found)} {what} for {len(problems)} problems; give one for each")
     lost = [(problem.id, route) for problem, route in zip(problems, named, strict=True) if route not in known]
     if lost:
-        raise ValueError(
+        raise InputError(
             f"problem {lost[0][0]!r} is routed to {lost[0][1]!r}, which has no direction (routes are {', '.join(map(repr, known))}); give it one, or None"
         )
     groups: dict[tuple[str, float], list[int]] = {}

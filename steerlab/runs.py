@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from steerlab import exhibits, files, store
+from steerlab._errors import InputError
 from steerlab.controls import ControlResult
 from steerlab.diagnostics import ContrastDiagnostics
 from steerlab.directions import Direction
@@ -47,7 +48,7 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
         ['checks.parquet', 'problems.parquet', 'results.parquet', 'side_effects.parquet', 'side_effects_baseline.parquet']
     """
     if not provenance.get("model", {}).get("name"):
-        raise ValueError("provenance names no model; give what steerlab.store.provenance(model, config, task.about) returns")
+        raise InputError("provenance names no model; give what steerlab.store.provenance(model, config, task.about) returns")
     e, significance = experiment, Significance(experiment)
     results = [
         e.train.frame.assign(split="train", stage="baseline", layer=-1, alpha=0.0, direction=""),
@@ -209,7 +210,7 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
     folder = Path(path)
     provenance = store.read_run(folder)
     if "experiment" not in provenance:
-        raise ValueError(f"{folder}: a run of another script; give one that analyses/random_control.py wrote")
+        raise InputError(f"{folder}: a run of another script; give one that analyses/random_control.py wrote")
     about = provenance["experiment"]
     results = pd.read_parquet(folder / "results.parquet")
     checks = pd.read_parquet(folder / "checks.parquet")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from steerlab._errors import InputError
 from steerlab.resumed import Spot
 
 LARGEST = 1e6  # learning rate
@@ -28,12 +29,12 @@ class Candidate:
 
     def __post_init__(self) -> None:
         if isinstance(self.seed, bool) or not isinstance(self.seed, int | np.integer) or not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed={self.seed!r}; use a whole number from 0 to 2**32 - 1")
+            raise InputError(f"seed={self.seed!r}; use a whole number from 0 to 2**32 - 1")
         for name, value, least in (("l2", self.l2, "of at least 0"), ("lr", self.lr, "above 0")):
             if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not math.isfinite(value) or value < 0:
-                raise ValueError(f"{name}={value!r}; use a finite number {least}")
+                raise InputError(f"{name}={value!r}; use a finite number {least}")
         if not 0 < self.lr <= LARGEST:
-            raise ValueError(f"lr={self.lr:g} learns nothing; use a learning rate above 0 and up to {LARGEST:g}, e.g. 1e-2")
+            raise InputError(f"lr={self.lr:g} learns nothing; use a learning rate above 0 and up to {LARGEST:g}, e.g. 1e-2")
 
 
 @dataclass(frozen=True)
@@ -66,19 +67,19 @@ class Schedule:
         for name, least in (("epochs", 1), ("batch_size", 1), ("accumulation", 1), ("extend", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise ValueError(f"{name}={value!r}; use a whole number of at least {least}")
+                raise InputError(f"{name}={value!r}; use a whole number of at least {least}")
         if self.halve_every is not None and (
             isinstance(self.halve_every, bool) or not isinstance(self.halve_every, int | np.integer) or self.halve_every < 1
         ):
-            raise ValueError(f"halve_every={self.halve_every!r}; use a whole number of epochs of at least 1, or None")
+            raise InputError(f"halve_every={self.halve_every!r}; use a whole number of epochs of at least 1, or None")
         if self.last_batch not in ("step", "carry"):
-            raise ValueError(f"last_batch={self.last_batch!r}; use 'step' or 'carry'")
+            raise InputError(f"last_batch={self.last_batch!r}; use 'step' or 'carry'")
         if self.norm_cap is not None and not (
             isinstance(self.norm_cap, int | float | np.number) and math.isfinite(self.norm_cap) and self.norm_cap > 0
         ):
-            raise ValueError(f"norm_cap={self.norm_cap!r}; use a finite norm above 0, or None")
+            raise InputError(f"norm_cap={self.norm_cap!r}; use a finite norm above 0, or None")
         if self.early_stopping is not None and not (math.isfinite(self.early_stopping) and self.early_stopping >= 0):
-            raise ValueError(f"early_stopping={self.early_stopping!r}; use a share such as 0.02, or None to train all epochs")
+            raise InputError(f"early_stopping={self.early_stopping!r}; use a share such as 0.02, or None to train all epochs")
 
     @property
     def per_step(self) -> int:

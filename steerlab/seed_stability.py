@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from steerlab._errors import InputError
 from steerlab.aft import LearnedVector
 from steerlab.candidates import learn_vectors
 from steerlab.interventions import Operator
@@ -185,15 +186,15 @@ def seed_stability(
     """
     numbers = sorted(int(size) for size in sizes)
     if not numbers or numbers[0] < 1 or len(set(numbers)) < len(numbers) or numbers[-1] > len(task.train):
-        raise ValueError(f"sizes={list(sizes)}: give numbers from 1 to {len(task.train)} (the train problems), each once")
+        raise InputError(f"sizes={list(sizes)}: give numbers from 1 to {len(task.train)} (the train problems), each once")
     if numbers[0] < batch_size:
-        raise ValueError(f"sizes={list(sizes)}: a step takes {batch_size} problems; use larger sizes, or a smaller batch_size")
+        raise InputError(f"sizes={list(sizes)}: a step takes {batch_size} problems; use larger sizes, or a smaller batch_size")
     if seeds < 2 or subsets < 1 or n_shuffled < 0:
-        raise ValueError(
+        raise InputError(
             f"seeds={seeds}, subsets={subsets}, n_shuffled={n_shuffled}; use at least 2 seeds and 1 subset (and 0 shuffled ones or more)"
         )
     if both := in_both(task.test, task.train):
-        raise ValueError(
+        raise InputError(
             f"{len(both)} test problems stand in train, too, {both[0].id!r} first; what was learned there cannot be tested on them"
         )
     where = n_layers(model) // 2 if layer is None else layer

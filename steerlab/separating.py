@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import minimize
 
+from steerlab._errors import InputError
 from steerlab.arrays import Group
 from steerlab.contrasts import Rows, Scale, Vector, by_covariance, fitted, spread_of, within
 from steerlab.directions import Direction
@@ -246,4 +247,4 @@ def _by_covariance(
 
 def _check_positive(what: str, value: float) -> None:
     if isinstance(value, bool) or not np.isfinite(value) or value <= 0:
-        raise ValueError(f"{what}={value!r}; use a positive number")
+        raise InputError(f"{what}={value!r}; use a positive number")

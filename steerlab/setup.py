@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from steerlab import store
+from steerlab._errors import InputError
 from steerlab.directions import Direction
 from steerlab.experiments import contrast_directions
 from steerlab.models import Model, load_model
@@ -105,7 +106,7 @@ class SeveralTasks(Setup):
             ValueError, FileNotFoundError, OSError: a task given twice, or what the loaders say.
         """
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):
-            raise ValueError(f"tasks={','.join(self.tasks)}; give at least one, each once")
+            raise InputError(f"tasks={','.join(self.tasks)}; give at least one, each once")
         found: dict[str, Task] = {}
         for word in self.tasks:
             name, _, path = word.partition("=")
@@ -117,11 +118,11 @@ class SeveralTasks(Setup):
                 kind, label = self.task, name
                 option = {"arithmetic": "variant", "blimp": "paradigm"}.get(kind)
                 if option is None:
-                    raise ValueError(f"tasks: {name!r} is no task, and {kind} has no variants; use {', '.join(KNOWN)}, perhaps with =FILE")
+                    raise InputError(f"tasks: {name!r} is no task, and {kind} has no variants; use {', '.join(KNOWN)}, perhaps with =FILE")
                 given[option] = name
             task = load_task(kind, **given)
             if label in found:
-                raise ValueError(f"tasks={','.join(self.tasks)}: two are called {label!r}; give each once, files under names of their own")
+                raise InputError(f"tasks={','.join(self.tasks)}: two are called {label!r}; give each once, files under names of their own")
             found[label] = task if self.scorer is None else task.scored_by(self.scorer)
         return load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype), found
 

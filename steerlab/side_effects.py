@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions, indices
 from steerlab.controls import ControlResult
 from steerlab.directions import Direction
@@ -84,7 +85,7 @@ class SideEffects:
         """
         rows = self._frame[(self._frame["direction"] == direction.name) & (self._frame["alpha"] == alpha)]
         if len(rows) != 1:
-            raise ValueError(f"{direction.name!r} at alpha={alpha:g}: {len(rows)} such cells were measured; ask for one that was")
+            raise InputError(f"{direction.name!r} at alpha={alpha:g}: {len(rows)} such cells were measured; ask for one that was")
         return float(rows["kl"].iloc[0])
 
     def against(self, effects: pd.DataFrame, *, measure: str = "accuracy", alternative: str = "two-sided") -> pd.DataFrame:
@@ -105,25 +106,25 @@ class SideEffects:
                 whose side effects were not measured.
         """
         if measure not in MEASURES:
-            raise ValueError(f"measure={measure!r}; use one of {', '.join(MEASURES)}")
+            raise InputError(f"measure={measure!r}; use one of {', '.join(MEASURES)}")
         better = {"two-sided": np.abs, "greater": np.positive, "less": np.negative}
         if alternative not in better:
-            raise ValueError(f"alternative={alternative!r}: use 'two-sided', 'greater' or 'less'")
+            raise InputError(f"alternative={alternative!r}: use 'two-sided', 'greater' or 'less'")
         column = MEASURES[measure]
         missing = [name for name in ("direction", column) if name not in effects]
         if missing:
-            raise ValueError(f"effects: no column {', '.join(missing)}; it has {', '.join(map(str, effects.columns))}")
+            raise InputError(f"effects: no column {', '.join(missing)}; it has {', '.join(map(str, effects.columns))}")
         keys = [key for key in KEYS if key in effects]
         for name, frame in (("effects", effects), ("the side effects", self._frame)):
             if frame.duplicated(keys).any():
-                raise ValueError(f"{name}: several lines have one {' and '.join(keys)}; give effects with the columns {', '.join(KEYS)}")
+                raise InputError(f"{name}: several lines have one {' and '.join(keys)}; give effects with the columns {', '.join(KEYS)}")
         more = [name for name in ("is_control", "correct", "n") if name in effects]
         kept = [*keys, *more, column]
         table = effects[kept].merge(self._frame[[*KEYS, "kl"]], on=keys, how="left")
         unmeasured = table.loc[table["kl"].isna(), keys]
         if len(unmeasured):
             where = ", ".join(f"{key} {value}" for key, value in unmeasured.iloc[0].items())
-            raise ValueError(f"effects: side effects were not measured for {len(unmeasured)} lines, {where} first; measure all of them")
+            raise InputError(f"effects: side effects were not measured for {len(unmeasured)} lines, {where} first; measure all of them")
         table["dominant"] = pareto_front(better[alternative](table[column].to_numpy(float)), table["kl"].to_numpy(float))
         return table[[*(key for key in ("direction", "layer", "alpha") if key in table), *more, column, "kl", "dominant"]]
 
@@ -215,13 +216,13 @@ def joined(parts: Sequence[SideEffects]) -> SideEffects:
         ValueError: no parts, or other texts, settings or unsteered numbers.
     """
     if not parts:
-        raise ValueError("no side effects given; give at least one")
+        raise InputError("no side effects given; give at least one")
     first = parts[0]
     for part in parts[1:]:
         # Not to the bit: texts that run in other batches differ by rounding.
         same = part.baseline.shape == first.baseline.shape and np.allclose(part.baseline, first.baseline, rtol=1e-4)
         if not same or dict(part.settings) != dict(first.settings):
-            raise ValueError("the side effects are of other texts, operators or positions; measure them alike")
+            raise InputError("the side effects are of other texts, operators or positions; measure them alike")
     by_text = pd.concat([part.by_text for part in parts], ignore_index=True).drop_duplicates([*KEYS, "text"], ignore_index=True)
     return SideEffects(by_text, first.baseline, tuple(d for part in parts for d in part.directions), first.settings)
 
@@ -246,7 +247,7 @@ def side_texts(model: Model, problems: Sequence[Problem], *, n: int = len(NEUTRA
     if readable(model, NEUTRAL_TEXTS):
         return list(NEUTRAL_TEXTS), f"{len(NEUTRAL_TEXTS)} everyday sentences"
     if not problems:
-        raise ValueError("no problems given whose prompts could be read; give texts")
+        raise InputError("no problems given whose prompts could be read; give texts")
     prompts = [p.prompt if p.prompt.strip() or not p.choices else p.choices[0] for p in problems[:n]]
     return prompts, f"the prompts of {len(prompts)} problems, because this model cannot read everyday sentences"
 

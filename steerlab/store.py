@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from steerlab import files, markdown, report
+from steerlab._errors import InputError, InputTypeError, MissingFileError
 from steerlab.aft import LearnedVector
 from steerlab.directions import Direction
 from steerlab.models import Model, describe
@@ -45,11 +46,11 @@ def save_direction(path: str | Path, direction: Direction) -> Path:
         Direction('direction', layer=6, site='resid_post', shape=[2], norm=5)
     """
     if not isinstance(direction, Direction):
-        raise TypeError(
+        raise InputTypeError(
             f"direction is a {type(direction).__name__}; give a steerlab Direction (of a vector at several layers, each of its `directions`)"
         )
     if direction.by_prompt:
-        raise ValueError(
+        raise InputError(
             f"direction {direction.name!r} is another vector for each prompt; save what it was made from (save_context_vector)"
         )
     vector = direction.vector.contiguous()
@@ -90,26 +91,26 @@ def load_direction(path: str | Path) -> Direction:
     """
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; give a direction that steerlab.save_direction wrote")
+        raise MissingFileError(f"{file}: no such file; give a direction that steerlab.save_direction wrote")
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
             if "steerlab" not in metadata or "vector" not in opened.keys():  # noqa: SIM118 - not a dict
-                raise ValueError(f"{file}: a safetensors file, but not a steerlab direction; its keys are {sorted(opened.keys())}")
+                raise InputError(f"{file}: a safetensors file, but not a steerlab direction; its keys are {sorted(opened.keys())}")
             vector = opened.get_tensor("vector")
     except SafetensorError as error:
-        raise ValueError(f"{file}: not a readable safetensors file ({error}); it is damaged or of another kind") from error
+        raise InputError(f"{file}: not a readable safetensors file ({error}); it is damaged or of another kind") from error
     try:
         about = json.loads(metadata["steerlab"])
     except json.JSONDecodeError as error:
-        raise ValueError(f"{file}: its description is not JSON ({error}); the file was changed or damaged") from error
+        raise InputError(f"{file}: its description is not JSON ({error}); the file was changed or damaged") from error
     if about.get("format") != FORMAT:
-        raise ValueError(f"{file}: format {about.get('format')!r}; this version reads {FORMAT}")
+        raise InputError(f"{file}: format {about.get('format')!r}; this version reads {FORMAT}")
     missing = sorted({"layer", "site", "positions", "name", "method", "model", "sha256"} - set(about))
     if missing:
-        raise ValueError(f"{file}: its description lacks {missing[0]!r}; the file was changed or damaged")
+        raise InputError(f"{file}: its description lacks {missing[0]!r}; the file was changed or damaged")
     if files.digest(vector.numpy().tobytes(), about) != about["sha256"]:
-        raise ValueError(f"{file}: vector and description do not match their sha256; the file was changed or damaged")
+        raise InputError(f"{file}: vector and description do not match their sha256; the file was changed or damaged")
     positions = about["positions"] if isinstance(about["positions"], str) else tuple(about["positions"])
     parts = (vector, about["layer"], about["site"], positions, about["name"], about["method"], about["model"])
     if "history" not in about:
@@ -189,6 +190,6 @@ def read_run(path: str | Path) -> dict[str, Any]:
     """
     file = Path(path) / PROVENANCE
     if not file.is_file():
-        raise FileNotFoundError(f"{path}: no {PROVENANCE} there; give a folder that a steerlab script wrote")
+        raise MissingFileError(f"{path}: no {PROVENANCE} there; give a folder that a steerlab script wrote")
     loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return loaded

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions, indices
 from steerlab.cells import Cell, Place, run_cells
 from steerlab.directions import Direction, check_alike, place
@@ -113,7 +114,7 @@ class SweepResult:
         chosen = lines[((lines["layer"] == layer) | (layer is None)) & ((lines["direction"] == direction) | (direction is None))]
         if len(chosen) != 1:
             shown = ", ".join(f"layer {line.layer} ({line.direction})" for line in (chosen if len(chosen) else lines).itertuples())
-            raise ValueError(f"layer={layer!r}, direction={direction!r} leaves {len(chosen)} of the sweep's lines; choose one of {shown}")
+            raise InputError(f"layer={layer!r}, direction={direction!r} leaves {len(chosen)} of the sweep's lines; choose one of {shown}")
         mine = self.frame.merge(chosen, on=["layer", "direction"])
         values = mine.pivot_table(index="problem_id", columns="alpha", values=measure, aggfunc="first").astype(float)
         return dose_response(values.columns.to_numpy(float), values.to_numpy(float), rng=rng)
@@ -130,7 +131,7 @@ class SweepResult:
         table = self._accuracy
         table = table[(table["alpha"] * sign > 0) if sign else (table["alpha"] != 0)]
         if table.empty:
-            raise ValueError(f"sign={sign}: the sweep has no such alpha; its alphas are {sorted(set(self.frame['alpha']))}")
+            raise InputError(f"sign={sign}: the sweep has no such alpha; its alphas are {sorted(set(self.frame['alpha']))}")
         return ranked(table).iloc[0]
 
     def warnings(self) -> list[str]:
@@ -147,7 +148,7 @@ class SweepResult:
 
 def _check_measure(measure: str) -> None:
     if measure not in MEASURES:
-        raise ValueError(f"measure={measure!r}; use one of {', '.join(MEASURES)}")
+        raise InputError(f"measure={measure!r}; use one of {', '.join(MEASURES)}")
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
@@ -207,17 +208,17 @@ def cells_of(
         placed = [(directions, layer)]
     elif isinstance(directions, Mapping):
         if layer is not None:
-            raise ValueError(
+            raise InputError(
                 f"layer={layer}: the directions are given as {{layer: direction}}, which says where each acts; leave layer out"
             )
         placed = [(direction, key) for key, direction in directions.items()]
     else:
         placed = [(direction, layer) for direction in directions]
     if not placed:
-        raise ValueError("no directions given; a sweep needs at least one")
+        raise InputError("no directions given; a sweep needs at least one")
     alphas = [check_alpha(alpha) for alpha in ([alphas] if isinstance(alphas, int | float) else alphas)]
     if not alphas or len(set(alphas)) < len(alphas):
-        raise ValueError(f"alphas={list(alphas)}; give at least one, each once")
+        raise InputError(f"alphas={list(alphas)}; give at least one, each once")
     places = [Place(d, *place(d, at, site)) for d, at in placed]
     if together:
         check_alike([one.direction for one in places], layers=False)

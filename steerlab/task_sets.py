@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from steerlab._errors import InputError, InputTypeError
 from steerlab.statistics._input import check_rng
 from steerlab.tasks import Problem, Task
 
@@ -24,18 +25,18 @@ def check_tasks(tasks: Mapping[str, Task], *, least: int = 2) -> None:
         >>> check_tasks({name: sl.load_task("arithmetic", variant=name, limit=4) for name in ("story", "largest")})
     """
     if not isinstance(tasks, Mapping) or not all(isinstance(task, Task) for task in tasks.values()):
-        raise TypeError(f"tasks: got {type(tasks).__name__}; give a dict of names and tasks, as steerlab.load_task returns them")
+        raise InputTypeError(f"tasks: got {type(tasks).__name__}; give a dict of names and tasks, as steerlab.load_task returns them")
     if len(tasks) < least:
-        raise ValueError(f"{len(tasks)} task(s) given ({', '.join(tasks)}); at least {least} are needed")
+        raise InputError(f"{len(tasks)} task(s) given ({', '.join(tasks)}); at least {least} are needed")
     for name, task in tasks.items():
         for split in SPLITS:
             if not getattr(task, split):
-                raise ValueError(f"task {name!r} has no {split} problems; choose other shares, a larger limit, or another task")
+                raise InputError(f"task {name!r} has no {split} problems; choose other shares, a larger limit, or another task")
     seen = {_content(p): name for name, task in tasks.items() for p in (*task.train, *task.validation)}
     for name, task in tasks.items():
         both = [p for p in task.test if _content(p) in seen]
         if both:
-            raise ValueError(
+            raise InputError(
                 f"{len(both)} test problems of {name!r} stand in train or validation of {seen[_content(both[0])]!r} ({both[0].id!r} first); "
                 "what was learned there cannot be tested on them: leave them out of one of the tasks"
             )
@@ -58,7 +59,7 @@ def drawn(problems: Sequence[Problem], n: int, *, rng: np.random.Generator, what
     """
     check_rng(rng)
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= len(problems):
-        raise ValueError(f"{n!r} {what} asked for, {len(problems)} there; use 1 to {len(problems)}, or a larger task")
+        raise InputError(f"{n!r} {what} asked for, {len(problems)} there; use 1 to {len(problems)}, or a larger task")
     return [problems[i] for i in rng.permutation(len(problems))[:n]]
 
 
@@ -79,11 +80,11 @@ def mixture(parts: Mapping[str, Sequence[Problem]], n: int, *, rng: np.random.Ge
         'b/'
     """
     if n < len(parts):
-        raise ValueError(f"{n} problems of {len(parts)} tasks; a mixture needs at least one of each")
+        raise InputError(f"{n} problems of {len(parts)} tasks; a mixture needs at least one of each")
     scorers = {name: problems[0].scorer if problems else None for name, problems in parts.items()}
     if len(set(scorers.values())) > 1:
         said = ", ".join(f"{name}: {scorer}" for name, scorer in scorers.items())
-        raise ValueError(f"the tasks are judged by different scorers ({said}); give one scorer for all, or tasks of one form")
+        raise InputError(f"the tasks are judged by different scorers ({said}); give one scorer for all, or tasks of one form")
     share, more = divmod(n, len(parts))
     found = [
         replace(p, id=f"{name}/{p.id}")

@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from steerlab import training_files
+from steerlab._errors import InputError
 from steerlab.learnables import Learnable, Parameters
 from steerlab.objectives import Measured, Objective, Validator
 from steerlab.schedules import Candidate, Schedule
@@ -98,9 +99,9 @@ def train(
         ValueError: fewer problems than a step takes, halving without validation, or nothing that is read depends on the parameters.
     """
     if schedule.halve_every and validator is None:
-        raise ValueError(f"halve_every={schedule.halve_every}: the worse half is told by validation; give validation problems, or None")
+        raise InputError(f"halve_every={schedule.halve_every}: the worse half is told by validation; give validation problems, or None")
     if objective.size < schedule.per_step:
-        raise ValueError(
+        raise InputError(
             f"batch_size={schedule.batch_size} x accumulation={schedule.accumulation} takes {schedule.per_step} problems a step, and there are "
             f"{objective.size}; give more problems or use a smaller batch_size"
         )
@@ -181,7 +182,7 @@ def _backward(objective: Objective, states: Sequence[_State], batches: Mapping[i
 def _step(learnable: Learnable, state: _State, losses: Sequence[float], schedule: Schedule, *, whole: bool) -> None:
     grads = [leaf.grad for leaf in state.leaves.values()]
     if state.step == 0 and all(grad is None or not bool(grad.any()) for grad in grads) and np.isfinite(losses).all():
-        raise ValueError(
+        raise InputError(
             f"layer {state.candidate.spots[0].layer}: the loss does not depend on the vector (its gradient is zero). Either no position that is steered "
             "comes before one that is read, or the operator does nothing with a zero vector (ablate): use other positions, or init='random'"
         )

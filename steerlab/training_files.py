@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from steerlab import files
+from steerlab._errors import InputError
 
 FORMAT = "steerlab-training-1"
 
@@ -49,14 +50,14 @@ def read(path: str | Path, work: Mapping[str, Any]) -> tuple[dict[str, Tensor], 
         with safe_open(file, framework="pt") as opened:
             said = json.loads((opened.metadata() or {}).get("steerlab", "{}"))
             if said.get("format") != FORMAT:
-                raise ValueError(f"path={str(file)!r}: a safetensors file, but not a training of {FORMAT}; choose another path")
+                raise InputError(f"path={str(file)!r}: a safetensors file, but not a training of {FORMAT}; choose another path")
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"path={str(file)!r}: not a training that can be read ({error}); choose another path or remove it") from error
+        raise InputError(f"path={str(file)!r}: not a training that can be read ({error}); choose another path or remove it") from error
     wanted = fingerprint(work)
     different = sorted(key for key in wanted if said["work"].get(key) != wanted[key])
     if different:
-        raise ValueError(
+        raise InputError(
             f"path={str(file)!r} holds a training with other {', '.join(different)}; give what it was begun with, another path, or remove it"
         )
     return tensors, said["about"]

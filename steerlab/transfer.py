@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.directions import Direction, random_directions
 from steerlab.estimators import ESTIMATORS
 from steerlab.interventions import Operator
@@ -55,7 +56,7 @@ class TransferResult:
         """One column of the frame as sources by targets."""
         part = self.frame[self.frame["method"] == method]
         if part.empty:
-            raise ValueError(f"method={method!r}; use one of {', '.join(self.frame['method'].unique())}")
+            raise InputError(f"method={method!r}; use one of {', '.join(self.frame['method'].unique())}")
         names = list(part["source"].unique())
         return part.pivot_table(index="source", columns="target", values=value).loc[names, names]
 
@@ -161,9 +162,9 @@ def transfer(
     check_tasks(tasks)
     unknown = [m for m in methods if m != LEARNED and m not in ESTIMATORS]
     if unknown or not methods or len(set(methods)) < len(methods):
-        raise ValueError(f"methods={list(methods)}; give each once, of {LEARNED}, {', '.join(ESTIMATORS)}")
+        raise InputError(f"methods={list(methods)}; give each once, of {LEARNED}, {', '.join(ESTIMATORS)}")
     if n_random < 1 or n_shuffled < 1 or n_shuffled_learned < 1:
-        raise ValueError(
+        raise InputError(
             f"n_random={n_random}, n_shuffled={n_shuffled}, n_shuffled_learned={n_shuffled_learned}; each null needs at least one draw"
         )
     learning = Learning(epochs, lr, operator, n_shuffled_learned, progress)

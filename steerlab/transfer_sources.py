@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.candidates import learn_vectors
 from steerlab.contrasts import balanced_activations
 from steerlab.control_families import shuffled_labels
@@ -71,7 +72,7 @@ def chosen_depths(model: Model, layers: Sequence[int] | None) -> list[int]:
     n = n_layers(model)
     where = sorted({int(n * share) for share in (0.25, 0.5, 0.75)}) if layers is None else list(layers)
     if not where or len(set(where)) < len(where):
-        raise ValueError(f"layers={where}; give at least one, each once")
+        raise InputError(f"layers={where}; give at least one, each once")
     return where
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.aft import LearnedVector
 from steerlab.candidates import learn_vectors
 from steerlab.directions import random_directions
@@ -150,9 +151,9 @@ def universal_booster(
     check_tasks(tasks, least=3)
     out = list(tasks) if left_out is None else list(left_out)
     if not out or not set(out) <= set(tasks) or len(set(out)) < len(out):
-        raise ValueError(f"left_out={out}; give each once, of {', '.join(tasks)}")
+        raise InputError(f"left_out={out}; give each once, of {', '.join(tasks)}")
     if n_random < 1:
-        raise ValueError(f"n_random={n_random}; use at least 1 random direction (39 give p-values down to 0.025)")
+        raise InputError(f"n_random={n_random}; use at least 1 random direction (39 give p-values down to 0.025)")
     parts = {ALL: ("all", tuple(tasks))}
     parts |= {f"mixture without {name}": ("mixture", tuple(n for n in tasks if n != name)) for name in out}
     parts |= {f"{name} alone": ("single", (name,)) for name in tasks}

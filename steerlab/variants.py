@@ -6,6 +6,7 @@ Steering position p changes nothing before it, so rows are run from the first co
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.directions import Direction, check_direction
 from steerlab.interventions import check_alpha, first_position, patch, position_mask
@@ -88,7 +89,7 @@ def check_names(labels: Sequence[tuple[int, str]]) -> None:
     """
     if len(set(labels)) < len(labels):
         layer, name = next(label for label in labels if labels.count(label) > 1)
-        raise ValueError(f"two directions are called {name!r} at layer {layer}; give each a name of its own")
+        raise InputError(f"two directions are called {name!r} at layer {layer}; give each a name of its own")
 
 
 @dataclass(frozen=True)

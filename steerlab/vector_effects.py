@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import beta, t
 
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.cells import Cell, CellRun, Place, run_cells
 from steerlab.directions import Direction
@@ -50,7 +51,7 @@ def score_vectors(
         2
     """
     if not vectors:
-        raise ValueError("no vectors given; there is nothing to score")
+        raise InputError("no vectors given; there is nothing to score")
     cells = [Cell((Place(direction, direction.layer, direction.site),), alpha) for direction, alpha in vectors]
     how: dict[str, Any] = {"operator": operator, "positions": positions, "scorer": scorer, "max_tokens": max_tokens, "memory": memory}
     return run_cells(model, problems, cells, **how, progress=progress, label=label)

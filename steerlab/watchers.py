@@ -12,6 +12,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from steerlab._errors import InputError
+
 Vector = NDArray[np.float64]
 Form = Literal["corrected", "literal"]
 Target = Literal["unit", "matched"]
@@ -56,16 +58,16 @@ class Watcher:
         for name, least in (("attractors", 1), ("every", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise ValueError(f"{name}={value!r}; use a whole number from {least} up")
+                raise InputError(f"{name}={value!r}; use a whole number from {least} up")
         for name, value in (("strength", self.strength), ("clamp", self.clamp), ("epsilon", self.epsilon)):
             if name == "clamp" and value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < math.inf:
                 rest = ", or None for none" if name == "clamp" else ""
-                raise ValueError(f"{name}={value!r}; use a number above 0{rest}")
+                raise InputError(f"{name}={value!r}; use a number above 0{rest}")
         for name, value, known in (("form", self.form, get_args(Form)), ("target", self.target, get_args(Target))):
             if value not in known:
-                raise ValueError(f"{name}={value!r}; use {' or '.join(known)}")
+                raise InputError(f"{name}={value!r}; use {' or '.join(known)}")
 
 
 VARIANTS: dict[str, Callable[[Watcher], Watcher | None]] = {
@@ -90,7 +92,7 @@ def variant_named(watcher: Watcher, variant: str) -> Watcher | None:
         True
     """
     if variant not in VARIANTS:
-        raise ValueError(f"variant={variant!r}; use one of {', '.join(VARIANTS)}")
+        raise InputError(f"variant={variant!r}; use one of {', '.join(VARIANTS)}")
     return VARIANTS[variant](watcher)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.moves import cell_key
 from steerlab.plots import _input, theme
 
@@ -22,7 +23,7 @@ def only(rows: pd.DataFrame, column: str, value: object) -> pd.DataFrame:
     found = rows[rows[column] == value]
     if found.empty:
         there = _input.listed(pd.unique(rows[column].sort_values()))
-        raise ValueError(f"{column}={repr(value)[:60]}: this sweep has {column} {there}")
+        raise InputError(f"{column}={repr(value)[:60]}: this sweep has {column} {there}")
     return found
 
 
@@ -41,9 +42,9 @@ def cells(sw: _input.Sweep) -> pd.DataFrame:
     for name, frame in (("sw.accuracy()", rows), ("sw.transitions()", moved)):
         if frame.duplicated(CELL).any():
             twice = frame[frame.duplicated(CELL)].iloc[0]
-            raise ValueError(f"{name}: layer {twice.layer}, alpha {twice.alpha:g} occurs twice; one row per cell is needed")
+            raise InputError(f"{name}: layer {twice.layer}, alpha {twice.alpha:g} occurs twice; one row per cell is needed")
     if rows["change"].isna().any():
-        raise ValueError("sw.accuracy(): change is missing; sweep with alpha 0 among the alphas so that there is a baseline")
+        raise InputError("sw.accuracy(): change is missing; sweep with alpha 0 among the alphas so that there is a baseline")
     # A baseline may have no row of transitions: nothing moved.
     return rows.merge(moved, on=CELL, how="left").sort_values(["layer", "alpha"], kind="stable").reset_index(drop=True)
 

@@ -6,6 +6,8 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 import pandas as pd
 
+from steerlab._errors import InputError, InputTypeError
+
 Expected = TypeVar("Expected")
 
 
@@ -106,7 +108,7 @@ def expect(value: Expected, protocol: type, argument: str, expected: str) -> Exp
         TypeError: It has not; the message names what it is and what was expected.
     """
     if isinstance(value, type) or not isinstance(value, protocol):
-        raise TypeError(f"{argument}: got {type(value).__name__}; expected {expected}")
+        raise InputTypeError(f"{argument}: got {type(value).__name__}; expected {expected}")
     return value
 
 
@@ -118,12 +120,12 @@ def need(frame: object, name: str, columns: Sequence[str]) -> pd.DataFrame:
         ValueError: It is empty, or a column is missing.
     """
     if not isinstance(frame, pd.DataFrame):
-        raise TypeError(f"{name}: got {type(frame).__name__}; expected a pandas DataFrame")
+        raise InputTypeError(f"{name}: got {type(frame).__name__}; expected a pandas DataFrame")
     missing = [column for column in columns if column not in frame.columns]
     if missing:
-        raise ValueError(f"{name}: no column {', '.join(missing)}; it has {listed(frame.columns)}")
+        raise InputError(f"{name}: no column {', '.join(missing)}; it has {listed(frame.columns)}")
     if frame.empty:
-        raise ValueError(f"{name}: no rows; a figure needs at least one")
+        raise InputError(f"{name}: no rows; a figure needs at least one")
     return frame
 
 
@@ -145,7 +147,7 @@ def matrix(d: Vector, argument: str) -> np.ndarray:
         vector = vector.detach().cpu().double()
     values = np.atleast_2d(np.asarray(vector, dtype=np.float64))
     if values.ndim != 2 or values.size == 0:
-        raise ValueError(f"{argument}: vector of shape {values.shape}; expected [d_model] or [pos, d_model]")
+        raise InputError(f"{argument}: vector of shape {values.shape}; expected [d_model] or [pos, d_model]")
     if not np.isfinite(values).all():
-        raise ValueError(f"{argument}: the vector has NaN or infinite values; find out where it was made")
+        raise InputError(f"{argument}: the vector has NaN or infinite values; find out where it was made")
     return values

@@ -10,6 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from steerlab._errors import InputError
 from steerlab.plots import _cells, _input, theme
 from steerlab.statistics import format_p
 
@@ -153,15 +154,15 @@ def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"
     """
     ctl = _input.expect(ctl, _input.Control, "ctl", "a ControlResult, as steerlab.random_control returns it")
     if measure not in MEASURES:
-        raise ValueError(f"measure={repr(measure)[:60]}: expected {' or '.join(MEASURES)}")
+        raise InputError(f"measure={repr(measure)[:60]}: expected {' or '.join(MEASURES)}")
     column, scale, unit = MEASURES[measure]
     rows = _input.need(ctl.changes(), "ctl.changes()", ["direction", "is_control", column])
     is_control = rows["is_control"].astype(bool)
     controls, tested = scale * rows.loc[is_control, column].to_numpy(dtype=float), rows[~is_control]
     if not len(controls) or len(tested) != 1:
-        raise ValueError(f"ctl.changes(): {len(controls)} controls and {len(tested)} tested; expected 1 or more, and 1")
+        raise InputError(f"ctl.changes(): {len(controls)} controls and {len(tested)} tested; expected 1 or more, and 1")
     if not np.isfinite(scale * rows[column].to_numpy(dtype=float)).all():
-        raise ValueError(f"ctl.changes(): {column} has missing values; this scorer may have no {measure}")
+        raise InputError(f"ctl.changes(): {column} has missing values; this scorer may have no {measure}")
     observed = scale * float(tested[column].iloc[0])
     test = _rank_test(ctl, measure)
     far = np.asarray(test.as_extreme, dtype=bool)

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
+from steerlab._errors import InputError
 from steerlab.plots import _cells, _input, theme
 
 PLOT_HEIGHT = 300
@@ -47,9 +48,9 @@ def alpha_progression(
     ]
     for one in controls:
         if one.layer is None or one.alpha is None:
-            raise ValueError("control: it does not say at which layer and alpha it acted; give controls_from_frame both")
+            raise InputError("control: it does not say at which layer and alpha it acted; give controls_from_frame both")
         if layer is not None and layer != one.layer:
-            raise ValueError(f"layer={layer}: the control was made at layer {one.layer}; use that layer or none")
+            raise InputError(f"layer={layer}: the control was made at layer {one.layer}; use that layer or none")
         layer = one.layer
     if controls:
         where = " and ".join(theme.alpha_text(alpha) for alpha in sorted(one.alpha for one in controls if one.alpha is not None))
@@ -150,7 +151,7 @@ def _control(fig: go.Figure, control: _input.Control, n: int, gap: float, first:
     rows = _input.need(control.changes(), "control.changes()", ["direction", "is_control", "accuracy"])
     accuracy = 100 * rows.loc[rows["is_control"].astype(bool), "accuracy"].to_numpy(dtype=float)
     if not len(accuracy):
-        raise ValueError("control.changes(): no row has is_control; a control needs at least one random direction")
+        raise InputError("control.changes(): no row has is_control; a control needs at least one random direction")
     names = rows.loc[rows["is_control"].astype(bool), "direction"]
     low, middle, high = np.quantile(accuracy, [0.025, 0.5, 0.975])
     fig.add_trace(

@@ -3,6 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
+from steerlab._errors import InputError
 from steerlab.plots import _input, theme
 
 HEIGHT = 340
@@ -27,7 +28,7 @@ def effect_against_kl(doses: pd.DataFrame, controls: pd.DataFrame | None = None)
     rows = _input.need(doses, "doses", ["method", "level", "kl", "change", "chosen"])
     rows = rows[rows["kl"] > 0]
     if rows.empty:
-        raise ValueError("doses: no KL above 0; nothing changed, and there is nothing to draw")
+        raise InputError("doses: no KL above 0; nothing changed, and there is nothing to draw")
     fig = go.Figure()
     if controls is not None and len(controls):
         dots = _input.need(controls, "controls", ["kl", "change"])

@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from steerlab._errors import InputError
 from steerlab.moves import cell_key
 from steerlab.plots import _cells, _input, theme
 from steerlab.statistics import MaxStatisticTest
@@ -205,7 +206,7 @@ def direction_heatmap(d: _input.Vector | Sequence[_input.Vector] | Mapping[objec
     named = _named(d)
     widths = {values.shape[1] for _, values in named}
     if len(widths) > 1:
-        raise ValueError(f"d: directions of d_model {_input.listed(sorted(widths))}; all must come from one model")
+        raise InputError(f"d: directions of d_model {_input.listed(sorted(widths))}; all must come from one model")
     labels = [
         name if len(values) == 1 else f"position {i}" if len(named) == 1 else f"{name} position {i}"
         for name, values in named
@@ -251,7 +252,7 @@ def _named(d: Any) -> list[tuple[str, np.ndarray]]:
         single = _input.expect(d, _input.Vector, "d", wanted)
         return [(theme.label(getattr(single, "name", f"layer {single.layer}"), 24), _input.matrix(single, "d"))]
     if not items:
-        raise ValueError(f"d: nothing to show; expected {wanted}")
+        raise InputError(f"d: nothing to show; expected {wanted}")
     named = []
     for place, (name, value) in enumerate(items):
         vector = _input.expect(value, _input.Vector, f"d[{place}]", wanted)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from steerlab._errors import InputError
 from steerlab.plots import _input, theme
 
 HEIGHT = 330
@@ -53,10 +54,10 @@ def eas_stream(comparison: Compared, measure: Literal["change", "entropy", "move
         "moved": "nudge, relative to the stream",
     }
     if measure not in units:
-        raise ValueError(f"measure={measure!r}; use one of {', '.join(units)}")
+        raise InputError(f"measure={measure!r}; use one of {', '.join(units)}")
     names = [name for name in comparison.variants if name != PLAIN]
     if not names:
-        raise ValueError("comparison: it has no variant beside no_watcher; run compare_eas with at least one")
+        raise InputError("comparison: it has no variant beside no_watcher; run compare_eas with at least one")
     plain = comparison.outcomes(PLAIN)["correct"].to_numpy(int)
     fig, ends = go.Figure(), {}
     for place, name in enumerate(names):

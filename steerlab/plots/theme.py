@@ -8,6 +8,8 @@ from typing import Final
 
 import plotly.graph_objects as go
 
+from steerlab._errors import InputError
+
 # Okabe and Ito (2008), those of the eight that keep a contrast of 3:1 on white and on near-black alike.
 BLUE: Final = "#0072B2"
 VERMILLION: Final = "#D55E00"
@@ -178,7 +180,7 @@ def words(fig: go.Figure) -> str:
         'Training loss falls from 2 to 1.5 in 2 epochs. There was no validation set.'
     """
     if not is_own(fig):
-        raise ValueError("fig: a figure of steerlab.plots is needed; put another one into words yourself")
+        raise InputError("fig: a figure of steerlab.plots is needed; put another one into words yourself")
     headline, notes, _ = without_title(fig)
     return " ".join([headline if headline.endswith(".") else f"{headline}.", *notes])
 

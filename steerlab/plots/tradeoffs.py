@@ -6,6 +6,7 @@ from typing import Any, Literal
 import pandas as pd
 import plotly.graph_objects as go
 
+from steerlab._errors import InputError
 from steerlab.plots import _input, theme
 from steerlab.plots.bars import MEASURES
 
@@ -34,7 +35,7 @@ def pareto(effects: pd.DataFrame, measure: Literal["accuracy", "margin"] = "accu
         ['1 controls', '1 under test']
     """
     if measure not in MEASURES:
-        raise ValueError(f"measure={repr(measure)[:60]}: expected {' or '.join(MEASURES)}")
+        raise InputError(f"measure={repr(measure)[:60]}: expected {' or '.join(MEASURES)}")
     column, scale, unit = MEASURES[measure]
     rows = _input.need(effects, "effects", ["direction", "kl", "dominant", column])
     control = rows["is_control"].astype(bool) if "is_control" in rows else pd.Series(data=False, index=rows.index)

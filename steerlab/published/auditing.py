@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.published.answers import VERDICTS, Answer, Judgement
 from steerlab.published.counting import COUNTING
 from steerlab.published.evidence import EVIDENCE
@@ -150,17 +151,17 @@ def judge(numbers: pd.DataFrame, claims: pd.DataFrame) -> Audit:
     """
     check_columns(claims, CLAIM_COLUMNS, "claims")
     if claims.empty:
-        raise ValueError("claims: none given; at least 1 needed")
+        raise InputError("claims: none given; at least 1 needed")
     twice = claims.loc[claims["id"].duplicated(), "id"]
     if len(twice):
-        raise ValueError(f"claims: id={twice.iloc[0]!r} is there twice; give every claim its own")
+        raise InputError(f"claims: id={twice.iloc[0]!r} is there twice; give every claim its own")
     cells = Numbers(numbers)
     lines = []
     for claim in claims.to_dict("records"):
         try:
             lines.append(_judged(claim, cells))
         except ValueError as error:
-            raise ValueError(f"claim {claim['id']}: {error}") from error
+            raise InputError(f"claim {claim['id']}: {error}") from error
     frame = pd.DataFrame(lines, columns=COLUMNS).astype({"recomputed_low": "Float64", "recomputed_high": "Float64"})
     return Audit(frame, numbers, claims)
 
@@ -168,11 +169,11 @@ def judge(numbers: pd.DataFrame, claims: pd.DataFrame) -> Audit:
 def _judged(claim: dict[Any, Any], cells: Numbers) -> dict[str, Any]:
     recipe = RECIPES.get(claim["recipe"])
     if recipe is None:
-        raise ValueError(f"recipe={claim['recipe']!r}: unknown; use {', '.join(sorted(RECIPES))}")
+        raise InputError(f"recipe={claim['recipe']!r}: unknown; use {', '.join(sorted(RECIPES))}")
     answer = recipe(**dict(_arguments(claim, recipe, cells)))
     reason = "; ".join(part for part in (answer.said, claim["note"]) if part)
     if not reason:
-        raise ValueError("no reason; say in its note why nothing that was printed bears on it")
+        raise InputError("no reason; say in its note why nothing that was printed bears on it")
     # What cannot be recomputed need not be a number either.
     judgement = (
         answer.judged(printed(claim["reading"] or claim["claimed"])) if answer.ranges else Judgement("cannot be checked", None, None)
@@ -192,11 +193,11 @@ def _arguments(claim: dict[Any, Any], recipe: Callable[..., Answer], cells: Numb
     for part in filter(None, (part.strip() for part in claim["arguments"].split(";"))):
         name, equals, value = part.partition("=")
         if not equals or name not in parameters or name in given:
-            raise ValueError(f"{part!r}: {claim['recipe']} takes {', '.join(parameters) or 'nothing'}, each once, as name=value")
+            raise InputError(f"{part!r}: {claim['recipe']} takes {', '.join(parameters) or 'nothing'}, each once, as name=value")
         given[name] = value
     missing = [name for name, parameter in parameters.items() if parameter.default is parameter.empty and name not in given]
     if missing:
-        raise ValueError(f"{claim['recipe']} needs {', '.join(missing)} as well")
+        raise InputError(f"{claim['recipe']} needs {', '.join(missing)} as well")
     for name, value in given.items():
         yield name, value if hints[name] in (str, str | None) else cells.find(value, claim["document"])
 

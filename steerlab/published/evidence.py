@@ -5,6 +5,7 @@ from typing import cast
 
 import numpy as np
 
+from steerlab._errors import InputError
 from steerlab.published.answers import Answer
 from steerlab.published.numbers import Range
 from steerlab.published.recipes import count_of, one, problems, shown, whole_number
@@ -91,12 +92,12 @@ def _value(cell: Cell, n: int | None) -> float:
     if n is not None:
         return float(_count(cell, n))
     if cell.value.range.low != cell.value.range.high:
-        raise ValueError(f"{cell}: rounded; name n, so that the count behind it can be found")
+        raise InputError(f"{cell}: rounded; name n, so that the count behind it can be found")
     return float(cell.value.range.low)
 
 
 def _count(cell: Cell, n: int) -> int:
     counts = cell.value.counts(n)
     if counts.low != counts.high:
-        raise ValueError(f"{cell}: {counts} of {n} problems are printed so; this recipe needs a number that says which")
+        raise InputError(f"{cell}: {counts} of {n} problems are printed so; this recipe needs a number that says which")
     return int(counts.low)

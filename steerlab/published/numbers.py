@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor, inf
 
+from steerlab._errors import InputError
+
 Number = Fraction | float
 
 SCALES = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
@@ -31,7 +33,7 @@ class Range:
 
     def __post_init__(self) -> None:
         if not self.low <= self.high:
-            raise ValueError(f"low={self.low} and high={self.high}: a range runs from the smaller to the larger")
+            raise InputError(f"low={self.low} and high={self.high}: a range runs from the smaller to the larger")
 
     @classmethod
     def point(cls, value: Number) -> "Range":
@@ -53,7 +55,7 @@ class Range:
 
     def __truediv__(self, other: "Range") -> "Range":
         if other.low <= 0 <= other.high:
-            raise ValueError(
+            raise InputError(
                 f"a ratio to something from {float(other.low):g} to {float(other.high):g}: it may be 0, so the ratio has no bounds"
             )
         return self * Range(1 / other.high, 1 / other.low)
@@ -106,10 +108,10 @@ class Printed:
             ValueError: no whole number out of n is printed so, or the number only bounds.
         """
         if self.relation not in ("", "~"):
-            raise ValueError(f"{self.text}: a bound stands for no number of problems; leave n out")
+            raise InputError(f"{self.text}: a bound stands for no number of problems; leave n out")
         fewest, most = ceil(self.range.low * n / 100), floor(self.range.high * n / 100)
         if fewest > most:
-            raise ValueError(f"{self.text}: no whole number of {n} problems is printed so; check the number, or leave n out")
+            raise InputError(f"{self.text}: no whole number of {n} problems is printed so; check the number, or leave n out")
         return Range(Fraction(fewest), Fraction(most))
 
     def __str__(self) -> str:
@@ -141,13 +143,13 @@ def printed(text: str) -> Printed:
     if found := _FRACTION.match(clean):
         part, whole = (int(number) for number in found.groups())
         if whole == 0:
-            raise ValueError(f"{text!r}: nothing out of 0; give a fraction with a whole of at least 1")
+            raise InputError(f"{text!r}: nothing out of 0; give a fraction with a whole of at least 1")
         return Printed(text, Range.point(Fraction(part, whole)))
     if found := _SUM.match(clean):
         return Printed(text, Range.point(Fraction(sum(int(part) for part in found[1].split("+")))))
     found = _NUMBER.match(clean)
     if not found:
-        raise ValueError(f"{text!r}: not a printed number; give one like '34.9%', '+2.3 pts', 'p<0.05' or '86'")
+        raise InputError(f"{text!r}: not a printed number; give one like '34.9%', '+2.3 pts', 'p<0.05' or '86'")
     decimals, scale, unit = found["decimals"] or "", SCALES[found["scale"]], found["unit"].strip()
     value = Fraction(found["whole"].replace(",", "") + "." + (decimals or "0")) * scale
     if found["sign"] in ("-", "−"):

@@ -4,6 +4,7 @@ import math
 from fractions import Fraction
 from math import floor
 
+from steerlab._errors import InputError
 from steerlab.published.answers import Answer
 from steerlab.published.numbers import Range
 from steerlab.published.tables import Cell, Cells
@@ -14,7 +15,7 @@ MINUTES = {"second": Fraction(1, 60), "min": Fraction(1), "hour": Fraction(60)}
 def one(cells: Cells, name: str) -> Cell:
     """The only cell of an argument."""
     if len(cells) != 1:
-        raise ValueError(f"{name}: {len(cells)} cells; name exactly one")
+        raise InputError(f"{name}: {len(cells)} cells; name exactly one")
     return cells[0]
 
 
@@ -22,7 +23,7 @@ def whole_number(cells: Cells, name: str, *, at_least: int = 0) -> int:
     """The count in the only cell of an argument."""
     value = one(cells, name).value.range
     if value.low != value.high or value.low != int(value.low) or value.low < at_least:
-        raise ValueError(f"{name}={cells[0]}: not a count of at least {at_least}")
+        raise InputError(f"{name}={cells[0]}: not a count of at least {at_least}")
     return int(value.low)
 
 
@@ -162,7 +163,7 @@ def minutes(of: Cells) -> Answer:
     for cell in of:
         unit = next((size for name, size in MINUTES.items() if cell.value.unit.startswith(name)), None)
         if unit is None:
-            raise ValueError(f"{cell}: not a duration; print it in seconds, minutes or hours")
+            raise InputError(f"{cell}: not a duration; print it in seconds, minutes or hours")
         parts.append(Range(max(cell.value.range.low, 0), cell.value.range.high).scaled(unit))
     return Answer((total(parts),), f"sum of {shown(of, None)}")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from steerlab._errors import InputError, MissingFileError
 from steerlab.published.numbers import Printed, printed
 
 CLAIMS = "claims.csv"
@@ -48,7 +49,7 @@ def read_folder(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     here = Path(folder)
     if not (here / CLAIMS).is_file():
-        raise FileNotFoundError(f"{here / CLAIMS} is not there; give a folder with {CLAIMS} and one CSV of numbers per document")
+        raise MissingFileError(f"{here / CLAIMS} is not there; give a folder with {CLAIMS} and one CSV of numbers per document")
     claims = _read(here / CLAIMS, CLAIM_COLUMNS)
     parts = []
     for path in sorted(here.glob("*.csv")):
@@ -57,10 +58,10 @@ def read_folder(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         part = _read(path, CELL_COLUMNS)
         for line, document in enumerate(part["document"], start=2):
             if document != path.stem:
-                raise ValueError(f"{path.name} line {line}: document={document!r}; the file holds the numbers of {path.stem!r} only")
+                raise InputError(f"{path.name} line {line}: document={document!r}; the file holds the numbers of {path.stem!r} only")
         parts.append(part)
     if not parts:
-        raise FileNotFoundError(f"{here} has {CLAIMS} and no CSV of numbers; add one per document")
+        raise MissingFileError(f"{here} has {CLAIMS} and no CSV of numbers; add one per document")
     return pd.concat(parts, ignore_index=True), claims
 
 
@@ -70,11 +71,11 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         with path.open(encoding="utf-8", newline="") as file:
             lines = list(csv.reader(file, strict=True))
     except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{path.name}: not a CSV table in UTF-8 ({error}); its columns are {', '.join(columns)}") from error
+        raise InputError(f"{path.name}: not a CSV table in UTF-8 ({error}); its columns are {', '.join(columns)}") from error
     header, rows = (lines[0], lines[1:]) if lines else ([], [])
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
-            raise ValueError(f"{path.name} line {number}: {len(row)} fields under {len(header)} columns; quote a field that has a comma")
+            raise InputError(f"{path.name} line {number}: {len(row)} fields under {len(header)} columns; quote a field that has a comma")
     frame = pd.DataFrame(rows, columns=header, dtype=object)
     check_columns(frame, columns, path.name)
     return frame
@@ -83,13 +84,13 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 def check_columns(frame: pd.DataFrame, columns: tuple[str, ...], name: str) -> None:
     """Refuse a table with other columns, or with an empty field where one is needed."""
     if tuple(frame.columns) != columns:
-        raise ValueError(f"{name}: columns {', '.join(map(str, frame.columns))}; expected {', '.join(columns)}")
+        raise InputError(f"{name}: columns {', '.join(map(str, frame.columns))}; expected {', '.join(columns)}")
     for column in columns:
         if column in MAY_BE_EMPTY:
             continue
         empty = [line for line, value in enumerate(frame[column], start=2) if not isinstance(value, str) or not value.strip()]
         if empty:
-            raise ValueError(f"{name} line {empty[0]}: no {column}; fill it in")
+            raise InputError(f"{name} line {empty[0]}: no {column}; fill it in")
 
 
 class Numbers:
@@ -108,11 +109,11 @@ class Numbers:
         for document, _, table, row, column, text in frame.itertuples(index=False, name=None):
             place = (document, table, row, column)
             if place in self._cells:
-                raise ValueError(f"{document}: {table}/{row}/{column} is there twice; give every number a place of its own")
+                raise InputError(f"{document}: {table}/{row}/{column} is there twice; give every number a place of its own")
             try:
                 value = printed(text)
             except ValueError as error:
-                raise ValueError(f"{document}: {table}/{row}/{column}: {error}") from error
+                raise InputError(f"{document}: {table}/{row}/{column}: {error}") from error
             self._cells[place] = Cell(document, table, row, column, value)
 
     def find(self, reference: str, document: str) -> Cells:
@@ -129,11 +130,11 @@ class Numbers:
         where, path = (prefix, rest) if colon else (document, reference)
         parts = [part.split("|") for part in path.split("/")]
         if len(parts) != 3:
-            raise ValueError(f"{reference!r}: not a place; write table/row/column or document:table/row/column")
+            raise InputError(f"{reference!r}: not a place; write table/row/column or document:table/row/column")
         inside = [place for place in self._cells if place[0] == where]
         for depth, alternatives in enumerate(parts, start=1):
             for pattern in alternatives:
                 if not any(fnmatchcase(place[depth], pattern) for place in inside):
-                    raise ValueError(f"{reference!r}: nothing in {where} is called {pattern!r}; see {where}.csv")
+                    raise InputError(f"{reference!r}: nothing in {where} is called {pattern!r}; see {where}.csv")
             inside = [place for place in inside if any(fnmatchcase(place[depth], pattern) for pattern in alternatives)]
         return tuple(self._cells[place] for place in inside)

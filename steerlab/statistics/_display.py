@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from html import escape
 
+from steerlab._errors import InputError
 from steerlab.statistics._input import finite
 
 SMALLEST_SHOWN = 1e-4
@@ -29,13 +30,13 @@ def format_p(p: float, *, digits: int | None = None) -> str:
     """
     number = finite(p, "p")
     if not 0 <= number <= 1:
-        raise ValueError(f"p={number}: p-values lie from 0 to 1")
+        raise InputError(f"p={number}: p-values lie from 0 to 1")
     if number < SMALLEST_SHOWN:
         return f"p < {SMALLEST_SHOWN:.4f}"
     if digits is None:
         return f"p = {number:.4f}"
     if digits < 1:
-        raise ValueError(f"digits={digits}: use at least 1")
+        raise InputError(f"digits={digits}: use at least 1")
     shown = f"{number:.{digits}g}"
     return f"p = {shown}" if number == 1 or float(shown) < 1 else f"p > {1 - 10.0**-digits:.{digits}f}"
 

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
+from steerlab._errors import InputError
 from steerlab.statistics._input import RELATIVE_NOISE, common_scale, reals
 from steerlab.statistics._tables import problem_table
 
@@ -55,7 +56,7 @@ def read_doses(alphas: ArrayLike, values: ArrayLike | pd.DataFrame) -> Doses:
     order = np.argsort(doses, kind="stable")
     repeated = doses[order][1:][np.diff(doses[order]) == 0]
     if repeated.size:
-        raise ValueError(f"alphas holds {repeated[0]:g} twice; give one column per alpha")
+        raise InputError(f"alphas holds {repeated[0]:g} twice; give one column per alpha")
     by_problem = np.ndim(values) == 2
     if by_problem:
         table, labels = problem_table(values, "values", columns="alpha", at_least=2)
@@ -63,7 +64,7 @@ def read_doses(alphas: ArrayLike, values: ArrayLike | pd.DataFrame) -> Doses:
     else:
         table = reals(values, "values", at_least=1)[None, :]
     if table.shape[1] != doses.size:
-        raise ValueError(f"alphas and values have {doses.size} and {table.shape[1]} doses; give one column, or one mean, per alpha")
+        raise InputError(f"alphas and values have {doses.size} and {table.shape[1]} doses; give one column, or one mean, per alpha")
     return Doses(doses[order], table[:, order], by_problem, RELATIVE_NOISE * common_scale(table))
 
 
@@ -86,4 +87,4 @@ def _check_labels(doses: NDArray[np.float64], labels: pd.Index) -> None:
     # Columns called after other things than the alphas say nothing about their order.
     named = labels.to_numpy()
     if named.dtype.kind in "iuf" and named.size == doses.size and set(named) == set(doses) and (named != doses).any():
-        raise ValueError("values has the alphas as columns, in a different order; use values[alphas]")
+        raise InputError("values has the alphas as columns, in a different order; use values[alphas]")

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from steerlab._errors import InputError, InputTypeError
+
 Alternative = Literal["two-sided", "greater", "less"]
 
 # Two numbers that differ by less than this share of the largest number around are the same number: sums and means
@@ -22,13 +24,13 @@ RELATIVE_NOISE = 1e-12
 def check_alternative(alternative: str) -> None:
     """Refuse an alternative hypothesis that is not one of SciPy's three names."""
     if alternative not in get_args(Alternative):
-        raise ValueError(f"alternative={alternative!r}: use 'two-sided', 'greater' or 'less'")
+        raise InputError(f"alternative={alternative!r}: use 'two-sided', 'greater' or 'less'")
 
 
 def check_rng(rng: object) -> np.random.Generator:
     """Refuse a source of chance that is not a generator; a bare seed would be drawn from again at every call."""
     if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng={rng!r}; give a generator, e.g. numpy.random.default_rng(0)")
+        raise InputTypeError(f"rng={rng!r}; give a generator, e.g. numpy.random.default_rng(0)")
     return rng
 
 
@@ -36,7 +38,7 @@ def open_share(value: float, name: str) -> float:
     """A number strictly between 0 and 1: a confidence, a level, a power."""
     number = finite(value, name)
     if not 0 < number < 1:
-        raise ValueError(f"{name}={value}: use a number between 0 and 1, both excluded (0.95, not 95)")
+        raise InputError(f"{name}={value}: use a number between 0 and 1, both excluded (0.95, not 95)")
     return number
 
 
@@ -45,12 +47,12 @@ def finite(value: float, name: str) -> float:
     given: object = value
     try:
         if isinstance(given, str | bytes):
-            raise TypeError("text")
+            raise InputTypeError("text")
         number = float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{name}={value!r}: not a number; give one finite number") from error
+        raise InputError(f"{name}={value!r}: not a number; give one finite number") from error
     if not math.isfinite(number):
-        raise ValueError(f"{name}={number}: not finite; drop or repair it before testing")
+        raise InputError(f"{name}={number}: not finite; drop or repair it before testing")
     return number
 
 
@@ -59,16 +61,16 @@ def count(value: int, name: str, *, at_least: int) -> int:
     try:
         number = operator.index(value)
     except TypeError as error:
-        raise ValueError(f"{name}={value!r}: not an integer; give a count") from error
+        raise InputError(f"{name}={value!r}: not an integer; give a count") from error
     if number < at_least:
-        raise ValueError(f"{name}={number}: use an integer of at least {at_least}")
+        raise InputError(f"{name}={number}: use an integer of at least {at_least}")
     return number
 
 
 def unmasked(values: ArrayLike, name: str) -> np.ndarray:
     """Values as an array; those under a mask would otherwise come back to life."""
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        raise ValueError(f"{name}: {np.ma.count_masked(values)} value(s) are masked; drop or repair them before testing")
+        raise InputError(f"{name}: {np.ma.count_masked(values)} value(s) are masked; drop or repair them before testing")
     return np.asarray(values)
 
 
@@ -76,21 +78,21 @@ def reals(values: ArrayLike, name: str, *, at_least: int) -> NDArray[np.float64]
     """Finite real numbers in one dimension, at least so many."""
     array = _one_dimension(unmasked(values, name), name)
     if array.size < at_least:
-        raise ValueError(f"{name}: {array.size} value(s) given; at least {at_least} needed")
+        raise InputError(f"{name}: {array.size} value(s) given; at least {at_least} needed")
     # Complex numbers, dates and text have no order or no mean; object arrays may still hold plain numbers.
     if array.dtype.kind not in "biufO":
-        raise ValueError(f"{name}: dtype {array.dtype}; give real numbers")
+        raise InputError(f"{name}: dtype {array.dtype}; give real numbers")
     # NumPy would read numbers out of text that pandas keeps as objects.
     text = next((value for value in array if isinstance(value, str | bytes)), None) if array.dtype.kind == "O" else None
     if text is not None:
-        raise ValueError(f"{name}: holds the text {text!r}; give finite real numbers, e.g. by pandas.to_numeric")
+        raise InputError(f"{name}: holds the text {text!r}; give finite real numbers, e.g. by pandas.to_numeric")
     try:
         numbers = array.astype(np.float64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"{name}: holds something that is not a number ({error}); give finite real numbers") from error
+        raise InputError(f"{name}: holds something that is not a number ({error}); give finite real numbers") from error
     bad = np.flatnonzero(~np.isfinite(numbers))
     if bad.size:
-        raise ValueError(f"{name}[{bad[0]}]={numbers[bad[0]]}: not finite; drop or repair it before testing")
+        raise InputError(f"{name}[{bad[0]}]={numbers[bad[0]]}: not finite; drop or repair it before testing")
     return numbers
 
 
@@ -98,9 +100,9 @@ def vectors(values: ArrayLike, name: str, *, at_least: int) -> NDArray[np.float6
     """Finite real numbers in two dimensions, one row a problem, at least so many rows."""
     array = unmasked(values, name)
     if array.ndim != 2 or array.shape[1] == 0:
-        raise ValueError(f"{name}: shape {array.shape}; give one row per problem, in two dimensions")
+        raise InputError(f"{name}: shape {array.shape}; give one row per problem, in two dimensions")
     if len(array) < at_least:
-        raise ValueError(f"{name}: {len(array)} row(s) given; at least {at_least} needed")
+        raise InputError(f"{name}: {len(array)} row(s) given; at least {at_least} needed")
     return reals(array.ravel(), name, at_least=1).reshape(array.shape)
 
 
@@ -108,9 +110,9 @@ def two_groups(positive: ArrayLike, negative: ArrayLike, *, paired: bool, at_lea
     """Two matrices over the same dimensions; as many rows where they are pairs."""
     ours, theirs = vectors(positive, "positive", at_least=at_least), vectors(negative, "negative", at_least=at_least)
     if ours.shape[1] != theirs.shape[1]:
-        raise ValueError(f"positive and negative have {ours.shape[1]} and {theirs.shape[1]} dimensions; give the same features of both")
+        raise InputError(f"positive and negative have {ours.shape[1]} and {theirs.shape[1]} dimensions; give the same features of both")
     if paired and len(ours) != len(theirs):
-        raise ValueError(f"paired=True: positive and negative have {len(ours)} and {len(theirs)} rows; row i of both must be one problem")
+        raise InputError(f"paired=True: positive and negative have {len(ours)} and {len(theirs)} rows; row i of both must be one problem")
     common_scale(ours, theirs)
     return ours, theirs
 
@@ -123,7 +125,7 @@ def common_scale(*values: ArrayLike) -> float:
     """
     scale = max(float(np.abs(part).max()) for part in values)
     if scale and not 1e-100 <= scale <= 1e100:
-        raise ValueError(f"values of size {scale:.3g} are beyond floating point when squared; rescale them")
+        raise InputError(f"values of size {scale:.3g} are beyond floating point when squared; rescale them")
     return scale
 
 
@@ -131,17 +133,17 @@ def outcomes(values: ArrayLike, name: str) -> NDArray[np.bool_]:
     """Right or wrong for each problem: booleans, or integers 0 and 1; at least one."""
     array = _one_dimension(unmasked(values, name), name)
     if array.size < 1:
-        raise ValueError(f"{name}: 0 outcomes given; at least 1 needed")
+        raise InputError(f"{name}: 0 outcomes given; at least 1 needed")
     # pandas' nullable booleans arrive as objects, and so does a column with a missing value.
     if array.dtype.kind == "O":
         for position, value in enumerate(array):
             if not isinstance(value, bool | np.bool_ | int | np.integer):
-                raise ValueError(f"{name}[{position}]={value!r}: not an outcome; use True and False, or 1 and 0")
+                raise InputError(f"{name}[{position}]={value!r}: not an outcome; use True and False, or 1 and 0")
     elif array.dtype.kind not in "biu":
-        raise ValueError(f"{name}: dtype {array.dtype}; outcomes are booleans, or integers 0 and 1")
+        raise InputError(f"{name}: dtype {array.dtype}; outcomes are booleans, or integers 0 and 1")
     bad = np.flatnonzero((array != 0) & (array != 1))
     if bad.size:
-        raise ValueError(f"{name}[{bad[0]}]={array[bad[0]]}: not an outcome; use True and False, or 1 and 0")
+        raise InputError(f"{name}[{bad[0]}]={array[bad[0]]}: not an outcome; use True and False, or 1 and 0")
     return array.astype(np.bool_)
 
 
@@ -155,11 +157,11 @@ def check_pairs(before: ArrayLike, after: ArrayLike) -> None:
     n_before, n_after = np.asarray(before).shape[:1], np.asarray(after).shape[:1]
     if n_before != n_after:
         lengths = " and ".join(str(shape[0]) if shape else "a single value" for shape in (n_before, n_after))
-        raise ValueError(f"before and after have lengths {lengths}; give one value of each per problem")
+        raise InputError(f"before and after have lengths {lengths}; give one value of each per problem")
     if not (isinstance(before, pd.Series) and isinstance(after, pd.Series)) or before.index.equals(after.index):
         return
     if len(before.index.intersection(after.index)):
-        raise ValueError("before and after are indexed in different orders; use after.reindex(before.index)")
+        raise InputError("before and after are indexed in different orders; use after.reindex(before.index)")
 
 
 def probabilities(p_values: ArrayLike, name: str) -> NDArray[np.float64]:
@@ -168,11 +170,11 @@ def probabilities(p_values: ArrayLike, name: str) -> NDArray[np.float64]:
     numbers = reals(array.ravel(), name, at_least=1)
     bad = numbers[(numbers < 0) | (numbers > 1)]
     if bad.size:
-        raise ValueError(f"{name} holds {bad[0]}; p-values lie from 0 to 1")
+        raise InputError(f"{name} holds {bad[0]}; p-values lie from 0 to 1")
     return numbers.reshape(array.shape)
 
 
 def _one_dimension(array: np.ndarray, name: str) -> np.ndarray:
     if array.ndim != 1:
-        raise ValueError(f"{name}: shape {array.shape}; give one value per problem, in one dimension")
+        raise InputError(f"{name}: shape {array.shape}; give one value per problem, in one dimension")
     return array

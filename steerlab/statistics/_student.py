@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from steerlab._errors import InputError
 from steerlab.statistics._display import format_p, html_table
 from steerlab.statistics._input import RELATIVE_NOISE, Alternative, open_share
 from steerlab.statistics.intervals import Interval
@@ -91,7 +92,7 @@ def student_t(values: NDArray[np.float64], popmean: float, *, alternative: Alter
     if np.ptp(values) <= noise:
         if np.abs(values - popmean).max() <= noise:
             return TTest(0.0, n - 1, 1.0, popmean, 0.0, n, alternative, popmean, given)
-        raise ValueError(f"all {n} {what} equal {values[0]:.6g}: t needs values that vary; use a rank or a sign test")
+        raise InputError(f"all {n} {what} equal {values[0]:.6g}: t needs values that vary; use a rank or a sign test")
     result = stats.ttest_1samp(values, popmean, alternative=alternative)
     return TTest(
         statistic=float(result.statistic),

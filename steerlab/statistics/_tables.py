@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from steerlab._errors import InputError
 from steerlab.statistics._input import outcomes, reals, unmasked
 
 
@@ -18,12 +19,12 @@ def problem_table(values: ArrayLike | pd.DataFrame, name: str, *, columns: str, 
     """
     array = values.to_numpy() if isinstance(values, pd.DataFrame) else unmasked(values, name)
     if array.ndim != 2 or array.shape[1] < 1:
-        raise ValueError(f"{name}: shape {array.shape}; give one row per problem and one column per {columns}")
+        raise InputError(f"{name}: shape {array.shape}; give one row per problem and one column per {columns}")
     if array.shape[0] < at_least:
-        raise ValueError(f"{name}: {array.shape[0]} problem(s) given; at least {at_least} needed")
+        raise InputError(f"{name}: {array.shape[0]} problem(s) given; at least {at_least} needed")
     labels = values.columns if isinstance(values, pd.DataFrame) else pd.RangeIndex(array.shape[1], name=columns)
     if not labels.is_unique:
-        raise ValueError(f"{name}: two columns are called {labels[labels.duplicated()][0]!r}; give each {columns} its own label")
+        raise InputError(f"{name}: two columns are called {labels[labels.duplicated()][0]!r}; give each {columns} its own label")
     numbers = [reals(array[:, j], f"{name}[:, {j}]", at_least=1) for j in range(array.shape[1])]
     return np.stack(numbers, axis=1), labels
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from steerlab._errors import InputError
 from steerlab.statistics._display import format_p, html_table
 from steerlab.statistics._input import RELATIVE_NOISE, Alternative, check_alternative, common_scale, finite, open_share, reals
 from steerlab.statistics._student import TTest, positive_p, student_t
@@ -235,7 +236,7 @@ def prediction_test(observed: float, controls: ArrayLike, *, alternative: Altern
     if np.ptp(draws) <= noise:
         if abs(observed - mean) <= noise:
             return PredictionTest(observed, given, 0.0, k - 1, 1.0, mean, 0.0, alternative)
-        raise ValueError(f"all {k} controls equal {draws[0]:.6g}: t needs controls that vary; use rank_test")
+        raise InputError(f"all {k} controls equal {draws[0]:.6g}: t needs controls that vary; use rank_test")
     sd = float(draws.std(ddof=1))
     t = (observed - mean) / (sd * math.sqrt(1 + 1 / k))
     tails = {"greater": stats.t.sf(t, k - 1), "less": stats.t.cdf(t, k - 1), "two-sided": 2 * stats.t.sf(abs(t), k - 1)}
@@ -298,5 +299,5 @@ def cohens_d(observed: float, controls: ArrayLike) -> float:
     observed = finite(observed, "observed")
     draws = reals(controls, "controls", at_least=2)
     if np.ptp(draws) <= RELATIVE_NOISE * common_scale(observed, draws):
-        raise ValueError(f"all {draws.size} controls equal {draws[0]:.6g}: their sd is 0, so Cohen's d is undefined")
+        raise InputError(f"all {draws.size} controls equal {draws[0]:.6g}: their sd is 0, so Cohen's d is undefined")
     return float((observed - draws.mean()) / draws.std(ddof=1))

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
+from steerlab._errors import InputError
 from steerlab.statistics._display import html_table
 from steerlab.statistics._input import RELATIVE_NOISE, check_rng, count, finite, open_share, unmasked
 from steerlab.statistics.intervals import Interval
@@ -57,7 +58,7 @@ class Bootstrap:
         """
         tail = (1 - open_share(confidence, "confidence")) / 2
         if method not in get_args(Method):
-            raise ValueError(f"method={method!r}; use one of {', '.join(get_args(Method))}")
+            raise InputError(f"method={method!r}; use one of {', '.join(get_args(Method))}")
         name = f"{'clustered ' if self.clustered else ''}bootstrap, {method}"
         if np.ptp(self.draws) <= RELATIVE_NOISE * max(1e-300, float(np.abs(self.draws).max())):
             return Interval(self.estimate, self.estimate, float(confidence), f"{name}, no spread")
@@ -157,12 +158,12 @@ def bootstrap(
 def _rows(values: ArrayLike) -> NDArray[Any]:
     rows = unmasked(values, "values")
     if rows.ndim < 1 or len(rows) < 2:
-        raise ValueError(f"values: {rows.size} given; at least 2 problems needed")
+        raise InputError(f"values: {rows.size} given; at least 2 problems needed")
     if rows.dtype.kind not in "biuf":
-        raise ValueError(f"values: dtype {rows.dtype}; give real numbers or booleans, one row a problem")
+        raise InputError(f"values: dtype {rows.dtype}; give real numbers or booleans, one row a problem")
     bad = np.flatnonzero(~np.isfinite(rows).reshape(len(rows), -1).all(1))
     if bad.size:
-        raise ValueError(f"values[{bad[0]}]={rows[bad[0]]}: not finite; drop or repair it before testing")
+        raise InputError(f"values[{bad[0]}]={rows[bad[0]]}: not finite; drop or repair it before testing")
     return rows
 
 
@@ -172,14 +173,14 @@ def _members(rows: NDArray[Any], clusters: ArrayLike | None) -> list[NDArray[np.
         return [np.array([i]) for i in range(len(rows))]
     labels = list(np.asarray(clusters, dtype=object).ravel())
     if len(labels) != len(rows):
-        raise ValueError(f"clusters: {len(labels)} labels for {len(rows)} problems; give one a problem")
+        raise InputError(f"clusters: {len(labels)} labels for {len(rows)} problems; give one a problem")
     groups: dict[Any, list[int]] = {}
     for i, label in enumerate(labels):
         if pd.api.types.is_scalar(label) and pd.isna(label):
-            raise ValueError(f"clusters[{i}] is missing; give every problem a label")
+            raise InputError(f"clusters[{i}] is missing; give every problem a label")
         groups.setdefault(label, []).append(i)
     if len(groups) < 2:
-        raise ValueError(f"clusters: all {len(labels)} problems are in cluster {labels[0]!r}; at least 2 clusters needed")
+        raise InputError(f"clusters: all {len(labels)} problems are in cluster {labels[0]!r}; at least 2 clusters needed")
     return [np.array(group) for group in groups.values()]
 
 

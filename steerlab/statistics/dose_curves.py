@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import isotonic_regression
 
+from steerlab._errors import InputError
 from steerlab.statistics._display import html_table
 from steerlab.statistics._doses import Doses, bootstrap_means, read_doses
 from steerlab.statistics._input import check_rng, count, open_share
@@ -46,7 +47,7 @@ class IsotonicFit:
         """
         tail = (1 - open_share(confidence, "confidence")) / 2
         if self.draws is None:
-            raise ValueError("fitted to means: an interval needs values [problem, alpha]")
+            raise InputError("fitted to means: an interval needs values [problem, alpha]")
         low, high = np.quantile(self.draws, [tail, 1 - tail], axis=0)
         limits = {"low": np.minimum(low, self.fitted), "high": np.maximum(high, self.fitted)}
         return pd.DataFrame({"alpha": self.alphas, "mean": self.means, "fitted": self.fitted, **limits})
@@ -98,7 +99,7 @@ class SpearmanCorrelation:
             half = max(self.rho - low, high - self.rho, 0.0)
             return Interval(max(self.rho - half, -1.0), min(self.rho + half, 1.0), float(confidence), "bootstrap over problems")
         if self.n_doses < 4:
-            raise ValueError(f"{self.n_doses} means: an interval of Spearman's rho needs at least 4, or values [problem, alpha]")
+            raise InputError(f"{self.n_doses} means: an interval of Spearman's rho needs at least 4, or values [problem, alpha]")
         if abs(self.rho) >= 1:
             return Interval(self.rho, self.rho, float(confidence), "Bonett-Wright, no spread")
         half = float(stats.norm.isf(tail)) * math.sqrt((1 + self.rho**2 / 2) / (self.n_doses - 3))

@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from steerlab._errors import InputError
 from steerlab.statistics._display import html_table
 from steerlab.statistics._doses import Doses, read_doses
 from steerlab.statistics._input import open_share
@@ -92,7 +93,7 @@ class Asymmetry:
         """
         if self.error is None or self.n_problems is None:
             open_share(confidence, "confidence")
-            raise ValueError("computed from means: an interval needs values [problem, alpha]")
+            raise InputError("computed from means: an interval needs values [problem, alpha]")
         return _t_interval(self.mean, self.error, self.n_problems - 1, confidence)
 
     def __str__(self) -> str:
@@ -173,7 +174,7 @@ def asymmetry(alphas: ArrayLike, values: ArrayLike | pd.DataFrame) -> Asymmetry:
     doses = read_doses(alphas, values)
     pairs = matched(doses)
     if not pairs:
-        raise ValueError(f"alphas={doses.alphas.tolist()}: give alpha = 0 and at least one alpha with both signs")
+        raise InputError(f"alphas={doses.alphas.tolist()}: give alpha = 0 and at least one alpha with both signs")
     return asymmetry_of(doses, pairs)
 
 

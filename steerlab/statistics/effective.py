@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from steerlab._errors import InputError
 from steerlab.statistics._input import RELATIVE_NOISE, common_scale, vectors
 
 ROWS = 512  # compared with all others at a time
@@ -33,7 +34,7 @@ def effective_dimension(values: ArrayLike) -> float:
     """
     centred, square = _centred(vectors(values, "values", at_least=2))
     if square == 0:
-        raise ValueError(f"values: all {len(centred)} rows are equal, so they vary in no dimension")
+        raise InputError(f"values: all {len(centred)} rows are equal, so they vary in no dimension")
     if centred.shape[1] < len(centred):
         return float(square**2 / np.square(centred.T @ centred).sum())
     return float(square**2 / sum(float(np.square(products).sum()) for _, products in _products(centred)))

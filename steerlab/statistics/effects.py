@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import brentq
 
+from steerlab._errors import InputError
 from steerlab.statistics._display import html_table
 from steerlab.statistics._input import RELATIVE_NOISE, check_pairs, common_scale, finite, open_share, outcomes, reals
 from steerlab.statistics.intervals import Interval, clopper_pearson_interval, wilson_interval
@@ -119,7 +120,7 @@ def _effect(values: NDArray[np.float64], popmean: float, corrected: bool, scale:
     if np.ptp(values) <= RELATIVE_NOISE * scale:
         if np.abs(values - popmean).max() <= RELATIVE_NOISE * scale:
             return EffectSize(given, popmean, 0.0, df, corrected)
-        raise ValueError(f"all {values.size} values equal {values[0]:.6g}: their sd is 0, so Cohen's d is undefined; report the mean")
+        raise InputError(f"all {values.size} values equal {values[0]:.6g}: their sd is 0, so Cohen's d is undefined; report the mean")
     return EffectSize(given, popmean, float((values.mean() - popmean) / values.std(ddof=1)), df, corrected)
 
 
@@ -172,7 +173,7 @@ def cohens_h(before: float, after: float) -> float:
     shares = [finite(before, "before"), finite(after, "after")]
     for name, share in zip(("before", "after"), shares, strict=True):
         if not 0 <= share <= 1:
-            raise ValueError(f"{name}={share}: a proportion lies from 0 to 1 (0.62, not 62)")
+            raise InputError(f"{name}={share}: a proportion lies from 0 to 1 (0.62, not 62)")
     low, high = (2 * math.asin(math.sqrt(share)) for share in shares)
     return high - low
 
@@ -235,7 +236,7 @@ def discordant_odds_ratio(before: ArrayLike, after: ArrayLike) -> OddsRatio:
     was, now = outcomes(before, "before"), outcomes(after, "after")
     right, wrong = int((~was & now).sum()), int((was & ~now).sum())
     if right + wrong == 0:
-        raise ValueError(f"none of the {was.size} problems changed sides: the odds ratio 0 / 0 has no value; report the change, which is 0")
+        raise InputError(f"none of the {was.size} problems changed sides: the odds ratio 0 / 0 has no value; report the change, which is 0")
     return OddsRatio(right, wrong, right / wrong if wrong else math.inf)
 
 
@@ -296,7 +297,7 @@ def anti_steerable_share(before: ArrayLike, after: ArrayLike, *, wanted: str = "
         1 of 4 problems moved the wrong way (25.0%), 95% interval 0.04559 to 0.6994 (Wilson)
     """
     if wanted not in ("up", "down"):
-        raise ValueError(f"wanted={wanted!r}; use 'up' or 'down'")
+        raise InputError(f"wanted={wanted!r}; use 'up' or 'down'")
     check_pairs(before, after)
     was, now = reals(before, "before", at_least=1), reals(after, "after", at_least=1)
     moved = (now - was) * (1 if wanted == "up" else -1)

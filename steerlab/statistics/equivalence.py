@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import minimize_scalar
 
+from steerlab._errors import InputError
 from steerlab.statistics._display import format_p, html_table
 from steerlab.statistics._input import RELATIVE_NOISE, check_pairs, common_scale, finite, open_share, outcomes, reals
 from steerlab.statistics._student import positive_p
@@ -131,11 +132,11 @@ def equivalence_test(before: ArrayLike, after: ArrayLike, *, margin: float) -> E
     check_pairs(before, after)
     margin = finite(margin, "margin")
     if margin <= 0:
-        raise ValueError(f"margin={margin:g}: use the smallest change that would matter, above 0")
+        raise InputError(f"margin={margin:g}: use the smallest change that would matter, above 0")
     if not are_outcomes(before, after):
         return _of_reals(reals(before, "before", at_least=2), reals(after, "after", at_least=2), margin)
     if margin >= 1:
-        raise ValueError(f"margin={margin:g}: outcomes change by proportions; use a margin below 1 (0.05 is five points)")
+        raise InputError(f"margin={margin:g}: outcomes change by proportions; use a margin below 1 (0.05 is five points)")
     return _of_outcomes(outcomes(before, "before"), outcomes(after, "after"), margin)
 
 

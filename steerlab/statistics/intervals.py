@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
+from steerlab._errors import InputError
 from steerlab.statistics._display import html_table
 from steerlab.statistics._input import check_pairs, count, open_share, outcomes
 
@@ -93,7 +94,7 @@ def _successes(successes: int, n: int) -> tuple[int, int]:
     n = count(n, "n", at_least=1)
     successes = count(successes, "successes", at_least=0)
     if successes > n:
-        raise ValueError(f"successes={successes}: more than n={n}; use 0 to {n}")
+        raise InputError(f"successes={successes}: more than n={n}; use 0 to {n}")
     return successes, n
 
 

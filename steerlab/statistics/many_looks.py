@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from steerlab._errors import InputError
 from steerlab.statistics._display import format_p, html_table
 from steerlab.statistics._input import (
     RELATIVE_NOISE,
@@ -201,7 +202,7 @@ def max_statistic_test(
     check_alternative(alternative)
     check_rng(rng)
     if statistic not in get_args(Statistic):
-        raise ValueError(f"statistic={statistic!r}: use 'studentized' or 'mean'")
+        raise InputError(f"statistic={statistic!r}: use 'studentized' or 'mean'")
     n_resamples = count(n_resamples, "n_resamples", at_least=1)
     was = reals(before, "before", at_least=2)
     now, labels = problem_table(after, "after", columns="cell", at_least=2)
@@ -282,7 +283,7 @@ def rank_tests(observed: ArrayLike, controls: ArrayLike) -> tuple[NDArray[np.flo
     """
     effects, draws = reals(observed, "observed", at_least=1), vectors(controls, "controls", at_least=1)
     if len(draws) != effects.size:
-        raise ValueError(f"{effects.size} effects and controls of shape {list(draws.shape)}; give one row of draws an effect")
+        raise InputError(f"{effects.size} effects and controls of shape {list(draws.shape)}; give one row of draws an effect")
     p = np.array([rank_test(one, row).p_value for one, row in zip(effects, draws, strict=True)])
     both = np.column_stack([effects, draws])
     centred = both - np.median(both, axis=1, keepdims=True)

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
+from steerlab._errors import InputError, InputTypeError
 from steerlab.statistics._input import Alternative, outcomes, reals
 from steerlab.statistics._student import TTest
 from steerlab.statistics.against_controls import PredictionTest, RankTest, cohens_d, one_sample_t_test, prediction_test, rank_test
@@ -64,9 +65,9 @@ class ControlTests(ABC):
             ValueError: an unknown measure, or margins that are not known.
         """
         if measure not in MEASURES:
-            raise ValueError(f"measure={measure!r}; use one of {', '.join(MEASURES)}")
+            raise InputError(f"measure={measure!r}; use one of {', '.join(MEASURES)}")
         if MEASURES[measure] not in self._changes:
-            raise ValueError(f"measure={measure!r}: the frames have no column {measure}; add it to both, or use accuracy")
+            raise InputError(f"measure={measure!r}: the frames have no column {measure}; add it to both, or use accuracy")
         column = self._changes[MEASURES[measure]]
         controls = self._changes["is_control"].astype(bool)
         return float(column[~controls].iloc[0]), column[controls].to_numpy(float)
@@ -185,21 +186,21 @@ def controls_from_frame(
     after = _outcomes(frame, "frame", ["direction", "problem_id"], "is_control")
     if ("margin" in before) != ("margin" in after):
         one, other = ("baseline", "frame") if "margin" in before else ("frame", "baseline")
-        raise ValueError(f"{one} has a column margin and {other} has none; give it in both, or drop it")
+        raise InputError(f"{one} has a column margin and {other} has none; give it in both, or drop it")
     labels = after[["direction", "is_control"]].drop_duplicates()
     both = labels.loc[labels["direction"].duplicated(), "direction"]
     if len(both):
-        raise ValueError(f"frame: direction {both.iloc[0]!r} is both under test and a control; give each line of it one is_control")
+        raise InputError(f"frame: direction {both.iloc[0]!r} is both under test and a control; give each line of it one is_control")
     tested = labels.loc[~labels["is_control"], "direction"].tolist()
     if len(tested) != 1:
-        raise ValueError(f"frame: {len(tested)} directions under test (is_control False); give exactly one, and test several one by one")
+        raise InputError(f"frame: {len(tested)} directions under test (is_control False); give exactly one, and test several one by one")
     if len(labels) < 2:
-        raise ValueError("frame: no controls (is_control True); without any there is nothing to compare with")
+        raise InputError("frame: no controls (is_control True); without any there is nothing to compare with")
     wanted = pd.Index(before["problem_id"])
     for name, ids in after.groupby("direction", sort=False)["problem_id"]:
         for found, said in ((wanted.difference(ids), "lacks"), (pd.Index(ids).difference(wanted), "has, and the baseline lacks,")):
             if len(found):
-                raise ValueError(
+                raise InputError(
                     f"frame: direction {name!r} {said} problem {_plain(found[0])!r}; every direction needs the baseline's problems"
                 )
     return ControlOutcomes(after, before, layer, alpha, family)
@@ -208,16 +209,16 @@ def controls_from_frame(
 def _outcomes(frame: object, name: str, keys: list[str], *more: str) -> pd.DataFrame:
     """A copy whose columns are checked, with booleans where they are meant."""
     if not isinstance(frame, pd.DataFrame):
-        raise TypeError(f"{name}: a {type(frame).__name__}; give a pandas DataFrame with {', '.join([*keys, *more, 'correct'])}")
+        raise InputTypeError(f"{name}: a {type(frame).__name__}; give a pandas DataFrame with {', '.join([*keys, *more, 'correct'])}")
     missing = [column for column in [*keys, *more, "correct"] if column not in frame]
     if missing:
-        raise ValueError(f"{name}: no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
+        raise InputError(f"{name}: no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns))}")
     if frame[keys].isna().to_numpy().any():
-        raise ValueError(f"{name}: a line has no {' or no '.join(keys)}; drop or repair it")
+        raise InputError(f"{name}: a line has no {' or no '.join(keys)}; drop or repair it")
     twice = frame.loc[frame.duplicated(keys), keys]
     if len(twice):
         where = ", ".join(f"{key} {_plain(value)!r}" for key, value in twice.iloc[0].items())
-        raise ValueError(f"{name}: {where} is there more than once; one line each is needed")
+        raise InputError(f"{name}: {where} is there more than once; one line each is needed")
     checked = frame.reset_index(drop=True)
     flags = {column: outcomes(checked[column], f"{name}[{column!r}]") for column in [*more, "correct"]}
     numbers = {"margin": reals(checked["margin"], f"{name}['margin']", at_least=1)} if "margin" in checked else {}

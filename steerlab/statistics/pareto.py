@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from steerlab._errors import InputError
 from steerlab.statistics._input import reals
 
 
@@ -25,7 +26,7 @@ def pareto_front(benefit: ArrayLike, cost: ArrayLike) -> NDArray[np.bool_]:
     """
     gains, prices = reals(benefit, "benefit", at_least=1), reals(cost, "cost", at_least=1)
     if len(gains) != len(prices):
-        raise ValueError(f"benefit and cost have lengths {len(gains)} and {len(prices)}; give one value of each per point")
+        raise InputError(f"benefit and cost have lengths {len(gains)} and {len(prices)}; give one value of each per point")
     front = np.zeros(len(gains), dtype=np.bool_)
     best = -np.inf
     order = np.lexsort((-gains, prices))  # the cheapest first, of equally cheap ones the best

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from steerlab._errors import InputError
 from steerlab.statistics._display import html_table
 from steerlab.statistics._input import RELATIVE_NOISE, Alternative, check_alternative, count, finite, open_share
 from steerlab.statistics.power import check_discordant, check_power, detected, win_share
@@ -123,7 +124,7 @@ if 0.2 of them change and accuracy moves by -0.1, the two-sided sign test at lev
     problems, reached = None, None
     if (change is None) != (discordant is None):
         missing = "change" if change is None else "discordant"
-        raise ValueError(f"{missing} is missing; give change and discordant together to plan problems, or neither")
+        raise InputError(f"{missing} is missing; give change and discordant together to plan problems, or neither")
     if change is not None and discordant is not None:
         change, discordant = _possible(change, alternative), check_discordant(discordant)
         problems, reached = _problems_needed(change, discordant, power, per_look, alternative)
@@ -151,9 +152,9 @@ def _controls_needed(p: float, looks: int, alternative: Alternative) -> int:
 def _possible(change: float, alternative: Alternative) -> float:
     change = finite(change, "change")
     if change == 0:
-        raise ValueError("change=0: no number of problems detects it; give the smallest change that matters")
+        raise InputError("change=0: no number of problems detects it; give the smallest change that matters")
     if (alternative == "greater" and change < 0) or (alternative == "less" and change > 0):
-        raise ValueError(f"change={change:+g} with alternative={alternative!r}: the test looks the other way; turn one of them")
+        raise InputError(f"change={change:+g} with alternative={alternative!r}: the test looks the other way; turn one of them")
     return change
 
 
@@ -163,7 +164,7 @@ def _problems_needed(change: float, discordant: float, power: float, level: floa
     limit = 2 * _rough_n(change, discordant, power, level, alternative) + 64
     while True:
         if limit > 2 * LARGEST_N:
-            raise ValueError(
+            raise InputError(
                 f"change={change:+g}, discordant={discordant:g}: about {limit // 2:,} problems needed for power {power:g} at level "
                 f"{level:.3g}, beyond the {LARGEST_N:,} that are searched; ask for a larger change, less power or fewer looks"
             )

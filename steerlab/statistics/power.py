@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.optimize import brentq
 
+from steerlab._errors import InputError
 from steerlab.statistics._input import RELATIVE_NOISE, Alternative, check_alternative, count, finite, open_share
 
 
@@ -114,7 +115,7 @@ def power_curve(
     axes = {name: np.atleast_1d(np.asarray(axis)) for name, axis in (("n", n), ("change", change), ("discordant", discordant))}
     for name, axis in axes.items():
         if axis.ndim != 1 or axis.size < 1:
-            raise ValueError(f"{name}: shape {axis.shape}; give one value, or several in one dimension")
+            raise InputError(f"{name}: shape {axis.shape}; give one value, or several in one dimension")
     lines = [
         {
             "n": problems,
@@ -177,7 +178,7 @@ def check_discordant(discordant: float) -> float:
     """An expected share of changed problems."""
     share = finite(discordant, "discordant")
     if not 0 < share <= 1:
-        raise ValueError(f"discordant={share}: use the expected share of changed problems, above 0 and at most 1")
+        raise InputError(f"discordant={share}: use the expected share of changed problems, above 0 and at most 1")
     return share
 
 
@@ -185,7 +186,7 @@ def check_power(power: float, level: float) -> float:
     """A wanted power that is not had for nothing."""
     wanted = open_share(power, "power")
     if wanted <= level:
-        raise ValueError(f"power={wanted}: not above level={level}, which is reached without any change; ask for more")
+        raise InputError(f"power={wanted}: not above level={level}, which is reached without any change; ask for more")
     return wanted
 
 
@@ -193,7 +194,7 @@ def win_share(change: float, discordant: float) -> float:
     """Share of the changed problems that become right."""
     change = finite(change, "change")
     if abs(change) > discordant * (1 + RELATIVE_NOISE):
-        raise ValueError(f"change={change}: larger than discordant={discordant}, the share of problems that change at all")
+        raise InputError(f"change={change}: larger than discordant={discordant}, the share of problems that change at all")
     return min(max(0.5 + change / (2 * discordant), 0.0), 1.0)
 
 

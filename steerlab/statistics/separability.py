@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm, rankdata
 
+from steerlab._errors import InputError
 from steerlab.statistics._display import html_table
 from steerlab.statistics._input import RELATIVE_NOISE, check_rng, count, open_share, reals, two_groups
 from steerlab.statistics.intervals import Interval
@@ -120,7 +121,7 @@ def cross_validated_auc(positive: ArrayLike, negative: ArrayLike, *, rng: np.ran
     groups = two_groups(positive, negative, paired=paired, at_least=1)
     least = min(map(len, groups))
     if least < folds:
-        raise ValueError(f"folds={folds}: the smaller group has {least} rows; use 2 to {least} folds, or more problems")
+        raise InputError(f"folds={folds}: the smaller group has {least} rows; use 2 to {least} folds, or more problems")
     labels = [rng.permutation(np.arange(len(group)) % folds) for group in groups]
     if paired:
         labels[1] = labels[0]

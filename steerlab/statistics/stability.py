@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from steerlab._errors import InputError
 from steerlab.statistics._display import html_table
 from steerlab.statistics._input import RELATIVE_NOISE, check_rng, common_scale, count, two_groups, vectors
 
@@ -48,7 +49,7 @@ class SplitHalf:
             ValueError: shares that do not lie from 0 to 1, or in this order.
         """
         if not 0 <= low < high <= 1:
-            raise ValueError(f"low={low}, high={high}: use shares from 0 to 1, the lower first")
+            raise InputError(f"low={low}, high={high}: use shares from 0 to 1, the lower first")
         first, last = np.quantile(self.cosines, [low, high]).tolist()
         return first, last
 
@@ -104,7 +105,7 @@ def split_half_cosines(
         (halves[0] == half) / (len(groups[0]) // 2) @ groups[0] - (halves[1] == half) / (len(groups[1]) // 2) @ groups[1] for half in (1, 2)
     )
     if max(np.abs(first).max(), np.abs(second).max()) <= noise:
-        raise ValueError("positive and negative do not differ in any half, so there is no direction; check that they are two groups")
+        raise InputError("positive and negative do not differ in any half, so there is no direction; check that they are two groups")
     return SplitHalf(tuple(_cosines(first, second, noise).tolist()), len(groups[0]), len(groups[1]))
 
 
@@ -158,7 +159,7 @@ def directional_agreement(differences: ArrayLike) -> DirectionalAgreement:
     rows = vectors(differences, "differences", at_least=2)
     noise = RELATIVE_NOISE * common_scale(rows)
     if np.abs(rows).max() <= noise:
-        raise ValueError("all differences are zero, so they have no direction; check that the two sets of prompts differ")
+        raise InputError("all differences are zero, so they have no direction; check that the two sets of prompts differ")
     return DirectionalAgreement(tuple(_cosines(rows, (rows.sum(0) - rows) / (len(rows) - 1), noise).tolist()))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from steerlab._errors import InputError
 from steerlab.statistics._display import format_p, html_table
 from steerlab.statistics._doses import BLOCK, Doses, read_doses
 from steerlab.statistics._input import Alternative, check_alternative, check_rng, count
@@ -120,9 +121,9 @@ def trend_of(doses: Doses, rng: np.random.Generator, null: Null | None, alternat
     """`trend_test` for doses that were read."""
     null = null or ("reversal" if doses.by_problem else "permutation")
     if null not in get_args(Null):
-        raise ValueError(f"null={null!r}: use 'reversal' or 'permutation'")
+        raise InputError(f"null={null!r}: use 'reversal' or 'permutation'")
     if null == "reversal" and not doses.by_problem:
-        raise ValueError("null='reversal': means are a single response; give values [problem, alpha], or use 'permutation'")
+        raise InputError("null='reversal': means are a single response; give values [problem, alpha], or use 'permutation'")
     n_doses = doses.alphas.size
     positions = np.arange(1.0, n_doses + 1)
     centred = doses.ranks(doses.table) - (n_doses + 1) / 2

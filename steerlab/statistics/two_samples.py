@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from steerlab._errors import InputError
 from steerlab.statistics._display import format_p, html_table
 from steerlab.statistics._input import RELATIVE_NOISE, Alternative, check_alternative, common_scale, open_share, reals
 from steerlab.statistics._student import positive_p
@@ -99,7 +100,7 @@ def welch_t_test(first: ArrayLike, second: ArrayLike, *, alternative: Alternativ
     if max(np.ptp(one), np.ptp(two)) <= noise:
         if abs(difference) <= noise:
             return WelchTest(*given, 0.0, float(one.size + two.size - 2), 1.0, 0.0, 0.0, alternative)
-        raise ValueError(
+        raise InputError(
             f"all values of first equal {one[0]:.6g} and all of second {two[0]:.6g}: t needs values that vary; use a rank test"
         )
     parts = [float(part.var(ddof=1)) / part.size for part in (one, two)]

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from steerlab._errors import InputError
 from steerlab.tasks.problem import LETTERS, Problem, Task, lettered
 
 MAX_TOTAL = 30
@@ -132,9 +133,9 @@ def generate(
     """
     for name, value, known in (("split", split, SPLITS), ("variant", variant, VARIANTS), ("form", form, FORMS)):
         if value not in known:
-            raise ValueError(f"{name}={value!r}; use one of {', '.join(known)}")
+            raise InputError(f"{name}={value!r}; use one of {', '.join(known)}")
     if not steps or any(not 0 <= s <= 8 for s in steps):
-        raise ValueError(f"steps={tuple(steps)}; use numbers from 0 to 8")
+        raise InputError(f"steps={tuple(steps)}; use numbers from 0 to 8")
     serial = 0
     while True:
         n_steps = int(steps[int(rng.integers(len(steps)))])
@@ -181,7 +182,7 @@ def arithmetic(
     wanted = dict(zip(SPLITS, (n_train, n_validation, n_test), strict=True))
     for name, count in wanted.items():
         if count < 0:
-            raise ValueError(f"n_{name}={count}; use 0 or more")
+            raise InputError(f"n_{name}={count}; use 0 or more")
     splits: dict[str, list[Problem]] = {}
     for index, (split, count) in enumerate(wanted.items()):
         source = generate(np.random.default_rng([seed, index]), split=split, variant=variant, form=form, steps=steps)
@@ -192,7 +193,7 @@ def arithmetic(
             problem = next(source)
             unique.setdefault(problem.prompt, problem)
         else:
-            raise ValueError(f"n_{split}={count}: only {len(unique)} different problems with steps={tuple(steps)}; ask for fewer")
+            raise InputError(f"n_{split}={count}: only {len(unique)} different problems with steps={tuple(steps)}; ask for fewer")
         splits[split] = list(unique.values())
     about = {"source": "embedded generator", "seed": seed, "variant": variant, "form": form, "steps": list(steps)}
     title = "arithmetic" if variant == VARIANTS[0] else f"arithmetic ({variant})"

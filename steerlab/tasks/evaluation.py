@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from steerlab._errors import InputError, InputTypeError
 from steerlab.memory import logit_values, pass_tokens, shrinking
 from steerlab.models import Model, backend_of
 from steerlab.statistics import Interval, wilson_interval
@@ -99,7 +100,7 @@ def evaluate(
     """
     backend_of(model)  # a clear error for anything that is no model
     if isinstance(problems, Task | Problem):
-        raise TypeError(f"problems is a {type(problems).__name__}; give a list of problems, e.g. task.test")
+        raise InputTypeError(f"problems is a {type(problems).__name__}; give a list of problems, e.g. task.test")
     chosen = scorer_for(problems, scorer)
     work = plan(model, problems, chosen)
     answers: list[Answer] = [Answer()] * len(work.rows)
@@ -120,7 +121,7 @@ def evaluate(
     frame = work.judge(model, answers)
     broken = frame.loc[frame["margin"].isna(), "problem_id"]
     if len(broken):
-        raise ValueError(
+        raise InputError(
             f"the model gives NaN for {len(broken)} of {len(frame)} problems, {broken.iloc[0]!r} first; its weights are damaged or its dtype overflows"
         )
     return Evaluation(tuple(problems), frame, chosen.name)
@@ -173,17 +174,17 @@ def balance(evaluation: Evaluation, *, rng: np.random.Generator, train: float = 
     """
     check_rng(rng)
     if not 0 < train <= 1:
-        raise ValueError(f"train={train}; use a share above 0 and at most 1")
+        raise InputError(f"train={train}; use a share above 0 and at most 1")
     right, wrong = evaluation.correct(), evaluation.incorrect()
     for name, found in (("right", right), ("wrong", wrong)):
         if not found:
-            raise ValueError(
+            raise InputError(
                 f"none of the {evaluation.n} problems was answered {name}; a contrast needs both. "
                 "Use more problems, an easier or harder task, or another model"
             )
     n = min(len(right), len(wrong))
     n_train = round(train * n)
     if n_train == 0:
-        raise ValueError(f"train={train} of {n} balanced pairs leaves none to train on; use a larger share or more problems")
+        raise InputError(f"train={train} of {n} balanced pairs leaves none to train on; use a larger share or more problems")
     kept = [[group[i] for i in rng.permutation(len(group))[:n]] for group in (right, wrong)]
     return Balanced(kept[0][:n_train], kept[1][:n_train], kept[0][n_train:], kept[1][n_train:])

@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+from steerlab._errors import InputError, InputFileError
 from steerlab.tasks.rows import SPLIT_WORDS, Pools, Row, shown
 
 
@@ -25,7 +26,7 @@ def read_hub(dataset: str, config: str | None = None, *, revision: str | None = 
         import datasets
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
-        raise OSError(f"{what}: the package `datasets` is not installed ({error}); install it, or {fix}") from error
+        raise InputFileError(f"{what}: the package `datasets` is not installed ({error}); install it, or {fix}") from error
 
     # Besides OSError, which covers a lost connection, offline mode and an unknown data set: the HTTP library's own
     # errors (a timeout in mid-download), which are no OSError and whose module differs between hub versions.
@@ -33,9 +34,9 @@ def read_hub(dataset: str, config: str | None = None, *, revision: str | None = 
     try:
         loaded = datasets.load_dataset(dataset, config, revision=revision)
     except ValueError as error:
-        raise ValueError(f"{what}: the Hub's data set cannot be read: {_reason(error)}; {fix}") from error
+        raise InputError(f"{what}: the Hub's data set cannot be read: {_reason(error)}; {fix}") from error
     except (OSError, RuntimeError, datasets.exceptions.DatasetsError, *http_errors) as error:
-        raise OSError(f"{what}: cannot be had from the Hugging Face Hub: {_reason(error)}; {fix}") from error
+        raise InputFileError(f"{what}: cannot be had from the Hugging Face Hub: {_reason(error)}; {fix}") from error
 
     rows: dict[str, list[Row]] = {}
     files = []
@@ -49,7 +50,7 @@ def read_hub(dataset: str, config: str | None = None, *, revision: str | None = 
             digest.update(json.dumps(row.columns, sort_keys=True, default=str).encode())
         files.append({"name": f"{dataset}:{name}", "rows_sha256": digest.hexdigest(), "rows": len(rows[split])})
     if not rows:
-        raise ValueError(f"{what}: its splits are {shown(list(loaded))}, not train, validation or test; {fix}")
+        raise InputError(f"{what}: its splits are {shown(list(loaded))}, not train, validation or test; {fix}")
     return Pools(rows, files, whole=len(rows) == 1)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from steerlab._errors import InputError
 from steerlab.tasks.arithmetic import arithmetic
 from steerlab.tasks.hub import read_hub
 from steerlab.tasks.problem import Problem, Task
@@ -74,11 +75,11 @@ def load_task(
     """
     known = ("arithmetic", *TEMPLATES)
     if name not in known:
-        raise ValueError(f"name={shown(name)}: no such task; use one of {', '.join(known)}")
+        raise InputError(f"name={shown(name)}: no such task; use one of {', '.join(known)}")
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
-        raise ValueError(f"limit={limit!r}; use a whole number from 1 up, or None for all")
+        raise InputError(f"limit={limit!r}; use a whole number from 1 up, or None for all")
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        raise ValueError(f"seed={seed!r}; use a whole number from 0 up")
+        raise InputError(f"seed={seed!r}; use a whole number from 0 up")
     if name == "arithmetic":
         given = {"path": path, "shares": shares, "revision": revision}
         return _generated(limit, {**options, **({} if form is None else {"form": form}), "seed": seed}, given)
@@ -86,10 +87,10 @@ def load_task(
     for option, value in options.items():
         if option not in OWN_OPTIONS.get(name, ()):
             accepted = ("path", "form", "limit", "seed", "shares", "revision", *OWN_OPTIONS.get(name, ()))
-            raise ValueError(f"{option}={shown(value)}: {name} has no such option; use {', '.join(accepted)}")
+            raise InputError(f"{option}={shown(value)}: {name} has no such option; use {', '.join(accepted)}")
     form = next(iter(TEMPLATES[name])) if form is None else form
     if form not in TEMPLATES[name]:
-        raise ValueError(f"form={shown(form)}: {name} has the forms {', '.join(TEMPLATES[name])}")
+        raise InputError(f"form={shown(form)}: {name} has the forms {', '.join(TEMPLATES[name])}")
     template = TEMPLATES[name][form]
     scorer = options.get("scorer")
     if name == "jsonl":
@@ -134,11 +135,11 @@ def _part(name: str, pools: Pools, path: str | Path | None, paradigm: str | None
 def _generated(limit: int | None, options: dict[str, Any], given: Mapping[str, object]) -> Task:
     for option, value in given.items():
         if value is not None:
-            raise ValueError(f"{option}={shown(value)}: arithmetic is generated and has no such option; leave it out")
+            raise InputError(f"{option}={shown(value)}: arithmetic is generated and has no such option; leave it out")
     accepted = ("n_train", "n_validation", "n_test", "seed", "variant", "form", "steps")
     for option, value in options.items():
         if option not in accepted:
-            raise ValueError(f"{option}={shown(value)}: arithmetic has no such option; use {', '.join(accepted)}")
+            raise InputError(f"{option}={shown(value)}: arithmetic has no such option; use {', '.join(accepted)}")
     task = arithmetic(**options)
     if limit is None:
         return task
@@ -149,23 +150,23 @@ def _generated(limit: int | None, options: dict[str, Any], given: Mapping[str, o
 def _shares(shares: Sequence[float] | None) -> dict[str, float]:
     values = tuple(SHARES if shares is None else shares)
     if len(values) != 3 or not all(isinstance(s, (int, float)) and 0 <= s <= 1 for s in values):
-        raise ValueError(f"shares={values}; use three numbers from 0 to 1, for train, validation and test")
+        raise InputError(f"shares={values}; use three numbers from 0 to 1, for train, validation and test")
     if not math.isclose(sum(values), 1, abs_tol=1e-6):
-        raise ValueError(f"shares={values} sum to {sum(values):g}; they must sum to 1")
+        raise InputError(f"shares={values} sum to {sum(values):g}; they must sum to 1")
     return dict(zip(SPLITS, values, strict=True))
 
 
 def _read(name: str, path: str | Path | None, revision: str | None, paradigm: str | None) -> Pools:
     if path is None:
         if name not in HUB:
-            raise ValueError(f"path=None: {name} reads a file of yours; pass path=")
+            raise InputError(f"path=None: {name} reads a file of yours; pass path=")
         dataset, config = HUB[name]
         if name == "blimp" and not paradigm:
-            raise ValueError("paradigm=None: BLiMP on the Hub has one data set per paradigm; pass paradigm=, "
+            raise InputError("paradigm=None: BLiMP on the Hub has one data set per paradigm; pass paradigm=, "
                              'e.g. paradigm="anaphor_gender_agreement"')  # fmt: skip
         return read_hub(dataset, paradigm if name == "blimp" else config, revision=revision)
     if revision is not None:
-        raise ValueError(f"revision={revision!r}: a local file has no revision; leave it out")
+        raise InputError(f"revision={revision!r}: a local file has no revision; leave it out")
     path = Path(path).expanduser()
     if paradigm is None:
         return read_path(path)
@@ -178,7 +179,7 @@ def _read(name: str, path: str | Path | None, revision: str | None, paradigm: st
         kept = [row for row in rows if row.columns.get("UID", paradigm) == paradigm]
         if not kept:
             found = sorted({str(row.columns.get("UID")) for row in rows})
-            raise ValueError(f"paradigm={paradigm!r}: no such rows in {split}; the paradigms found are {shown(found, 300)}")
+            raise InputError(f"paradigm={paradigm!r}: no such rows in {split}; the paradigms found are {shown(found, 300)}")
         pools.rows[split] = kept
     return pools
 
@@ -199,13 +200,13 @@ def _problems(name: str, pools: Pools, template: Template) -> tuple[dict[str, li
                 continue
             except ValueError as error:
                 message = str(error)
-                raise ValueError(f"{row.where}: {message if len(message) < 500 else message[:500] + '…'}") from error
+                raise InputError(f"{row.where}: {message if len(message) < 500 else message[:500] + '…'}") from error
             key = _content(problem)
             if key in seen:
                 dropped["duplicate"] += 1
                 continue
             if problem.id in ids:
-                raise ValueError(
+                raise InputError(
                     f"{row.where}: the id {shown(problem.id)} is that of {ids[problem.id]} too; "
                     "give each row its own, or leave the column out to number them"
                 )
@@ -214,7 +215,7 @@ def _problems(name: str, pools: Pools, template: Template) -> tuple[dict[str, li
             kept.append(problem)
     if not any(problems.values()):
         total = sum(len(rows) for rows in pools.rows.values())
-        raise ValueError(f"{name}: none of {total} rows can be used; left out: {dropped}")
+        raise InputError(f"{name}: none of {total} rows can be used; left out: {dropped}")
     return {split: problems[split] for split in SPLITS if problems[split]}, dropped
 
 
@@ -261,7 +262,7 @@ def _sizes(n: int, weights: Mapping[str, float]) -> dict[str, int]:
     sizes[largest] += n - sum(sizes.values())
     if sizes[largest] < 1:
         needed = ", ".join(f"{split} {weight:g}" for split, weight in weights.items() if weight)
-        raise ValueError(f"{n} different problems are too few for the shares {needed}; each split needs at least 1")
+        raise InputError(f"{n} different problems are too few for the shares {needed}; each split needs at least 1")
     return sizes
 
 

@@ -6,6 +6,8 @@ from html import escape
 from types import MappingProxyType
 from typing import Any
 
+from steerlab._errors import InputError
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -42,9 +44,9 @@ class Problem:
             return
         object.__setattr__(self, "choices", tuple(self.choices))
         if len(self.choices) < 2:
-            raise ValueError(f"problem {self.id!r}: {len(self.choices)} choice given; a choice needs at least 2")
+            raise InputError(f"problem {self.id!r}: {len(self.choices)} choice given; a choice needs at least 2")
         if len(set(self.choices)) < len(self.choices):
-            raise ValueError(f"problem {self.id!r}: choices {self.choices} repeat; each must differ from the others")
+            raise InputError(f"problem {self.id!r}: choices {self.choices} repeat; each must differ from the others")
         self.target_index  # noqa: B018 - checks that the target is among the choices
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -64,15 +66,15 @@ class Problem:
             ValueError: no choices, or a target that is not among them.
         """
         if self.choices is None:
-            raise ValueError(f"problem {self.id!r} has no choices; its target {self.target!r} is generated")
+            raise InputError(f"problem {self.id!r} has no choices; its target {self.target!r} is generated")
         if isinstance(self.target, int):
             if 0 <= self.target < len(self.choices):
                 return self.target
-            raise ValueError(f"problem {self.id!r}: target={self.target}; use an index from 0 to {len(self.choices) - 1}")
+            raise InputError(f"problem {self.id!r}: target={self.target}; use an index from 0 to {len(self.choices) - 1}")
         wanted = str(self.target).strip()
         matches = [i for i, choice in enumerate(self.choices) if choice.strip() == wanted]
         if len(matches) != 1:
-            raise ValueError(f"problem {self.id!r}: target={self.target!r} is not one of the choices {self.choices}")
+            raise InputError(f"problem {self.id!r}: target={self.target!r} is not one of the choices {self.choices}")
         return matches[0]
 
 
@@ -108,7 +110,7 @@ class Task:
         for split in ("train", "validation", "test"):
             for problem in getattr(self, split):
                 if problem.id in seen:
-                    raise ValueError(
+                    raise InputError(
                         f"task {self.name!r}: problem id {problem.id!r} stands in {seen[problem.id]} and in {split}; "
                         "ids must be unique and splits disjoint"
                     )
@@ -133,7 +135,7 @@ LETTERS = "ABCDEFGHIJ"
 def lettered(options: Sequence[object]) -> tuple[str, tuple[str, ...]]:
     """The option lines "A. first" of a multiple-choice prompt, and the answer strings " A", " B" that follow it."""
     if len(options) > len(LETTERS):
-        raise ValueError(f"{len(options)} options; a lettered question has at most {len(LETTERS)}")
+        raise InputError(f"{len(options)} options; a lettered question has at most {len(LETTERS)}")
     lines = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
     return lines, tuple(f" {letter}" for letter in LETTERS[: len(options)])
 

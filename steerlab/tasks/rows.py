@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steerlab._errors import InputError, MissingFileError
+
 EXTENSIONS = (".jsonl", ".json", ".parquet", ".csv")
 SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
                "dev": "validation", "test": "test"}  # fmt: skip
@@ -72,7 +74,7 @@ class Row:
             ValueError: no such column.
         """
         if column not in self.columns:
-            raise ValueError(f"no column {column!r}; the columns found are {shown(list(self.columns), 300)}")
+            raise InputError(f"no column {column!r}; the columns found are {shown(list(self.columns), 300)}")
         return self.columns[column]
 
     def text(self, column: str) -> str:
@@ -92,7 +94,7 @@ class Row:
         value = self.need(column)
         number = parse_number(value)
         if number is None:
-            raise ValueError(f"column {column!r} holds {shown(value)}; it must be a finite number")
+            raise InputError(f"column {column!r} holds {shown(value)}; it must be a finite number")
         return number
 
     def nested(self, column: str) -> Any:
@@ -103,7 +105,7 @@ class Row:
         try:
             return json.loads(value)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"column {column!r} holds {shown(value)}; it must be a list (in CSV: JSON text)") from error
+            raise InputError(f"column {column!r} holds {shown(value)}; it must be a list (in CSV: JSON text)") from error
 
     def texts(self, column: str) -> list[str]:
         """The list of texts in a column.
@@ -116,11 +118,11 @@ class Row:
 
 def _checked_text(value: object, column: str) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"column {column!r} holds {shown(value)}; it must be text")
+        raise InputError(f"column {column!r} holds {shown(value)}; it must be text")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"column {column!r} holds {shown(value)}, with half of a surrogate pair in it") from error
+        raise InputError(f"column {column!r} holds {shown(value)}, with half of a surrogate pair in it") from error
     return value
 
 
@@ -131,7 +133,7 @@ def checked_texts(value: object, column: str) -> list[str]:
         ValueError: it is not.
     """
     if not isinstance(value, (list, tuple)):
-        raise ValueError(f"column {column!r} holds {shown(value)}; it must be a list of texts")
+        raise InputError(f"column {column!r} holds {shown(value)}; it must be a list of texts")
     return [_checked_text(item, column) for item in value]
 
 
@@ -163,7 +165,7 @@ def read_path(path: str | Path) -> Pools:
     """
     path = Path(path).expanduser()
     if not path.exists():
-        raise FileNotFoundError(f"path={str(path)!r}: no such file or folder")
+        raise MissingFileError(f"path={str(path)!r}: no such file or folder")
     found = _split_files(path) if path.is_dir() else {"train": [path]}
     rows: dict[str, list[Row]] = {}
     files = []
@@ -174,7 +176,7 @@ def read_path(path: str | Path) -> Pools:
             before = len(pool)
             pool.extend(Row(where, before + i, columns) for i, (where, columns) in enumerate(_parse(member, content)))
             if len(pool) == before:
-                raise ValueError(f"{member.name}: the file holds no rows")
+                raise InputError(f"{member.name}: the file holds no rows")
             digest = hashlib.sha256(content).hexdigest()
             files.append({"name": member.name, "sha256": digest, "rows": len(pool) - before})
     return Pools(rows, files, whole=len(rows) == 1)
@@ -191,20 +193,20 @@ def _split_files(folder: Path) -> dict[str, list[Path]]:
         return {"train": files}
     if not found:
         names = shown([p.name for p in files], 300)
-        raise ValueError(f"path={str(folder)!r}: no file named after train, validation or test; give the path of one file: {names}")
+        raise InputError(f"path={str(folder)!r}: no file named after train, validation or test; give the path of one file: {names}")
     for split, members in found.items():
         if len({p.suffix.lower() for p in members}) > 1:
             names = ", ".join(p.name for p in members)
-            raise ValueError(f"path={str(folder)!r}: {names} would all be the {split} split; keep one kind of file")
+            raise InputError(f"path={str(folder)!r}: {names} would all be the {split} split; keep one kind of file")
     return found
 
 
 def _parse(file: Path, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:
     readers = {".jsonl": _jsonl, ".json": _json, ".parquet": _parquet, ".csv": _csv}
     if file.suffix.lower() not in readers:
-        raise ValueError(f"{file.name}: extension {file.suffix!r} is not one of {', '.join(EXTENSIONS)}")
+        raise InputError(f"{file.name}: extension {file.suffix!r} is not one of {', '.join(EXTENSIONS)}")
     if not content.strip():
-        raise ValueError(f"{file.name}: the file is empty")
+        raise InputError(f"{file.name}: the file is empty")
     return readers[file.suffix.lower()](file.name, content)
 
 
@@ -213,12 +215,12 @@ def _loads(text: bytes, where: str, expected: str) -> Any:
         return json.loads(text.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else shown(str(error)).strip("'\"")
-        raise ValueError(f"{where}: found {shown(text.decode(errors='replace'), 60)} ({reason}); {expected}") from error
+        raise InputError(f"{where}: found {shown(text.decode(errors='replace'), 60)} ({reason}); {expected}") from error
 
 
 def _object(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise ValueError(f"{where}: found {shown(value, 60)}; each row must be a JSON object")
+        raise InputError(f"{where}: found {shown(value, 60)}; each row must be a JSON object")
     return value
 
 
@@ -233,7 +235,7 @@ def _jsonl(name: str, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]
 def _json(name: str, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:
     rows = _loads(content, name, "the file must be one JSON array; one object per line is .jsonl")
     if not isinstance(rows, list):
-        raise ValueError(f"{name}: found {shown(rows, 60)}; the file must be one JSON array of objects")
+        raise InputError(f"{name}: found {shown(rows, 60)}; the file must be one JSON array of objects")
     for i, row in enumerate(rows, start=1):
         yield f"{name}, row {i}", _object(row, f"{name}, row {i}")
 
@@ -245,7 +247,7 @@ def _parquet(name: str, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]
     try:
         rows = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{name}: not a readable Parquet file ({shown(str(error))})") from error
+        raise InputError(f"{name}: not a readable Parquet file ({shown(str(error))})") from error
     for i, row in enumerate(rows, start=1):
         yield f"{name}, row {i}", row
 
@@ -254,20 +256,20 @@ def _csv(name: str, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
+        raise InputError(f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
     usual_limit = csv.field_size_limit(max(len(text), 1))
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         lines = [(reader.line_num, cells) for cells in reader if cells]
     except csv.Error as error:
-        raise ValueError(f"{name}, line {reader.line_num}: not readable as CSV ({error})") from error
+        raise InputError(f"{name}, line {reader.line_num}: not readable as CSV ({error})") from error
     finally:
         csv.field_size_limit(usual_limit)
     header = lines[0][1]
     if len(set(header)) < len(header):
-        raise ValueError(f"{name}: the column names {shown(header, 300)} repeat; each must differ from the others")
+        raise InputError(f"{name}: the column names {shown(header, 300)} repeat; each must differ from the others")
     for line_number, cells in lines[1:]:
         where = f"{name}, line {line_number}"
         if len(cells) != len(header):
-            raise ValueError(f"{where}: {len(cells)} cells; the header has {len(header)} columns")
+            raise InputError(f"{where}: {len(cells)} cells; the header has {len(header)} columns")
         yield where, dict(zip(header, cells, strict=True))

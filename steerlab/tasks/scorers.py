@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from steerlab._errors import InputError
 from steerlab.models import Model, context_length, token_ids
 from steerlab.tasks.problem import Problem
 
@@ -91,14 +92,14 @@ def encode_prompt(model: Model, problem: Problem) -> list[int]:
     """
     ids = token_ids(model, problem.prompt)
     if not ids:
-        raise ValueError(f"problem {problem.id!r}: the prompt is empty and the model prepends no token; there is nothing to read from")
+        raise InputError(f"problem {problem.id!r}: the prompt is empty and the model prepends no token; there is nothing to read from")
     return _fits(model, problem, ids)
 
 
 def _fits(model: Model, problem: Problem, ids: list[int], more: int = 0) -> list[int]:
     if len(ids) + more > context_length(model):
         extra = f" and {more} to generate" if more else ""
-        raise ValueError(
+        raise InputError(
             f"problem {problem.id!r}: {len(ids)} tokens{extra}, but this model's context is {context_length(model)}; shorten the prompt"
         )
     return ids
@@ -115,9 +116,9 @@ def encode_continuation(model: Model, problem: Problem, text: str) -> tuple[list
     _fits(model, problem, whole[:-1])  # the last token is read, never fed
     start = next((i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), min(len(prompt), len(whole)))
     if start == len(whole):
-        raise ValueError(f"problem {problem.id!r}: the answer {text!r} adds no token to the prompt")
+        raise InputError(f"problem {problem.id!r}: the answer {text!r} adds no token to the prompt")
     if start == 0:
-        raise ValueError(f"problem {problem.id!r}: no token stands before the answer {text!r}; give a prompt or prepend a token")
+        raise InputError(f"problem {problem.id!r}: no token stands before the answer {text!r}; give a prompt or prepend a token")
     return whole, start
 
 
@@ -130,19 +131,19 @@ def _choice_rows(model: Model, problem: Problem) -> list[Row]:
     for choice in _choices(problem):
         whole, start = encode_continuation(model, problem, choice)
         if len(whole) - start != 1 or start != len(prompt):
-            raise ValueError(
+            raise InputError(
                 f"problem {problem.id!r}: the choice {choice!r} is {len(whole) - start} tokens for this model, and this scorer "
                 "reads one logit per choice; use scorer='continuation'"
             )
         tokens.append(whole[-1])
     if len(set(tokens)) < len(tokens):
-        raise ValueError(f"problem {problem.id!r}: two of the choices {problem.choices} are the same token for this model")
+        raise InputError(f"problem {problem.id!r}: two of the choices {problem.choices} are the same token for this model")
     return [Row(tuple(prompt), len(prompt), (Read(len(prompt) - 1, tuple(tokens), log_prob=False),))]
 
 
 def _choices(problem: Problem) -> tuple[str, ...]:
     if problem.choices is None:
-        raise ValueError(f"problem {problem.id!r} has no choices; use scorer='numeric' or 'text'")
+        raise InputError(f"problem {problem.id!r} has no choices; use scorer='numeric' or 'text'")
     return problem.choices
 
 
@@ -190,7 +191,7 @@ def _judge_continuation(normalise: bool) -> Callable[[Model, Problem, Sequence[A
 
 def _pair_rows(model: Model, problem: Problem) -> list[Row]:
     if len(_choices(problem)) != 2:
-        raise ValueError(f"problem {problem.id!r}: {len(_choices(problem))} choices; a minimal pair has exactly 2")
+        raise InputError(f"problem {problem.id!r}: {len(_choices(problem))} choices; a minimal pair has exactly 2")
     return _continuation_rows(model, problem)
 
 
@@ -235,7 +236,7 @@ def _same_number(problem: Problem, text: str) -> tuple[str, bool]:
     try:
         target = float(str(problem.target).replace(",", ""))
     except ValueError:
-        raise ValueError(f"problem {problem.id!r}: target={problem.target!r} is not a number; use scorer='text'") from None
+        raise InputError(f"problem {problem.id!r}: target={problem.target!r} is not a number; use scorer='text'") from None
     number = extract_number(text)
     return ("" if number is None else f"{number:.12g}"), number is not None and math.isclose(number, target, rel_tol=1e-9, abs_tol=1e-9)
 
@@ -279,11 +280,11 @@ def scorer_for(problems: Sequence[Problem], scorer: "str | Scorer | None" = None
     if isinstance(scorer, Scorer):
         return scorer
     if not problems:
-        raise ValueError("no problems given; an empty split cannot be scored")
+        raise InputError("no problems given; an empty split cannot be scored")
     name = scorer if scorer is not None else problems[0].scorer
     if name is not None:
         if name not in SCORERS:
-            raise ValueError(f"scorer={name!r}; use one of {', '.join(SCORERS)} or a steerlab Scorer")
+            raise InputError(f"scorer={name!r}; use one of {', '.join(SCORERS)} or a steerlab Scorer")
         return SCORERS[name]
     choices = problems[0].choices
     if choices is None:

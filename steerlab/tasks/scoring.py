@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from steerlab._errors import InputError
 from steerlab.models import Model, device_of, is_hooked
 from steerlab.tasks.batches import Batch, row_batches
 from steerlab.tasks.problem import Problem
@@ -55,7 +56,7 @@ def check_ids(problems: Sequence[Problem]) -> None:
     ids = [problem.id for problem in problems]
     if len(set(ids)) < len(ids):
         repeated = next(i for i in ids if ids.count(i) > 1)
-        raise ValueError(f"problem id {repeated!r} appears {ids.count(repeated)} times; ids must be unique")
+        raise InputError(f"problem id {repeated!r} appears {ids.count(repeated)} times; ids must be unique")
 
 
 def plan(model: Model, problems: Sequence[Problem], scorer: Scorer) -> Plan:
@@ -65,7 +66,7 @@ def plan(model: Model, problems: Sequence[Problem], scorer: Scorer) -> Plan:
         ValueError: no problems, repeated ids, or a problem that the scorer or the model cannot take.
     """
     if not problems:
-        raise ValueError("no problems given; an empty split cannot be scored")
+        raise InputError("no problems given; an empty split cannot be scored")
     check_ids(problems)
     merged: dict[tuple[tuple[int, ...], int, int], list[Read]] = {}
     keys = list[tuple[tuple[int, ...], int, int]]()

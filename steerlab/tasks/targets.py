@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from steerlab._errors import InputError
 from steerlab.models import Model
 from steerlab.tasks.problem import Problem
 from steerlab.tasks.scorers import Read, Row, encode_continuation
@@ -46,7 +47,7 @@ def target_named(loss: str | Target) -> Target:
     if callable(loss):
         return loss
     if loss not in TARGETS:
-        raise ValueError(
+        raise InputError(
             f"loss={loss!r}; use 'answer' (every token of the right answer), 'first' (its first token alone) "
             "or a function of (model, problem) that gives a Row"
         )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from steerlab._errors import InputError
 from steerlab.tasks.problem import Problem, lettered
 from steerlab.tasks.rows import Row, checked_texts, parse_number, shown
 
@@ -33,7 +34,7 @@ def _own_id(row: Row, *columns: str) -> str:
         value = row.columns.get(column)
         if value is not None and value != "":
             if not isinstance(value, (str, int)):
-                raise ValueError(f"column {column!r} holds {shown(value)}; an id must be text or a whole number")
+                raise InputError(f"column {column!r} holds {shown(value)}; an id must be text or a whole number")
             return str(value)
     return str(row.number)
 
@@ -52,7 +53,7 @@ def _hellaswag(row: Row) -> tuple[str, list[str], int]:
         raise Unusable("no label")
     ctx, endings, index = row.text("ctx"), row.texts("endings"), row.number_in("label")
     if index not in range(len(endings)):
-        raise ValueError(f"label {shown(label)} is out of range; {len(endings)} endings need 0 to {len(endings) - 1}")
+        raise InputError(f"label {shown(label)} is out of range; {len(endings)} endings need 0 to {len(endings) - 1}")
     return ctx, endings, int(index)
 
 
@@ -94,12 +95,12 @@ def hellaswag_continuation(row: Row, prefix: str) -> Problem:
 def _arc(row: Row) -> tuple[str, list[str], int]:
     question, options, key = row.text("question"), row.nested("choices"), row.need("answerKey")
     if not isinstance(options, Mapping) or not {"text", "label"} <= set(options):
-        raise ValueError(f"column 'choices' holds {shown(options)}; it must be an object with lists 'text' and 'label'")
+        raise InputError(f"column 'choices' holds {shown(options)}; it must be an object with lists 'text' and 'label'")
     texts, labels = (checked_texts(options[part], f"choices.{part}") for part in ("text", "label"))
     if len(texts) != len(labels):
-        raise ValueError(f"column 'choices' has {len(texts)} texts and {len(labels)} labels; it needs as many of each")
+        raise InputError(f"column 'choices' has {len(texts)} texts and {len(labels)} labels; it needs as many of each")
     if labels.count(str(key)) != 1:
-        raise ValueError(f"answerKey {shown(key)} is out of range; the labels are {shown(labels)}")
+        raise InputError(f"answerKey {shown(key)} is out of range; the labels are {shown(labels)}")
     return question, texts, labels.index(str(key))
 
 
@@ -124,10 +125,10 @@ def gsm8k(row: Row, prefix: str) -> Problem:
     question, answer = row.text("question"), row.text("answer")
     solution, mark, final = answer.rpartition("####")
     if not mark:
-        raise ValueError(f"column 'answer' ends in {shown(answer[-40:])}; it must end in '#### ' and a number")
+        raise InputError(f"column 'answer' ends in {shown(answer[-40:])}; it must end in '#### ' and a number")
     number = parse_number(final.strip().replace(",", ""))
     if number is None:
-        raise ValueError(f"column 'answer' has {shown(final)} after '####'; it must be a number")
+        raise InputError(f"column 'answer' has {shown(final)} after '####'; it must be a number")
     meta = {"steps": solution.count("<<")}
     return Problem(f"{prefix}-{_own_id(row, 'id')}", f"Question: {question}\nAnswer:", number, meta=meta)
 
@@ -158,7 +159,7 @@ def blimp(row: Row, prefix: str) -> Problem:
     """
     good, bad = row.text("sentence_good").strip(), row.text("sentence_bad").strip()
     if not good or not bad or good == bad:
-        raise ValueError(f"sentences {shown(good)} and {shown(bad)}; a minimal pair needs two that differ")
+        raise InputError(f"sentences {shown(good)} and {shown(bad)}; a minimal pair needs two that differ")
     pair = f"{row.columns.get('UID', '')}-{_own_id(row, 'pairID', 'pair_id')}".lstrip("-")
     good_at = hashlib.sha256(pair.encode()).digest()[0] % 2
     prompt = common_prefix(good, bad)
@@ -178,7 +179,7 @@ def jsonl(row: Row, prefix: str, scorer: str | None = None) -> Problem:
     """
     prompt, target = row.text("prompt"), row.need("target")
     if isinstance(target, bool) or not isinstance(target, (str, int, float)):
-        raise ValueError(f"column 'target' holds {shown(target)}; it must be text or a number")
+        raise InputError(f"column 'target' holds {shown(target)}; it must be text or a number")
     meta = {name: value for name, value in row.columns.items() if name not in ("id", "prompt", "target", "choices")}
     problem_id = f"{prefix}-{_own_id(row, 'id')}"
     if row.columns.get("choices") in (None, ""):
@@ -192,7 +193,7 @@ def jsonl(row: Row, prefix: str, scorer: str | None = None) -> Problem:
     if among:
         return Problem(problem_id, prompt, target, tuple(choices), meta=meta)
     if not isinstance(index, int):
-        raise ValueError(f"column 'target' holds {shown(target)}, which is not one of the choices {shown(choices)}")
+        raise InputError(f"column 'target' holds {shown(target)}, which is not one of the choices {shown(choices)}")
     return Problem(problem_id, prompt, index, tuple(choices), meta=meta)
 
 
@@ -204,24 +205,24 @@ def jsonl_scorer(problems: Sequence[Problem], scorer: str | None) -> str:
             and no scorer named.
     """
     if scorer is not None and scorer not in SCORERS:
-        raise ValueError(f"scorer={scorer!r}; use one of {', '.join(SCORERS)}")
+        raise InputError(f"scorer={scorer!r}; use one of {', '.join(SCORERS)}")
     with_choices = [p for p in problems if p.choices is not None]
     generated = [p for p in problems if p.choices is None]
     if with_choices and generated:
-        raise ValueError(
+        raise InputError(
             f"problem {shown(with_choices[0].id)} has choices and {shown(generated[0].id)} has none; "
             "one task has one scorer: give all of them choices, or none"
         )
     if with_choices:
         if scorer in ("numeric", "text"):
-            raise ValueError(f"scorer={scorer!r}: it scores what is generated, but the problems have choices")
+            raise InputError(f"scorer={scorer!r}: it scores what is generated, but the problems have choices")
         letters = all(re.fullmatch(" [A-Za-z]", choice) for p in with_choices for choice in p.choices or ())
         return scorer or ("choice" if letters else "continuation")
     if scorer not in (None, "numeric", "text"):
-        raise ValueError(f"scorer={scorer!r}: it scores choices, but the problems have none; use numeric or text")
+        raise InputError(f"scorer={scorer!r}: it scores choices, but the problems have none; use numeric or text")
     words = [p for p in generated if isinstance(p.target, str)]
     if words and scorer != "text":
-        raise ValueError(
+        raise InputError(
             f"problem {shown(words[0].id)} has the text {shown(words[0].target)} as target and no choices; "
             'add choices, or pass scorer="text" to compare what is generated with it'
         )

@@ -1,0 +1,24 @@
+"""What is raised about something that the user gave: a value, a file, a model, a folder.
+
+A script ends with one line and exit code 2 on these. Any other exception is a bug and keeps its traceback.
+"""
+
+
+class InputError(ValueError):
+    """An input that cannot be used; the message names the value, what was expected and what to do."""
+
+
+class InputTypeError(InputError, TypeError):
+    """An input of a kind that cannot be used, such as one text where a list of texts is wanted."""
+
+
+class InputFileError(InputError, OSError):
+    """A file or folder that cannot be read or written as asked."""
+
+
+class MissingFileError(InputFileError, FileNotFoundError):
+    """A file or folder that is not there, or lacks what was expected in it."""
+
+
+class ExistingFileError(InputFileError, FileExistsError):
+    """A file or folder that is there already, and would be lost."""
