@@ -5,7 +5,7 @@ VENVB := .venv-bench
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test test-slow test-tl4 bench calibrate audit lint types check models figures clean
+.PHONY: help demo test test-slow test-families test-tl4 bench calibrate audit lint types check models figures clean
 
 help:            ## show this list
 	@grep -E '^[a-z0-9-]+: .*## |^[a-z0-9-]+:  +## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ test: $(VENV)/.installed-dev      ## run the tests
 test-slow: $(VENV)/.installed-dev ## run the tests that the suite leaves out because they take a minute or more
 	$(BIN)/python -m pytest -q -m slow -n auto
 
+test-families: $(VENV)/.installed-dev ## run the comparison of 80 architectures with plain Hugging Face (five minutes)
+	$(BIN)/python -m pytest -q -m families -n auto
+
 test-tl4: $(VENV4)/.installed-dev ## run the tests against the newest TransformerLens 4.x
 	$(VENV4)/bin/python -m pytest -q -n auto --dist loadfile
 
@@ -66,7 +69,7 @@ lint: $(VENV)/.installed-dev      ## ruff (lint and format) and the import-direc
 types: $(VENV)/.installed-dev     ## mypy
 	$(BIN)/mypy
 
-check: test test-slow test-tl4 lint types   ## everything that CI runs
+check: test test-slow test-families test-tl4 lint types   ## everything that CI runs
 
 models: $(VENV)/.installed        ## train the embedded model again
 	$(BIN)/python analyses/train_tiny_arithmetic.py

@@ -19,9 +19,9 @@ import transformers
 from benchmarks import machine, memory, plan, shapes, table, training, works
 from benchmarks.measure import Measured, measure, say
 from benchmarks.plan import QUICK, Row, Scale
+from steerlab.backends import HookedTransformer
 from steerlab.cli import run
 from steerlab.files import writable_folder
-from steerlab.loading import HookedTransformer
 
 PARTIAL = ".partial"
 

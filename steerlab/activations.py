@@ -18,10 +18,11 @@ from tqdm import tqdm
 from steerlab import activation_files
 from steerlab._errors import InputError
 from steerlab.memory import pass_tokens, shrinking
-from steerlab.models import HookFn, Model, d_model, describe, device_of, hook_name, hooks
-from steerlab.passes import mlp_only_at, residuals
+from steerlab.models import HookFn, Model, d_model, describe, hook_name, hooks
+from steerlab.passes import residuals
+from steerlab.shortcuts import mlp_only_at
 from steerlab.tasks import Problem
-from steerlab.tasks.batches import Batch, least, row_batches, smaller
+from steerlab.tasks.batches import Batch, batches_for, least, smaller
 from steerlab.tasks.scorers import Row, encode_prompt
 from steerlab.tasks.scoring import check_ids
 
@@ -152,7 +153,7 @@ def cache_activations(
     def fill(done: np.ndarray, put: Callable[[Sequence[int], Sequence[Sequence[np.ndarray]]], None]) -> None:
         left = ~done  # a copy: what is being written changes `done`
         # Whole batches are run, so that the values are those of a run without interruption, to the bit.
-        batches = [b for b in row_batches(rows, room=room, device=device_of(model), share=False) if left[list(b.index)].any()]
+        batches = [b for b in batches_for(model, rows, room=room) if left[list(b.index)].any()]
         with tqdm(total=len(done), initial=int(done.sum()), desc="cache", unit="prompt", disable=None if progress else True) as bar:
             for batch, found in shrinking(batches, room, run, partial(smaller, rows), least):
                 new = [(j, i) for j, i in enumerate(batch.index) if left[i]]

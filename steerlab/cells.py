@@ -20,6 +20,7 @@ from steerlab.memory import generated_rows, logit_values, pass_tokens, shrinking
 from steerlab.models import Model, hooks, is_hooked
 from steerlab.passes import forward
 from steerlab.precision import Precision, dtype_named, in_precision
+from steerlab.shortcuts import runs_whole
 from steerlab.tasks import Evaluation, Problem, Scorer
 from steerlab.tasks.batches import Batch, least, smaller
 from steerlab.tasks.generating import generate_batch
@@ -174,7 +175,7 @@ class _Engine:
 
     def _read(self, batch: Batch, room: int) -> tuple[list[Answer], list[list[Answer]]]:
         front, cells, reader = self._front, self._cells, Reader(batch, logit_values(self._memory))
-        mine = shares(batch, cells, front.positions, whole=is_hooked(front.model)) if cells else []
+        mine = shares(batch, cells, front.positions, whole=runs_whole(front.model)) if cells else []
         blocks = sorted({cell.resumes_at for cell in cells})
         base = run_batch(front.model, batch, reader, blocks, keep=any(share[0].begin > 0 for share in mine), headers=self._headers)
         values = np.tile(base.values, (len(cells), 1))

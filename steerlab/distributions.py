@@ -15,8 +15,9 @@ from steerlab.activations import Positions
 from steerlab.interventions import Operator, Patch, operator_named
 from steerlab.memory import parse_memory, pass_tokens, shrinking
 from steerlab.models import Model, context_length, device_of, hook_name, hooks, n_layers, token_ids, unknown_tokens
-from steerlab.passes import entering, forward, read_out, run_from
-from steerlab.tasks.batches import Batch, least, row_batches, smaller
+from steerlab.passes import entering, forward
+from steerlab.shortcuts import read_out, run_from
+from steerlab.tasks.batches import Batch, batches_for, least, smaller
 from steerlab.tasks.scorers import Row
 from steerlab.variants import Cell, check_cells
 from steerlab.wavefront import Front
@@ -122,7 +123,7 @@ def compare_positions(
     acting = sorted((k for k, cell in enumerate(cells) if cell.alpha != 0), key=lambda k: (_where(cells[k]), k))
     found: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(rows)
     small = max(room // min(TOGETHER, len(acting) + 1), 1)  # short batches, so that many cells share the unsteered logits
-    batches = row_batches(rows, room=small, device=device_of(model), share=False)
+    batches = batches_for(model, rows, room=small)
 
     def run(batch: Batch, room: int) -> tuple[np.ndarray, np.ndarray]:
         return _run(front, batch, [cells[k] for k in acting], room, limit)

@@ -14,8 +14,9 @@ from torch import Tensor
 from steerlab.interventions import Patch
 from steerlab.keyvalues import KeyValueCache, Lent
 from steerlab.models import HookFn, hooks, n_layers
+from steerlab.shortcuts import short_cuts
 from steerlab.tasks.batches import Batch
-from steerlab.tasks.generating import Head, generate, heads, last_tokens
+from steerlab.tasks.generating import Head, WholeRows, generate, heads, last_tokens, of_one_length
 from steerlab.tasks.reading import Headers, Reader
 from steerlab.tasks.scorers import Answer
 from steerlab.variants import Cell, shares
@@ -37,6 +38,8 @@ def generate_cells(
         seen: for each cell, what it did; added to.
         headers: see `steerlab.tasks.reading.run_batch`.
     """
+    if not short_cuts(front.model).aligned:
+        return _generate_whole(front, cells, batch, room, seen)
     blocks = sorted({cell.resumes_at for cell in cells})
     found = [[Answer()] * len(batch.rows) for _ in cells]
     for rows in _even(len(batch.rows), max(1, most // len(cells))):
@@ -80,6 +83,33 @@ def _generate(
     return [flat[c * n : (c + 1) * n] for c in range(len(cells))]
 
 
+def _generate_whole(front: Front, cells: Sequence[Cell], batch: Batch, room: int, seen: Sequence[Seen]) -> list[list[Answer]]:
+    """The same for a model that cannot go on from what it ran before: whole rows at each step, in batches of one length."""
+    new_tokens = batch.rows[0].new_tokens
+    found = [[Answer()] * len(batch.rows) for _ in cells]
+    for part in of_one_length(batch, room // (batch.width + new_tokens)):
+        n, length = len(part.rows), part.width + new_tokens
+        for which in _even(len(cells), max(1, room // (n * length))):
+            chosen = slice(which.start, which.stop)
+            acting = front.everywhere(cells[chosen], part, length)
+            steps = [_Steps(patch, n, seen[chosen], whole=True) for _, patch in acting]
+
+            def told(step: int, rows: Tensor, steps: Sequence[_Steps] = steps) -> None:
+                for one in steps:
+                    one.next(step, rows)
+
+            wanted: list[tuple[str, HookFn]] = [(point, one) for (point, _), one in zip(acting, steps, strict=True)]
+            with hooks(front.model, wanted):
+                rows = WholeRows(front.model, len(which) * n)
+                flat = generate(front.model, rows, part.tokens.repeat(len(which), 1), new_tokens, told)
+            for one in steps:
+                one.tell()
+            for k, c in enumerate(which):
+                for place, i in enumerate(part.index):
+                    found[c][i] = flat[k * n + place]
+    return found
+
+
 def _lent(front: Front, cells: Sequence[Cell], head: Head, n: int, room: int, seen: Sequence[Seen]) -> Iterator[Lent]:
     """Keys and values of some prompts under each cell; row r of cell c goes to place ``c * n + r``."""
     batch, last = head.batch, n_layers(front.model)
@@ -103,9 +133,10 @@ def _lent(front: Front, cells: Sequence[Cell], head: Head, n: int, room: int, se
 
 
 class _Steps:
-    """A patch on what is generated, one column a step, that notes what it did to each cell."""
+    """A patch on what is generated, one column a step or (`whole`) all columns up to it, that notes what it did to each cell."""
 
-    def __init__(self, patch: Patch, rows: int, seen: Sequence[Seen]) -> None:
+    def __init__(self, patch: Patch, rows: int, seen: Sequence[Seen], *, whole: bool = False) -> None:
+        self._whole_rows = whole
         self._whole, self._now, self._rows, self._seen = patch, patch, rows, seen
         n = len(seen) * rows
         self._at = torch.arange(n, device=patch.alphas.device)
@@ -114,7 +145,7 @@ class _Steps:
     def next(self, step: int, rows: Tensor) -> None:
         if len(rows) < len(self._at):
             self._at, self._now = rows, self._whole.of(rows)
-        self._now.start = step
+        self._now.start = 0 if self._whole_rows else step
 
     def __call__(self, resid: Tensor) -> Tensor:
         steered = self._now(resid)

@@ -6,13 +6,12 @@ from itertools import groupby
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from steerlab.models import Model, backend_of, device_of, n_layers
-from steerlab.passes import read_out, run_to
 
 
 class _Store:
@@ -194,11 +193,6 @@ class KeyValueCache:
     def advance(self, n: int, first: int, until: int) -> None:
         """Blocks `first` to `until` (not included) were fed n positions."""
         self._stores.length += n
-
-    def next_logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch d_vocab"]:
-        """Feed tokens after what was fed before; return the logits at the last position."""
-        final = run_to(self._model, tokens, n_layers(self._model), self)
-        return read_out(self._model, final[:, -1])
 
     def keep(self, rows: Int[Tensor, " row"]) -> None:
         """Go on with some of the rows; the others are forgotten."""

@@ -6,27 +6,20 @@ import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import torch
 import transformers
 from safetensors import SafetensorError
-from transformer_lens.model_bridge import TransformerBridge
 
 from steerlab import checkpoints
 from steerlab._errors import InputError
+from steerlab.backends import BACKENDS, HookedTransformer, Model, TransformerBridge
+from steerlab.shortcuts import short_cuts
 
-try:  # TransformerLens 3.x has both classes, 4.x only the bridge
-    from transformer_lens import HookedTransformer
-except ImportError:
-    HookedTransformer = None
+__all__ = ["load_model"]
 
-__all__ = ["BACKENDS", "HookedTransformer", "Model", "TransformerBridge", "load_model"]
-
-Model = Any  # a HookedTransformer or a TransformerBridge; annotated here so that no other module names a class
-BACKENDS = ("auto", "hooked", "bridge")
 TANH_GELU = ("gelu_new", "gelu_fast", "NewGELUActivation", "FastGELUActivation")  # of TransformerLens, and of transformers
 
 
@@ -66,8 +59,11 @@ def load_model(
             under one does not hold under the other.
 
     Raises:
-        ValueError: an unknown option or model, damaged weights, or a model that the backend cannot load.
-        FileNotFoundError: a directory that is missing or is not a model's.
+        InputError: an unknown option or model, damaged weights, or a model that the backend cannot load or that cannot be run rightly.
+        MissingFileError: a directory that is missing or is not a model's.
+
+    Warns:
+        UserWarning: where a way to do less work does not give this model's own results; it is then not used (see `steerlab.shortcuts`).
 
     Example:
         >>> model = load_model("tiny-arithmetic")
@@ -88,14 +84,19 @@ def load_model(
         raise InputError(f"revision={revision!r} is for the Hub; {name!r} is a local directory")
     with _quietly():
         if path is not None:
-            model = _load_directory(path, backend, device, dtype, processing)
-        else:
-            model = _load_hub(name, backend, device, dtype, revision, processing)
+            return _load_directory(path, backend, device, dtype, processing)
+        return _named(_load_hub(name, backend, device, dtype, revision, processing), name, None, revision, processing)
+
+
+def _named(model: Model, name: str, path: Path | None, revision: str | None, processing: str) -> Model:
+    """A loaded model, ready for use: it knows where it comes from, and which short cuts give its own results."""
     origin: dict[str, Any] = {"name": name if path is None else path.name, "revision": revision, "processing": processing}
     if path is not None:
         origin["path"] = path.resolve()
     object.__setattr__(model, "steerlab_origin", origin)
-    return _fused(model).eval()
+    model = _fused(model).eval()
+    short_cuts(model)
+    return model
 
 
 def _fused(model: Model) -> Model:
@@ -132,26 +133,55 @@ def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
 
 
 def _load_directory(path: Path, backend: str, device: torch.device, dtype: torch.dtype, processing: str) -> Model:
+    """Load by the backend asked for, or by whichever takes the model; an error says what the other one makes of it."""
+    loaders = {"hooked": _hooked_directory, "bridge": _bridged_directory}
+    if HookedTransformer is None:
+        del loaders["hooked"]
+    wanted = [backend] if backend != "auto" else list(loaders)
+    failed: dict[str, str] = {}
+    for kind in [*wanted, *(kind for kind in loaders if kind not in wanted)]:
+        try:
+            with warnings.catch_warnings():
+                if kind not in wanted:
+                    warnings.simplefilter("ignore")  # only tried, to say whether it would do
+                model = loaders[kind](path, device, dtype, processing)
+        except _CannotConvert as error:
+            failed[kind] = str(error)
+            continue
+        if kind in wanted:
+            return model
+        raise InputError(f"backend={backend!r} cannot load {path.name!r} ({failed[backend]}); use backend={kind!r}")
+    (first, reason), *others = failed.items()
+    either = "".join(f"; backend={kind!r} cannot either ({why})" for kind, why in others)
+    raise InputError(f"backend={first!r} cannot load {path.name!r} ({reason}){either}; use another model")
+
+
+def _hooked_directory(path: Path, device: torch.device, dtype: torch.dtype, processing: str) -> Model:
+    hf_model, tokenizer = checkpoints.read_checkpoint(path, dtype)
+    return _usable(_hooked_from(path, hf_model, tokenizer, device, dtype, processing, _Probe(path, hf_model)), path, processing)
+
+
+def _bridged_directory(path: Path, device: torch.device, dtype: torch.dtype, processing: str) -> Model:
     hf_model, tokenizer = checkpoints.read_checkpoint(path, dtype)
     check = _Probe(path, hf_model)
-    if backend != "bridge" and HookedTransformer is not None:
-        try:
-            return _hooked_from(path, hf_model, tokenizer, device, dtype, processing, check)
-        except _CannotConvert as error:
-            if backend == "hooked":
-                raise InputError(f"backend='hooked' cannot load {path.name!r} ({error}); use backend='bridge'") from error
     stand_in = tokenizer or checkpoints.placeholder_tokenizer(int(hf_model.config.vocab_size))
     try:
         model = TransformerBridge.boot_transformers(str(path), hf_model=hf_model.to(device), tokenizer=stand_in, device=device, dtype=dtype)
         check(model, type(hf_model).__name__)
-    except (_CannotConvert, ValueError, RuntimeError) as error:
-        reason = checkpoints.one_line(error)
-        raise InputError(f"backend='bridge' cannot load {path.name!r} ({reason}); try backend='hooked'") from error
+    except (ValueError, RuntimeError, AttributeError, TypeError, LookupError, NotImplementedError) as error:
+        raise _CannotConvert(checkpoints.one_line(error)) from error
     if tokenizer is None:
         model.tokenizer = None
     if processing == "processed":
         model.enable_compatibility_mode()
-    return model
+    return _usable(model, path, processing)
+
+
+def _usable(model: Model, path: Path, processing: str) -> Model:
+    try:
+        return _named(model, path.name, path, None, processing)
+    except InputError as error:
+        raise _CannotConvert(checkpoints.one_line(error).removesuffix("; use another model")) from error
 
 
 class _CannotConvert(Exception):
@@ -192,7 +222,7 @@ def _hooked_from(
     config = checkpoints.completed_config(hf_model)
     read_config = SimpleNamespace(from_pretrained=lambda *args, **options: config)
     # The converters choose by words in the path before they read the config: hand them a path without words.
-    with checkpoints.neutral_folder() as folder, mock.patch.object(loading, "AutoConfig", read_config):
+    with checkpoints.neutral_folder() as folder, _replaced(loading, "AutoConfig", read_config):
         try:
             cfg = loading.get_pretrained_model_config(str(folder), hf_cfg=config.to_dict(), fold_ln=processed, device="cpu", dtype=dtype)
             _check_windows(config, cfg)
@@ -207,6 +237,17 @@ def _hooked_from(
     check(model, type(hf_model).__name__)
     model.cfg.device = str(device)
     return model.to(device, print_details=False)
+
+
+@contextlib.contextmanager
+def _replaced(module: ModuleType, name: str, value: object) -> Iterator[None]:
+    """A module's attribute stands for something else for a while."""
+    original = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, original)
 
 
 def _check_windows(config: Any, cfg: Any) -> None:

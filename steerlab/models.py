@@ -1,6 +1,6 @@
 """What a TransformerLens model is: its shape, its hook points, its tokens.
 
-With `loading`, which builds the models, `passes`, which runs them, and `keyvalues`, which stores for them, this is the only module that knows
+With `loading`, which builds the models, `passes` and `shortcuts`, which run them, and `keyvalues`, which stores for them, this is the only module that knows
 whether it holds a `HookedTransformer` or a `TransformerBridge`. Everything else takes the plain model object and the functions of these modules.
 
 Sites follow TransformerLens: ``resid_pre``, ``resid_mid`` and ``resid_post`` of 0-based block l. ``resid_post``
@@ -21,7 +21,7 @@ from transformer_lens.hook_points import HookPoint
 
 from steerlab import checkpoints
 from steerlab._errors import InputError, InputTypeError
-from steerlab.loading import HookedTransformer, Model, TransformerBridge, load_model
+from steerlab.backends import HookedTransformer, Model, TransformerBridge
 
 __all__ = [
     "SITES",
@@ -36,7 +36,6 @@ __all__ = [
     "hook_name",
     "hooks",
     "is_hooked",
-    "load_model",
     "n_layers",
     "processing_of",
     "token_ids",
@@ -44,6 +43,7 @@ __all__ = [
 
 HookFn = Callable[[Tensor], Tensor | None]
 SITES = ("resid_pre", "resid_mid", "resid_post")
+CHECKED = "steerlab_short_cuts"  # where a model carries what `steerlab.shortcuts` found out about it
 
 
 def backend_of(model: Model) -> str:
@@ -94,8 +94,21 @@ def hook_name(model: Model, layer: int, site: str = "resid_post") -> str:
         raise InputError(f"layer={layer!r}: this model has {n_layers(model)} layers; use 0 to {n_layers(model) - 1}")
     name = f"blocks.{layer}.hook_{site}"
     if _point(model, name) is None:
-        raise InputError(f"site={site!r}: block {layer} has no {name} (attention and MLP run side by side); use resid_pre or resid_post")
+        raise InputError(f"site={site!r}: block {layer} has no {name} ({_why_no_mid(model, layer)}); use resid_pre or resid_post")
+    _, known = getattr(model, CHECKED, (None, None))
+    if site == "resid_mid" and known is not None and site in known.off:
+        raise InputError(
+            f"site={site!r}: {name} is not the stream between attention and MLP here ({known.off[site]}); use resid_pre or resid_post"
+        )
     return name
+
+
+def _why_no_mid(model: Model, layer: int) -> str:
+    if getattr(model.cfg, "parallel_attn_mlp", False):
+        return "attention and MLP run side by side"
+    if getattr(model.cfg, "attn_only", False) or not hasattr(model.blocks[layer], "mlp"):
+        return "there is no MLP behind its attention"
+    return "TransformerLens has no such point in this architecture"
 
 
 def _point(model: Model, name: str) -> HookPoint | None:
@@ -142,18 +155,24 @@ def describe(model: Model) -> dict[str, Any]:
     cfg = model.cfg
     origin = getattr(model, "steerlab_origin", {})
     unknown = {} if origin else {"fingerprint": fingerprint(model)}  # no file and no Hub id says which weights these are
-    return unknown | {
-        "name": origin.get("name", getattr(cfg, "model_name", "unknown")),
-        "revision": origin.get("revision"),
-        "weights_sha256": checkpoints.weights_sha256(origin["path"]) if "path" in origin else None,
-        "backend": backend_of(model),
-        "processing": processing_of(model),
-        "n_layers": n_layers(model),
-        "d_model": d_model(model),
-        "d_vocab": int(cfg.d_vocab),
-        "dtype": str(next(iter(model.parameters())).dtype).removeprefix("torch."),
-        "transformer_lens": version("transformer-lens"),
-    }
+    _, known = getattr(model, CHECKED, (None, None))
+    slower = {"short_cuts_off": sorted(known.off)} if known is not None and known.off else {}
+    return (
+        unknown
+        | slower
+        | {
+            "name": origin.get("name", getattr(cfg, "model_name", "unknown")),
+            "revision": origin.get("revision"),
+            "weights_sha256": checkpoints.weights_sha256(origin["path"]) if "path" in origin else None,
+            "backend": backend_of(model),
+            "processing": processing_of(model),
+            "n_layers": n_layers(model),
+            "d_model": d_model(model),
+            "d_vocab": int(cfg.d_vocab),
+            "dtype": str(next(iter(model.parameters())).dtype).removeprefix("torch."),
+            "transformer_lens": version("transformer-lens"),
+        }
+    )
 
 
 def processing_of(model: Model) -> str:

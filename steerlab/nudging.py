@@ -15,8 +15,9 @@ from steerlab.generation import generate_cells
 from steerlab.interventions import OPERATORS, steer
 from steerlab.keyvalues import KeyValueCache
 from steerlab.memory import generated_rows, logit_values, pass_tokens
-from steerlab.models import Model, d_model, is_hooked
+from steerlab.models import Model, d_model
 from steerlab.passes import entering
+from steerlab.shortcuts import runs_whole
 from steerlab.tasks import evaluate
 from steerlab.tasks.batches import Batch
 from steerlab.tasks.reading import Reader, Run
@@ -72,7 +73,7 @@ class Nudger:
         seen = [Seen() for _ in cells]
         answers = [[Answer()] * len(work.rows) for _ in cells]
         for batch, reader, run in self._read:
-            whole = is_hooked(self._model)
+            whole = runs_whole(self._model)
             for share in shares(batch, cells, "all", whole=whole):
                 size = max(1, int(self._room // self._front.cost(share)))
                 for first in range(0, len(cells), size):

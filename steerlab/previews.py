@@ -23,6 +23,7 @@ from steerlab.interventions import ALPHAS, Operator, Patch, check_alpha, operato
 from steerlab.memory import pass_tokens
 from steerlab.models import HookFn, Model, device_of, frozen, hook_name, hooks, n_layers
 from steerlab.passes import entering
+from steerlab.shortcuts import short_cuts
 from steerlab.sweeps import KEYS, SweepResult
 from steerlab.tasks import Problem, Scorer
 from steerlab.tasks.batches import Batch
@@ -227,34 +228,48 @@ def _slopes(
     positions: Positions,
 ) -> np.ndarray:
     """Derivative of each problem's margin by alpha, at alpha = 0: ``[place problem]``."""
-    lengths = [row.prompt_length for row in batch.rows]
-    streams, numbers, reader = _forward(model, batch, {hook_name(model, one.layer, one.site): one for one in places})
+    parts = _parts(model, batch)
+    streams, numbers, reader = _forward(model, batch, parts, {hook_name(model, one.layer, one.site): one for one in places})
     weights = _margin_weights(model, problems, scorer, batch, owner, reader.answers(numbers.detach().double().cpu().numpy()))
-    gradients = torch.autograd.grad((numbers * torch.tensor(weights).to(numbers)).sum(), list(streams.values()), allow_unused=True)
-    by_point: dict[str, Tensor | None] = dict(zip(streams, gradients, strict=True))
+    every = [stream for mine in streams for stream in mine.values()]
+    gradients = iter(torch.autograd.grad((numbers * torch.tensor(weights).to(numbers)).sum(), every, allow_unused=True))
     slopes = np.zeros((len(places), len(problems)))
-    for p, one in enumerate(places):
-        point = hook_name(model, one.layer, one.site)
-        gradient = by_point[point]
-        if gradient is None:  # nothing that is read depends on it
-            continue
-        resolved = patch(
-            one.direction, [1.0], operator=operator, positions=positions, prompt_lengths=lengths, length=batch.width, device=batch.device
-        )
-        along = (gradient * _by_alpha(resolved, streams[point].detach())).sum(-1)
-        if resolved.mask is not None:
-            along = along * resolved.mask
-        np.add.at(slopes[p], list(owner), along.double().sum(1).cpu().numpy())
+    for part, mine in zip(parts, streams, strict=True):
+        by_point: dict[str, Tensor | None] = {point: next(gradients) for point in mine}
+        lengths = [batch.rows[i].prompt_length for i in part]
+        for p, one in enumerate(places):
+            point = hook_name(model, one.layer, one.site)
+            gradient = by_point[point]
+            if gradient is None:  # nothing that is read depends on it
+                continue
+            width = gradient.shape[1]
+            resolved = patch(
+                one.direction, [1.0], operator=operator, positions=positions, prompt_lengths=lengths, length=width, device=batch.device
+            )
+            along = (gradient * _by_alpha(resolved, mine[point].detach())).sum(-1)
+            if resolved.mask is not None:
+                along = along * resolved.mask
+            np.add.at(slopes[p], [owner[i] for i in part], along.double().sum(1).cpu().numpy())
     return slopes
 
 
-def _forward(model: Model, batch: Batch, points: Mapping[str, Place]) -> tuple[dict[str, Tensor], Tensor, Reader]:
-    """The streams at hook points, the numbers read, with the graph between them, and their reader."""
-    streams: dict[str, Tensor] = {}
-    reader = Reader(batch)
-    reads = reader.reads(batch.levels[0].rows, 0, batch.width)
+def _parts(model: Model, batch: Batch) -> list[list[int]]:
+    """Rows that are run together: all of them, or those of one length where a model does not give the same results beside longer rows."""
+    if short_cuts(model).padded:
+        return [list(range(len(batch.rows)))]
+    lengths = [len(row.tokens) for row in batch.rows]
+    return [[i for i, length in enumerate(lengths) if length == wanted] for wanted in sorted(set(lengths))]
 
-    def keep(point: str) -> HookFn:
+
+def _forward(
+    model: Model, batch: Batch, parts: Sequence[Sequence[int]], points: Mapping[str, Place]
+) -> tuple[list[dict[str, Tensor]], Tensor, Reader]:
+    """The streams at hook points in each part of a batch, the numbers read, with the graph between them, and their reader."""
+    reader = Reader(batch)
+    numbers = torch.zeros(reader.size, device=batch.device)
+    every: list[dict[str, Tensor]] = []
+
+    def keep(point: str, streams: dict[str, Tensor]) -> HookFn:
         def fn(resid: Tensor) -> Tensor | None:
             first = not streams
             streams[point] = resid.detach().requires_grad_() if first else resid
@@ -262,14 +277,19 @@ def _forward(model: Model, batch: Batch, points: Mapping[str, Place]) -> tuple[d
 
         return fn
 
-    with ExitStack() as stack:
-        stack.enter_context(frozen(model))
-        stack.enter_context(hooks(model, [(point, keep(point)) for point in points]))
-        final = entering(model, batch.tokens, [n_layers(model)])[n_layers(model)]
-        numbers = torch.zeros(reader.size, device=final.device)
-        for _, places, found in reads.numbers(model, final):
-            numbers = numbers.index_put((torch.tensor(places, device=final.device),), found[0])
-    return streams, numbers, reader
+    for part in parts:
+        streams: dict[str, Tensor] = {}
+        width = max(len(batch.rows[i].tokens) for i in part)
+        reads = reader.reads(tuple((i,) for i in part), 0, width)
+        with ExitStack() as stack:
+            stack.enter_context(frozen(model))
+            stack.enter_context(hooks(model, [(point, keep(point, streams)) for point in points]))
+            final = entering(model, batch.tokens[list(part), :width], [n_layers(model)])[n_layers(model)]
+        with frozen(model):
+            for _, places, found in reads.numbers(model, final):
+                numbers = numbers.index_put((torch.tensor(places, device=batch.device),), found[0])
+        every.append(streams)
+    return every, numbers, reader
 
 
 def _margin_weights(

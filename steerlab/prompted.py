@@ -9,11 +9,11 @@ from torch import Tensor
 
 from steerlab.learnables import Learnable, Parameters
 from steerlab.memory import pass_tokens
-from steerlab.models import HookFn, Model, describe, device_of, hooks, is_hooked
+from steerlab.models import HookFn, Model, describe, hooks
 from steerlab.passes import residuals
 from steerlab.prompt_vectors import Prompt, PromptVectors
 from steerlab.tasks import Problem, Scorer
-from steerlab.tasks.batches import row_batches
+from steerlab.tasks.batches import batches_for
 from steerlab.tasks.scorers import Row, scorer_for
 from steerlab.tasks.scoring import plan
 
@@ -71,9 +71,7 @@ def vectors_of(
     rows = [Row(tuple(prompt), len(prompt)) for prompt in prompts]
     at, where = (layer, site) if read is None else read
     table: dict[Prompt, Tensor] = {}
-    for batch in row_batches(
-        rows, room=pass_tokens(model, max_tokens, memory), device=device_of(model), share=False, pad=not is_hooked(model)
-    ):
+    for batch in batches_for(model, rows, room=pass_tokens(model, max_tokens, memory)):
         lengths = torch.tensor([row.prompt_length for row in batch.rows], device=batch.device)
         mask = torch.arange(batch.width, device=batch.device) < lengths[:, None]
         with hooks(model, [] if under is None else under([row.tokens for row in batch.rows], batch.width)):

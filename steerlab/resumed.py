@@ -16,9 +16,10 @@ from steerlab.activations import Positions
 from steerlab.interventions import Operator, Patch, position_mask
 from steerlab.learnables import Learnable, Parameters
 from steerlab.memory import parse_memory, pass_tokens
-from steerlab.models import HookFn, Model, d_model, device_of, hook_name, hooks, is_hooked, n_layers
-from steerlab.passes import entering, mlp_only_at, run_from
-from steerlab.tasks.batches import Batch, row_batches
+from steerlab.models import HookFn, Model, d_model, device_of, hook_name, hooks, n_layers
+from steerlab.passes import entering
+from steerlab.shortcuts import mlp_only_at, run_from
+from steerlab.tasks.batches import Batch, batches_for
 from steerlab.tasks.scorers import Read, Row
 
 KEPT = 2 * 10**9  # bytes of streams that are kept where no budget is given; on a GPU, half of what is free
@@ -73,7 +74,6 @@ class Resumed:
         self.model, self.rows, self.paths = model, tuple(rows), [tuple(path) for path in paths]
         self._learnable, self._operator, self._positions = learnable, operator, positions
         self._entry = [min(spot.resumes_at for spot in path) for path in self.paths]
-        self._free = not is_hooked(model)
         whole = pass_tokens(model, max_tokens, memory)
         self._room = max(1, whole // 2) if gradients else whole
         lengths = torch.tensor([len(row.tokens) for row in self.rows])
@@ -93,7 +93,7 @@ class Resumed:
         """The streams that enter blocks, all rows' positions behind each other."""
         like = next(iter(self.model.parameters()))
         kept = {block: like.new_empty(int(self._starts[-1]), d_model(self.model)) for block in blocks}
-        for batch in row_batches(self.rows, room=room, device=like.device, share=False, pad=self._free):
+        for batch in batches_for(self.model, self.rows, room=room):
             for block, streams in entering(self.model, batch.tokens, blocks).items():
                 for i, stream, row in zip(batch.index, streams, batch.rows, strict=True):
                     start = int(self._starts[i])
@@ -125,7 +125,7 @@ class Resumed:
         """
         rows = [self.rows[i] for _, i in pairs]
         device = device_of(self.model)
-        parts = row_batches(rows, room=self._room, device=device, share=False, pad=self._free)
+        parts = batches_for(self.model, rows, room=self._room)
         together: list[tuple[list[int], Tensor]] = []
         size = 0
         for part in parts:
@@ -172,7 +172,7 @@ class Resumed:
                 )
                 if until == last:
                     stack.enter_context(mlp_only_at(self.model, *_reads(batch, len(final)), (final.shape[0], final.shape[1])))
-                final = run_from(self.model, final, block, until=until)
+                final = run_from(self.model, final, block, batch.tokens[: len(final)], until=until)
         return final
 
     def _places(self, pairs: Sequence[Pair], rows: Sequence[int], spots: Sequence[Spot]) -> Iterator[tuple[int, list[int]]]:

@@ -11,7 +11,8 @@ from steerlab import store
 from steerlab._errors import InputError
 from steerlab.directions import Direction
 from steerlab.experiments import contrast_directions
-from steerlab.models import Model, load_model
+from steerlab.loading import load_model
+from steerlab.models import Model
 from steerlab.tasks import Task, evaluate, load_task
 
 KNOWN = ("arithmetic", "hellaswag", "arc_challenge", "gsm8k", "svamp", "blimp", "jsonl")

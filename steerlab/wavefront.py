@@ -20,7 +20,7 @@ from steerlab.interventions import Operator, Patch, patch
 from steerlab.keyvalues import KeyValueCache
 from steerlab.memory import keys_width, widest
 from steerlab.models import HookFn, Model, hook_name, hooks, n_layers
-from steerlab.passes import mlp_only_at, run_from
+from steerlab.shortcuts import mlp_only_at, run_from
 from steerlab.tasks.batches import Batch
 from steerlab.tasks.reading import Reader, Reads, Run
 from steerlab.variants import Cell, Piece, Place
@@ -101,6 +101,7 @@ class Front:
         pasts: list[KeyValueCache | None] = [None] * len(stretches)
         for j, piece in enumerate(pieces):
             more, final = j + 1 < len(pieces) or kept is not None, torch.empty(0)
+            tokens = batch.tokens[[group[0] for group in piece.rows], piece.begin : piece.stop]
             reads = reader.reads(piece.rows, piece.begin, piece.stop)
             real = _real([len(batch.rows[group[0]].tokens) for group in piece.rows], piece.stop, batch.device)[:, piece.begin :]
             for s, (block, until) in enumerate(stretches):
@@ -118,7 +119,7 @@ class Front:
                         copies = torch.arange(active[s], device=batch.device).repeat_interleave(len(reads.rows)) * len(piece.rows)
                         at = (reads.rows.repeat(active[s]) + copies, reads.columns.repeat(active[s]))
                         stack.enter_context(mlp_only_at(self.model, *at, (final.shape[0], final.shape[1])))
-                    final = run_from(self.model, final, block, past=pasts[s], until=until)
+                    final = run_from(self.model, final, block, tokens=tokens.repeat(active[s], 1), past=pasts[s], until=until)
                 if not more:
                     pasts[s] = None
             yield reads, final

@@ -23,6 +23,7 @@ from jaxtyping import install_import_hook
 # Modules whose signatures hold shapes. The others take arrays and frames, and answer for wrong types with errors of their own.
 SHAPED = (
     "models",
+    "shortcuts",
     "passes",
     "tasks",
     "activations",
@@ -71,6 +72,7 @@ install_import_hook([f"steerlab.{module}" for module in SHAPED], "beartype.beart
 import pytest
 import torch
 import transformers
+from configurations import FAMILIES, config
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -82,50 +84,6 @@ torch.set_num_threads(1)  # the models here are so small that threads only wait 
 BACKENDS = ("hooked", "bridge") if int(version("transformer-lens").split(".")[0]) < 4 else ("bridge",)
 STORIES = Path(__file__).resolve().parents[2] / "shared" / "models" / "stories260K"
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
-
-
-def _rope(theta: float = 10_000.0, **options: object) -> dict:
-    return {"rope_parameters": {"rope_type": "default", "rope_theta": theta, **options}}
-
-
-def _config(model_type: str, **options: object) -> transformers.PretrainedConfig:
-    sizes = {
-        "vocab_size": 64,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "max_position_embeddings": 64,
-    }
-    return transformers.AutoConfig.for_model(model_type, **(sizes | options))
-
-
-def _gpt2(**options: object) -> transformers.PretrainedConfig:
-    return transformers.GPT2Config(vocab_size=64, n_embd=32, n_layer=3, n_head=4, n_positions=64, **options)
-
-
-FAMILIES: dict[str, Callable[[], transformers.PretrainedConfig]] = {
-    "gpt2": _gpt2,
-    "gpt2-untied": lambda: _gpt2(tie_word_embeddings=False),
-    "gpt2-wide": lambda: _gpt2(n_inner=80),
-    "gpt_neox": lambda: _config("gpt_neox"),
-    "gpt_neox-sequential": lambda: _config("gpt_neox", use_parallel_residual=False),
-    "gpt_neox-rotary-half": lambda: _config("gpt_neox", **_rope(partial_rotary_factor=0.5)),
-    "llama": lambda: _config("llama"),
-    "llama-grouped": lambda: _config("llama", num_key_value_heads=2),
-    "llama-theta": lambda: _config("llama", num_key_value_heads=2, **_rope(500_000.0)),
-    "llama-tied": lambda: _config("llama", tie_word_embeddings=True),
-    "mistral": lambda: _config("mistral", num_key_value_heads=2, sliding_window=None),
-    "mistral-sliding": lambda: _config("mistral", num_key_value_heads=2, sliding_window=4),
-    "qwen2": lambda: _config("qwen2", num_key_value_heads=2),
-    "qwen2-sliding": lambda: _config("qwen2", num_key_value_heads=2, use_sliding_window=True, sliding_window=4, max_window_layers=1),
-    "phi": lambda: _config("phi"),
-    "phi-2": lambda: _config("phi", num_attention_heads=2, **_rope(partial_rotary_factor=0.4)),
-    "stablelm": lambda: _config("stablelm", num_key_value_heads=2),
-    "stablelm-rotary-half": lambda: _config("stablelm", num_key_value_heads=4, **_rope(partial_rotary_factor=0.5)),
-    "gemma": lambda: _config("gemma", num_key_value_heads=1, head_dim=8),
-    "gemma2": lambda: _config("gemma2", num_key_value_heads=2, head_dim=8, sliding_window=4),
-}
 
 
 def write_checkpoint(folder: Path, config: transformers.PretrainedConfig, seed: int = 1) -> Path:
@@ -178,6 +136,20 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
 
 
 @pytest.fixture(scope="session")
+def worded_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """``worded_checkpoint(family)``: the same with a tokenizer of 60 words, w0 to w59; it ends generation with token 2. Do not change it: copy it."""
+
+    def write(family: str) -> Path:
+        shape = FAMILIES[family]()
+        shape.update({"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2})
+        folder = write_checkpoint(tmp_path_factory.mktemp("checkpoint") / family, shape)
+        word_tokenizer(tuple(f"w{i}" for i in range(60))).save_pretrained(folder)
+        return folder
+
+    return cache(write)
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tiny_checkpoint: Callable[[str], Path]) -> Callable[[str, str], object]:
     """``tiny_model(family, backend)``: 3 blocks, d_model 32, 64 tokens, no tokenizer."""
     return cache(lambda family, backend: sl.load_model(str(tiny_checkpoint(family)), backend=backend, device="cpu"))
@@ -187,7 +159,7 @@ def tiny_model(tiny_checkpoint: Callable[[str], Path]) -> Callable[[str, str], o
 def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], object]:
     """``toy_model(backend)``: an untrained Llama of 3 blocks whose tokenizer writes the embedded arithmetic task."""
     words = tuple(vocabulary())
-    config = _config(
+    shape = config(
         "llama",
         vocab_size=len(SPECIAL) + len(words),
         num_key_value_heads=2,
@@ -196,7 +168,7 @@ def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], objec
         bos_token_id=1,
         eos_token_id=2,
     )
-    folder = write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "toy", config, seed=2)
+    folder = write_checkpoint(tmp_path_factory.mktemp("checkpoint") / "toy", shape, seed=2)
     word_tokenizer(words).save_pretrained(folder)
     return cache(lambda backend: sl.load_model(str(folder), backend=backend, device="cpu"))
 

@@ -14,6 +14,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from steerlab.memory import ROW_POSITIONS
+from steerlab.models import Model, device_of, is_hooked
+from steerlab.shortcuts import runs_whole, short_cuts
 from steerlab.tasks.scorers import Row
 
 PADDING = 1.0625  # positions that are run, at most, for each one that is needed
@@ -109,27 +111,19 @@ class Batch:
         return sum(level.tokens.numel() for level in self.levels)
 
 
-def row_batches(
-    rows: Sequence[Row],
-    *,
-    room: int,
-    generated: bool = False,
-    device: torch.device | str = "cpu",
-    share: bool = True,
-    pad: bool = True,
-) -> list[Batch]:
-    """Group rows by length, and find what they share.
+def batches_for(model: Model, rows: Sequence[Row], *, room: int, generated: bool = False, share: bool = False) -> list[Batch]:
+    """Group rows by length, and find what they share, as far as the model gives the same results together as alone.
 
     Args:
+        model: the model; see `steerlab.shortcuts`. Hooks on it may count positions, so that rows are then whole and unpadded.
         rows: what has to run.
         room: positions that a pass over one batch runs, at most; at least one row goes into each.
         generated: the rows that generate (of which lengths are mixed, see `steerlab.tasks.generating`), or (False) the others.
-        device: where the tokens go.
         share: cut batches into levels where rows begin alike.
-        pad: put rows of about one length together; without it, of one length.
     """
     chosen = [i for i, row in enumerate(rows) if bool(row.new_tokens) == generated]
-    return batches_of(rows, chosen, room, device, share=share, pad=pad)
+    pad = short_cuts(model).padded and not is_hooked(model)
+    return batches_of(rows, chosen, room, device_of(model), share=share and not runs_whole(model), pad=pad)
 
 
 def batches_of(
@@ -142,11 +136,13 @@ def batches_of(
     pad: bool = True,
     header: int | None = None,
 ) -> list[Batch]:
-    """The batches of some of the rows, all of which generate or none; see `row_batches`.
+    """The batches of some of the rows, all of which generate or none; see `batches_for`.
 
     Args:
-        rows, room, device, share, pad: as there.
+        rows, room, share: as there.
         chosen: places of the rows.
+        device: where the tokens go.
+        pad: put rows of about one length together; without it, of one length.
         header: columns that all of them are known to share, with rows that are not among them too; default what they share.
     """
     if not chosen:

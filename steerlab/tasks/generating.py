@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlab.keyvalues import KeyValueCache, Lent
 from steerlab.memory import generated_rows
 from steerlab.models import Model, device_of, is_hooked, n_layers
+from steerlab.passes import run_to
+from steerlab.shortcuts import next_logits, read_out, short_cuts
 from steerlab.tasks.batches import Batch, batches_of
 from steerlab.tasks.reading import Headers, Reader, Run, run_batch
 from steerlab.tasks.scorers import Answer
@@ -56,15 +58,37 @@ def heads(model: Model, batch: Batch, room: int, blocks: Sequence[int] = (), hea
     return [Head(part, run_batch(model, part, Reader(part), blocks, keep=True, headers=headers)) for part in parts]
 
 
+class WholeRows:
+    """Rows of one length that are run from their first token at each step, for models whose keys and values cannot be kept.
+
+    Args:
+        model: the model.
+        batch: rows; nothing was fed yet.
+    """
+
+    def __init__(self, model: Model, batch: int) -> None:
+        self._model = model
+        self._tokens = torch.zeros(batch, 0, dtype=torch.long, device=device_of(model))
+
+    def next_logits(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch d_vocab"]:
+        """Add tokens to what was fed before, and run all of it; return the logits at the last position."""
+        self._tokens = torch.cat([self._tokens, tokens], dim=1)
+        return read_out(self._model, run_to(self._model, self._tokens, n_layers(self._model))[:, -1])
+
+    def keep(self, rows: Int[Tensor, " row"]) -> None:
+        """Go on with some of the rows."""
+        self._tokens = self._tokens[rows]
+
+
 @torch.no_grad()
 def generate(
-    model: Model, cache: KeyValueCache, fed: Int[Tensor, "batch pos"], new_tokens: int, told: Told = lambda step, rows: None
+    model: Model, cache: KeyValueCache | WholeRows, fed: Int[Tensor, "batch pos"], new_tokens: int, told: Told = lambda step, rows: None
 ) -> list[Answer]:
     """Continue rows greedily with cached keys and values, each until its end token.
 
     Args:
         model: the model.
-        cache: keys and values of what stands before `fed`; they are added to.
+        cache: keys and values of what stands before `fed`, or its tokens; they are added to.
         fed: the rows' last tokens, at least one.
         new_tokens: at most so many are generated.
         told: called before each step.
@@ -75,7 +99,8 @@ def generate(
     rows = torch.arange(len(fed), device=fed.device)
     for step in range(new_tokens):
         told(step, rows)
-        chosen = cache.next_logits(fed).argmax(-1)
+        logits = cache.next_logits(fed) if isinstance(cache, WholeRows) else next_logits(model, cache, fed)
+        chosen = logits.argmax(-1)
         made[rows, step] = chosen
         fed = chosen[:, None]
         running = (made[rows, : step + 1] != stop).all(1)
@@ -100,8 +125,8 @@ def generate_batch(model: Model, batch: Batch, room: int, memory: str | int | No
         memory: see `steerlab.memory.generated_rows`.
         headers: see `steerlab.tasks.reading.run_batch`.
     """
-    if is_hooked(model):  # whoever hooks a model counts on whole prompts, without padding
-        return _by_length(model, batch)
+    if is_hooked(model) or not short_cuts(model).aligned:  # whoever hooks a model counts on whole prompts, without padding
+        return _by_length(model, batch, room)
     new_tokens, answers = batch.rows[0].new_tokens, []
     size = generated_rows(model, batch.width + new_tokens, room, memory)
     for first in range(0, len(batch.rows), size):
@@ -122,13 +147,24 @@ def last_tokens(batch: Batch) -> Int[Tensor, "batch 1"]:
     return torch.tensor([[row.tokens[-1]] for row in batch.rows], device=batch.device)
 
 
-def _by_length(model: Model, batch: Batch) -> list[Answer]:
+def _by_length(model: Model, batch: Batch, room: int) -> list[Answer]:
     answers = [Answer()] * len(batch.rows)
-    places = sorted(range(len(batch.rows)), key=lambda i: len(batch.rows[i].tokens))
-    for _, group in groupby(places, key=lambda i: len(batch.rows[i].tokens)):
-        which = list(group)
-        tokens = torch.tensor([batch.rows[i].tokens for i in which], device=device_of(model))
-        made = generate(model, KeyValueCache(model, len(which)), tokens, batch.rows[which[0]].new_tokens)
-        for i, answer in zip(which, made, strict=True):
+    pieces = short_cuts(model).pieces
+    for part in of_one_length(batch, len(batch.rows) if pieces else room // (batch.width + batch.rows[0].new_tokens)):
+        cache = KeyValueCache(model, len(part.rows)) if pieces else WholeRows(model, len(part.rows))
+        made = generate(model, cache, part.tokens, part.rows[0].new_tokens)
+        for i, answer in zip(part.index, made, strict=True):
             answers[i] = answer
     return answers
+
+
+def of_one_length(batch: Batch, most: int) -> list[Batch]:
+    """The rows of a batch in batches of one length and at most so many rows (at least one); their index tells the places in the batch."""
+    places = sorted(range(len(batch.rows)), key=lambda i: len(batch.rows[i].tokens))
+    found = []
+    for _, group in groupby(places, key=lambda i: len(batch.rows[i].tokens)):
+        which = list(group)
+        for first in range(0, len(which), max(1, most)):
+            some = which[first : first + max(1, most)]
+            found.append(Batch(tuple(some), tuple(batch.rows[i] for i in some), device=batch.device))
+    return found

@@ -11,7 +11,8 @@ from torch import Tensor
 from steerlab.keyvalues import KeyValueCache
 from steerlab.memory import READ_VALUES
 from steerlab.models import Model, n_layers
-from steerlab.passes import entering, mlp_only_at, read_out
+from steerlab.passes import entering
+from steerlab.shortcuts import mlp_only_at, read_out
 from steerlab.tasks.batches import Batch
 from steerlab.tasks.scorers import Answer
 

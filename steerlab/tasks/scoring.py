@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from steerlab._errors import InputError
-from steerlab.models import Model, device_of, is_hooked
-from steerlab.tasks.batches import Batch, row_batches
+from steerlab.models import Model
+from steerlab.tasks.batches import Batch, batches_for
 from steerlab.tasks.problem import Problem
 from steerlab.tasks.scorers import Answer, Read, Row, Scorer
 
@@ -29,13 +29,8 @@ class Plan:
     places: tuple[tuple[tuple[int, slice], ...], ...]
 
     def batches(self, model: Model, room: int) -> list[Batch]:
-        """All rows in batches of at most `room` positions, those that generate last; see `row_batches`."""
-        free, device = not is_hooked(model), device_of(model)  # hooks may count positions, so that rows are run whole and unpadded
-        return [
-            batch
-            for generated in (False, True)
-            for batch in row_batches(self.rows, generated=generated, room=room, device=device, share=free, pad=free)
-        ]
+        """All rows in batches of at most `room` positions, those that generate last; see `batches_for`."""
+        return [batch for generated in (False, True) for batch in batches_for(model, self.rows, generated=generated, room=room, share=True)]
 
     def judge(self, model: Model, answers: Sequence[Answer]) -> pd.DataFrame:
         """Outcomes, one line a problem: problem_id, prediction, correct, margin, nll."""

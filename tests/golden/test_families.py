@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM
 import steerlab as sl
 from steerlab.keyvalues import KeyValueCache
 from steerlab.models import backend_of
-from steerlab.passes import read_out, run_from, run_to
+from steerlab.passes import run_to
+from steerlab.shortcuts import next_logits, read_out, run_from
 
 HOOKED = (
     "gpt2",
@@ -95,9 +96,9 @@ def test_every_block_can_be_resumed_from(loaded):
 @torch.no_grad()
 def test_cached_keys_and_values_give_the_logits_of_the_whole_run(loaded):
     full, cache = loaded(TOKENS), KeyValueCache(loaded, len(TOKENS))
-    torch.testing.assert_close(cache.next_logits(TOKENS[:, :5]), full[:, 4], **CLOSE)
+    torch.testing.assert_close(next_logits(loaded, cache, TOKENS[:, :5]), full[:, 4], **CLOSE)
     for position in range(5, TOKENS.shape[1]):
-        torch.testing.assert_close(cache.next_logits(TOKENS[:, position : position + 1]), full[:, position], **CLOSE)
+        torch.testing.assert_close(next_logits(loaded, cache, TOKENS[:, position : position + 1]), full[:, position], **CLOSE)
 
 
 def test_each_backend_loads_what_it_is_said_to(family, backend, tiny_checkpoint, tiny_model):

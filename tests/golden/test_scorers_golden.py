@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import steerlab as sl
-from steerlab.loading import HookedTransformer
+from steerlab.backends import HookedTransformer
 from steerlab.tasks import Problem
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

@@ -9,10 +9,11 @@ from steerlab import memory, wavefront
 from steerlab.keyvalues import KeyValueCache
 from steerlab.memory import parse_memory, pass_tokens, token_bytes
 from steerlab.models import hook_name, hooks, n_layers
-from steerlab.passes import entering, forward, mlp_only_at, run_from, run_to
+from steerlab.passes import entering, forward, run_to
 from steerlab.precision import in_precision
-from steerlab.tasks import reading
-from steerlab.tasks.batches import row_batches, smaller
+from steerlab.shortcuts import mlp_only_at, run_from
+from steerlab.tasks import generating, reading
+from steerlab.tasks.batches import batches_of, smaller
 from steerlab.tasks.scorers import Outcome, Read, Row, Scorer
 
 CLOSE = {"rtol": 0, "atol": 1e-4}
@@ -77,7 +78,7 @@ def fed(model) -> tuple[list, list[int]]:
 def test_blocks_can_be_run_one_after_the_other(model):
     stream = run_to(model, tokens(3, 9), 0)
     for layer in range(3):
-        stream = run_from(model, stream, layer, until=layer + 1)
+        stream = run_from(model, stream, layer, tokens(3, 9), until=layer + 1)
         torch.testing.assert_close(stream, run_to(model, tokens(3, 9), layer + 1), **CLOSE)
 
 
@@ -92,10 +93,11 @@ def test_rows_taken_from_a_cache_go_on_from_any_block(model, grows):
     streams = entering(model, whole[index], [0, 1, 2, 3])
     for block in range(3):
         taken = past.take(index, stop=6, blocks=range(block, 3), grows=grows)
-        final = run_from(model, streams[block][:, 6:8], block, past=taken)
+        final = run_from(model, streams[block][:, 6:8], block, whole[index, 6:8], past=taken)
         torch.testing.assert_close(final, streams[3][:, 6:8], **CLOSE)
         if grows:
-            torch.testing.assert_close(run_from(model, streams[block][:, 8:], block, past=taken), streams[3][:, 8:], **CLOSE)
+            final = run_from(model, streams[block][:, 8:], block, whole[index, 8:], past=taken)
+            torch.testing.assert_close(final, streams[3][:, 8:], **CLOSE)
     torch.testing.assert_close(run_to(model, whole[:, 7:], 3, past), run_to(model, whole, 3)[:, 7:], **CLOSE)
 
 
@@ -130,7 +132,7 @@ def test_the_last_mlp_is_left_alone_where_someone_looks_into_it(gpt2):
 def test_a_header_and_prompts_that_rows_share_stand_once_in_a_batch():
     header = tuple(range(20))
     rows = [Row((*header, 30 + p, 31, 32, 33, 40 + e), 24) for p in range(2) for e in range(3)]
-    (batch,) = row_batches(rows, room=1000)
+    (batch,) = batches_of(rows, range(len(rows)), 1000)
     assert [(level.start, level.stop, tuple(level.tokens.shape)) for level in batch.levels] == [
         (0, 20, (1, 20)),
         (20, 24, (2, 4)),
@@ -147,23 +149,23 @@ def test_batches_hold_every_row_once_and_as_many_positions_as_allowed(room):
     generator = torch.Generator().manual_seed(room)
     lengths = torch.randint(2, 30, (40,), generator=generator).tolist()
     rows = [Row(tuple(tokens(n, seed=i).tolist()), max(1, n - 3)) for i, n in enumerate(lengths)]
-    batches = row_batches(rows, room=room)
+    batches = batches_of(rows, range(len(rows)), room)
     assert sorted(i for batch in batches for i in batch.index) == list(range(40))
     assert all(batch.size <= room or len(batch.rows) == 1 for batch in batches)
 
 
 def test_rows_that_share_nothing_worth_it_are_not_cut():
     rows = [Row((1, *tokens(30, seed=i).tolist()), 31) for i in range(8)]
-    assert all(len(batch.levels) == 1 for batch in row_batches(rows, room=1000))
+    assert all(len(batch.levels) == 1 for batch in batches_of(rows, range(len(rows)), 1000))
 
 
 @pytest.mark.parametrize("share", [False, True])
 def test_rows_of_about_one_length_run_together_unless_hooks_count_positions(share):
     rows = [Row(tuple(tokens(100 + i, seed=i).tolist()), 100 + i) for i in range(4)]
-    (together,) = row_batches(rows, room=1000, share=share)
+    (together,) = batches_of(rows, range(len(rows)), 1000, share=share)
     assert len(together.rows) == 4
     assert [len(batch.rows) for batch in smaller(rows, together, 210)] == [2, 2]  # padded again where memory ran out
-    assert [batch.width for batch in row_batches(rows, room=1000, share=share, pad=False)] == [100, 101, 102, 103]
+    assert [batch.width for batch in batches_of(rows, range(len(rows)), 1000, share=share, pad=False)] == [100, 101, 102, 103]
 
 
 @torch.no_grad()
@@ -460,16 +462,16 @@ def test_a_header_is_encoded_once_for_all_that_generates(gpt2, steered):
 def test_generation_goes_on_with_one_row_where_the_device_takes_no_more(gpt2):
     problems = choice(*(tuple(tokens(50, seed=i).tolist()) for i in range(6)))
     expected = sl.sweep(gpt2, problems, direction(1), alphas=[-1.0, 1.0], positions="last", scorer=CONTINUED).frame
-    original, most = KeyValueCache.next_logits, []
+    original, most = generating.next_logits, []
 
-    def scarce(self, fed):
+    def scarce(model, cache, fed):
         if len(fed) > 1:
             raise torch.OutOfMemoryError("no more room")
         most.append(len(fed))
-        return original(self, fed)
+        return original(model, cache, fed)
 
     with pytest.MonkeyPatch.context() as patching:
-        patching.setattr(KeyValueCache, "next_logits", scarce)
+        patching.setattr(generating, "next_logits", scarce)
         found = sl.sweep(gpt2, problems, direction(1), alphas=[-1.0, 1.0], positions="last", scorer=CONTINUED).frame
     assert set(most) == {1}
     assert found["prediction"].tolist() == expected["prediction"].tolist()

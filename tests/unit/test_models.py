@@ -10,7 +10,8 @@ import steerlab as sl
 from steerlab import loading
 from steerlab.keyvalues import KeyValueCache
 from steerlab.models import backend_of, context_length, d_model, describe, device_of, hook_name, hooks, n_layers, token_ids
-from steerlab.passes import entering, forward, read_out, residuals, run_from, run_to
+from steerlab.passes import entering, forward, residuals, run_to
+from steerlab.shortcuts import next_logits, read_out, run_from
 from steerlab.tasks.generating import generate
 
 TOKENS = torch.randint(0, 64, (3, 11), generator=torch.Generator().manual_seed(0))
@@ -277,8 +278,8 @@ def test_a_real_model_tells_the_same_story_with_and_without_cached_keys(stories,
 def test_a_cache_counts_what_it_was_fed(model):
     cache = KeyValueCache(model, 3)
     with torch.no_grad():
-        cache.next_logits(TOKENS[:, :4])
-        cache.next_logits(TOKENS[:, 4:5])
+        next_logits(model, cache, TOKENS[:, :4])
+        next_logits(model, cache, TOKENS[:, 4:5])
     assert cache.length == 5
 
 
