@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from steerlab import activation_files
 from steerlab._errors import InputError
 from steerlab.memory import pass_tokens, shrinking
 from steerlab.models import HookFn, Model, d_model, describe, device_of, hook_name, hooks
 from steerlab.passes import mlp_only_at, residuals
+from steerlab.progress import progress_bar
 from steerlab.tasks import Problem
 from steerlab.tasks.batches import Batch, least, row_batches, smaller
 from steerlab.tasks.scorers import Row, encode_prompt
@@ -153,7 +153,7 @@ def cache_activations(
         left = ~done  # a copy: what is being written changes `done`
         # Whole batches are run, so that the values are those of a run without interruption, to the bit.
         batches = [b for b in row_batches(rows, room=room, device=device_of(model), share=False) if left[list(b.index)].any()]
-        with tqdm(total=len(done), initial=int(done.sum()), desc="cache", unit="prompt", disable=None if progress else True) as bar:
+        with progress_bar(total=len(done), initial=int(done.sum()), desc="cache", unit="prompt", show=progress) as bar:
             for batch, found in shrinking(batches, room, run, partial(smaller, rows), least):
                 new = [(j, i) for j, i in enumerate(batch.index) if left[i]]
                 put([i for _, i in new], [[resid[j, : widths[i]] for resid in found] for j, i in new])

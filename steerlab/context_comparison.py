@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from steerlab._errors import InputError
 from steerlab.cells import Cell, Place, run_cells
@@ -21,6 +20,7 @@ from steerlab.directions import Direction
 from steerlab.fitting import How, check_problems, fit
 from steerlab.learnables import StaticVector
 from steerlab.models import Model, d_model, describe
+from steerlab.progress import progress_bar
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
 from steerlab.statistics import holm, paired_interval, sign_flip_test
@@ -166,7 +166,7 @@ def compare_context_vectors(
     cells: list[Cell] = []
     lines: list[dict[str, Any]] = []
     broken: list[str] = []
-    with tqdm(total=len(seeds) * len(made), desc="kinds x seeds", disable=None if progress else True) as bar:
+    with progress_bar(total=len(seeds) * len(made), desc="kinds x seeds", unit="training", show=progress) as bar:
         for seed in seeds:
             some = [train[i] for i in sorted(np.random.default_rng([int(seed), 2]).choice(len(train), n_train, replace=False))]
             on_train: list[Cell] = []

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from tqdm import tqdm
 
 from steerlab._errors import InputError, InputTypeError
 from steerlab.models import Model, backend_of, d_model, hook_name, is_hooked
 from steerlab.nudging import Nudger
+from steerlab.progress import progress_bar
 from steerlab.statistics import wilson_interval
 from steerlab.statistics._input import check_rng
 from steerlab.tasks import Problem, Scorer, Task
@@ -193,7 +193,7 @@ def stream(
     wins = [0] * len(states)
     lines: list[list[tuple[Any, ...]]] = [[] for _ in states]
     seconds = np.zeros(len(problems))
-    for step, problem in enumerate(tqdm(problems, desc="stream", unit="problem", disable=None if progress else True)):
+    for step, problem in enumerate(progress_bar(problems, desc="stream", unit="problem", show=progress)):
         begun = perf_counter()
         work = plan(model, [problem], chosen)
         vector = engine.look(work)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from steerlab._errors import InputError
 from steerlab.directions import Direction, check_direction
 from steerlab.memory import pass_tokens
 from steerlab.models import Model, device_of, hook_name
 from steerlab.passes import residuals
+from steerlab.progress import progress_bar
 from steerlab.tasks import Problem
 from steerlab.tasks.batches import row_batches
 from steerlab.tasks.scorers import Row, encode_prompt
@@ -108,7 +108,7 @@ def token_magnitudes(
         unit = direction.unit().vector
     rows = tuple(Row(tuple(ids), len(ids)) for ids in (encode_prompt(model, problem) for problem in problems))
     parts: dict[int, list[pd.DataFrame]] = {}
-    with tqdm(total=len(rows), desc="magnitudes", unit="prompt", disable=None if progress else True) as bar:
+    with progress_bar(total=len(rows), desc="magnitudes", unit="prompt", show=progress) as bar:
         for batch in row_batches(rows, room=pass_tokens(model, max_tokens), device=device_of(model), share=False):
             found = residuals(model, batch.tokens, list(layers), site)
             for layer in layers:
