@@ -24,6 +24,7 @@ from steerlab.tasks import Problem
 from steerlab.tasks.batches import Batch, least, row_batches, smaller
 from steerlab.tasks.scorers import Row, encode_prompt
 from steerlab.tasks.scoring import check_ids
+from steerlab.threads import on_suitable_threads
 
 Positions = str | int | np.integer | Sequence[int]
 Pick = Callable[[Tensor, Tensor], Tensor]  # of a batch's residual stream, by the prompts' lengths
@@ -82,6 +83,7 @@ class Activations:
         return f"<p>{escape(repr(self))}</p>"
 
 
+@on_suitable_threads
 @torch.no_grad()
 def cache_activations(
     model: Model,

@@ -26,6 +26,7 @@ from steerlab.tasks.generating import generate_batch
 from steerlab.tasks.reading import Headers, Reader, run_batch
 from steerlab.tasks.scorers import Answer, scorer_for
 from steerlab.tasks.scoring import plan
+from steerlab.threads import on_suitable_threads
 from steerlab.variants import Cell, Place, check_cells, shares
 from steerlab.wavefront import Front, Seen
 
@@ -56,6 +57,7 @@ class CellRun:
     precision: Precision | None = None
 
 
+@on_suitable_threads
 def run_cells(
     model: Model,
     problems: Sequence[Problem],

@@ -18,6 +18,7 @@ from steerlab.passes import entering, forward, read_out, run_from
 from steerlab.progress import progress_bar
 from steerlab.tasks.batches import Batch, least, row_batches, smaller
 from steerlab.tasks.scorers import Row
+from steerlab.threads import on_suitable_threads
 from steerlab.variants import Cell, check_cells
 from steerlab.wavefront import Front
 
@@ -55,6 +56,7 @@ def text_rows(model: Model, texts: Sequence[str] | Sequence[Sequence[int]]) -> t
     return tuple(Row(tokens, len(tokens)) for tokens in found)
 
 
+@on_suitable_threads
 def compare_distributions(
     model: Model,
     rows: Sequence[Row],

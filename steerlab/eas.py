@@ -25,6 +25,7 @@ from steerlab.statistics._input import check_rng
 from steerlab.tasks import Problem, Scorer, Task
 from steerlab.tasks.scorers import Outcome, scorer_for
 from steerlab.tasks.scoring import check_ids, plan
+from steerlab.threads import on_suitable_threads
 from steerlab.watchers import Glance, Watcher, Watching, random_attractors, variant_named
 
 COLUMNS = [
@@ -167,6 +168,7 @@ def check_stream(model: Model, problems: Sequence[Problem], layer: int, rng: np.
     check_ids(problems)
 
 
+@on_suitable_threads
 @torch.no_grad()
 def stream(
     model: Model,

@@ -26,6 +26,7 @@ from steerlab.models import Model
 from steerlab.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks import Evaluation, Task, evaluate
+from steerlab.threads import on_suitable_threads
 
 FAMILIES = ("covariance_matched", "shuffled_labels", "orthogonal", "equal_kl")
 FOLDS = 5  # of the diagnostics, where there are problems enough
@@ -112,6 +113,7 @@ def contrast_directions(
     return {layer: mean_difference(right, wrong, layer=layer) for layer in right.layers}
 
 
+@on_suitable_threads
 def run_experiment(
     model: Model,
     task: Task,

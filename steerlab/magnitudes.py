@@ -16,6 +16,7 @@ from steerlab.progress import progress_bar
 from steerlab.tasks import Problem
 from steerlab.tasks.batches import row_batches
 from steerlab.tasks.scorers import Row, encode_prompt
+from steerlab.threads import on_suitable_threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,7 @@ class Magnitudes:
         return f"<p>{self!r}</p>" + self.by_position().to_html(index=False, float_format="{:.3g}".format, escape=True)
 
 
+@on_suitable_threads
 @torch.no_grad()
 def token_magnitudes(
     model: Model,

@@ -29,6 +29,7 @@ from steerlab.tasks.batches import Batch
 from steerlab.tasks.reading import Reader
 from steerlab.tasks.scorers import Answer, Row, scorer_for
 from steerlab.tasks.scoring import check_ids
+from steerlab.threads import on_suitable_threads
 from steerlab.variants import Place, check_names
 
 STEP = 1e-4  # of the numbers read, in the central difference that tells how the margin hangs on each of them
@@ -99,6 +100,7 @@ class Preview:
         return f"<p>{self!r}</p>" + table.to_html(float_format="{:.3f}".format, escape=True)
 
 
+@on_suitable_threads
 def preview(
     model: Model,
     problems: Sequence[Problem],

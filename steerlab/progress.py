@@ -4,6 +4,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from inspect import signature
@@ -28,6 +29,7 @@ clock: Callable[[], float] = time.monotonic
 _options: ContextVar[Collection[str] | None] = ContextVar("options", default=None)  # of the script that runs
 _cheaper: ContextVar[tuple[str, ...] | None] = ContextVar("cheaper", default=None)  # parameters of the outermost job
 _forecast: ContextVar[bool] = ContextVar("forecast", default=False)  # whether the outermost job has said how long it takes
+_note: ContextVar[str] = ContextVar("note", default="")  # what a forecast says of the machine
 _open: list["ProgressBar[Any]"] = []  # bars that are being shown, outer ones first
 
 
@@ -188,7 +190,7 @@ def say_forecast(runs: int, seconds: float, *, unit: str = "run", what: str = ""
         return
     names = cheaper_options()
     cheaper = f"; options that make it cheaper: {', '.join(names)}" if names else ""
-    say(f"{what}{runs:,} {unit}s{extra}, about {_words(seconds)} on this machine{cheaper}")
+    say(f"{what}{runs:,} {unit}s{extra}, about {_words(seconds)} on this machine{_note.get()}{cheaper}")
 
 
 def cheaper_options() -> list[str]:
@@ -228,6 +230,16 @@ def forecast_made() -> None:
     """The running job has said how long all of it takes: its parts say no more about it."""
     if _cheaper.get() is not None:
         _forecast.set(True)
+
+
+@contextmanager
+def noting(text: str) -> Iterator[None]:
+    """While this lasts, forecasts say so of the machine."""
+    outer = _note.set(text)
+    try:
+        yield
+    finally:
+        _note.reset(outer)
 
 
 def with_options(options: Collection[str], main: Callable[P, R]) -> Callable[P, R]:

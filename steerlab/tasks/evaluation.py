@@ -21,6 +21,7 @@ from steerlab.tasks.problem import Problem, Task
 from steerlab.tasks.reading import Headers, Reader, run_batch
 from steerlab.tasks.scorers import Answer, Scorer, scorer_for
 from steerlab.tasks.scoring import plan
+from steerlab.threads import on_suitable_threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +70,7 @@ class Evaluation:
         return head + self.frame.head(10).to_html(index=False, escape=True)
 
 
+@on_suitable_threads
 @torch.no_grad()
 def evaluate(
     model: Model,
