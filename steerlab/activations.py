@@ -19,7 +19,7 @@ from steerlab._errors import InputError
 from steerlab.memory import pass_tokens, shrinking
 from steerlab.models import HookFn, Model, d_model, describe, device_of, hook_name, hooks
 from steerlab.passes import mlp_only_at, residuals
-from steerlab.progress import progress_bar
+from steerlab.progress import job, progress_bar
 from steerlab.tasks import Problem
 from steerlab.tasks.batches import Batch, least, row_batches, smaller
 from steerlab.tasks.scorers import Row, encode_prompt
@@ -83,6 +83,7 @@ class Activations:
         return f"<p>{escape(repr(self))}</p>"
 
 
+@job("problems", "layers")
 @on_suitable_threads
 @torch.no_grad()
 def cache_activations(

@@ -14,7 +14,7 @@ from scipy.stats import norm
 
 from steerlab import statistics as st
 from steerlab._errors import InputError
-from steerlab.progress import progress_bar
+from steerlab.progress import job, progress_bar
 from steerlab.scenarios import LEVELS, SCENARIOS, Scenario
 
 CONFIDENCE = 0.999  # of the Monte Carlo intervals; of two hundred rates one or two would lie off at 0.99
@@ -65,6 +65,7 @@ def _said(group: pd.DataFrame) -> str:
     return "holds"
 
 
+@job("scenarios", "simulations")
 def calibrate(
     scenarios: Sequence[Scenario] | None = None, *, simulations: int = 10_000, seed: int = 0, progress: bool = False
 ) -> Calibration:

@@ -20,7 +20,7 @@ from steerlab.directions import Direction
 from steerlab.fitting import How, check_problems, fit
 from steerlab.learnables import StaticVector
 from steerlab.models import Model, d_model, describe
-from steerlab.progress import progress_bar
+from steerlab.progress import job, progress_bar
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
 from steerlab.statistics import holm, paired_interval, sign_flip_test
@@ -108,6 +108,7 @@ class ContextComparison:
         return f"<p>{escape(repr(self))}</p>" + self.kinds.to_html(index=False, float_format="{:.3f}".format, escape=True)
 
 
+@job("test", "kinds", "n_train", "seeds", "lrs", "epochs")
 def compare_context_vectors(
     model: Model,
     train: Sequence[Problem],

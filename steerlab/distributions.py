@@ -56,7 +56,6 @@ def text_rows(model: Model, texts: Sequence[str] | Sequence[Sequence[int]]) -> t
     return tuple(Row(tokens, len(tokens)) for tokens in found)
 
 
-@on_suitable_threads
 def compare_distributions(
     model: Model,
     rows: Sequence[Row],
@@ -87,6 +86,7 @@ def positions_on_text(positions: Positions) -> Positions:
     return "all" if positions in ("prompt", "generated") else positions
 
 
+@on_suitable_threads
 @torch.no_grad()
 def compare_positions(
     model: Model,

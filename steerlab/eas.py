@@ -19,7 +19,7 @@ from jaxtyping import Float
 from steerlab._errors import InputError, InputTypeError
 from steerlab.models import Model, backend_of, d_model, hook_name, is_hooked
 from steerlab.nudging import Nudger
-from steerlab.progress import progress_bar
+from steerlab.progress import job, progress_bar
 from steerlab.statistics import wilson_interval
 from steerlab.statistics._input import check_rng
 from steerlab.tasks import Problem, Scorer, Task
@@ -105,6 +105,7 @@ def _wilson(correct: "pd.Series[Any]") -> tuple[float, float]:
     return interval.low, interval.high
 
 
+@job("problems")
 def run_eas(
     model: Model,
     problems: Sequence[Problem],

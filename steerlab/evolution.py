@@ -21,7 +21,7 @@ from steerlab.activations import Positions, cache_activations, indices
 from steerlab.cells import Cell, Place, run_cells
 from steerlab.directions import Direction
 from steerlab.models import Model, d_model, describe, hook_name
-from steerlab.progress import progress_bar
+from steerlab.progress import job, progress_bar
 from steerlab.statistics._input import check_rng, count
 from steerlab.tasks import Problem, Scorer, Task, in_both
 from steerlab.tasks.scoring import check_ids
@@ -47,6 +47,7 @@ class EvolvedVector(Direction):
         return cls, (*values, self.history)
 
 
+@job("problems", "generations", "population")
 def evolve_vector(
     model: Model,
     problems: Sequence[Problem],

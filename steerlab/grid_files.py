@@ -11,7 +11,7 @@ from steerlab._errors import InputError
 from steerlab.grid_cells import GridCell, described, run_cell
 from steerlab.loading import load_model
 from steerlab.models import Model
-from steerlab.progress import progress_bar
+from steerlab.progress import job, progress_bar
 from steerlab.universality import Universality
 
 FORMAT = "steerlab-grid-1"
@@ -48,6 +48,7 @@ def _difference(kept: Sequence[Mapping[str, Any]], wanted: Sequence[Mapping[str,
     return f"it had {len(kept)} cells, and {len(wanted)} are asked for now"
 
 
+@job("cells")
 def run_grid(
     cells: Sequence[GridCell],
     path: str | Path,

@@ -12,7 +12,7 @@ from steerlab.directions import Direction, check_direction
 from steerlab.memory import pass_tokens
 from steerlab.models import Model, device_of, hook_name
 from steerlab.passes import residuals
-from steerlab.progress import progress_bar
+from steerlab.progress import job, progress_bar
 from steerlab.tasks import Problem
 from steerlab.tasks.batches import row_batches
 from steerlab.tasks.scorers import Row, encode_prompt
@@ -64,6 +64,7 @@ class Magnitudes:
         return f"<p>{self!r}</p>" + self.by_position().to_html(index=False, float_format="{:.3g}".format, escape=True)
 
 
+@job("problems", "layers")
 @on_suitable_threads
 @torch.no_grad()
 def token_magnitudes(

@@ -22,7 +22,7 @@ from steerlab.interventions import ALPHAS, Operator, Patch, check_alpha, operato
 from steerlab.memory import pass_tokens
 from steerlab.models import HookFn, Model, device_of, frozen, hook_name, hooks, n_layers
 from steerlab.passes import entering
-from steerlab.progress import progress_bar
+from steerlab.progress import job, progress_bar
 from steerlab.sweeps import KEYS, SweepResult
 from steerlab.tasks import Problem, Scorer
 from steerlab.tasks.batches import Batch
@@ -100,6 +100,7 @@ class Preview:
         return f"<p>{self!r}</p>" + table.to_html(float_format="{:.3f}".format, escape=True)
 
 
+@job("problems")
 @on_suitable_threads
 def preview(
     model: Model,

@@ -17,13 +17,15 @@ R = TypeVar("R")
 
 MINUTE = 60.0  # seconds between the lines of a log; a job that takes longer is forecast
 FIRST = 1.0  # seconds of work that a forecast is made from
+# What scripts call parameters, where it is another word; "n_" is left out there.
 OPTIONS = {
-    "problems": "limit",
-    "task": "limit",
-    "tasks": "limit",
-    "n": "controls",
-    "n_controls": "controls",
-}  # parameters that scripts call otherwise
+    "problems": ("problems", "limit"),
+    "task": ("limit",),
+    "tasks": ("tasks", "limit"),
+    "n": ("controls",),
+    "directions": ("layers",),
+    "cells": ("models", "datasets"),
+}
 
 clock: Callable[[], float] = time.monotonic
 _options: ContextVar[Collection[str] | None] = ContextVar("options", default=None)  # of the script that runs
@@ -198,7 +200,7 @@ def cheaper_options() -> list[str]:
     names, options = _cheaper.get() or (), _options.get()
     if options is None:
         return list(names)
-    asked = dict.fromkeys(name for one in names for name in (OPTIONS.get(one, one), one) if name in options)
+    asked = dict.fromkeys(name for one in names for name in OPTIONS.get(one, (one, one.removeprefix("n_"))) if name in options)
     return [f"--{name.replace('_', '-')}" for name in asked]
 
 

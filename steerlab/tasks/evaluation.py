@@ -12,7 +12,7 @@ import torch
 from steerlab._errors import InputError, InputTypeError
 from steerlab.memory import logit_values, pass_tokens, shrinking
 from steerlab.models import Model, backend_of
-from steerlab.progress import progress_bar
+from steerlab.progress import job, progress_bar
 from steerlab.statistics import Interval, wilson_interval
 from steerlab.statistics._input import check_rng
 from steerlab.tasks.batches import Batch, least, smaller
@@ -70,6 +70,7 @@ class Evaluation:
         return head + self.frame.head(10).to_html(index=False, escape=True)
 
 
+@job("problems")
 @on_suitable_threads
 @torch.no_grad()
 def evaluate(
