@@ -3,7 +3,7 @@
 import sys
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
@@ -54,7 +54,8 @@ class ProgressBar(Generic[T]):
 
     def __init__(self, iterable: Iterable[T] | None, desc: str, unit: str, total: int | None, initial: int, *, show: bool) -> None:
         self.desc, self.unit, self.total, self.initial, self.n = desc, unit, total, initial, initial
-        self._iterable, self._where, self._drawn = iterable, _where() if show else "", None
+        self._iterable, self._where = iterable, _where() if show else ""
+        self._drawn: Any = None
         self._begun = clock()
         self._forecast = bool(show and total) and not _forecast.get()
 
@@ -70,15 +71,19 @@ class ProgressBar(Generic[T]):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self not in _open:
-            return
-        _open.remove(self)
+        shown = self in _open
+        self.close()
         now = clock()
-        _pace.seen = now
+        if shown and self._drawn is None and kind is None and now - self._begun >= MINUTE:
+            self._line(now, f"{self._count()} in {_span(now - self._begun)}")
+
+    def close(self) -> None:
+        """Nothing more is shown."""
+        if self in _open:
+            _open.remove(self)
+            _pace.seen = clock()
         if self._drawn is not None:
             self._drawn.close()
-        elif kind is None and now - self._begun >= MINUTE:
-            self._line(now, f"{self._count()} in {_span(now - self._begun)}")
 
     def __iter__(self) -> Iterator[T]:
         with self:
@@ -146,7 +151,7 @@ def progress_bar(
         >>> list(progress_bar("ab", desc="letters", unit="letter", show=False))
         ['a', 'b']
     """
-    if total is None and iterable is not None and hasattr(iterable, "__len__"):
+    if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     return ProgressBar(iterable, desc, unit, total, initial, show=show)
 
@@ -214,14 +219,16 @@ def job(*cheaper: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
         @wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            if _cheaper.get() is not None:
-                return function(*args, **kwargs)
-            outer, said = _cheaper.set(cheaper), _forecast.set(False)
+            bars, outermost = len(_open), _cheaper.get() is None
+            tokens = (_cheaper.set(cheaper), _forecast.set(False)) if outermost else None
             try:
                 return function(*args, **kwargs)
             finally:
-                _cheaper.reset(outer)
-                _forecast.reset(said)
+                if tokens is not None:
+                    _cheaper.reset(tokens[0])
+                    _forecast.reset(tokens[1])
+                for bar in reversed(_open[bars:]):  # of a loop that an error ended, which the error's traceback keeps alive
+                    bar.close()
 
         return call
 

@@ -130,6 +130,22 @@ def test_a_job_that_breaks_off_leaves_the_next_one_outermost(clock, capsys):
     ]
 
 
+def test_a_loop_that_an_error_ended_is_no_longer_open(clock, capsys):
+    """Also while somebody holds the error, and with it the loop, as a notebook does."""
+
+    @job("n")
+    def broken(n: int) -> None:
+        for _ in progress_bar(range(n), desc="broken", unit="run", show=True):
+            clock.passes(1)
+            n //= 0
+
+    with pytest.raises(ZeroDivisionError) as held:
+        broken(3)
+    worked(clock, runs=7, seconds=10)
+    assert lines(capsys)[0] == "sweep: 7 runs, about 1 minute on this machine"
+    assert held.value.__traceback__ is not None
+
+
 def test_without_standard_error_nothing_breaks(clock, monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     worked(clock, runs=50, seconds=5)
