@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from functools import wraps
 from inspect import signature
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, TypeVar
+from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -151,8 +151,8 @@ def progress_bar(
         >>> list(progress_bar("ab", desc="letters", unit="letter", show=False))
         ['a', 'b']
     """
-    if total is None and isinstance(iterable, Sized):
-        total = len(iterable)
+    if total is None and hasattr(iterable, "__len__"):
+        total = len(cast("Sized", iterable))
     return ProgressBar(iterable, desc, unit, total, initial, show=show)
 
 
