@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from functools import wraps
 from inspect import signature
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
+from typing import Any, Generic, ParamSpec, Self, TypeVar, cast, overload
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -127,9 +127,17 @@ class ProgressBar(Generic[T]):
         return f"{self._count()}, {100 * self.n // self.total}%, {_span(left)} left"
 
 
+@overload
+def progress_bar(
+    iterable: Iterable[T], *, desc: str, unit: str, show: bool, total: int | None = None, initial: int = 0
+) -> ProgressBar[T]: ...
+@overload
+def progress_bar(
+    iterable: None = None, *, desc: str, unit: str, show: bool, total: int | None = None, initial: int = 0
+) -> ProgressBar[Any]: ...
 def progress_bar(
     iterable: Iterable[T] | None = None, *, desc: str, unit: str, show: bool, total: int | None = None, initial: int = 0
-) -> ProgressBar[T]:
+) -> ProgressBar[Any]:
     """What tells how far a piece of work is.
 
     In a terminal and in Jupyter it is a bar. Where standard error is neither (a log file, CI) it is a line a minute at most, and one at the end
