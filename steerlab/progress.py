@@ -9,9 +9,8 @@ from contextvars import ContextVar
 from functools import wraps
 from inspect import signature
 from types import TracebackType
-from typing import Any, Generic, ParamSpec, Self, TypeVar, cast, overload
+from typing import Any, ParamSpec, Self, TypeVar, cast
 
-T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -32,7 +31,7 @@ _options: ContextVar[Collection[str] | None] = ContextVar("options", default=Non
 _cheaper: ContextVar[tuple[str, ...] | None] = ContextVar("cheaper", default=None)  # parameters of the outermost job
 _forecast: ContextVar[bool] = ContextVar("forecast", default=False)  # whether the outermost job has said how long it takes
 _note: ContextVar[str] = ContextVar("note", default="")  # what a forecast says of the machine
-_open: list["ProgressBar[Any]"] = []  # bars that are being shown, outer ones first
+_open: list["ProgressBar"] = []  # bars that are being shown, outer ones first
 
 
 class _Pace:
@@ -49,10 +48,10 @@ class _Pace:
 _pace = _Pace()
 
 
-class ProgressBar(Generic[T]):
+class ProgressBar:
     """Counts what is done; see `progress_bar`."""
 
-    def __init__(self, iterable: Iterable[T] | None, desc: str, unit: str, total: int | None, initial: int, *, show: bool) -> None:
+    def __init__(self, iterable: Iterable[Any] | None, desc: str, unit: str, total: int | None, initial: int, *, show: bool) -> None:
         self.desc, self.unit, self.total, self.initial, self.n = desc, unit, total, initial, initial
         self._iterable, self._where = iterable, _where() if show else ""
         self._drawn: Any = None
@@ -85,7 +84,7 @@ class ProgressBar(Generic[T]):
         if self._drawn is not None:
             self._drawn.close()
 
-    def __iter__(self) -> Iterator[T]:
+    def __iter__(self) -> Iterator[Any]:
         with self:
             for one in self._iterable or ():
                 yield one
@@ -127,17 +126,9 @@ class ProgressBar(Generic[T]):
         return f"{self._count()}, {100 * self.n // self.total}%, {_span(left)} left"
 
 
-@overload
 def progress_bar(
-    iterable: Iterable[T], *, desc: str, unit: str, show: bool, total: int | None = None, initial: int = 0
-) -> ProgressBar[T]: ...
-@overload
-def progress_bar(
-    iterable: None = None, *, desc: str, unit: str, show: bool, total: int | None = None, initial: int = 0
-) -> ProgressBar[Any]: ...
-def progress_bar(
-    iterable: Iterable[T] | None = None, *, desc: str, unit: str, show: bool, total: int | None = None, initial: int = 0
-) -> ProgressBar[Any]:
+    iterable: Iterable[Any] | None = None, *, desc: str, unit: str, show: bool, total: int | None = None, initial: int = 0
+) -> ProgressBar:
     """What tells how far a piece of work is.
 
     In a terminal and in Jupyter it is a bar. Where standard error is neither (a log file, CI) it is a line a minute at most, and one at the end

@@ -142,7 +142,7 @@ def _begun(learnable: Learnable, candidate: Candidate, size: int, device: torch.
 
 
 def _epoch(
-    objective: Objective, learnable: Learnable, states: Sequence[_State], active: Sequence[int], schedule: Schedule, bar: ProgressBar[Any]
+    objective: Objective, learnable: Learnable, states: Sequence[_State], active: Sequence[int], schedule: Schedule, bar: ProgressBar
 ) -> None:
     for c in active:
         states[c].sum = 0.0
@@ -157,7 +157,7 @@ def _epoch(
             _step(learnable, states[c], mine, schedule, whole=whole)
         bar.update(sum(map(len, batches.values())))
         if losses:
-            bar.set_postfix(loss=f"{np.mean([np.mean(mine) for mine in losses.values()]):.3f}", refresh=False)
+            bar.set_postfix(loss=f"{np.mean([np.mean(mine) for mine in losses.values()]):.3f}")
 
 
 def _backward(objective: Objective, states: Sequence[_State], batches: Mapping[int, Sequence[int]]) -> dict[int, list[float]]:

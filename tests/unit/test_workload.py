@@ -1,6 +1,7 @@
 """The main job says what it is made of, and is made of that."""
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
@@ -181,3 +182,16 @@ def test_other_jobs_of_several_stages_announce_them_all(toy_model, task, capsys,
     run, total = JOBS[name]
     run(toy_model("bridge"), task, np.random.default_rng(0))
     assert [(k, n) for k, n, _ in announced(capsys)] == [(k, total) for k in range(1, total + 1)]
+
+
+def test_a_terminal_gets_the_bars_of_evaluation_caching_sweeps_and_training(toy_model, task, capsys, monkeypatch):
+    """The bars are tqdm's own."""
+    model, problems = toy_model("bridge"), task.train[:8]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    sl.cache_activations(model, problems, layers=[1], progress=True)
+    learned = sl.learn_vector(model, problems, layer=1, epochs=1, batch_size=4, progress=True)
+    sl.sweep(model, problems, learned, alphas=[1.0], progress=True)
+    said = capsys.readouterr().err
+    assert re.search(r"cache: 100%.* 8/8 ", said)
+    assert re.search(r"train: 100%.* 8/8 .*loss=\d", said)
+    assert re.search(r"sweep: 100%.* 16/16 ", said)
