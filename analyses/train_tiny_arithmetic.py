@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from steerlab.cli import run
+from steerlab.progress import progress_bar, say
 from steerlab.tasks.arithmetic import TRAINED, generate, vocabulary
 from steerlab.tasks.problem import Problem
 
@@ -172,7 +172,7 @@ def main(config: Config) -> Path:
         update, decay_from, seconds = state["update"], state["decay_from"], state["seconds"]
     base_rates = (config.learning_rate, config.embedding_rate)
     started = time.monotonic() - seconds
-    with tqdm(total=config.max_updates, initial=update, unit="update", disable=None) as bar:
+    with progress_bar(total=config.max_updates, initial=update, desc="train", unit="update", show=True) as bar:
         while update < min(config.max_updates, decay_from + config.decay_updates):
             rng = np.random.default_rng([config.seed, update])
             steps = (0, 1) if update < config.warm_updates else (0, 1, 2, 3, 4)
@@ -193,7 +193,7 @@ def main(config: Config) -> Path:
             bar.update()
             if update % config.check_every == 0:
                 scores = [accuracy(model, ids, "story", "choice", s) for s in STEPS]
-                bar.write(f"update {update}: loss {loss_sum:.3f}, stories by steps " + " ".join(f"{s:.2f}" for s in scores))
+                say(f"update {update}: loss {loss_sum:.3f}, stories by steps " + " ".join(f"{s:.2f}" for s in scores))
                 if sum(scores) / len(STEPS) >= config.target_accuracy:
                     decay_from = min(decay_from, update)
                 checkpoint.parent.mkdir(parents=True, exist_ok=True)

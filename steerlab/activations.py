@@ -13,18 +13,19 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from steerlab import activation_files
 from steerlab._errors import InputError
 from steerlab.memory import pass_tokens, shrinking
 from steerlab.models import HookFn, Model, d_model, describe, hook_name, hooks
 from steerlab.passes import residuals
+from steerlab.progress import job, progress_bar
 from steerlab.shortcuts import mlp_only_at
 from steerlab.tasks import Problem
 from steerlab.tasks.batches import Batch, batches_for, least, smaller
 from steerlab.tasks.scorers import Row, encode_prompt
 from steerlab.tasks.scoring import check_ids
+from steerlab.threads import on_suitable_threads
 
 Positions = str | int | np.integer | Sequence[int]
 Pick = Callable[[Tensor, Tensor], Tensor]  # of a batch's residual stream, by the prompts' lengths
@@ -83,6 +84,8 @@ class Activations:
         return f"<p>{escape(repr(self))}</p>"
 
 
+@job("problems", "layers")
+@on_suitable_threads
 @torch.no_grad()
 def cache_activations(
     model: Model,
@@ -154,7 +157,7 @@ def cache_activations(
         left = ~done  # a copy: what is being written changes `done`
         # Whole batches are run, so that the values are those of a run without interruption, to the bit.
         batches = [b for b in batches_for(model, rows, room=room) if left[list(b.index)].any()]
-        with tqdm(total=len(done), initial=int(done.sum()), desc="cache", unit="prompt", disable=None if progress else True) as bar:
+        with progress_bar(total=len(done), initial=int(done.sum()), desc="cache", unit="prompt", show=progress) as bar:
             for batch, found in shrinking(batches, room, run, partial(smaller, rows), least):
                 new = [(j, i) for j, i in enumerate(batch.index) if left[i]]
                 put([i for _, i in new], [[resid[j, : widths[i]] for resid in found] for j, i in new])

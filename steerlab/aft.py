@@ -20,6 +20,7 @@ from steerlab.fitting import Fit, How, fit
 from steerlab.interventions import Operator
 from steerlab.learnables import StaticVector
 from steerlab.models import Model, d_model, describe
+from steerlab.progress import job
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks import Problem, Scorer
@@ -75,6 +76,7 @@ def broken_off(method: Mapping[str, Any]) -> list[str]:
     )
 
 
+@job("problems", "epochs")
 def learn_vector(
     model: Model,
     problems: Sequence[Problem],

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
-from tqdm import tqdm
 
 from steerlab import statistics as st
 from steerlab._errors import InputError
+from steerlab.progress import job, progress_bar
 from steerlab.scenarios import LEVELS, SCENARIOS, Scenario
 
 CONFIDENCE = 0.999  # of the Monte Carlo intervals; of two hundred rates one or two would lie off at 0.99
@@ -65,6 +65,7 @@ def _said(group: pd.DataFrame) -> str:
     return "holds"
 
 
+@job("scenarios", "simulations")
 def calibrate(
     scenarios: Sequence[Scenario] | None = None, *, simulations: int = 10_000, seed: int = 0, progress: bool = False
 ) -> Calibration:
@@ -88,7 +89,7 @@ def calibrate(
         raise InputError(f"simulations={simulations}; use at least 10 (thousands for rates that mean something)")
     chosen = SCENARIOS if scenarios is None else scenarios
     lines = []
-    for scenario in tqdm(chosen, desc="calibrate", unit="scenario", disable=None if progress else True):
+    for scenario in progress_bar(chosen, desc="calibrate", unit="scenario", show=progress):
         n = max(10, round(simulations * scenario.share))
         rng = np.random.default_rng([seed, zlib.crc32(f"{scenario.procedure}|{scenario.setting}".encode())])
         found = np.array([scenario.draw(rng) for _ in range(n)])

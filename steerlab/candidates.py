@@ -20,6 +20,7 @@ from steerlab.fitting import How, fit
 from steerlab.interventions import Operator
 from steerlab.learnables import StaticVector
 from steerlab.models import Model, d_model, n_layers
+from steerlab.progress import job
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks import Problem, Scorer
@@ -99,6 +100,7 @@ class LearnedVectors(Sequence[LearnedVector]):
         return f"<p>{self!r}</p>" + self.frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
 
 
+@job("problems", "layers", "seeds", "l2s", "lrs", "epochs")
 def learn_vectors(
     model: Model,
     problems: Sequence[Problem],

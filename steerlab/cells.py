@@ -10,7 +10,6 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from steerlab._errors import InputError
 from steerlab.activations import Positions
@@ -20,6 +19,7 @@ from steerlab.memory import generated_rows, logit_values, pass_tokens, shrinking
 from steerlab.models import Model, hooks, is_hooked
 from steerlab.passes import forward
 from steerlab.precision import Precision, dtype_named, in_precision
+from steerlab.progress import progress_bar
 from steerlab.shortcuts import runs_whole
 from steerlab.tasks import Evaluation, Problem, Scorer
 from steerlab.tasks.batches import Batch, least, smaller
@@ -27,6 +27,7 @@ from steerlab.tasks.generating import generate_batch
 from steerlab.tasks.reading import Headers, Reader, run_batch
 from steerlab.tasks.scorers import Answer, scorer_for
 from steerlab.tasks.scoring import plan
+from steerlab.threads import on_suitable_threads
 from steerlab.variants import Cell, Place, check_cells, shares
 from steerlab.wavefront import Front, Seen
 
@@ -57,6 +58,7 @@ class CellRun:
     precision: Precision | None = None
 
 
+@on_suitable_threads
 def run_cells(
     model: Model,
     problems: Sequence[Problem],
@@ -126,7 +128,7 @@ def _run_cells(
     engine = _Engine(front, [cells[k] for k in order], memory)
     base = [Answer()] * len(work.rows)
     answers = {k: list(base) for k in order}
-    with tqdm(total=len(work.rows) * (1 + len(order)), desc=label, unit="run", disable=None if progress else True) as bar:
+    with progress_bar(total=len(work.rows) * (1 + len(order)), desc=label, unit="run", show=progress) as bar:
         for batch, (plain, steered) in shrinking(work.batches(model, room), room, engine.run, partial(smaller, work.rows), least):
             for place, i in enumerate(batch.index):
                 base[i] = plain[place]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from steerlab._errors import InputError
+from steerlab.progress import with_options
 
 C = TypeVar("C")
 
@@ -22,6 +23,7 @@ def run(main: Callable[[C], Any], config_class: type[C], argv: Sequence[str] | N
     default and the comment behind it in the source become the help. Errors about the user's input end the program with one line and exit code 2, not with a traceback.
     """
     config = parse(config_class, argv)
+    main = with_options([field.name for field in dataclasses.fields(typing.cast(Any, config_class))], main)
     try:
         return main(config)
     except InputError as error:

@@ -13,6 +13,7 @@ from steerlab.activations import Positions
 from steerlab.directions import Direction
 from steerlab.interventions import Operator
 from steerlab.models import Model
+from steerlab.progress import job
 from steerlab.statistics import Interval, SignTest, paired_interval, sign_test
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks import Problem, Scorer, in_both
@@ -74,6 +75,7 @@ class CoefficientGrid:
         return f"<p>{escape(repr(self))}</p>" + self.frame.to_html(index=False, float_format="{:.3f}".format, escape=True)
 
 
+@job("validation", "test", "coefficients")
 def coefficient_grid(
     model: Model,
     validation: Sequence[Problem],

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from steerlab._errors import InputError
 from steerlab.cells import Cell, Place, run_cells
@@ -21,6 +20,7 @@ from steerlab.directions import Direction
 from steerlab.fitting import How, check_problems, fit
 from steerlab.learnables import StaticVector
 from steerlab.models import Model, d_model, describe
+from steerlab.progress import job, progress_bar
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
 from steerlab.statistics import holm, paired_interval, sign_flip_test
@@ -108,6 +108,7 @@ class ContextComparison:
         return f"<p>{escape(repr(self))}</p>" + self.kinds.to_html(index=False, float_format="{:.3f}".format, escape=True)
 
 
+@job("test", "kinds", "n_train", "seeds", "lrs", "epochs")
 def compare_context_vectors(
     model: Model,
     train: Sequence[Problem],
@@ -166,7 +167,7 @@ def compare_context_vectors(
     cells: list[Cell] = []
     lines: list[dict[str, Any]] = []
     broken: list[str] = []
-    with tqdm(total=len(seeds) * len(made), desc="kinds x seeds", disable=None if progress else True) as bar:
+    with progress_bar(total=len(seeds) * len(made), desc="kinds x seeds", unit="training", show=progress) as bar:
         for seed in seeds:
             some = [train[i] for i in sorted(np.random.default_rng([int(seed), 2]).choice(len(train), n_train, replace=False))]
             on_train: list[Cell] = []

@@ -15,6 +15,7 @@ from steerlab.directions import Direction, place, random_directions
 from steerlab.interventions import Operator, check_alpha
 from steerlab.models import Model
 from steerlab.precision import Precision
+from steerlab.progress import job
 from steerlab.statistics import ControlTests
 from steerlab.sweeps import inert
 from steerlab.tasks import Evaluation, Problem, Scorer
@@ -64,6 +65,7 @@ class ControlResult(ControlTests):
         return f"<p>{escape(self.direction.name)} at layer {self.layer}, alpha {self.alpha}</p>" + self.rank_test()._repr_html_()
 
 
+@job("problems", "n")
 def random_control(
     model: Model,
     problems: Sequence[Problem],

@@ -21,6 +21,7 @@ from steerlab.models import Model
 from steerlab.statistics import bootstrap, paired_t_test
 from steerlab.tasks import Problem, evaluate
 from steerlab.tasks.scorers import Row, encode_continuation
+from steerlab.threads import on_suitable_threads
 from steerlab.variants import Cell, Place
 
 PARTS = ("prompt", "shared start", "differing", "shared end")
@@ -159,6 +160,7 @@ class CriticalTokens:
         return f"<p>{escape(repr(self))}</p>" + self.by_part().to_html(index=False, float_format="{:.3g}".format, escape=True)
 
 
+@on_suitable_threads
 def critical_tokens(
     model: Model,
     problems: Sequence[Problem],

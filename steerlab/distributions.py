@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from steerlab._errors import InputError, InputTypeError
 from steerlab.activations import Positions
@@ -16,9 +15,11 @@ from steerlab.interventions import Operator, Patch, operator_named
 from steerlab.memory import parse_memory, pass_tokens, shrinking
 from steerlab.models import Model, context_length, device_of, hook_name, hooks, n_layers, token_ids, unknown_tokens
 from steerlab.passes import entering, forward
+from steerlab.progress import progress_bar
 from steerlab.shortcuts import read_out, run_from
 from steerlab.tasks.batches import Batch, batches_for, least, smaller
 from steerlab.tasks.scorers import Row
+from steerlab.threads import on_suitable_threads
 from steerlab.variants import Cell, check_cells
 from steerlab.wavefront import Front
 
@@ -86,6 +87,7 @@ def positions_on_text(positions: Positions) -> Positions:
     return "all" if positions in ("prompt", "generated") else positions
 
 
+@on_suitable_threads
 @torch.no_grad()
 def compare_positions(
     model: Model,
@@ -128,7 +130,7 @@ def compare_positions(
     def run(batch: Batch, room: int) -> tuple[np.ndarray, np.ndarray]:
         return _run(front, batch, [cells[k] for k in acting], room, limit)
 
-    with tqdm(total=len(rows) * (1 + len(acting)), desc="side effects", unit="run", disable=None if progress else True) as bar:
+    with progress_bar(total=len(rows) * (1 + len(acting)), desc="side effects", unit="run", show=progress) as bar:
         for batch, (plain, moved) in shrinking(batches, room, run, partial(smaller, rows), least):
             ends = np.cumsum([len(row.tokens) for row in batch.rows])[:-1]
             for i, base, theirs in zip(batch.index, np.split(plain, ends), np.split(moved, ends, axis=1), strict=True):

@@ -15,16 +15,17 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from tqdm import tqdm
 
 from steerlab._errors import InputError, InputTypeError
 from steerlab.models import Model, backend_of, d_model, hook_name, is_hooked
 from steerlab.nudging import Nudger
+from steerlab.progress import job, progress_bar
 from steerlab.statistics import wilson_interval
 from steerlab.statistics._input import check_rng
 from steerlab.tasks import Problem, Scorer, Task
 from steerlab.tasks.scorers import Outcome, scorer_for
 from steerlab.tasks.scoring import check_ids, plan
+from steerlab.threads import on_suitable_threads
 from steerlab.watchers import Glance, Watcher, Watching, random_attractors, variant_named
 
 COLUMNS = [
@@ -104,6 +105,7 @@ def _wilson(correct: "pd.Series[Any]") -> tuple[float, float]:
     return interval.low, interval.high
 
 
+@job("problems")
 def run_eas(
     model: Model,
     problems: Sequence[Problem],
@@ -167,6 +169,7 @@ def check_stream(model: Model, problems: Sequence[Problem], layer: int, rng: np.
     check_ids(problems)
 
 
+@on_suitable_threads
 @torch.no_grad()
 def stream(
     model: Model,
@@ -193,7 +196,7 @@ def stream(
     wins = [0] * len(states)
     lines: list[list[tuple[Any, ...]]] = [[] for _ in states]
     seconds = np.zeros(len(problems))
-    for step, problem in enumerate(tqdm(problems, desc="stream", unit="problem", disable=None if progress else True)):
+    for step, problem in enumerate(progress_bar(problems, desc="stream", unit="problem", show=progress)):
         begun = perf_counter()
         work = plan(model, [problem], chosen)
         vector = engine.look(work)

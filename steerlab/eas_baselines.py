@@ -17,6 +17,7 @@ import pandas as pd
 from steerlab._errors import InputError
 from steerlab.eas import COLUMNS, check_stream, run_eas, stream
 from steerlab.models import Model, d_model
+from steerlab.progress import job
 from steerlab.statistics import SignTest, format_p, holm, paired_interval, sign_test, wilson_interval
 from steerlab.statistics._input import count
 from steerlab.tasks import Problem, Scorer
@@ -206,6 +207,7 @@ class EASComparison:
         return f"<p>{escape(repr(self))}</p>" + self.table().to_html(index=False, float_format="{:.3f}".format, escape=True)
 
 
+@job("problems", "variants", "repeats", "timed")
 def compare_eas(
     model: Model,
     problems: Sequence[Problem],

@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from tqdm import tqdm
 
 from steerlab._errors import InputError, InputTypeError
 from steerlab.activations import Positions, cache_activations, indices
 from steerlab.cells import Cell, Place, run_cells
 from steerlab.directions import Direction
 from steerlab.models import Model, d_model, describe, hook_name
+from steerlab.progress import job, progress_bar
 from steerlab.statistics._input import check_rng, count
 from steerlab.tasks import Problem, Scorer, Task, in_both
 from steerlab.tasks.scoring import check_ids
@@ -47,6 +47,7 @@ class EvolvedVector(Direction):
         return cls, (*values, self.history)
 
 
+@job("problems", "generations", "population")
 def evolve_vector(
     model: Model,
     problems: Sequence[Problem],
@@ -126,7 +127,7 @@ def evolve_vector(
     search = _search(dimensions, FIRST_STEP * size / math.sqrt(dimensions), population, rng)
     lines: list[dict[str, float]] = []
     best_so_far, chosen_score, chosen, chosen_at, evaluations = math.inf, math.inf, None, 0, 0
-    for generation in tqdm(range(generations), desc="evolve", unit="generation", disable=None if progress else True):
+    for generation in progress_bar(range(generations), desc="evolve", unit="generation", show=progress):
         points = search.ask()
         vectors = [_within(point @ basis, limit) for point in points]
         scores = score(vectors, problems)

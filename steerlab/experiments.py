@@ -22,10 +22,13 @@ from steerlab.directions import Direction, mean_difference, random_directions
 from steerlab.distributions import positions_on_text
 from steerlab.interventions import ALPHAS
 from steerlab.matching import SCALED, match_kl
-from steerlab.models import Model
+from steerlab.models import Model, n_layers
+from steerlab.progress import Stages, job
 from steerlab.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks import Evaluation, Task, evaluate
+from steerlab.threads import on_suitable_threads
+from steerlab.workload import forecast, workload
 
 FAMILIES = ("covariance_matched", "shuffled_labels", "orthogonal", "equal_kl")
 FOLDS = 5  # of the diagnostics, where there are problems enough
@@ -112,6 +115,8 @@ def contrast_directions(
     return {layer: mean_difference(right, wrong, layer=layer) for layer in right.layers}
 
 
+@job("task", "layers", "alphas", "n_controls", "families")
+@on_suitable_threads
 def run_experiment(
     model: Model,
     task: Task,
@@ -144,7 +149,7 @@ def run_experiment(
         cache_positions: where the direction is measured.
         positions: where it acts.
         operator: how it acts.
-        progress: show progress bars.
+        progress: show progress bars, the number of each stage, and what a job of more than a minute is made of.
 
     Raises:
         ValueError: bad input; see the functions called.
@@ -164,7 +169,14 @@ def run_experiment(
         if not getattr(task, split):
             raise InputError(f"the {split} split of task {task.name!r} is empty; the protocol needs all three")
     families = _families(families, operator)
+    if texts is None:
+        texts, about = side_texts(model, task.validation)
+    else:
+        texts, about = list(texts), f"{len(texts)} given texts"
+    stages = _begun(model, task, texts, layers, alphas, n_controls, families, operator, positions, show=progress)
+    stages.next(f"evaluate {len(task.train)} train problems")
     train = evaluate(model, task.train, progress=progress)
+    stages.next("activations of right and wrong problems, and what their contrast is worth")
     acts, right, wrong = balanced_activations(
         model, train, rng=_rng(seed, "balance"), layers=layers, positions=cache_positions, progress=progress
     )
@@ -173,20 +185,22 @@ def run_experiment(
     if rows > 1:
         diagnostics = contrast_diagnostics(right, wrong, rng=_rng(seed, "diagnostics"), folds=min(FOLDS, rows))
     acting: dict[str, Any] = {"positions": positions, "operator": operator, "progress": progress}
+    stages.next(f"sweep of {len(directions)} layers on validation")
     validation = sweep(model, task.validation, directions, alphas=alphas, **acting)
     best = validation.best()
     layer, alpha = int(best["layer"]), float(best["alpha"])
     direction = directions[layer]
+    stages.next(f"sweep of layer {layer} on test")
     test = sweep(model, task.test, direction, alphas=alphas, **acting)
     strengths = dict.fromkeys([alpha, float(min(alphas))])
-    controls = tuple(
-        random_control(model, task.test, direction, alpha=strength, n=n_controls, rng=_rng(seed, stream), **acting)
-        for strength, stream in zip(strengths, ("chosen", "suppression"), strict=False)
-    )
-    if texts is None:
-        texts, about = side_texts(model, task.validation)
-    else:
-        texts, about = list(texts), f"{len(texts)} given texts"
+    controls: tuple[ControlResult, ...] = ()
+    for strength, stream in zip(strengths, ("chosen", "suppression"), strict=False):
+        stages.next(f"controls at alpha {strength:g}")
+        rng = _rng(seed, stream)
+        controls += (random_control(model, task.test, direction, alpha=strength, n=n_controls, rng=rng, **acting),)
+    if len(strengths) == 1:
+        stages.next(f"controls at the strongest suppression: those at alpha {alpha:g}")
+    stages.next(f"side effects on {about}")
     beside: dict[str, Any] = {"positions": positions_on_text(positions), "operator": operator}
     effects = joined(
         [side_effects(model, direction, texts, alphas=alphas, progress=progress, **beside)]
@@ -194,6 +208,7 @@ def run_experiment(
     )
     others, remarks = [], {}
     for k, family in enumerate(families):
+        stages.next(f"controls of the family {family}")
         rng = _rng(seed, "families", k)
         if family != "equal_kl":
             draw = _draw(family, acts, right, wrong)
@@ -218,6 +233,29 @@ def run_experiment(
         "task": dict(task.about),
     }
     return Experiment(task.name, train, directions, validation, layer, alpha, test, controls, tuple(others), diagnostics, effects, settings)
+
+
+def _begun(
+    model: Model,
+    task: Task,
+    texts: Sequence[str],
+    layers: Sequence[int] | None,
+    alphas: Sequence[float],
+    n_controls: int,
+    families: Sequence[str],
+    operator: str,
+    positions: Positions,
+    *,
+    show: bool,
+) -> Stages:
+    """The stages of the job, the first of which is still to be announced; a long job is forecast."""
+    if not show:
+        return Stages(0, show=False)
+    where = list(range(n_layers(model))) if layers is None else list(layers)
+    work = workload(model, task, texts, layers=len(where), alphas=alphas, n_controls=n_controls, families=families)
+    if where:  # without any, the job says what is wrong
+        forecast(model, task, texts, work, layers=where, operator=operator, positions=positions)
+    return Stages(work.stages, show=True)
 
 
 def _rng(seed: int, stream: str, *number: int) -> np.random.Generator:

@@ -21,6 +21,7 @@ from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks import Problem, Scorer, Task, in_both
 from steerlab.tasks.scoring import check_ids
 from steerlab.tasks.targets import Target, target_named
+from steerlab.threads import on_suitable_threads
 from steerlab.training import Trained, train
 
 
@@ -61,6 +62,7 @@ class Fit:
     unsteered: float | None
 
 
+@on_suitable_threads
 def fit(
     model: Model,
     problems: Sequence[Problem],

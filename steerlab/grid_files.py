@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from steerlab import files
 from steerlab._errors import InputError
 from steerlab.grid_cells import GridCell, described, run_cell
 from steerlab.loading import load_model
 from steerlab.models import Model
+from steerlab.progress import job, progress_bar
 from steerlab.universality import Universality
 
 FORMAT = "steerlab-grid-1"
@@ -49,6 +48,7 @@ def _difference(kept: Sequence[Mapping[str, Any]], wanted: Sequence[Mapping[str,
     return f"it had {len(kept)} cells, and {len(wanted)} are asked for now"
 
 
+@job("cells")
 def run_grid(
     cells: Sequence[GridCell],
     path: str | Path,
@@ -85,7 +85,7 @@ def run_grid(
     files.write_json(folder / GRID, {"format": FORMAT, "cells": [described(cell) for cell in cells]})
     held: dict[tuple[Any, ...], Model] = {}
     records = []
-    for number, cell in enumerate(tqdm(cells, desc="cells", unit="cell", disable=None if progress else True)):
+    for number, cell in enumerate(progress_bar(cells, desc="cells", unit="cell", show=progress)):
         file = folder / "cells" / f"{number:03d}-{re.sub(r'[^A-Za-z0-9.=-]+', '-', '-'.join(cell.key))[:80]}.json"
         record = _kept(file, cell)
         if record is None or "error" in record:

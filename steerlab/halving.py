@@ -19,6 +19,7 @@ from steerlab.cells import run_cells
 from steerlab.directions import Direction
 from steerlab.interventions import ALPHAS, Operator
 from steerlab.models import Model
+from steerlab.progress import job
 from steerlab.statistics._input import check_rng
 from steerlab.sweeps import KEYS, cells_of, ranked
 from steerlab.tasks import Problem, Scorer, evaluate
@@ -59,6 +60,7 @@ class HalvingResult:
         return f"<p>{self!r}</p>" + self.frame[self.frame["kept"]].to_html(index=False, float_format="{:.3f}".format, escape=True)
 
 
+@job("problems", "directions", "alphas")
 def successive_halving(
     model: Model,
     problems: Sequence[Problem],

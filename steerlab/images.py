@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import plotly.graph_objects as go
-from tqdm import tqdm
 
 from steerlab._errors import InputError
 from steerlab.plots import theme
+from steerlab.progress import progress_bar
 
 FORMATS = ("png", "svg")
 
@@ -51,7 +51,7 @@ def draw_images(
         for place, trace in enumerate(figure.data):
             trace.uid = f"t{place}"  # a random one gets into an SVG's ids
     with (
-        tqdm(total=len(fitted) * len(formats), desc="pictures", unit="picture", disable=None if progress else True) as bar,
+        progress_bar(total=len(fitted) * len(formats), desc="pictures", unit="picture", show=progress) as bar,
         ThreadPoolExecutor(1) as pool,  # a notebook has an event loop of its own
     ):
         return pool.submit(asyncio.run, _draw(fitted, formats, width, scale, bar)).result()

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from steerlab._errors import InputError
 from steerlab.directions import Direction, check_direction
 from steerlab.memory import pass_tokens
 from steerlab.models import Model, hook_name
 from steerlab.passes import residuals
+from steerlab.progress import job, progress_bar
 from steerlab.tasks import Problem
 from steerlab.tasks.batches import batches_for
 from steerlab.tasks.scorers import Row, encode_prompt
+from steerlab.threads import on_suitable_threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,8 @@ class Magnitudes:
         return f"<p>{self!r}</p>" + self.by_position().to_html(index=False, float_format="{:.3g}".format, escape=True)
 
 
+@job("problems", "layers")
+@on_suitable_threads
 @torch.no_grad()
 def token_magnitudes(
     model: Model,
@@ -108,7 +111,7 @@ def token_magnitudes(
         unit = direction.unit().vector
     rows = tuple(Row(tuple(ids), len(ids)) for ids in (encode_prompt(model, problem) for problem in problems))
     parts: dict[int, list[pd.DataFrame]] = {}
-    with tqdm(total=len(rows), desc="magnitudes", unit="prompt", disable=None if progress else True) as bar:
+    with progress_bar(total=len(rows), desc="magnitudes", unit="prompt", show=progress) as bar:
         for batch in batches_for(model, rows, room=pass_tokens(model, max_tokens)):
             found = residuals(model, batch.tokens, list(layers), site)
             for layer in layers:

@@ -18,6 +18,7 @@ from steerlab.contenders import METHODS, Contender, check_methods, contenders, l
 from steerlab.directions import Direction
 from steerlab.method_tables import MethodComparison
 from steerlab.models import Model
+from steerlab.progress import Stages, job
 from steerlab.prompting import wordings
 from steerlab.side_effects import side_texts
 from steerlab.tasks import Evaluation, Problem, Task, evaluate, in_both
@@ -38,6 +39,7 @@ class _Asked:
     outcomes: pd.DataFrame
 
 
+@job("task", "methods", "matchings", "layers", "norms", "kls", "n_controls", "epochs")
 def compare_methods(
     model: Model,
     task: Task,
@@ -95,22 +97,27 @@ def compare_methods(
     else:
         texts, about = list(texts), f"{len(texts)} given texts"
     learning: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed, "positions": positions}
+    stages = Stages(2 + ("prompt" in methods) + len(set(matchings)), show=progress)
+    stages.next(f"find vectors in {len(methods)} ways")
     found, missing = contenders(
         model, task.train, methods=methods, layers=layers, cache_positions=cache_positions, progress=progress, **learning
     )
     notes = {one.name: one.about for one in found}
     bench = Bench(model, texts, positions, progress)
+    stages.next("test without steering")
     baseline = evaluate(model, task.test, progress=progress)
     asked = None
     if "prompt" in methods:
+        stages.next("wordings of the prompt")
         asked, said = _asked(model, task, progress)
         (missing if asked is None else notes)[label("prompt")] = said
     tried: dict[str, tuple[pd.DataFrame, pd.DataFrame, Tried]] = {}
     levels = {"kl": [float(kl) for kl in kls]}
     levels["norm"] = levels["own"] = _norms(found, norms)
     for k, matching in enumerate(dict.fromkeys(matchings)):
+        stages.next(f"choose and test, matched by {matching}")
         if not found:
-            break
+            continue
         seen = looks(bench, task.validation, found, levels[matching], matching)
         chosen = choose(seen, matching)
         done = try_once(

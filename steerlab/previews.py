@@ -14,7 +14,6 @@ import pandas as pd
 import torch
 from scipy import stats
 from torch import Tensor
-from tqdm import tqdm
 
 from steerlab._errors import InputError
 from steerlab.activations import Positions, indices
@@ -23,6 +22,7 @@ from steerlab.interventions import ALPHAS, Operator, Patch, check_alpha, operato
 from steerlab.memory import pass_tokens
 from steerlab.models import HookFn, Model, device_of, frozen, hook_name, hooks, n_layers
 from steerlab.passes import entering
+from steerlab.progress import job, progress_bar
 from steerlab.shortcuts import short_cuts
 from steerlab.sweeps import KEYS, SweepResult
 from steerlab.tasks import Problem, Scorer
@@ -30,6 +30,7 @@ from steerlab.tasks.batches import Batch
 from steerlab.tasks.reading import Reader
 from steerlab.tasks.scorers import Answer, Row, scorer_for
 from steerlab.tasks.scoring import check_ids
+from steerlab.threads import on_suitable_threads
 from steerlab.variants import Place, check_names
 
 STEP = 1e-4  # of the numbers read, in the central difference that tells how the margin hangs on each of them
@@ -100,6 +101,8 @@ class Preview:
         return f"<p>{self!r}</p>" + table.to_html(float_format="{:.3f}".format, escape=True)
 
 
+@job("problems")
+@on_suitable_threads
 def preview(
     model: Model,
     problems: Sequence[Problem],
@@ -161,7 +164,7 @@ def preview(
         patch(one.direction, [1.0], operator=act, positions=positions, prompt_lengths=[shortest], length=shortest)
     room = max(1, pass_tokens(model, max_tokens, memory) // 2)  # what the backward pass needs is kept
     slopes = np.empty((len(places), len(problems)))
-    with tqdm(total=len(problems), desc="preview", unit="problem", disable=None if progress else True) as bar:
+    with progress_bar(total=len(problems), desc="preview", unit="problem", show=progress) as bar:
         for some in _together(rows, room):
             batch = Batch(tuple(range(len(some))), tuple(row for i in some for row in rows[i]), device=device_of(model))
             owner = [k for k, i in enumerate(some) for _ in rows[i]]

@@ -19,6 +19,7 @@ from steerlab.candidates import learn_vectors
 from steerlab.directions import Direction
 from steerlab.interventions import Operator
 from steerlab.models import Model, n_layers
+from steerlab.progress import Stages, job
 from steerlab.sweeps import inert
 from steerlab.task_sets import check_tasks, drawn
 from steerlab.tasks import Task
@@ -124,6 +125,7 @@ class ProtocolComparison:
         return f"<p>{escape(self.summary())}</p>" + self.table().to_html(index=False, float_format="{:.3g}".format, escape=True)
 
 
+@job("repetitions", "n_train", "n_validation", "n_outcome", "n_fresh", "attempts", "rapid_epochs", "epochs")
 def compare_protocols(
     model: Model,
     task: Task,
@@ -183,7 +185,9 @@ def compare_protocols(
     fresh = task.test if n_fresh is None else drawn(task.test, n_fresh, rng=rng, what="fresh test problems")
     picked: list[tuple[dict[str, Any], Direction]] = []
     tables = []
+    stages = Stages(repetitions + 1, show=progress)
     for repetition in range(repetitions):
+        stages.next(f"learn and choose, repetition {repetition + 1}")
         train = drawn(task.train, n_train, rng=rng, what="train problems")
         both = drawn(task.validation, n_validation + n_outcome, rng=rng, what="validation and outcome problems")
         validation = both[:n_validation]
@@ -224,6 +228,7 @@ def compare_protocols(
                         float(table["outcome"].iloc[choose(table, seeds, "first", "validation")[0]]) if rule == "retry" else np.nan
                     )
                     picked.append((about, vectors[place]))
+    stages.next(f"test on {len(fresh)} fresh problems")
     done = score_vectors(model, fresh, [(v, 1.0) for _, v in picked], operator=operator, progress=progress, label="fresh problems")
     lines = [about | effect(done.baseline.frame, after) for (about, _), after in zip(picked, done.frames, strict=True)]
     was = done.baseline.frame["correct"].to_numpy(float)

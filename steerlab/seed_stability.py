@@ -19,6 +19,7 @@ from steerlab.aft import LearnedVector
 from steerlab.candidates import learn_vectors
 from steerlab.interventions import Operator
 from steerlab.models import Model, n_layers
+from steerlab.progress import Stages, job
 from steerlab.sweeps import inert
 from steerlab.task_sets import drawn, shuffled_targets
 from steerlab.tasks import Problem, Task, in_both
@@ -141,6 +142,7 @@ class SeedStability:
         return f"<p>{escape(self.summary())}</p>" + self.curve().to_html(index=False, float_format="{:.3g}".format, escape=True)
 
 
+@job("sizes", "seeds", "subsets", "n_shuffled", "n_test", "epochs")
 def seed_stability(
     model: Model,
     task: Task,
@@ -210,12 +212,15 @@ def seed_stability(
     plan += [("shuffled", shuffled_targets(reference, rng=rng), _seeds(1, rng), epochs) for _ in range(n_shuffled)]
     lines, vectors, ids = list[tuple[Any, ...]](), list[LearnedVector](), list[set[str]]()
     known = {p.id for p in reference}
+    stages = Stages(len(plan) + 1, show=progress)
     for kind, problems, which, rounds in plan:
+        stages.next(f"learn: {kind}, {len(problems)} problems")
         for one in learn_vectors(model, problems, seeds=which, epochs=rounds, **shared):
             vectors.append(one)
             ids.append({p.id for p in problems})
             lines.append((f"{kind} {len(lines)}", kind, len(problems), rounds, one.norm, len(ids[-1] & known) / len(problems)))
     tests = task.test if n_test is None else drawn(task.test, n_test, rng=rng, what="test problems")
+    stages.next(f"test on {len(tests)} problems")
     done = score_vectors(model, tests, [(one, 1.0) for one in vectors], operator=operator, progress=progress, label="test")
     frame = pd.DataFrame(lines, columns=["name", "kind", "size", "epochs", "norm", "shared"])
     unit = torch.stack([one.vector.double() / one.vector.double().norm() for one in vectors])

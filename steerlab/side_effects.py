@@ -16,6 +16,7 @@ from steerlab.distributions import NUMBERS, compare_distributions, text_rows
 from steerlab.interventions import ALPHAS, Operator
 from steerlab.models import Model, readable
 from steerlab.neutral import NEUTRAL_TEXTS
+from steerlab.progress import job
 from steerlab.statistics import pareto_front, wilson_interval
 from steerlab.statistics.outcomes import MEASURES
 from steerlab.sweeps import KEYS, SweepResult, cells_of
@@ -143,6 +144,7 @@ class SideEffects:
         return f"<p>{self!r}</p>" + self._frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
 
 
+@job("texts", "directions", "alphas")
 def side_effects(
     model: Model,
     directions: Direction | Sequence[Direction] | Mapping[int, Direction],

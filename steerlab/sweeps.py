@@ -16,6 +16,7 @@ from steerlab.directions import Direction, check_alike, place
 from steerlab.interventions import ALPHAS, Operator, check_alpha
 from steerlab.models import Model
 from steerlab.precision import Precision
+from steerlab.progress import job
 from steerlab.statistics import Alternative, DoseResponse, MaxStatisticTest, dose_response, max_statistic_test, wilson_interval
 from steerlab.tasks import Evaluation, Problem, Scorer
 from steerlab.variants import check_names
@@ -228,6 +229,7 @@ def cells_of(
     return cells
 
 
+@job("problems", "directions", "alphas")
 def sweep(
     model: Model,
     problems: Sequence[Problem],

@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from steerlab import training_files
 from steerlab._errors import InputError
 from steerlab.learnables import Learnable, Parameters
 from steerlab.objectives import Measured, Objective, Validator
+from steerlab.progress import ProgressBar, progress_bar
 from steerlab.schedules import Candidate, Schedule
 
 COLUMNS = ["epoch", "step", "loss", "norm", "validation_accuracy", "validation_nll"]
@@ -109,9 +109,7 @@ def train(
     work = dict(work or {}) | {"candidates": [repr(c) for c in candidates], "schedule": repr(schedule), "learnable": repr(learnable)}
     done = _resume(path, states, schedule, work)
     total = schedule.epochs * objective.size * len(states)
-    with tqdm(
-        total=total, initial=min(total, done * total // schedule.epochs), desc="train", unit="row", disable=None if progress else True
-    ) as bar:
+    with progress_bar(total=total, initial=min(total, done * total // schedule.epochs), desc="train", unit="row", show=progress) as bar:
         for epoch in range(done + 1, schedule.epochs + schedule.extend + 1):
             active = [c for c, state in enumerate(states) if not state.stopped]
             if not active:
@@ -144,7 +142,7 @@ def _begun(learnable: Learnable, candidate: Candidate, size: int, device: torch.
 
 
 def _epoch(
-    objective: Objective, learnable: Learnable, states: Sequence[_State], active: Sequence[int], schedule: Schedule, bar: "tqdm[Any]"
+    objective: Objective, learnable: Learnable, states: Sequence[_State], active: Sequence[int], schedule: Schedule, bar: ProgressBar
 ) -> None:
     for c in active:
         states[c].sum = 0.0
@@ -159,7 +157,7 @@ def _epoch(
             _step(learnable, states[c], mine, schedule, whole=whole)
         bar.update(sum(map(len, batches.values())))
         if losses:
-            bar.set_postfix(loss=f"{np.mean([np.mean(mine) for mine in losses.values()]):.3f}", refresh=False)
+            bar.set_postfix(loss=f"{np.mean([np.mean(mine) for mine in losses.values()]):.3f}")
 
 
 def _backward(objective: Objective, states: Sequence[_State], batches: Mapping[int, Sequence[int]]) -> dict[int, list[float]]:

@@ -18,6 +18,7 @@ from steerlab.directions import Direction, random_directions
 from steerlab.estimators import ESTIMATORS
 from steerlab.interventions import Operator
 from steerlab.models import Model, d_model
+from steerlab.progress import Stages, job
 from steerlab.statistics import format_p, holm, rank_test, rank_tests
 from steerlab.sweeps import inert
 from steerlab.task_sets import check_tasks, drawn
@@ -111,6 +112,7 @@ class TransferResult:
         return f"<p>{escape(self.summary())}</p>" + self.frame.to_html(index=False, float_format="{:.3g}".format, escape=True)
 
 
+@job("tasks", "methods", "layers", "n_train", "n_validation", "n_test", "n_random", "n_shuffled", "n_shuffled_learned", "epochs")
 def transfer(
     model: Model,
     tasks: Mapping[str, Task],
@@ -169,10 +171,12 @@ def transfer(
         )
     learning = Learning(epochs, lr, operator, n_shuffled_learned, progress)
     found: dict[tuple[str, str], Found] = {}
+    stages = Stages(len(tasks) * (len(methods) + 1), show=progress)
     for name, task in tasks.items():
         train = drawn(task.train, n_train, rng=rng, what=f"train problems of {name!r}")
         validation = drawn(task.validation, n_validation, rng=rng, what=f"validation problems of {name!r}")
         for method in methods:
+            stages.next(f"{method} on {name}")
             if method == LEARNED:
                 found[method, name] = learned_source(model, name, train, validation, layers, learning, rng=rng)
             else:
@@ -180,7 +184,7 @@ def transfer(
                     model, name, method, train, validation, layers, alphas, n_shuffled, operator=operator, rng=rng, progress=progress
                 )
     tests = {name: task.test if n_test is None else drawn(task.test, n_test, rng=rng, what="test problems") for name, task in tasks.items()}
-    frame, nulls, checks = _test(model, tests, found, n_random, operator=operator, rng=rng, progress=progress)
+    frame, nulls, checks = _test(model, tests, found, n_random, operator=operator, rng=rng, progress=progress, stages=stages)
     band = cosine_band(d_model(model))
     lines = [(m, n, f.layer, f.alpha, f.vector.norm, f.candidates, f.validation_change) for (m, n), f in found.items()]
     choices = pd.DataFrame(lines, columns=["method", "source", "layer", "alpha", "norm", "candidates", "validation_change"])
@@ -196,6 +200,7 @@ def _test(
     operator: str | Operator,
     rng: np.random.Generator,
     progress: bool,
+    stages: Stages,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """All vectors and all nulls on each task's test problems; the same draws on every task."""
     plan: list[tuple[tuple[str, str], str, int, Direction]] = []
@@ -207,6 +212,7 @@ def _test(
         plan += [(key, "shuffled", k, d) for k, d in enumerate(one.shuffled)]
     lines, draws, checks = [], [], []
     for target, problems in tests.items():
+        stages.next(f"test on {target}")
         done = score_vectors(model, problems, [(d, 1.0) for *_, d in plan], operator=operator, progress=progress, label=f"test on {target}")
         checks.append(done.checks.assign(target=target))
         for ((method, source), family, k, _), after in zip(plan, done.frames, strict=True):

@@ -18,6 +18,7 @@ from steerlab.candidates import learn_vectors
 from steerlab.directions import random_directions
 from steerlab.interventions import Operator
 from steerlab.models import Model
+from steerlab.progress import Stages, job
 from steerlab.statistics import format_p, holm, rank_tests
 from steerlab.sweeps import inert
 from steerlab.task_sets import check_tasks, drawn, mixture
@@ -106,6 +107,7 @@ class UniversalBooster:
         return f"<p>{escape(self.summary())}</p>" + self.frame.to_html(index=False, float_format="{:.3g}".format, escape=True)
 
 
+@job("tasks", "layers", "left_out", "n_train", "n_validation", "n_test", "n_random", "epochs")
 def universal_booster(
     model: Model,
     tasks: Mapping[str, Task],
@@ -160,7 +162,9 @@ def universal_booster(
     where = chosen_depths(model, layers)
     vectors: dict[str, LearnedVector] = {}
     lines = []
+    stages = Stages(len(parts) + len(tasks), show=progress)
     for name, (kind, members) in parts.items():
+        stages.next(f"learn: {name}")
         train = mixture({n: tasks[n].train for n in members}, n_train, rng=rng)
         validation = mixture({n: tasks[n].validation for n in members}, n_validation, rng=rng)
         seed = int(rng.integers(2**31))
@@ -179,6 +183,7 @@ def universal_booster(
     flat = [*vectors.values(), *(d for name in mixed for d in controls[name])]
     rows, random, rivals, checks, moved = [], [], [], [], {}
     for task, problems in tests.items():
+        stages.next(f"test on {task}")
         done = score_vectors(model, problems, [(d, 1.0) for d in flat], operator=operator, progress=progress, label=f"test on {task}")
         checks.append(done.checks)
         after = dict(zip(vectors, done.frames, strict=False))

@@ -69,6 +69,7 @@ SHAPED = (
 # Before steerlab is imported: it checks what is imported after it. The tower: an int is a float, as everywhere in typing.
 install_import_hook([f"steerlab.{module}" for module in SHAPED], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
+import hypothesis
 import pytest
 import torch
 import transformers
@@ -78,6 +79,12 @@ from transformers import PreTrainedTokenizerFast
 
 import steerlab as sl
 from steerlab.tasks.arithmetic import vocabulary
+
+# A busy machine is slow, which is no fault of what is tested. In CI this goes on from Hypothesis' own profile, which repeats its draws.
+hypothesis.settings.register_profile(
+    "steerlab", parent=hypothesis.settings.default, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("steerlab")
 
 torch.set_num_threads(1)  # the models here are so small that threads only wait for each other
 

@@ -8,11 +8,11 @@ from html import escape
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from steerlab._errors import InputError, InputTypeError
 from steerlab.memory import logit_values, pass_tokens, shrinking
 from steerlab.models import Model, backend_of
+from steerlab.progress import job, progress_bar
 from steerlab.statistics import Interval, wilson_interval
 from steerlab.statistics._input import check_rng
 from steerlab.tasks.batches import Batch, least, smaller
@@ -21,6 +21,7 @@ from steerlab.tasks.problem import Problem, Task
 from steerlab.tasks.reading import Headers, Reader, run_batch
 from steerlab.tasks.scorers import Answer, Scorer, scorer_for
 from steerlab.tasks.scoring import plan
+from steerlab.threads import on_suitable_threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +70,8 @@ class Evaluation:
         return head + self.frame.head(10).to_html(index=False, escape=True)
 
 
+@job("problems")
+@on_suitable_threads
 @torch.no_grad()
 def evaluate(
     model: Model,
@@ -113,7 +116,7 @@ def evaluate(
         reader = Reader(batch, logit_values(memory))
         return reader.answers(run_batch(model, batch, reader, headers=headers).values)
 
-    with tqdm(total=len(work.rows), desc="evaluate", unit="row", disable=None if progress else True) as bar:
+    with progress_bar(total=len(work.rows), desc="evaluate", unit="row", show=progress) as bar:
         for batch, found in shrinking(work.batches(model, room), room, run, partial(smaller, work.rows), least):
             for i, answer in zip(batch.index, found, strict=True):
                 answers[i] = answer

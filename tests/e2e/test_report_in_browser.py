@@ -70,7 +70,7 @@ def visit(browser: Any, address: str, width: int = 1280, scheme: str = "light") 
     browser.get_log("performance")
     browser.get(address)
     drawn = "return document.documentElement.dataset.ready && document.querySelectorAll('.plot[data-drawn] svg.main-svg').length >= 3"
-    WebDriverWait(browser, 60).until(lambda b: b.execute_script(drawn))
+    WebDriverWait(browser, 300).until(lambda b: b.execute_script(drawn))
 
 
 def _prefer(browser: Any, scheme: str) -> None:
@@ -117,7 +117,7 @@ def test_figures_follow_the_readers_theme_while_the_page_is_open(browser: Any, a
     visit(browser, address, scheme="light")
     light = browser.execute_script(PAPER)
     _prefer(browser, "dark")
-    WebDriverWait(browser, 20).until(lambda b: b.execute_script(PAPER) != light)
+    WebDriverWait(browser, 300).until(lambda b: b.execute_script(PAPER) != light)
     assert (light, browser.execute_script(PAPER)) == ("rgb(255, 255, 255)", "rgb(22, 27, 34)")
 
 
@@ -160,7 +160,7 @@ def _click_cell(browser: Any, share: float) -> None:
 def _says(browser: Any, text: str) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(browser, 20).until(lambda b: text in b.execute_script(STATUS))
+    WebDriverWait(browser, 300).until(lambda b: text in b.execute_script(STATUS))
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -196,7 +196,7 @@ def test_the_chosen_cell_is_framed_and_stays_so_when_the_theme_changes(browser: 
     _prefer(browser, "dark")
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(browser, 20).until(lambda b: b.execute_script(PAPER) == "rgb(22, 27, 34)")
+    WebDriverWait(browser, 300).until(lambda b: b.execute_script(PAPER) == "rgb(22, 27, 34)")
     assert browser.execute_script(frames) == 1
 
 
@@ -239,7 +239,7 @@ def test_the_paragraph_for_a_paper_is_copied_with_its_references(browser: Any, a
     browser.find_element("css selector", "button.copy").click()
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(browser, 20).until(lambda b: b.execute_script("return document.querySelector('.done').textContent"))
+    WebDriverWait(browser, 300).until(lambda b: b.execute_script("return document.querySelector('.done').textContent"))
     assert browser.execute_script("return document.querySelector('.done').textContent") == "Copied."
     copied = browser.execute_async_script("const done = arguments[0]; navigator.clipboard.readText().then(done, e => done(String(e)))")
     assert copied.startswith("We measured. ")

@@ -23,7 +23,7 @@ from steerlab.tasks.scorers import Outcome, Read, Row, Scorer
 
 D, NEW = 32, 3
 KINDS = (ModulatedVector, DictionaryVector, MLPVector)
-quick = settings(max_examples=15, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=15, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
 
 def by_hand(learnable, p, stream, prompt_length):

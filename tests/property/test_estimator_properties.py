@@ -16,7 +16,7 @@ PAIRED = {
     "paired contrastive": lambda *groups, layer: sl.contrastive_direction(*groups, layer=layer, paired=True),
 }
 ALL = {**ESTIMATORS, **PAIRED}
-quick = settings(max_examples=8, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
+quick = settings(max_examples=8, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
 
 
 @st.composite

@@ -24,7 +24,6 @@ ANYWHERE = ("stablelm", "gemma2", "qwen2-sliding")  # loaded as bridges, whateve
 NEW_TOKENS = 5
 quick = settings(
     max_examples=25,
-    deadline=None,
     derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],

@@ -61,7 +61,7 @@ def plainly(model, row, path, scales, vector, operator, positions):
     return -sum(logits[read.position, read.tokens[0]] for read in row.reads)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(work=works())
 def test_losses_and_gradients_are_those_of_the_whole_model(work, backend, tiny_model):
     family, paths, lengths, positions, operator, room, seed, hooked = work

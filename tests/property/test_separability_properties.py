@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as hs
 from scipy.stats import norm
 
@@ -84,7 +84,6 @@ def test_pairs_of_no_difference_have_an_auc_of_one_half_on_average():
     assert abs(np.mean(found) - 0.5) < 3 * np.std(found, ddof=1) / np.sqrt(len(found))
 
 
-@settings(deadline=None)
 @given(seeds, hs.integers(2, 12), hs.integers(2, 12), hs.floats(0.5, 100))
 def test_scale_and_shift_leave_stability_and_separability_as_they_are(seed, n, m, factor):
     ours, theirs = np.random.default_rng(seed).standard_normal((n, 4)) + 1, np.random.default_rng(seed + 1).standard_normal((m, 4))
@@ -103,7 +102,6 @@ def test_effective_numbers_stay_within_what_there_is(seed, n, d):
     assert 1 <= st.effective_size(rows) <= n
 
 
-@settings(deadline=None)
 @given(seeds, hs.integers(2, 12))
 def test_the_order_of_problems_does_not_matter_to_agreement(seed, n):
     rows = np.random.default_rng(seed).standard_normal((n, 3))

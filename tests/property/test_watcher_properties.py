@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from steerlab.watchers import Watcher, Watching, random_attractors
 
-quick = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+quick = settings(max_examples=40, derandomize=True, database=None)
 streams = st.integers(2, 12).flatmap(lambda n: arrays(np.float64, (n, 5), elements=st.floats(-100, 100, width=32)))
 watchers = st.builds(
     Watcher,

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
 import os
 import signal
 import subprocess
@@ -12,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tqdm import tqdm
 
 import steerlab as sl
 from steerlab import activation_files, activations
 from steerlab.models import d_model, hooks
+from steerlab.progress import ProgressBar, progress_bar
 
 LAYERS = (0, 2)
 
@@ -282,11 +281,11 @@ def test_the_progress_bar_begins_at_what_is_done(toy, problems, tmp_path, monkey
     done = int(np.fromfile(folder / "done", np.uint8).sum())
     bars = []
 
-    def bar(**options) -> tqdm:
-        bars.append(tqdm(**(options | {"disable": False, "file": io.StringIO()})))
+    def bar(**options) -> ProgressBar:
+        bars.append(progress_bar(**options))
         return bars[-1]
 
-    monkeypatch.setattr(activations, "tqdm", bar)
+    monkeypatch.setattr(activations, "progress_bar", bar)
     sl.cache_activations(toy, problems, path=tmp_path / "acts", progress=True, **SMALL)
     assert 0 < done < 8
     assert [(bar.initial, bar.n, bar.total) for bar in bars] == [(done, 8, 8)]
