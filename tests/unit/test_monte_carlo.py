@@ -4,7 +4,7 @@ from itertools import combinations, permutations, product
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, rankdata
 
 import steerlab.statistics as st
 
@@ -67,6 +67,10 @@ def test_the_p_value_of_a_trend_is_the_share_of_the_draws_kept(alternative, null
     result = st.trend_test([-1, 0, 1, 2], values, rng=chance(), null=null, alternative=alternative, n_resamples=60)
     assert (result.exact, len(result.draws)) == (False, 60)
     assert result.p_value == share(result.draws, result.statistic - result.expected, alternative, exact=False)
+    ranks = rankdata(values, axis=1) - 2.5
+    each = ranks @ [1, 2, 3, 4]
+    variance = (each**2).sum() if null == "reversal" else (ranks**2).sum() * np.var([1, 2, 3, 4], ddof=1)
+    assert result.z == pytest.approx(each.sum() / np.sqrt(variance))
 
 
 def test_all_orders_of_means_are_gone_through_and_counted():
