@@ -131,6 +131,14 @@ def test_kept_as_drawn_the_covariance_is_that_of_the_activations():
     assert (np.abs(drawn.mean(0)) < 5 * np.sqrt(variances / n)).all()
 
 
+def test_kept_as_drawn_the_variance_is_that_of_a_sample_with_n_minus_1():
+    """Two problems 2 apart along one axis: variance 2, not 1."""
+    values = torch.zeros(2, 2, 1, 16)
+    values[:, :, 0, 3] = torch.tensor([[1.0], [-1.0]])
+    drawn = sl.covariance_matched(acts(values), norm="keep")(ONE, 800, rng=rng())
+    assert np.var([float(one.vector[3]) for one in drawn]) == pytest.approx(2.0, rel=0.15)
+
+
 def test_with_fewer_problems_than_dimensions_draws_stay_where_activations_vary():
     values = some(4, 2, 1, 50) + 7
     centred = values[:, 1, 0] - values[:, 1, 0].mean(0)
