@@ -203,6 +203,14 @@ def test_the_best_cell_has_the_highest_accuracy_then_margin_then_the_smallest_al
     assert made_up({-2.0: right, 0.0: wrong, 1.0: right}).best()["alpha"] == 1.0
 
 
+def test_of_equal_cells_the_lower_layer_is_the_best_in_whichever_order_they_stand():
+    outcomes = {0.0: [True, False], 1.0: [True, True]}
+    for layers in ((4, 2), (2, 4)):
+        parts = [made_up(outcomes, layer=layer) for layer in layers]
+        both = sl.SweepResult(pd.concat([part.frame for part in parts], ignore_index=True), parts[0].baseline, (), pd.DataFrame(), {})
+        assert both.best()["layer"] == 2
+
+
 def test_the_best_cell_can_be_sought_on_one_side():
     right, wrong = [True, True], [True, False]
     result = made_up({-1.0: wrong, 0.0: right, 1.0: right})
