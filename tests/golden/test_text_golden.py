@@ -268,3 +268,18 @@ def test_a_vector_that_depends_on_the_prompt_learned_from_text_is_that_of_a_plai
     found = sl.learn_context_vector(model, FREE, layer=2, **TRAINING)
     agree(found.parameters["vector"], b)
     assert found.history["loss"].to_numpy() == pytest.approx(losses, rel=1e-4)
+
+
+def test_a_target_that_brings_its_own_space_is_learned_as_it_is_written(model, plain):
+    spaced = [sl.Problem(problem.id, problem.prompt, f" {problem.target}") for problem in FREE]
+    learned = torch.nn.Parameter(torch.zeros(64))
+    losses = plain_training(plain, spaced, [learned], lambda problem: {2: learned}, answer=lambda problem: str(problem.target))
+    found = sl.learn_vector(model, spaced, layer=2, **TRAINING)
+    agree(found.vector, learned)
+    assert found.history["loss"].to_numpy() == pytest.approx(losses, rel=1e-4)
+
+
+def test_a_target_that_brings_its_own_space_is_scored_as_it_is_written(model, plain):
+    spaced = [sl.Problem(problem.id, problem.prompt, f" {problem.target}") for problem in FREE[:3]]
+    likely = [float(plain.log_likelihood(problem.prompt, str(problem.target))) for problem in spaced]
+    assert sl.evaluate(model, spaced, scorer="text").frame["nll"].to_numpy() == pytest.approx(-np.array(likely), abs=1e-3)
