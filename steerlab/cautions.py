@@ -71,11 +71,11 @@ def _leaks(e: Experiment) -> list[str]:
 
 def _few_controls(e: Experiment, n_tests: int) -> list[str]:
     least = min(control.n for control in e.controls)
-    if n_tests / (least + 1) <= LEVEL:
+    if n_tests / (least + 1) < LEVEL:
         return []
     return [
         f"With {least} controls and {n_tests} tests the corrected p-value cannot fall below {n_tests / (least + 1):.2g}; "
-        f"use at least {round(n_tests / LEVEL)} controls to be able to reach {LEVEL}."
+        f"use at least {round(n_tests / LEVEL)} controls to be able to get below {LEVEL}."
     ]
 
 

@@ -98,7 +98,7 @@ class Comparison:
         """What a reader must know: each run's own warnings, and what the comparison cannot say."""
         said = [f"{name}: {warning}" for name, one in self.runs.items() for warning in one.warnings()]
         least = min(control.n for one in self.runs.values() for control in one.experiment.controls)
-        if len(self.tests) / (least + 1) > LEVEL:
+        if len(self.tests) / (least + 1) >= LEVEL:
             said.append(
                 f"With {least} controls and {len(self.tests)} tests over all runs the corrected p-value cannot fall below {len(self.tests) / (least + 1):.2g}; "
                 f"use at least {round(len(self.tests) / LEVEL)} controls in each run."

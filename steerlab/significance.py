@@ -1,5 +1,6 @@
 """Turn an experiment into words, tables and figures: what was found, and how sure we may be."""
 
+import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
@@ -184,7 +185,7 @@ class Significance:
     def needed(self, control: ControlResult) -> str:
         """How far out an effect would have had to lie to stand out from these controls after the correction."""
         k = control.n
-        allowed = int(LEVEL / len(self.tests) * (k + 1) * (1 + 1e-12)) - 1  # controls that may lie as far out
+        allowed = math.ceil(LEVEL / len(self.tests) * (k + 1) * (1 - 1e-12)) - 2  # controls that may lie as far out
         if allowed < 0:
             return f"With {k} controls and {len(self.tests)} tests no effect, however large, could have stood out."
         effects = control.effect()[1]

@@ -66,7 +66,7 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         interval = self.interval()
-        head = f"<p>accuracy {self.accuracy:.1%} (95% interval {interval.low:.1%} to {interval.high:.1%}), n = {self.n}, scorer {self.scorer}</p>"
+        head = f"<p>accuracy {self.accuracy:.1%} (95% interval {interval.low:.1%} to {interval.high:.1%}), n = {self.n}, scorer {escape(self.scorer)}</p>"
         return head + self.frame.head(10).to_html(index=False, escape=True)
 
 

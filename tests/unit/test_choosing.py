@@ -1,11 +1,14 @@
 """Choosing a cell without the whole grid, and previews from gradients, against the sweeps that they stand for."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 import steerlab as sl
+from steerlab import halving
 from steerlab.models import hook_name, hooks
 
 ALPHAS = (-2.0, -1.0, 0.0, 1.0, 2.0)
@@ -99,6 +102,94 @@ def test_on_the_embedded_model_the_choice_is_the_full_grids_at_a_third_of_its_wo
 def test_bad_input_of_halving_is_named(toy, problems, directions, options, message):
     with pytest.raises(ValueError, match=message):
         sl.successive_halving(toy, problems, directions, **({"rng": np.random.default_rng(0)} | options))
+
+
+# Successive halving on outcomes that are written down: no model runs, so that rounds can be followed by hand
+
+
+class Scripted:
+    """Stands for the model: problem ``p<i>`` has the unsteered margin `margins[i]`; a cell at alpha solves the first `alpha` of ten."""
+
+    def __init__(self, monkeypatch, margins):
+        self.margins, self.rounds = margins, []
+        monkeypatch.setattr(halving, "evaluate", lambda model, problems, **how: SimpleNamespace(frame=self.unsteered(problems)))
+        monkeypatch.setattr(halving, "run_cells", self.run_cells)
+
+    def unsteered(self, problems):
+        margins = [self.margins[int(p.id[1:])] for p in problems]
+        return pd.DataFrame({"problem_id": [p.id for p in problems], "correct": [m > 0 for m in margins], "margin": margins})
+
+    def outcome(self, alpha, problems):
+        right = [int(p.id[1:]) % 10 < alpha for p in problems]
+        return pd.DataFrame({"correct": right, "margin": [alpha + 0.1 * int(p.id[1:]) for p in problems]})
+
+    def run_cells(self, model, problems, cells, **how):
+        self.rounds.append(([p.id for p in problems], [cell.alpha for cell in cells]))
+        return SimpleNamespace(
+            baseline=SimpleNamespace(frame=self.unsteered(problems)), frames=[self.outcome(cell.alpha, problems) for cell in cells]
+        )
+
+    def halve(self, alphas, seed=0, rounds=3):
+        asked = [sl.Problem(f"p{i}", "?", " A", (" A", " B")) for i in range(len(self.margins))]
+        rng = np.random.default_rng(seed)
+        return sl.successive_halving(None, asked, direction(1), alphas=alphas, rng=rng, rounds=rounds), asked
+
+
+MARGINS = [-9.0, 0.5, -0.1, 7.0, -8.0, 6.0, -0.3, 5.0, -5.5, 8.0, 4.0, -4.5]
+
+
+def test_the_better_cells_of_a_round_go_on_and_the_worse_do_not(monkeypatch):
+    """The alphas are the numbers of problems of ten that each cell solves."""
+    scripted = Scripted(monkeypatch, [float(m) for m in np.linspace(-6, 6, 40)])
+    found, _ = scripted.halve([3.0, 9.0, 1.0, 7.0, 5.0])
+    assert [alphas for _, alphas in scripted.rounds] == [[3.0, 9.0, 1.0, 7.0, 5.0], [9.0, 7.0], [9.0]]
+    kept = found.frame[found.frame["kept"]].groupby("round")["alpha"].apply(set).tolist()
+    assert kept == [{9.0, 7.0}, {9.0}, {9.0}]
+    assert found.best["alpha"] == 9.0
+    assert found.best["n"] == 40
+
+
+def test_problems_nearest_to_the_boundary_come_first_and_every_other_one_is_drawn(monkeypatch):
+    nearest = [f"p{i}" for i in np.argsort(np.abs(MARGINS))]
+    firsts = set()
+    for seed in range(8):
+        scripted = Scripted(monkeypatch, MARGINS)
+        scripted.halve([1.0, 2.0, 3.0], seed=seed, rounds=2)
+        (first, _), (second, _) = scripted.rounds
+        assert sorted([*first, *second]) == sorted(nearest)  # each once
+        assert first[0] == nearest[0]
+        assert set(nearest[:3]) <= set(first)  # at least every other one of six
+        firsts.add(frozenset(first))
+    assert len(firsts) > 4  # the others are chance
+    assert any(set(first) & set(nearest[-4:]) for first in firsts)  # and may lie anywhere
+
+
+def test_a_round_is_compared_with_the_baseline_of_the_problems_it_was_measured_on(monkeypatch):
+    """Oracle: means over the problems of the rounds so far, by hand."""
+    scripted = Scripted(monkeypatch, MARGINS)
+    found, _ = scripted.halve([2.0, 9.0, 4.0])
+    seen = []
+    for r, (ids, alphas) in enumerate(scripted.rounds, start=1):
+        seen += ids
+        problems = [sl.Problem(name, "?", " A", (" A", " B")) for name in seen]
+        before = scripted.unsteered(problems)
+        for alpha in alphas:
+            line = found.frame[(found.frame["round"] == r) & (found.frame["alpha"] == alpha)].iloc[0]
+            after = scripted.outcome(alpha, problems)
+            assert line["n"] == len(seen)
+            assert line["accuracy"] == pytest.approx(after["correct"].mean())
+            assert line["change"] == pytest.approx(after["correct"].mean() - before["correct"].mean())
+            assert line["margin_change"] == pytest.approx(after["margin"].mean() - before["margin"].mean())
+    shares = found.frame["accuracy"] - found.frame["change"]
+    assert shares.groupby(found.frame["round"]).first().nunique() > 1  # the baselines of the rounds differ
+
+
+def test_alpha_0_is_no_candidate_of_halving(monkeypatch):
+    scripted = Scripted(monkeypatch, MARGINS)
+    found, _ = scripted.halve([0.0, 3.0, 5.0])
+    assert scripted.rounds[0][1] == [3.0, 5.0]
+    assert 0.0 not in set(found.frame["alpha"])
+    assert found.full_evaluations == len(MARGINS) * 3
 
 
 # Preview

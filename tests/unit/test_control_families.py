@@ -1,6 +1,7 @@
 """Families of controls: norms, places, names, what they are drawn from, and what is refused."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -130,6 +131,14 @@ def test_kept_as_drawn_the_covariance_is_that_of_the_activations():
     assert (np.abs(drawn.mean(0)) < 5 * np.sqrt(variances / n)).all()
 
 
+def test_kept_as_drawn_the_variance_is_that_of_a_sample_with_n_minus_1():
+    """Two problems 2 apart along one axis: variance 2, not 1."""
+    values = torch.zeros(2, 2, 1, 16)
+    values[:, :, 0, 3] = torch.tensor([[1.0], [-1.0]])
+    drawn = sl.covariance_matched(acts(values), norm="keep")(ONE, 800, rng=rng())
+    assert np.var([float(one.vector[3]) for one in drawn]) == pytest.approx(2.0, rel=0.15)
+
+
 def test_with_fewer_problems_than_dimensions_draws_stay_where_activations_vary():
     values = some(4, 2, 1, 50) + 7
     centred = values[:, 1, 0] - values[:, 1, 0].mean(0)
@@ -232,6 +241,24 @@ def test_pairs_change_sides_together():
         assert min(gaps) < 1e-5
         seen.add(int(np.argmin(gaps)))
     assert seen == set(range(8))
+
+
+def test_relabelled_groups_keep_their_sizes_each_on_its_own_side():
+    """Oracle: every way to choose 3 of 5 problems, by hand. The estimator is not symmetric: it looks at the first group alone."""
+
+    def sum_of_the_first(positive, negative, *, layer):
+        sizes.append((len(positive.problem_ids), len(negative.problem_ids)))
+        return sl.mean_difference(positive, negative, layer=layer).with_vector(positive.at(layer).sum(0)[0], "sum", {})
+
+    ours, theirs = acts(some(3, 2, 1, 16)), acts(some(2, 2, 1, 16, seed=1), prefix="q")
+    rows = np.concatenate([group.values[:, 1, 0].double().numpy() for group in (ours, theirs)])
+    expected = [rows[list(chosen)].sum(0) for chosen in combinations(range(5), 3)]
+    sizes: list[tuple[int, int]] = []
+    drawn = sl.shuffled_labels(ours, theirs, estimator=sum_of_the_first, norm="keep")(ONE, 40, rng=rng())
+    assert set(sizes) == {(3, 2)}
+    gaps = [[np.abs(control.vector.numpy() - one).max() for one in expected] for control in drawn]
+    assert np.min(gaps, axis=1).max() < 1e-5
+    assert len(set(np.argmin(gaps, axis=1).tolist())) > 7  # of 10
 
 
 def test_another_estimator_is_used_and_recorded():

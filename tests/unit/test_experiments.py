@@ -256,6 +256,22 @@ def test_too_few_problems_for_diagnostics_leave_them_out_and_the_report_stands(e
     assert "The contrast set" not in [heading for heading, _ in exhibits.sections(said)]
 
 
+def test_a_corrected_p_value_of_exactly_the_level_is_not_below_it_in_any_sentence(experiment: Experiment) -> None:
+    """Oracle: by hand. 39 controls and 2 tests: the least corrected p-value is 2 / 40 = 0.05, and below 0.05 is asked for."""
+    said = with_controls(experiment, control(1.0, 90, spread(39)))
+    (tested,) = said.experiment.controls
+    assert said.adjusted(tested) == 0.05
+    assert "it is not shown that this direction moves accuracy" in said.verdict(tested)
+    assert "With 39 controls and 2 tests no effect, however large, could have stood out." in said.needed(tested)
+    assert any(
+        "With 39 controls and 2 tests the corrected p-value cannot fall below 0.05; use at least 40" in line for line in said.warnings()
+    )
+    enough = with_controls(experiment, control(1.0, 90, spread(40)))
+    assert "raises accuracy more" in enough.verdict(enough.experiment.controls[0])
+    assert "had to lie outside" in enough.needed(enough.experiment.controls[0])
+    assert not any("cannot fall below" in line for line in enough.warnings())
+
+
 def test_a_null_result_says_how_far_out_an_effect_would_have_had_to_lie_among_these_controls(experiment: Experiment) -> None:
     controls = list(range(1, 100))  # of 100 problems, so that effects are -49 to +49 points around a median of 0
     said = with_controls(experiment, control(1.0, 52, controls))

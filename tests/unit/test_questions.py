@@ -41,6 +41,13 @@ def test_a_sweep_pairs_each_problem_with_itself(experiment):
         sweep.paired("accuracy")
 
 
+def test_the_strongest_of_several_suppressions_has_controls(experiment):
+    assert [c.alpha for c in experiment.controls] == list(dict.fromkeys([experiment.alpha, -2.0]))
+    assert (experiment.layer, experiment.alpha) == tuple(experiment.validation.best()[["layer", "alpha"]])
+    assert experiment.validation.baseline.n == 30
+    assert experiment.test.baseline.n == 24
+
+
 def test_the_best_cell_pays_for_all_that_were_tried(experiment):
     sweep = experiment.validation
     tested = sweep.max_statistic_test(rng=rng())

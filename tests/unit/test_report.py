@@ -129,6 +129,37 @@ def test_untrusted_text_is_shown_and_never_becomes_markup():
     assert page.open == []
 
 
+HOSTILE = [
+    EVIL,
+    '" onmouseover="pwned=1" x="',
+    "' onfocus='pwned=1' autofocus x='",
+    "x onload=pwned=1 >",
+    "&quot; onclick=&quot;pwned=1",
+    "--><svg onload=pwned=1><!--",
+    "</title></textarea></style><script>pwned=1</script>",
+    "<a href='javascript:pwned=1'>x</a>",
+]
+TEXTUAL = ("title", "aria-label")  # attributes that hold outside text
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("length", [1, 6_000])  # as it is, and so long that it is cut everywhere
+def test_untrusted_text_adds_no_tag_and_no_attribute_wherever_it_stands(text: str, length: int):
+    """Oracle: Python's parser on the page of harmless text of the same length; only tooltips and labels may differ, and they hold the text."""
+    text = (text + " ") * max(1, length // len(text))
+    page, harmless = Page(full(text)), Page(full("w" * len(text)))
+    shape, plain = (
+        [(tag, [(key, None if key in TEXTUAL else value) for key, value in found.items()]) for tag, found in one.tags]
+        for one in (page, harmless)
+    )
+    assert shape == plain
+    shown = re.sub(r"[\x00-\x08\x0b-\x1f]", "\ufffd", text)
+    held = [found[key] for _, found in page.tags for key in TEXTUAL if key in found and found[key] != "Contents"]
+    assert all(shown.startswith(value.removesuffix("…").removeprefix("\u2068")[:50]) for value in held)
+    assert len(held) >= (1 if length == 1 else 20)
+    assert page.open == []
+
+
 def test_untrusted_text_cannot_leave_a_figures_data():
     fig = go.Figure(go.Scatter(y=[1], text=[EVIL], customdata=[[EVIL]]), layout={"title": {"text": EVIL}})
     html = report(figures=[("caption", fig, "words")])

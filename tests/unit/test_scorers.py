@@ -177,6 +177,17 @@ def test_generation_ends_at_the_end_token(toy):
     assert cut == made[: made.index(made[-1])]
 
 
+@pytest.mark.parametrize(
+    ("scorer", "said", "predicted"), [("numeric", "12 Question: 5 more? 7", "12"), ("text", " blue Question: why?", "blue")]
+)
+def test_a_generated_answer_ends_where_the_model_begins_to_ask_the_next_question(monkeypatch, toy, scorer, said, predicted):
+    """What the model generates is made up here; the text behind it is judged as it is everywhere."""
+    monkeypatch.setattr(type(toy.tokenizer), "decode", lambda self, ids, **how: said)
+    problem = Problem("p", problems("numeric", 1)[0].prompt, predicted)
+    line = sl.evaluate(toy, [problem], scorer=scorer).frame.iloc[0]
+    assert (line["prediction"], line["correct"]) == (predicted, True)
+
+
 # What a scorer cannot take
 
 

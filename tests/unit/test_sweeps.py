@@ -185,6 +185,11 @@ def test_transitions_by_hand():
     assert table.set_index("alpha").loc[0.0, ["stayed_right", "became_right", "became_wrong", "stayed_wrong"]].tolist() == [3, 0, 0, 3]
 
 
+def test_what_became_right_is_not_what_became_wrong():
+    table = made_up({0.0: [True, False, False, False], 2.0: [False, True, True, True]}).transitions().set_index("alpha")
+    assert table.loc[2.0, ["stayed_right", "became_right", "became_wrong", "stayed_wrong"]].tolist() == [0, 3, 1, 0]
+
+
 def test_transitions_add_up_to_the_problems_and_to_the_accuracy(swept, problems):
     moved, table = swept.transitions(), swept.accuracy()
     kinds = ["stayed_right", "became_right", "became_wrong", "stayed_wrong"]
@@ -198,9 +203,18 @@ def test_transitions_add_up_to_the_problems_and_to_the_accuracy(swept, problems)
 def test_the_best_cell_has_the_highest_accuracy_then_margin_then_the_smallest_alpha():
     right, wrong = [True, True], [True, False]
     assert made_up({-1.0: wrong, 0.0: right, 1.0: wrong, 2.0: right}).best()["alpha"] == 2.0
+    assert made_up({0.0: wrong, 1.0: wrong, 2.0: right}, {1.0: 9.0, 2.0: -9.0}).best()["alpha"] == 2.0  # accuracy before margin
     tied = {-2.0: right, -1.0: right, 0.0: wrong, 1.0: right}
     assert made_up(tied, {-2.0: 3.0, -1.0: 2.0, 1.0: 1.0}).best()["alpha"] == -2.0
     assert made_up({-2.0: right, 0.0: wrong, 1.0: right}).best()["alpha"] == 1.0
+
+
+def test_of_equal_cells_the_lower_layer_is_the_best_in_whichever_order_they_stand():
+    outcomes = {0.0: [True, False], 1.0: [True, True]}
+    for layers in ((4, 2), (2, 4)):
+        parts = [made_up(outcomes, layer=layer) for layer in layers]
+        both = sl.SweepResult(pd.concat([part.frame for part in parts], ignore_index=True), parts[0].baseline, (), pd.DataFrame(), {})
+        assert both.best()["layer"] == 2
 
 
 def test_the_best_cell_can_be_sought_on_one_side():

@@ -101,6 +101,16 @@ def test_arc_letters_its_options_however_the_source_numbers_them(tmp_path, label
     assert spoken.choices[spoken.target_index] == f" {texts[1]}"
 
 
+@pytest.mark.parametrize(("labels", "key", "right"), [(["C", "A", "B"], "A", 1), (["3", "1", "4", "2"], "4", 2), (["B", "A"], "B", 0)])
+def test_the_right_arc_option_is_the_one_with_the_key_wherever_it_stands(tmp_path, labels, key, right):
+    row = {"id": "q", "question": "Why?", "choices": {"text": [f"of {label}" for label in labels], "label": labels}, "answerKey": key}
+    problem = only(tmp_path, "arc_challenge", row)
+    assert problem.target_index == right
+    assert problem.prompt.split("\n")[1 + right].endswith(f". of {key}")
+    spoken = only(tmp_path, "arc_challenge", row, form="continuation")
+    assert spoken.choices[spoken.target_index] == f" of {key}"
+
+
 @pytest.mark.parametrize(("final", "number"), [("18", 18), ("2,125", 2125), ("-10", -10), ("0.5", 0.5), ("7.0", 7)])
 def test_the_gsm8k_target_is_the_number_after_the_marks(tmp_path, final, number):
     row = {"question": "How many?", "answer": f"3 * 6 = <<3*6=18>>18 and <<1+1=2>>2\n#### {final}"}

@@ -119,3 +119,74 @@ def test_each_seed_has_the_order_that_numpy_shuffles():
         np.random.shuffle(problems)
         expected += problems
     assert seen == expected
+
+
+def test_an_accuracy_that_lies_below_the_best_by_the_allowance_exactly_goes_on():
+    told = (0.75, 0.5, 0.5, 0.25, 1.0)  # quarters, which are exact
+    (found,) = train(Distance(), StaticVector(3), ONE, Schedule(epochs=5, early_stopping=0.25), validator=scripted(*told))
+    assert found.history["validation_accuracy"].to_list() == list(told[:4])
+    assert "0.250 at epoch 4 is more than 0.25 below 0.750 at epoch 1" in found.stopped
+
+
+def test_an_equal_accuracy_is_no_improvement():
+    (found,) = train(Distance(), StaticVector(3), ONE, Schedule(epochs=4, early_stopping=None), validator=scripted(0.5, 0.75, 0.75, 0.75))
+    (two,) = train(Distance(), StaticVector(3), ONE, Schedule(epochs=2))
+    assert found.epoch == 2
+    assert torch.equal(found.parameters["vector"], two.parameters["vector"])
+
+
+def test_a_loss_that_stays_the_same_does_not_fall():
+    class Flat(Distance):
+        def losses(self, pairs, parameters):
+            moves = torch.stack([(v := parameters[c]["vector"].sum()) - v.detach() for c, _ in pairs])
+            yield list(range(len(pairs))), moves  # 0 with a gradient
+
+    (found,) = train(Flat(), StaticVector(3), ONE, Schedule(epochs=2, extend=20))
+    assert len(found.history) == 2
+    assert found.stopped == "the loss no longer fell by more than 1% at epoch 2"
+
+
+def told_each(table):
+    """A validator that gives each candidate its own (accuracy, nll) of each epoch."""
+    epochs = iter(range(100))
+
+    def validate(parameters):
+        epoch = next(epochs)
+        return {c: table[c][epoch] for c in parameters}
+
+    return validate
+
+
+def test_halving_ends_the_candidates_of_lower_accuracy_and_of_higher_nll_at_the_epoch_that_is_kept():
+    table = {
+        0: [(0.5, 1.0), (0.5, 1.0), (0.5, 1.0)],  # ended first: the lowest accuracy
+        1: [(0.75, 0.9), (0.75, 0.1), (0.75, 0.1)],  # keeps epoch 1, whose nll is higher than that of 2
+        2: [(0.75, 0.5), (0.75, 0.8), (0.75, 0.8)],
+    }
+    candidates = [Candidate((Spot(0),), seed=seed, lr=0.1) for seed in range(3)]
+    schedule = Schedule(epochs=3, halve_every=1, early_stopping=None)
+    found = train(Distance(), StaticVector(3), candidates, schedule, validator=told_each(table))
+    assert [one.stopped for one in found] == [
+        "in the worse half of 3 candidates on validation at epoch 1",
+        "in the worse half of 2 candidates on validation at epoch 2",
+        "all 3 epochs done",
+    ]
+    assert [one.epoch for one in found] == [1, 1, 1]
+
+
+def test_a_penalty_counts_once_for_each_problem_of_a_step():
+    """Oracle: the gradient of the sum over four problems of loss + l2 |v|^2, through Adam, by hand."""
+    (found,) = train(Distance(), StaticVector(3), [Candidate((Spot(0),), lr=0.1, l2=0.5)], Schedule(epochs=3, batch_size=4))
+    vector = torch.nn.Parameter(torch.zeros(3))
+    optimizer = torch.optim.Adam([vector], lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        (4 * ((vector - GOAL).square().sum() + 0.5 * vector.square().sum())).backward()
+        optimizer.step()
+    assert found.parameters["vector"].flatten() == pytest.approx(vector.detach(), abs=1e-6)
+
+
+def test_a_cap_holds_from_the_first_step_on():
+    (found,) = train(Distance(), StaticVector(3), ONE, Schedule(epochs=1, batch_size=4, norm_cap=0.05))
+    assert found.history["step"].to_list() == [1]
+    assert float(found.parameters["vector"].norm()) <= 0.05 + 1e-6
