@@ -7,6 +7,7 @@ from scipy import stats
 from steerlab.experiments import Experiment
 from steerlab.statistics import DoseResponse, format_p, holm
 from steerlab.tasks import Evaluation
+from steerlab.tasks.problem import content
 
 LEVEL = 0.05
 UNLIKELY = 0.01  # of the splits' differences: rarer than this is worth a sentence
@@ -61,7 +62,7 @@ def _leaks(e: Experiment) -> list[str]:
         ("train", "validation"): "Training on validation: {shared}; the choice was made on problems that the direction was found on.",
     }
     for (one, other), sentence in pairs.items():
-        ours, theirs = ({(p.prompt, p.choices, str(p.target)) for p in splits[name].problems} for name in (one, other))
+        ours, theirs = ({content(p) for p in splits[name].problems} for name in (one, other))
         names = [{p.id for p in splits[name].problems} for name in (one, other)]
         common = max(len(ours & theirs), len(names[0] & names[1]))
         if common:

@@ -8,9 +8,9 @@ import numpy as np
 from steerlab._errors import InputError, InputTypeError
 from steerlab.statistics._input import check_rng
 from steerlab.tasks import Problem, Task
+from steerlab.tasks.problem import content, naming
 
 SPLITS = ("train", "validation", "test")
-Content = tuple[str, tuple[str, ...] | None, str]
 
 
 def check_tasks(tasks: Mapping[str, Task], *, least: int = 2) -> None:
@@ -32,18 +32,14 @@ def check_tasks(tasks: Mapping[str, Task], *, least: int = 2) -> None:
         for split in SPLITS:
             if not getattr(task, split):
                 raise InputError(f"task {name!r} has no {split} problems; choose other shares, a larger limit, or another task")
-    seen = {_content(p): name for name, task in tasks.items() for p in (*task.train, *task.validation)}
+    seen = {content(p): name for name, task in tasks.items() for p in (*task.train, *task.validation)}
     for name, task in tasks.items():
-        both = [p for p in task.test if _content(p) in seen]
+        both = [p for p in task.test if content(p) in seen]
         if both:
             raise InputError(
-                f"{len(both)} test problems of {name!r} stand in train or validation of {seen[_content(both[0])]!r} ({both[0].id!r} first); "
+                f"{len(both)} test problems of {name!r} stand in train or validation of {seen[content(both[0])]!r} ({both[0].id!r} first); "
                 "what was learned there cannot be tested on them: leave them out of one of the tasks"
             )
-
-
-def _content(problem: Problem) -> Content:
-    return problem.prompt, problem.choices, str(problem.target)
 
 
 def drawn(problems: Sequence[Problem], n: int, *, rng: np.random.Generator, what: str = "problems") -> list[Problem]:
@@ -121,5 +117,6 @@ def shuffled_targets(problems: Sequence[Problem], *, rng: np.random.Generator) -
         else:
             targets = [targets[i] for i in rng.permutation(len(places))]
         for i, target in zip(places, targets, strict=True):
-            found[i] = replace(problems[i], target=target)
+            choices = problems[i].choices
+            found[i] = replace(problems[i], target=target if choices is None else naming(choices, target))
     return found

@@ -2,8 +2,9 @@
 
 from steerlab.tasks.evaluation import Balanced, Evaluation, balance, evaluate
 from steerlab.tasks.loaders import load_task
+from steerlab.tasks.numbers import extract_number
 from steerlab.tasks.problem import Problem, Task, in_both
-from steerlab.tasks.scorers import SCORERS, Scorer, extract_number
+from steerlab.tasks.scorers import SCORERS, Scorer
 
 __all__ = [
     "SCORERS",
