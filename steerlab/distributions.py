@@ -10,13 +10,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from steerlab._errors import InputError, InputTypeError
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.interventions import Operator, Patch, operator_named
 from steerlab.memory import parse_memory, pass_tokens, shrinking
 from steerlab.models import Model, context_length, device_of, hook_name, hooks, n_layers, token_ids, unknown_tokens
 from steerlab.passes import entering, forward, read_out, run_from
 from steerlab.tasks.batches import Batch, least, row_batches, smaller
+from steerlab.tasks.problem import as_texts
 from steerlab.tasks.scorers import Row
 from steerlab.variants import Cell, check_cells
 from steerlab.wavefront import Front
@@ -36,10 +37,8 @@ def text_rows(model: Model, texts: Sequence[str] | Sequence[Sequence[int]]) -> t
         ValueError: no texts, no second token in any, empty ones, ones beyond the context, tokens that the model lacks, or
             texts that are mostly unknown to its tokenizer.
     """
-    if isinstance(texts, str):
-        raise InputTypeError("texts is one text; give a list of texts")
     found = []
-    for i, text in enumerate(texts):
+    for i, text in enumerate(as_texts(texts)):
         tokens = token_ids(model, text) if isinstance(text, str) else [int(token) for token in cast("Sequence[int]", text)]
         strange = [token for token in tokens if not 0 <= token < model.cfg.d_vocab]
         if strange:

@@ -26,6 +26,7 @@ from steerlab.models import Model
 from steerlab.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks import Evaluation, Task, evaluate
+from steerlab.tasks.problem import as_texts, check_task
 
 FAMILIES = ("covariance_matched", "shuffled_labels", "orthogonal", "equal_kl")
 FOLDS = 5  # of the diagnostics, where there are problems enough
@@ -156,6 +157,8 @@ def run_experiment(
         >>> sl.run_experiment(model, task, seed=0, layers=[3], alphas=[-2, 0, 2], n_controls=4).controls[0].n
         4
     """
+    check_task(task)
+    texts = None if texts is None else as_texts(texts)
     if n_controls < 1:
         raise InputError(f"n_controls={n_controls}; use at least 1 (99 give p-values down to 0.01)")
     if 0 not in alphas or min(alphas) >= 0:
@@ -186,7 +189,7 @@ def run_experiment(
     if texts is None:
         texts, about = side_texts(model, task.validation)
     else:
-        texts, about = list(texts), f"{len(texts)} given texts"
+        about = f"{len(texts)} given texts"
     beside: dict[str, Any] = {"positions": positions_on_text(positions), "operator": operator}
     effects = joined(
         [side_effects(model, direction, texts, alphas=alphas, progress=progress, **beside)]

@@ -15,6 +15,7 @@ from steerlab.models import Model, device_of, hook_name
 from steerlab.passes import residuals
 from steerlab.tasks import Problem
 from steerlab.tasks.batches import row_batches
+from steerlab.tasks.problem import as_problems
 from steerlab.tasks.scorers import Row, encode_prompt
 
 
@@ -66,7 +67,7 @@ class Magnitudes:
 @torch.no_grad()
 def token_magnitudes(
     model: Model,
-    problems: Sequence[Problem],
+    problems: Sequence[Problem] | Sequence[str],
     *,
     layers: Sequence[int],
     site: str = "resid_post",
@@ -78,7 +79,7 @@ def token_magnitudes(
 
     Args:
         model: a TransformerLens model.
-        problems: whose prompts are run.
+        problems: whose prompts are run; or texts, which are then called text-0, text-1, …
         layers: 0-based blocks.
         site: "resid_pre", "resid_mid" or "resid_post".
         direction: project on it, position-independent (shape ``[d_model]``).
@@ -86,6 +87,7 @@ def token_magnitudes(
         progress: show a progress bar.
 
     Raises:
+        TypeError: something else than problems or texts.
         ValueError: no problems or layers, a layer or site that does not exist, or a direction that does not fit.
 
     Example:
@@ -96,6 +98,7 @@ def token_magnitudes(
         >>> sorted(table["layer"].unique().tolist()), bool((table["norm"] > 0).all())
         ([0, 5], True)
     """
+    problems = as_problems(problems, texts=True)
     if not problems or not layers:
         raise InputError(f"{len(problems)} problems and {len(layers)} layers given; give at least one of each")
     for layer in layers:

@@ -8,7 +8,7 @@ import numpy as np
 from steerlab._errors import InputError, InputTypeError
 from steerlab.statistics._input import check_rng
 from steerlab.tasks import Problem, Task
-from steerlab.tasks.problem import content, naming
+from steerlab.tasks.problem import as_problems, content, naming
 
 SPLITS = ("train", "validation", "test")
 
@@ -54,6 +54,7 @@ def drawn(problems: Sequence[Problem], n: int, *, rng: np.random.Generator, what
         4
     """
     check_rng(rng)
+    as_problems(problems, what)
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= len(problems):
         raise InputError(f"{n!r} {what} asked for, {len(problems)} there; use 1 to {len(problems)}, or a larger task")
     return [problems[i] for i in rng.permutation(len(problems))[:n]]

@@ -10,14 +10,14 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from steerlab._errors import InputError, InputTypeError
+from steerlab._errors import InputError
 from steerlab.memory import logit_values, pass_tokens, shrinking
 from steerlab.models import Model, backend_of
 from steerlab.statistics import Interval, wilson_interval
 from steerlab.statistics._input import check_rng
 from steerlab.tasks.batches import Batch, least, smaller
 from steerlab.tasks.generating import generate_batch
-from steerlab.tasks.problem import Problem, Task
+from steerlab.tasks.problem import Problem
 from steerlab.tasks.reading import Headers, Reader, run_batch
 from steerlab.tasks.scorers import Answer, Scorer, scorer_for
 from steerlab.tasks.scoring import plan
@@ -99,8 +99,6 @@ def evaluate(
         Evaluation(accuracy=0.750 [0.598, 0.858], n=40, scorer='choice')
     """
     backend_of(model)  # a clear error for anything that is no model
-    if isinstance(problems, Task | Problem):
-        raise InputTypeError(f"problems is a {type(problems).__name__}; give a list of problems, e.g. task.test")
     chosen = scorer_for(problems, scorer)
     work = plan(model, problems, chosen)
     answers: list[Answer] = [Answer()] * len(work.rows)

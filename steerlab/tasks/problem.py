@@ -1,6 +1,6 @@
 """The unit of every experiment: a problem, and a task made of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from html import escape
@@ -107,7 +107,7 @@ def _plain_target(problem: Problem) -> Any:
     if isinstance(target, str | tuple):
         return target
     if isinstance(target, bool | np.bool_) or not isinstance(target, Integral | Real | Decimal):
-        raise InputTypeError(f"problem {problem.id!r}: target={target!r} is a {type(target).__name__}; give text or a number")
+        raise InputTypeError(f"problem {problem.id!r}: target={target!r} is {_a(target)}; give text or a number")
     if isinstance(target, Integral):
         return int(target)
     if not np.isfinite(float(target)):
@@ -235,6 +235,85 @@ def lettered(options: Sequence[object]) -> tuple[str, tuple[str, ...]]:
         raise InputError(f"{len(options)} options; a lettered question has at most {len(LETTERS)}")
     lines = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))
     return lines, tuple(f" {letter}" for letter in LETTERS[: len(options)])
+
+
+def _a(value: object) -> str:
+    """The kind of a value, for messages."""
+    kind = type(value).__name__
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def as_problems(problems: Any, name: str = "problems", *, texts: bool = False) -> list[Problem]:
+    """The problems, checked to be a sequence of nothing else: the one check of every function that takes problems.
+
+    Args:
+        problems: a list, a tuple or any other sequence of problems.
+        name: of the argument, for messages.
+        texts: take texts, too, as the prompts of problems called text-0, text-1, … that have no answer.
+
+    Raises:
+        TypeError: anything else, such as a task, one problem, a frame, or what can be read only once.
+
+    Example:
+        >>> [p.prompt for p in as_problems(["Once", "twice"], texts=True)]
+        ['Once', 'twice']
+    """
+    kind = type(problems).__name__
+    fix = "give a list of problems, e.g. task.test" + (", or a list of texts" if texts else "")
+    if isinstance(problems, Problem | str):
+        raise InputTypeError(f"{name} is one {'text' if isinstance(problems, str) else 'Problem'}; {fix}")
+    if not isinstance(problems, Sequence):
+        if isinstance(problems, Iterator):
+            fix = f"it can be read only once, so give list(...) of it: {fix}"
+        elif kind == "DataFrame":
+            fix = "make a Problem of each row, e.g. [steerlab.Problem(str(i), row.prompt, row.target) for i, row in frame.iterrows()]"
+        raise InputTypeError(f"{name} is {_a(problems)}; {fix}")
+    for i, problem in enumerate(problems):
+        if isinstance(problem, Problem) or (texts and isinstance(problem, str) and isinstance(problems[0], str)):
+            continue
+        if not isinstance(problem, str):
+            raise InputTypeError(f"{name}[{i}] is {_a(problem)}; {fix}")
+        why = (
+            "beside problems; give texts alone or problems alone"
+            if texts
+            else "and a text has no answer to score; give steerlab.Problem(id, prompt, target)"
+        )
+        raise InputTypeError(f"{name}[{i}] is the text {problem[:40]!r}, {why}")
+    return [Problem(f"text-{i}", problem, "") if isinstance(problem, str) else problem for i, problem in enumerate(problems)]
+
+
+def as_texts(texts: Any, name: str = "texts") -> list[Any]:
+    """Texts, or lists of token ids, checked to be a sequence of nothing else.
+
+    Raises:
+        TypeError: one text, problems, or anything else.
+        ValueError: half of a surrogate pair in a text.
+
+    Example:
+        >>> as_texts(("Once", "twice"))
+        ['Once', 'twice']
+    """
+    fix = "give a list of texts, e.g. [problem.prompt for problem in task.test]"
+    if isinstance(texts, str | Problem) or not isinstance(texts, Sequence):
+        raise InputTypeError(f"{name} is {'one text' if isinstance(texts, str) else _a(texts)}; {fix}")
+    for i, text in enumerate(texts):
+        if isinstance(text, Problem | Mapping | bool | int | float) or text is None:
+            raise InputTypeError(f"{name}[{i}] is {_a(text)}; {fix}")
+        if not whole_text(text):
+            raise InputError(f"{name}[{i}]={text!r} has half of a surrogate pair in it; write the whole character")
+    return list(texts)
+
+
+def check_task(task: Any) -> None:
+    """Make sure that a task is one.
+
+    Raises:
+        TypeError: it is something else, such as a list of problems.
+    """
+    if not isinstance(task, Task):
+        raise InputTypeError(
+            f"task is {_a(task)}; give a Task, as steerlab.load_task returns it, or steerlab.Task(name, train, validation, test, scorer=...)"
+        )
 
 
 def in_both(problems: Sequence[Problem], others: Sequence[Problem]) -> list[Problem]:

@@ -96,6 +96,26 @@ class Row:
         return checked_texts(self.nested(column), column)
 
 
+def check_whole(columns: Mapping[str, Any]) -> None:
+    """Make sure that every text in a row, however deep, can be written as UTF-8; JSON can spell half of a surrogate pair.
+
+    Raises:
+        ValueError: one that cannot, with its column.
+    """
+    for column, value in columns.items():
+        left = [column, value]
+        while left:
+            part = left.pop()
+            if not whole_text(part):
+                raise InputError(
+                    f"column {shown(column)} holds {shown(part)}, with half of a surrogate pair in it; write the whole character"
+                )
+            if isinstance(part, Mapping):
+                left += [*part, *part.values()]
+            elif isinstance(part, list | tuple):
+                left += part
+
+
 def _checked_text(value: object, column: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"column {column!r} holds {shown(value)}; it must be text")
@@ -192,9 +212,17 @@ def _parse(file: Path, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]
 def _loads(text: bytes, where: str, expected: str) -> Any:
     try:
         return json.loads(text.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        at = "" if ", line " in where else f", line {_line(text, error)}"
+        near = text[max(0, error.start - 20) : error.start + 20].decode(errors="replace")
+        raise InputError(f"{where}{at}: found {shown(near)}, in which byte {error.start} is not UTF-8; save the file as UTF-8") from error
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else shown(str(error)).strip("'\"")
         raise InputError(f"{where}: found {shown(text.decode(errors='replace'), 60)} ({reason}); {expected}") from error
+
+
+def _line(content: bytes, error: UnicodeDecodeError) -> int:
+    return content.count(b"\n", 0, error.start) + 1
 
 
 def _object(value: Any, where: str) -> Mapping[str, Any]:
@@ -250,7 +278,9 @@ def _csv(name: str, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
+        raise InputError(
+            f"{name}, line {_line(content, error)}: byte {error.start} of the file is not UTF-8; save the file as UTF-8"
+        ) from error
     usual_limit = csv.field_size_limit(max(len(text), 1))
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from steerlab._errors import InputError
 from steerlab.models import Model, context_length, token_ids
 from steerlab.tasks.numbers import exact_number, find_number, same_number, written
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.problem import Problem, as_problems
 
 
 @dataclass(frozen=True)
@@ -263,6 +263,7 @@ def scorer_for(problems: Sequence[Problem], scorer: "str | Scorer | None" = None
     """
     if isinstance(scorer, Scorer):
         return scorer
+    as_problems(problems)
     if not problems:
         raise InputError("no problems given; an empty split cannot be scored")
     name = scorer if scorer is not None else problems[0].scorer

@@ -651,6 +651,43 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(tmp_path, file, conten
         load_task("jsonl", path=tmp_path / file)
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("a.jsonl", rb'{"prompt": "a", "target": 1}' + b"\n" + rb'{"prompt": "\ud800", "target": 1}', r"a.jsonl, line 2: column 'prompt' holds '\\ud800', with half"),
+        ("a.jsonl", rb'{"prompt": "a", "target": 1, "more": [{"deep": "x\udfff"}]}', r"a.jsonl, line 1: column 'more' holds 'x\\udfff', with half"),
+        ("a.jsonl", rb'{"id": "\ud800", "prompt": "a", "target": 1}', r"a.jsonl, line 1: column 'id' holds"),
+        ("a.jsonl", rb'{"prompt": "a", "target": "b", "choices": ["b", "\ud800"]}', r"a.jsonl, line 1: column 'choices' holds"),
+        ("a.jsonl", b'{"prompt": "a", "target": 1}\n{"prompt": "\xed\xa0\x80", "target": 1}', r"a.jsonl, line 2: found .*not UTF-8"),
+        ("a.json", b'[{"prompt": "a", "target": 1},\n{"prompt": "\xed\xa0\x80", "target": 1}]', r"a.json, line 2: found .*not UTF-8"),
+        ("a.json", rb'[{"prompt": "a", "target": 1}, {"prompt": "\ud800", "target": 1}]', r"a.json, row 2: column 'prompt' holds"),
+        ("a.csv", b"prompt,target\na,1\n\xed\xa0\x80,2\n", r"a.csv, line 3: byte 18 of the file is not UTF-8"),
+        ("a.csv", rb'prompt,target,choices' + b"\n" + rb'a,b,"[""b"", ""\ud800""]"', r"a.csv, line 2: column 'choices' holds .*half of a surrogate pair"),
+    ],
+)  # fmt: skip
+def test_half_of_a_surrogate_pair_is_named_with_file_and_line(tmp_path, file, content, message):
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        load_task("jsonl", path=tmp_path / file)
+
+
+def test_a_parquet_text_that_is_not_utf_8_is_named_with_its_row(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    import pyarrow
+
+    prompts = pyarrow.array([b"a", b"\xed\xa0\x80"], pyarrow.binary()).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"prompt": prompts, "target": [1, 2]}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a.parquet, row 2: found .*not UTF-8"):
+        load_task("jsonl", path=tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(("name", "values"), [("id", {"id": "\ud800"}), ("prompt", {"prompt": "\ud800"}), ("target", {"target": "\ud800"}),
+                                              ("choice", {"target": 0, "choices": ("a", "\ud800")})])  # fmt: skip
+def test_a_problem_with_half_of_a_surrogate_pair_is_refused(name, values):
+    with pytest.raises(ValueError, match=rf"{name}='\\ud800' has half of a surrogate pair in it; write the whole character"):
+        Problem(**{"id": "p", "prompt": "x", "target": "y", **values})
+
+
 def test_two_kinds_of_file_for_one_split_are_refused(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", sums(5))
     (tmp_path / "train.csv").write_text("prompt,target\na,1\n")
