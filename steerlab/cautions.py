@@ -7,7 +7,7 @@ from scipy import stats
 from steerlab.experiments import Experiment
 from steerlab.statistics import DoseResponse, format_p, holm
 from steerlab.tasks import Evaluation
-from steerlab.tasks.problem import content
+from steerlab.tasks.problem import content, left_out
 
 LEVEL = 0.05
 UNLIKELY = 0.01  # of the splits' differences: rarer than this is worth a sentence
@@ -31,6 +31,7 @@ def cautions(experiment: Experiment, *, n_tests: int, dose: DoseResponse, chosen
     """
     return [
         *_inert(experiment),
+        *_too_long(experiment),
         *_leaks(experiment),
         *_few_controls(experiment, n_tests),
         *_easy_controls(experiment),
@@ -50,6 +51,12 @@ def _inert(e: Experiment) -> list[str]:
         said += [f"Controls of kind {control.family}: {w}" for w in control.warnings()]
     said += [f"Controls of kind {family}: {remark}" for family, remark in e.settings["families"].items()]
     return said + [f"Side effects: {w}" for w in e.side_effects.warnings()]
+
+
+def _too_long(e: Experiment) -> list[str]:
+    """Problems that the model has no room for, left out or cut."""
+    said = left_out({"too_long": e.settings["task"].get("too_long")})
+    return [f"Problems were {one}; what is found holds for the problems as they were asked." for one in said]
 
 
 def _leaks(e: Experiment) -> list[str]:

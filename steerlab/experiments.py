@@ -25,7 +25,7 @@ from steerlab.matching import SCALED, match_kl
 from steerlab.models import Model
 from steerlab.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.sweeps import SweepResult, sweep
-from steerlab.tasks import Evaluation, Task, evaluate
+from steerlab.tasks import Evaluation, Task, evaluate, fit_to_context
 from steerlab.tasks.problem import as_texts, check_task
 
 FAMILIES = ("covariance_matched", "shuffled_labels", "orthogonal", "equal_kl")
@@ -126,6 +126,7 @@ def run_experiment(
     cache_positions: Positions = "last",
     positions: Positions = "all",
     operator: str = "add",
+    too_long: str = "error",
     progress: bool = False,
 ) -> Experiment:
     """Run the protocol.
@@ -145,6 +146,7 @@ def run_experiment(
         cache_positions: where the direction is measured.
         positions: where it acts.
         operator: how it acts.
+        too_long: what to do with problems that do not fit into the model's context: "error", "drop" or "truncate"; see `steerlab.fit_to_context`.
         progress: show progress bars.
 
     Raises:
@@ -166,6 +168,12 @@ def run_experiment(
     for split in ("train", "validation", "test"):
         if not getattr(task, split):
             raise InputError(f"the {split} split of task {task.name!r} is empty; the protocol needs all three")
+    task = fit_to_context(model, task, too_long=too_long)
+    for split in ("train", "validation", "test"):
+        if not getattr(task, split):
+            raise InputError(
+                f"no {split} problem of task {task.name!r} fits into this model's context; use too_long='truncate', or shorter ones"
+            )
     families = _families(families, operator)
     train = evaluate(model, task.train, progress=progress)
     acts, right, wrong = balanced_activations(

@@ -219,11 +219,29 @@ class Task:
             >>> Task("pairs", [], [], [], "choice", about={"dropped": {"duplicate": 2, "no label": 0}}).left_out()
             ['left out: 2 duplicate']
         """
-        counts = [f"{n} {reason}" for reason, n in self.about.get("dropped", {}).items() if n]
-        return [f"left out: {', '.join(counts)}"] if counts else []
+        return left_out(self.about)
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self))}</p>"
+
+
+def left_out(about: Mapping[str, Any]) -> list[str]:
+    """What a task's `about` says of rows that no problem comes from, and of problems that are too long for a model, in words.
+
+    Example:
+        >>> left_out({"too_long": {"rule": "truncate", "context": 128, "splits": {"test": {"n": 9, "dropped": 1, "cut": 3}}}})
+        ['too long for a context of 128 tokens: 1 of 9 test left out, 3 of 9 test cut from the left']
+    """
+    said = []
+    counts = [f"{n} {reason}" for reason, n in about.get("dropped", {}).items() if n]
+    if counts:
+        said.append(f"left out: {', '.join(counts)}")
+    long = about.get("too_long")
+    if long:
+        kinds = {"dropped": "left out", "cut": "cut from the left"}
+        parts = [f"{c[kind]} of {c['n']} {split} {word}" for kind, word in kinds.items() for split, c in long["splits"].items() if c[kind]]
+        said.append(f"too long for a context of {long['context']} tokens: {', '.join(parts)}")
+    return said
 
 
 LETTERS = "ABCDEFGHIJ"

@@ -96,12 +96,23 @@ def encode_prompt(model: Model, problem: Problem) -> list[int]:
     return _fits(model, problem, ids)
 
 
+class TooLongError(InputError):
+    """A problem that does not fit into the model's context: how many tokens it has, those to generate included, and how many too many."""
+
+    def __init__(self, message: str, length: int, excess: int) -> None:
+        super().__init__(message)
+        self.length, self.excess = length, excess
+
+
 def _fits(model: Model, problem: Problem, ids: list[int], more: int = 0) -> list[int]:
-    if len(ids) + more > context_length(model):
+    length, context = len(ids) + more, context_length(model)
+    if length > context:
         extra = f" and {more} to generate" if more else ""
-        raise InputError(
-            f"problem {problem.id!r}: {len(ids)} tokens{extra}, but this model's context is {context_length(model)}; shorten the prompt"
+        message = (
+            f"problem {problem.id!r}: {len(ids)} tokens{extra}, but this model's context is {context}; shorten the prompt, or leave out or cut what is too long "
+            "with steerlab.fit_to_context(..., too_long='drop' or 'truncate') (in scripts: --too-long)"
         )
+        raise TooLongError(message, length, length - context)
     return ids
 
 
