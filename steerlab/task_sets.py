@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 
@@ -119,5 +120,5 @@ def shuffled_targets(problems: Sequence[Problem], *, rng: np.random.Generator) -
             targets = [targets[i] for i in rng.permutation(len(places))]
         for i, target in zip(places, targets, strict=True):
             choices = problems[i].choices
-            found[i] = replace(problems[i], target=target if choices is None else naming(choices, target))
+            found[i] = replace(problems[i], target=target if choices is None else naming(choices, cast("int", target)))
     return found

@@ -99,7 +99,7 @@ def fit_to_context(
     about = {"too_long": {"rule": too_long, "context": context, "splits": counts}} if refused else {}
     if not isinstance(problems, Task):
         return FittedProblems(kept["problems"], about)
-    return replace(problems, **kept, about={**problems.about, **about}) if refused else problems
+    return Task(problems.name, **kept, scorer=problems.scorer, about={**problems.about, **about}) if refused else problems
 
 
 def _refusal(model: Model, problem: Problem, scorer: Scorer) -> TooLongError | None:

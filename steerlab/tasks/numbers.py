@@ -113,7 +113,7 @@ def parse_number(value: object) -> int | float | None:
         >>> parse_number("1,234"), parse_number("2.50"), parse_number(3.0), parse_number("1e999")
         (1234, 2.5, 3, None)
     """
-    if isinstance(value, Integral) and not isinstance(value, bool):
+    if not isinstance(value, bool) and isinstance(value, Integral):
         return int(value)
     number = exact_number(value)
     return None if number is None or not math.isfinite(float(number)) else _plain(number)
