@@ -71,7 +71,7 @@ from steerlab.significance import Significance
 from steerlab.statistics import ControlOutcomes, controls_from_frame
 from steerlab.store import load_direction, save_direction
 from steerlab.sweeps import SweepResult, sweep
-from steerlab.tasks import Balanced, Evaluation, Problem, Task, balance, evaluate, load_task
+from steerlab.tasks import Balanced, Evaluation, Problem, Task, balance, evaluate, fit_to_context, load_task
 from steerlab.transfer import TransferResult, transfer
 from steerlab.universal import UniversalBooster, universal_booster
 from steerlab.universality import Universality
@@ -161,6 +161,7 @@ __all__ = [
     "evolve_vector",
     "export_report",
     "failure_analysis",
+    "fit_to_context",
     "function_vector",
     "grid",
     "ica_direction",

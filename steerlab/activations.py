@@ -23,6 +23,7 @@ from steerlab.progress import job, progress_bar
 from steerlab.shortcuts import mlp_only_at
 from steerlab.tasks import Problem
 from steerlab.tasks.batches import Batch, batches_for, least, smaller
+from steerlab.tasks.problem import as_problems
 from steerlab.tasks.scorers import Row, encode_prompt
 from steerlab.tasks.scoring import check_ids
 from steerlab.threads import on_suitable_threads
@@ -89,7 +90,7 @@ class Activations:
 @torch.no_grad()
 def cache_activations(
     model: Model,
-    problems: Sequence[Problem],
+    problems: Sequence[Problem] | Sequence[str],
     *,
     layers: int | Sequence[int],
     site: str = "resid_post",
@@ -103,7 +104,7 @@ def cache_activations(
 
     Args:
         model: a TransformerLens model.
-        problems: whose prompts are run (answers are not).
+        problems: whose prompts are run (answers are not); or texts, which are then called text-0, text-1, …
         layers: one or several 0-based blocks.
         site: "resid_pre", "resid_mid" or "resid_post".
         positions: "last" prompt token, "mean" over the prompt (as the sources), "all" of them, or indices, where
@@ -116,6 +117,7 @@ def cache_activations(
         progress: show a progress bar.
 
     Raises:
+        TypeError: something else than problems or texts.
         ValueError: no problems, repeated ids, a layer, site or position that does not exist, or ``<path>.partial``
             holds a cache of something else. (What hooks on the model do is not compared.)
         FileExistsError: `path` is there already.
@@ -129,6 +131,7 @@ def cache_activations(
         >>> acts.at(3).shape
         torch.Size([5, 1, 128])
     """
+    problems = as_problems(problems, texts=True)
     if not problems:
         raise InputError("no problems given; there is nothing to cache")
     check_ids(problems)

@@ -16,6 +16,7 @@ from steerlab.fitting import check_problems
 from steerlab.models import Model, n_layers
 from steerlab.sweeps import sweep
 from steerlab.tasks import Problem, in_both
+from steerlab.tasks.problem import as_problems
 
 SELECT = ("validation", "retry")
 MIDDLE = (0.25, 0.75)  # the sources' "25%-75% depth"
@@ -130,6 +131,8 @@ def adaptive_aft(
         )
     if validation is None:
         raise InputError("validation=None: the protocol stops and chooses on validation; give problems that are not trained on")
+    for what, given in (("problems", problems), ("validation", validation), ("outcome", outcome or ())):
+        as_problems(given, what)
     _check_outcome(model, select, outcome, [*problems, *validation])
     where = chosen_layers(n_layers(model), layers, step)
     shared = {

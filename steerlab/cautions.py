@@ -7,6 +7,7 @@ from scipy import stats
 from steerlab.experiments import Experiment
 from steerlab.statistics import DoseResponse, format_p, holm
 from steerlab.tasks import Evaluation
+from steerlab.tasks.problem import content, left_out
 
 LEVEL = 0.05
 UNLIKELY = 0.01  # of the splits' differences: rarer than this is worth a sentence
@@ -30,6 +31,7 @@ def cautions(experiment: Experiment, *, n_tests: int, dose: DoseResponse, chosen
     """
     return [
         *_inert(experiment),
+        *_too_long(experiment),
         *_leaks(experiment),
         *_few_controls(experiment, n_tests),
         *_easy_controls(experiment),
@@ -51,6 +53,12 @@ def _inert(e: Experiment) -> list[str]:
     return said + [f"Side effects: {w}" for w in e.side_effects.warnings()]
 
 
+def _too_long(e: Experiment) -> list[str]:
+    """Problems that the model has no room for, left out or cut."""
+    said = left_out({"too_long": e.settings["task"].get("too_long")})
+    return [f"Problems were {one}; what is found holds for the problems as they were asked." for one in said]
+
+
 def _leaks(e: Experiment) -> list[str]:
     """Leaks: problems, by name or by prompt and choices, that stand in two splits."""
     splits = {"train": e.train, "validation": e.validation.baseline, "test": e.test.baseline}
@@ -61,7 +69,7 @@ def _leaks(e: Experiment) -> list[str]:
         ("train", "validation"): "Training on validation: {shared}; the choice was made on problems that the direction was found on.",
     }
     for (one, other), sentence in pairs.items():
-        ours, theirs = ({(p.prompt, p.choices, str(p.target)) for p in splits[name].problems} for name in (one, other))
+        ours, theirs = ({content(p) for p in splits[name].problems} for name in (one, other))
         names = [{p.id for p in splits[name].problems} for name in (one, other)]
         common = max(len(ours & theirs), len(names[0] & names[1]))
         if common:

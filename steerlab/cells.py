@@ -24,6 +24,7 @@ from steerlab.shortcuts import runs_whole
 from steerlab.tasks import Evaluation, Problem, Scorer
 from steerlab.tasks.batches import Batch, least, smaller
 from steerlab.tasks.generating import generate_batch
+from steerlab.tasks.problem import as_problems
 from steerlab.tasks.reading import Headers, Reader, run_batch
 from steerlab.tasks.scorers import Answer, scorer_for
 from steerlab.tasks.scoring import plan
@@ -81,6 +82,7 @@ def run_cells(
         MemoryError: not even one row of one cell fits into memory.
         RuntimeError: the resumed run disagrees with the plain hooked run on a sample.
     """
+    as_problems(problems)
     run = partial(_run_cells, model, operator=operator, positions=positions, scorer=scorer, max_tokens=max_tokens, memory=memory)
     own = next(iter(model.parameters())).dtype
     if precision is None or dtype_named(precision) == own:

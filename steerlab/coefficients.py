@@ -17,6 +17,7 @@ from steerlab.progress import job
 from steerlab.statistics import Interval, SignTest, paired_interval, sign_test
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks import Problem, Scorer, in_both
+from steerlab.tasks.problem import as_problems
 
 COEFFICIENTS: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0, 1.3, 1.5, 2.0)
 
@@ -114,6 +115,8 @@ def coefficient_grid(
         >>> grid.coefficient in (0.5, 1.0), grid.test.frame["alpha"].unique().tolist() == [grid.coefficient]
         (True, True)
     """
+    as_problems(validation, "validation")
+    as_problems(test, "test")
     both = in_both(validation, test)
     if both:
         raise InputError(

@@ -26,6 +26,7 @@ from steerlab.schedules import Candidate, Schedule
 from steerlab.statistics import holm, paired_interval, sign_flip_test
 from steerlab.statistics._input import check_rng
 from steerlab.tasks import Evaluation, Problem, Scorer
+from steerlab.tasks.problem import as_problems
 from steerlab.training import Trained
 
 STATIC = "static"
@@ -160,6 +161,8 @@ def compare_context_vectors(
         ([128, 257], 6)
     """
     check_rng(rng)
+    for what, given in (("train", train), ("validation", validation), ("test", test)):
+        as_problems(given, what)
     made = _made(kinds, d_model(model), pooling)
     _check(model, train, validation, test, made, n_train, seeds, lrs)
     how, schedule = How(scorer=scorer, max_tokens=max_tokens, memory=memory), Schedule(epochs, batch_size, early_stopping=None)

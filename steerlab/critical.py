@@ -20,6 +20,7 @@ from steerlab.interventions import Operator, check_alpha
 from steerlab.models import Model
 from steerlab.statistics import bootstrap, paired_t_test
 from steerlab.tasks import Problem, evaluate
+from steerlab.tasks.problem import as_problems
 from steerlab.tasks.scorers import Row, encode_continuation
 from steerlab.threads import on_suitable_threads
 from steerlab.variants import Cell, Place
@@ -200,6 +201,7 @@ def critical_tokens(
         >>> sorted(found.frame["part"].unique()), bool(found.frame["kl"].min() >= 0)
         (['differing', 'prompt'], True)
     """
+    as_problems(problems)
     if check_alpha(alpha) == 0:
         raise InputError("alpha=0 changes nothing; use the coefficient whose divergence is asked for")
     if not problems:

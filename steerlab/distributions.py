@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steerlab._errors import InputError, InputTypeError
+from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.interventions import Operator, Patch, operator_named
 from steerlab.memory import parse_memory, pass_tokens, shrinking
@@ -18,6 +18,7 @@ from steerlab.passes import entering, forward
 from steerlab.progress import progress_bar
 from steerlab.shortcuts import read_out, run_from
 from steerlab.tasks.batches import Batch, batches_for, least, smaller
+from steerlab.tasks.problem import as_texts
 from steerlab.tasks.scorers import Row
 from steerlab.threads import on_suitable_threads
 from steerlab.variants import Cell, check_cells
@@ -38,10 +39,8 @@ def text_rows(model: Model, texts: Sequence[str] | Sequence[Sequence[int]]) -> t
         ValueError: no texts, no second token in any, empty ones, ones beyond the context, tokens that the model lacks, or
             texts that are mostly unknown to its tokenizer.
     """
-    if isinstance(texts, str):
-        raise InputTypeError("texts is one text; give a list of texts")
     found = []
-    for i, text in enumerate(texts):
+    for i, text in enumerate(as_texts(texts)):
         tokens = token_ids(model, text) if isinstance(text, str) else [int(token) for token in cast("Sequence[int]", text)]
         strange = [token for token in tokens if not 0 <= token < model.cfg.d_vocab]
         if strange:

@@ -16,13 +16,14 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from steerlab._errors import InputError, InputTypeError
+from steerlab._errors import InputError
 from steerlab.models import Model, backend_of, d_model, hook_name, is_hooked
 from steerlab.nudging import Nudger
 from steerlab.progress import job, progress_bar
 from steerlab.statistics import wilson_interval
 from steerlab.statistics._input import check_rng
-from steerlab.tasks import Problem, Scorer, Task
+from steerlab.tasks import Problem, Scorer
+from steerlab.tasks.problem import as_problems
 from steerlab.tasks.scorers import Outcome, scorer_for
 from steerlab.tasks.scoring import check_ids, plan
 from steerlab.threads import on_suitable_threads
@@ -161,8 +162,7 @@ def check_stream(model: Model, problems: Sequence[Problem], layer: int, rng: np.
     """
     backend_of(model)
     check_rng(rng)
-    if isinstance(problems, Task | Problem):
-        raise InputTypeError(f"problems is a {type(problems).__name__}; give a list of problems, e.g. task.train")
+    as_problems(problems)
     hook_name(model, layer)
     if not problems:
         raise InputError("no problems given; a stream needs at least one")

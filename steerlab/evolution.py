@@ -16,14 +16,15 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from steerlab._errors import InputError, InputTypeError
+from steerlab._errors import InputError
 from steerlab.activations import Positions, cache_activations, indices
 from steerlab.cells import Cell, Place, run_cells
 from steerlab.directions import Direction
 from steerlab.models import Model, d_model, describe, hook_name
 from steerlab.progress import job, progress_bar
 from steerlab.statistics._input import check_rng, count
-from steerlab.tasks import Problem, Scorer, Task, in_both
+from steerlab.tasks import Problem, Scorer, in_both
+from steerlab.tasks.problem import as_problems
 from steerlab.tasks.scoring import check_ids
 
 FIRST_STEP = 0.25  # size of the first vectors, as a share of the norm allowed, or of the stream's
@@ -206,8 +207,8 @@ def _check(
     hook_name(model, layer, site)
     check_rng(rng)
     for what, given in (("problems", problems), ("validation", validation)):
-        if isinstance(given, Task | Problem):
-            raise InputTypeError(f"{what} is a {type(given).__name__}; give a list of problems, e.g. task.train")
+        if given is not None or what == "problems":
+            as_problems(given, what)
         if given is not None and not given:
             raise InputError(f"{what}: none given; the search needs at least one")
         if given is not None:

@@ -26,7 +26,8 @@ from steerlab.models import Model, n_layers
 from steerlab.progress import Stages, job
 from steerlab.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.sweeps import SweepResult, sweep
-from steerlab.tasks import Evaluation, Task, evaluate
+from steerlab.tasks import Evaluation, Task, evaluate, fit_to_context
+from steerlab.tasks.problem import as_texts, check_task
 from steerlab.threads import on_suitable_threads
 from steerlab.workload import forecast, workload
 
@@ -130,6 +131,7 @@ def run_experiment(
     cache_positions: Positions = "last",
     positions: Positions = "all",
     operator: str = "add",
+    too_long: str = "error",
     progress: bool = False,
 ) -> Experiment:
     """Run the protocol.
@@ -149,6 +151,7 @@ def run_experiment(
         cache_positions: where the direction is measured.
         positions: where it acts.
         operator: how it acts.
+        too_long: what to do with problems that do not fit into the model's context: "error", "drop" or "truncate"; see `steerlab.fit_to_context`.
         progress: show progress bars, the number of each stage, and what a job of more than a minute is made of.
 
     Raises:
@@ -161,6 +164,8 @@ def run_experiment(
         >>> sl.run_experiment(model, task, seed=0, layers=[3], alphas=[-2, 0, 2], n_controls=4).controls[0].n
         4
     """
+    check_task(task)
+    texts = None if texts is None else as_texts(texts)
     if n_controls < 1:
         raise InputError(f"n_controls={n_controls}; use at least 1 (99 give p-values down to 0.01)")
     if 0 not in alphas or min(alphas) >= 0:
@@ -168,6 +173,12 @@ def run_experiment(
     for split in ("train", "validation", "test"):
         if not getattr(task, split):
             raise InputError(f"the {split} split of task {task.name!r} is empty; the protocol needs all three")
+    task = fit_to_context(model, task, too_long=too_long)
+    for split in ("train", "validation", "test"):
+        if not getattr(task, split):
+            raise InputError(
+                f"no {split} problem of task {task.name!r} fits into this model's context; use too_long='truncate', or shorter ones"
+            )
     families = _families(families, operator)
     if texts is None:
         texts, about = side_texts(model, task.validation)

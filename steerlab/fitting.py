@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from steerlab._errors import InputError, InputTypeError
+from steerlab._errors import InputError
 from steerlab.activations import Positions, indices
 from steerlab.interventions import Operator, operator_named, position_mask
 from steerlab.learnables import Learnable
 from steerlab.models import Model, backend_of, describe, device_of, fingerprint, frozen, hook_name
 from steerlab.objectives import AnswerLoss, ValidationScore
 from steerlab.schedules import Candidate, Schedule
-from steerlab.tasks import Problem, Scorer, Task, in_both
+from steerlab.tasks import Problem, Scorer, in_both
+from steerlab.tasks.problem import as_problems
 from steerlab.tasks.scoring import check_ids
 from steerlab.tasks.targets import Target, target_named
 from steerlab.threads import on_suitable_threads
@@ -116,14 +117,8 @@ def check_problems(model: Model, problems: Sequence[Problem], validation: Sequen
     """
     backend_of(model)
     for name, given in (("problems", problems), ("validation", validation)):
-        if isinstance(given, Task | Problem):
-            raise InputTypeError(
-                f"{name} is a {type(given).__name__}; give a list of problems, e.g. task.{'train' if name == 'problems' else name}"
-            )
-        if given is not None and not (isinstance(given, Sequence) and all(isinstance(one, Problem) for one in given)):
-            raise InputTypeError(
-                f"{name} is a {type(given).__name__} of something else than problems; give a list of steerlab Problems, e.g. task.train"
-            )
+        if given is not None or name == "problems":
+            as_problems(given, name)
         if given is not None and not given:
             what = "there is nothing to train on" if name == "problems" else "give None to train without validation"
             raise InputError(f"no {name} given; {what}")

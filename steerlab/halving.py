@@ -23,6 +23,7 @@ from steerlab.progress import job
 from steerlab.statistics._input import check_rng
 from steerlab.sweeps import KEYS, cells_of, ranked
 from steerlab.tasks import Problem, Scorer, evaluate
+from steerlab.tasks.problem import as_problems
 
 ROUNDS = 4
 KEEP = 0.45  # of the cells goes on after each round
@@ -105,6 +106,7 @@ def successive_halving(
         [[4, 8], [1, 16]]
     """
     check_rng(rng)
+    as_problems(problems)
     cells = [cell for cell in cells_of(directions, alphas, layer=layer, site=site) if cell.alpha != 0]
     if not cells:
         raise InputError(f"alphas={alphas}: 0 is the baseline; give at least one other coefficient")

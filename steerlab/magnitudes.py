@@ -15,6 +15,7 @@ from steerlab.passes import residuals
 from steerlab.progress import job, progress_bar
 from steerlab.tasks import Problem
 from steerlab.tasks.batches import batches_for
+from steerlab.tasks.problem import as_problems
 from steerlab.tasks.scorers import Row, encode_prompt
 from steerlab.threads import on_suitable_threads
 
@@ -69,7 +70,7 @@ class Magnitudes:
 @torch.no_grad()
 def token_magnitudes(
     model: Model,
-    problems: Sequence[Problem],
+    problems: Sequence[Problem] | Sequence[str],
     *,
     layers: Sequence[int],
     site: str = "resid_post",
@@ -81,7 +82,7 @@ def token_magnitudes(
 
     Args:
         model: a TransformerLens model.
-        problems: whose prompts are run.
+        problems: whose prompts are run; or texts, which are then called text-0, text-1, …
         layers: 0-based blocks.
         site: "resid_pre", "resid_mid" or "resid_post".
         direction: project on it, position-independent (shape ``[d_model]``).
@@ -89,6 +90,7 @@ def token_magnitudes(
         progress: show a progress bar.
 
     Raises:
+        TypeError: something else than problems or texts.
         ValueError: no problems or layers, a layer or site that does not exist, or a direction that does not fit.
 
     Example:
@@ -99,6 +101,7 @@ def token_magnitudes(
         >>> sorted(table["layer"].unique().tolist()), bool((table["norm"] > 0).all())
         ([0, 5], True)
     """
+    problems = as_problems(problems, texts=True)
     if not problems or not layers:
         raise InputError(f"{len(problems)} problems and {len(layers)} layers given; give at least one of each")
     for layer in layers:

@@ -22,6 +22,7 @@ from steerlab.progress import Stages, job
 from steerlab.prompting import wordings
 from steerlab.side_effects import side_texts
 from steerlab.tasks import Evaluation, Problem, Task, evaluate, in_both
+from steerlab.tasks.problem import as_texts, check_task
 from steerlab.trials import MATCHINGS, Bench, Tried, choose, looks, try_once
 
 NORM_SHARES = (0.1, 0.3, 1.0)
@@ -95,7 +96,8 @@ def compare_methods(
     if texts is None:
         texts, about = side_texts(model, task.validation, n=TEXTS)
     else:
-        texts, about = list(texts), f"{len(texts)} given texts"
+        texts = as_texts(texts)
+        about = f"{len(texts)} given texts"
     learning: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed, "positions": positions}
     stages = Stages(2 + ("prompt" in methods) + len(set(matchings)), show=progress)
     stages.next(f"find vectors in {len(methods)} ways")
@@ -140,6 +142,7 @@ def compare_methods(
 
 
 def _check(task: Task, matchings: Sequence[str], levels: Sequence[float], n_controls: int) -> None:
+    check_task(task)
     unknown = [matching for matching in matchings if matching not in MATCHINGS]
     if unknown or not matchings:
         raise InputError(f"matchings={list(matchings)}; use any of {', '.join(MATCHINGS)}")

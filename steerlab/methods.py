@@ -6,6 +6,7 @@ from typing import Any
 from steerlab.questions import KINDS
 from steerlab.significance import Significance, percent
 from steerlab.statistics import format_p
+from steerlab.tasks.problem import left_out
 
 DOUBTS: Mapping[str, str] = {
     "shuffled_labels": "mean differences of shuffled labels ask whether this estimator finds as much where there is nothing to find",
@@ -34,6 +35,7 @@ def method(significance: Significance) -> list[str]:
     d, n = e.direction, e.settings["n_controls"]
     cells = len(e.validation.accuracy().query("alpha != 0"))
     return [
+        *(f"Data: {said}." for said in left_out(e.settings["task"])),
         f"Train ({e.train.n} problems, accuracy {percent(e.train.accuracy)}): {d.method.get('n_correct')} problems answered rightly and as many "
         f"answered wrongly were drawn; the direction is the difference of their mean activations at {d.site}, position {e.settings['cache_positions']}.",
         f"Validation ({e.validation.baseline.n} problems, accuracy {percent(e.validation.baseline.accuracy)}): {cells} cells of layer and alpha were "

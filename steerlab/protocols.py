@@ -23,6 +23,7 @@ from steerlab.progress import Stages, job
 from steerlab.sweeps import inert
 from steerlab.task_sets import check_tasks, drawn
 from steerlab.tasks import Task
+from steerlab.tasks.problem import check_task
 from steerlab.vector_effects import effect, mean_interval, score_vectors
 
 RULES = {
@@ -177,6 +178,7 @@ def compare_protocols(
         >>> found.frame["protocol"].nunique()
         5
     """
+    check_task(task)
     check_tasks({task.name: task}, least=1)
     if repetitions < 1 or attempts < 1:
         raise InputError(f"repetitions={repetitions}, attempts={attempts}; use at least 1 of each")

@@ -117,9 +117,9 @@ def evaluate_routed(
         >>> done.frame["route"].tolist() == routes, done.frame["direction"].tolist()[:4]
         (True, ['up', 'up', 'none', '-up'])
     """
+    check_ids(problems)
     if not problems:
         raise InputError("no problems given; there is nothing to route")
-    check_ids(problems)
     if isinstance(directions, Direction) != (routes is None):
         raise InputError(
             "one direction needs no routes, and several need them: give {route: direction} and routes, or a single direction alone"

@@ -20,6 +20,7 @@ from steerlab.side_effects import SideEffects
 from steerlab.significance import Significance
 from steerlab.sweeps import SweepResult
 from steerlab.tasks import Evaluation, Problem
+from steerlab.tasks.problem import left_out
 
 OUTCOMES = ["problem_id", "prediction", "correct", "margin", "nll"]
 
@@ -167,7 +168,8 @@ def write_figures(
     named = directions if isinstance(directions, Mapping) else _named(directions)
     for name, direction in named.items():
         store.save_direction(folder / "directions" / f"{name}.safetensors", direction)
-    files.write_json(folder / store.PROVENANCE, {**provenance, "warnings": list(warnings)})
+    warnings = [*warnings, *(f"Data: {said}." for said in left_out(provenance.get("task", {})))]
+    files.write_json(folder / store.PROVENANCE, {**provenance, "warnings": warnings})
     shown = [(caption, table) for caption, table in tables.values() if caption and len(table) <= 1000]
     store.write_report(
         folder / "report.html",

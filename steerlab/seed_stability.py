@@ -23,6 +23,7 @@ from steerlab.progress import Stages, job
 from steerlab.sweeps import inert
 from steerlab.task_sets import drawn, shuffled_targets
 from steerlab.tasks import Problem, Task, in_both
+from steerlab.tasks.problem import check_task
 from steerlab.vector_effects import cosine_band, effect, mean_interval, score_vectors
 
 KINDS = ("seed", "subset", "shuffled")
@@ -186,6 +187,7 @@ def seed_stability(
         >>> found.curve()[["kind", "size", "vectors"]].to_numpy().tolist()
         [['seed', 8, 1], ['subset', 4, 2], ['subset', 8, 2], ['shuffled', 8, 1]]
     """
+    check_task(task)
     numbers = sorted(int(size) for size in sizes)
     if not numbers or numbers[0] < 1 or len(set(numbers)) < len(numbers) or numbers[-1] > len(task.train):
         raise InputError(f"sizes={list(sizes)}: give numbers from 1 to {len(task.train)} (the train problems), each once")

@@ -13,7 +13,7 @@ from steerlab.directions import Direction
 from steerlab.experiments import contrast_directions
 from steerlab.loading import load_model
 from steerlab.models import Model
-from steerlab.tasks import Task, evaluate, load_task
+from steerlab.tasks import Task, evaluate, fit_to_context, load_task
 
 KNOWN = ("arithmetic", "hellaswag", "arc_challenge", "gsm8k", "svamp", "blimp", "jsonl")
 
@@ -32,6 +32,9 @@ class Setup:
     paradigm: str | None = None  # BLiMP only: which of its paradigms
     scorer: str | None = None  # how answers are judged; the task's own by default, e.g. continuation for choice
     limit: int | None = None  # at most so many problems in each split
+    too_long: Literal["error", "drop", "truncate"] = (
+        "error"  # problems beyond the model's context: stop, leave them out, or cut prompts from the left
+    )
     seed: int = 0  # the only source of chance
     out: str | None = None  # run folder; runs/SCRIPT-MODEL-TASK by default
 
@@ -45,7 +48,16 @@ class Setup:
         task = load_task(self.task, path=self.task_path, form=self.form, limit=self.limit, seed=self.seed, **options)
         if self.scorer is not None:
             task = task.scored_by(self.scorer)
-        return load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype), task
+        model = load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype)
+        return model, self._fitted(model, task)
+
+    def _fitted(self, model: Model, task: Task) -> Task:
+        """The task without what the model cannot hold, where that was asked for; says what was left out."""
+        if self.too_long != "error":  # an error comes where such a problem is used
+            task = fit_to_context(model, task, too_long=self.too_long)
+        for said in task.left_out():
+            print(f"{task.name}: {said}")
+        return task
 
     def contrasts(self, model: Model, task: Task, layers: Sequence[int] | None = None, *, positions: str = "last") -> dict[int, Direction]:
         """The mean difference of right and wrong train problems at each layer; default all.
@@ -125,7 +137,8 @@ class SeveralTasks(Setup):
             if label in found:
                 raise InputError(f"tasks={','.join(self.tasks)}: two are called {label!r}; give each once, files under names of their own")
             found[label] = task if self.scorer is None else task.scored_by(self.scorer)
-        return load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype), found
+        model = load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype)
+        return model, {label: self._fitted(model, task) for label, task in found.items()}
 
     def recorded(self) -> dict[str, Any]:
         """The configuration for provenance; files by their last part."""

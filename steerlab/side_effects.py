@@ -21,6 +21,7 @@ from steerlab.statistics import pareto_front, wilson_interval
 from steerlab.statistics.outcomes import MEASURES
 from steerlab.sweeps import KEYS, SweepResult, cells_of
 from steerlab.tasks import Problem
+from steerlab.tasks.problem import as_problems
 
 __all__ = ["SideEffects", "changed_predictions", "side_effects", "side_texts"]
 
@@ -246,6 +247,7 @@ def side_texts(model: Model, problems: Sequence[Problem], *, n: int = len(NEUTRA
         >>> side_texts(model, task.validation, n=8)[1]  # this model knows no words
         'the prompts of 8 problems, because this model cannot read everyday sentences'
     """
+    as_problems(problems)
     if readable(model, NEUTRAL_TEXTS):
         return list(NEUTRAL_TEXTS), f"{len(NEUTRAL_TEXTS)} everyday sentences"
     if not problems:

@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 
 from steerlab._errors import InputError, InputTypeError
 from steerlab.statistics._input import check_rng
 from steerlab.tasks import Problem, Task
+from steerlab.tasks.problem import as_problems, content, naming
 
 SPLITS = ("train", "validation", "test")
-Content = tuple[str, tuple[str, ...] | None, str]
 
 
 def check_tasks(tasks: Mapping[str, Task], *, least: int = 2) -> None:
@@ -32,18 +33,14 @@ def check_tasks(tasks: Mapping[str, Task], *, least: int = 2) -> None:
         for split in SPLITS:
             if not getattr(task, split):
                 raise InputError(f"task {name!r} has no {split} problems; choose other shares, a larger limit, or another task")
-    seen = {_content(p): name for name, task in tasks.items() for p in (*task.train, *task.validation)}
+    seen = {content(p): name for name, task in tasks.items() for p in (*task.train, *task.validation)}
     for name, task in tasks.items():
-        both = [p for p in task.test if _content(p) in seen]
+        both = [p for p in task.test if content(p) in seen]
         if both:
             raise InputError(
-                f"{len(both)} test problems of {name!r} stand in train or validation of {seen[_content(both[0])]!r} ({both[0].id!r} first); "
+                f"{len(both)} test problems of {name!r} stand in train or validation of {seen[content(both[0])]!r} ({both[0].id!r} first); "
                 "what was learned there cannot be tested on them: leave them out of one of the tasks"
             )
-
-
-def _content(problem: Problem) -> Content:
-    return problem.prompt, problem.choices, str(problem.target)
 
 
 def drawn(problems: Sequence[Problem], n: int, *, rng: np.random.Generator, what: str = "problems") -> list[Problem]:
@@ -58,6 +55,7 @@ def drawn(problems: Sequence[Problem], n: int, *, rng: np.random.Generator, what
         4
     """
     check_rng(rng)
+    as_problems(problems, what)
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= len(problems):
         raise InputError(f"{n!r} {what} asked for, {len(problems)} there; use 1 to {len(problems)}, or a larger task")
     return [problems[i] for i in rng.permutation(len(problems))[:n]]
@@ -121,5 +119,6 @@ def shuffled_targets(problems: Sequence[Problem], *, rng: np.random.Generator) -
         else:
             targets = [targets[i] for i in rng.permutation(len(places))]
         for i, target in zip(places, targets, strict=True):
-            found[i] = replace(problems[i], target=target)
+            choices = problems[i].choices
+            found[i] = replace(problems[i], target=target if choices is None else naming(choices, cast("int", target)))
     return found

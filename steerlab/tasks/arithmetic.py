@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from steerlab._errors import InputError
-from steerlab.tasks.problem import LETTERS, Problem, Task, lettered
+from steerlab.tasks.problem import LETTERS, Problem, Task, lettered, naming
 
 MAX_TOTAL = 30
 MAX_START = 20
@@ -151,7 +151,8 @@ def generate(
             yield Problem(problem_id, f"{question}\nAnswer:", answer, meta=meta)
         elif form == "continuation":
             options = _options(rng, variant, skeleton, answer)
-            yield Problem(problem_id, f"{question}\nAnswer:", options.index(answer), tuple(f" {n}" for n in options), meta=meta)
+            choices = tuple(f" {n}" for n in options)
+            yield Problem(problem_id, f"{question}\nAnswer:", naming(choices, options.index(answer)), choices, meta=meta)
         else:
             options = _options(rng, variant, skeleton, answer)
             lines, letters = lettered(options)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from steerlab._errors import InputError, InputTypeError
+from steerlab._errors import InputError
 from steerlab.memory import logit_values, pass_tokens, shrinking
 from steerlab.models import Model, backend_of
 from steerlab.progress import job, progress_bar
@@ -17,7 +17,7 @@ from steerlab.statistics import Interval, wilson_interval
 from steerlab.statistics._input import check_rng
 from steerlab.tasks.batches import Batch, least, smaller
 from steerlab.tasks.generating import generate_batch
-from steerlab.tasks.problem import Problem, Task
+from steerlab.tasks.problem import Problem
 from steerlab.tasks.reading import Headers, Reader, run_batch
 from steerlab.tasks.scorers import Answer, Scorer, scorer_for
 from steerlab.tasks.scoring import plan
@@ -102,8 +102,6 @@ def evaluate(
         Evaluation(accuracy=0.750 [0.598, 0.858], n=40, scorer='choice')
     """
     backend_of(model)  # a clear error for anything that is no model
-    if isinstance(problems, Task | Problem):
-        raise InputTypeError(f"problems is a {type(problems).__name__}; give a list of problems, e.g. task.test")
     chosen = scorer_for(problems, scorer)
     work = plan(model, problems, chosen)
     answers: list[Answer] = [Answer()] * len(work.rows)

@@ -12,7 +12,7 @@ from steerlab._errors import InputError
 from steerlab.tasks.arithmetic import arithmetic
 from steerlab.tasks.hub import read_hub
 from steerlab.tasks.problem import Problem, Task
-from steerlab.tasks.rows import EXTENSIONS, Pools, read_path, shown
+from steerlab.tasks.rows import EXTENSIONS, Pools, check_whole, read_path, shown
 from steerlab.tasks.templates import TEMPLATES, Template, Unusable, jsonl, jsonl_scorer
 
 SPLITS = ("train", "validation", "test")
@@ -194,6 +194,7 @@ def _problems(name: str, pools: Pools, template: Template) -> tuple[dict[str, li
         kept = problems.setdefault(split, [])
         for row in pools.rows.get(split, ()):
             try:
+                check_whole(row.columns)
                 problem = template.build(row, name if pools.whole else f"{name}-{split}")
             except Unusable as reason:
                 dropped[str(reason)] = dropped.get(str(reason), 0) + 1

@@ -1,12 +1,17 @@
 """The unit of every experiment: a problem, and a task made of them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from html import escape
+from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any
 
-from steerlab._errors import InputError
+import numpy as np
+
+from steerlab._errors import InputError, InputTypeError
+from steerlab.tasks.numbers import as_printed, parse_number
 
 
 @dataclass(frozen=True)
@@ -16,14 +21,19 @@ class Problem:
     Attributes:
         id: unique within its task; results are joined on it.
         prompt: the text before the answer.
-        target: with choices, the right one (its text or its index); without, the number or text to generate.
+        target: without choices, the number or text to generate. With choices, the right one: a text is the text of a choice (white space at its ends
+            aside), a whole number is the index of a choice, counted from 0. A number that is no index may also be a choice's text. Where a number is both,
+            of different choices, as in ``target=2, choices=("1", "2", "3")``, it is refused; the text of the right choice, ``"2"`` or ``"3"``, is always clear.
+            NumPy's numbers become Python's.
         choices: the answers scored after the prompt, with their leading space, e.g. ``(" A", " B")``;
             None when the answer is generated.
         meta: what else is known (number of steps, template, source row); never read by a scorer.
         scorer: name of the scorer that its task is judged by; None where it belongs to no task.
 
     Raises:
-        ValueError: fewer than two choices, repeated choices, or a target that is not among them.
+        TypeError: a target that is neither text nor a number.
+        ValueError: fewer than two choices, repeated choices, a target that is not among them or could be two of them, a target that is not finite, or half
+            of a surrogate pair in a text.
 
     Example:
         >>> problem = Problem("one", "2 + 3 =", target=" 5", choices=(" 4", " 5"))
@@ -33,13 +43,22 @@ class Problem:
 
     id: str
     prompt: str
-    target: str | int | float
+    target: str | int | float | np.number[Any]
     choices: tuple[str, ...] | None = None
     meta: Mapping[str, Any] = field(default_factory=dict, compare=False)
     scorer: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
+        object.__setattr__(self, "target", _plain_target(self))
+        for name, value in (
+            ("id", self.id),
+            ("prompt", self.prompt),
+            ("target", self.target),
+            *(("choice", c) for c in self.choices or ()),
+        ):
+            if not whole_text(value):
+                raise InputError(f"problem {self.id!r}: {name}={value!r} has half of a surrogate pair in it; write the whole character")
         if self.choices is None:
             return
         object.__setattr__(self, "choices", tuple(self.choices))
@@ -67,15 +86,83 @@ class Problem:
         """
         if self.choices is None:
             raise InputError(f"problem {self.id!r} has no choices; its target {self.target!r} is generated")
-        if isinstance(self.target, int):
-            if 0 <= self.target < len(self.choices):
-                return self.target
+        by_text, by_index = readings(self.target, self.choices)
+        if by_text is not None and by_index is not None and by_text != by_index:
+            raise InputError(
+                f"problem {self.id!r}: target={self.target} is the choice {self.choices[by_text]!r} by its text and the choice {self.choices[by_index]!r} by "
+                f"its index; give the right one's text, target={str(self.choices[by_text])!r} or target={str(self.choices[by_index])!r} (in a file: the column "
+                "target_text or target_index instead of target)"
+            )
+        found = by_text if by_index is None else by_index
+        if found is not None:
+            return found
+        if not isinstance(self.target, str | float):
             raise InputError(f"problem {self.id!r}: target={self.target}; use an index from 0 to {len(self.choices) - 1}")
-        wanted = str(self.target).strip()
-        matches = [i for i, choice in enumerate(self.choices) if choice.strip() == wanted]
-        if len(matches) != 1:
-            raise InputError(f"problem {self.id!r}: target={self.target!r} is not one of the choices {self.choices}")
-        return matches[0]
+        raise InputError(f"problem {self.id!r}: target={self.target!r} is not one of the choices {self.choices}")
+
+
+def _plain_target(problem: Problem) -> Any:
+    """The target, with NumPy's numbers as Python's."""
+    target: Any = problem.target
+    if isinstance(target, str | tuple):
+        return target
+    if isinstance(target, bool | np.bool_) or not isinstance(target, Integral | Real | Decimal):
+        raise InputTypeError(f"problem {problem.id!r}: target={target!r} is {_a(target)}; give text or a number")
+    if isinstance(target, Integral):
+        return int(target)
+    if not np.isfinite(float(target)):
+        raise InputError(f"problem {problem.id!r}: target={target}; give text or a finite number")
+    return parse_number(target) if isinstance(target, Decimal) else as_printed(target)
+
+
+def whole_text(value: object) -> bool:
+    """Whether a text can be written as UTF-8; half of a surrogate pair cannot. What is no text is whole."""
+    try:
+        return not isinstance(value, str) or value.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def readings(target: object, choices: Sequence[Any]) -> tuple[int | None, int | None]:
+    """Which choice a target is by its text, and which by its index; None where it is none that way.
+
+    A text is no index. A number is a choice's text if it prints so.
+
+    Example:
+        >>> readings("2", ("1", "2", "3")), readings(2, ("1", "2", "3")), readings(1.0, (" A", " B"))
+        ((1, None), (1, 2), (None, 1))
+    """
+    if target in choices:
+        return list(choices).index(target), None
+    number = None if isinstance(target, str) else parse_number(target)
+    wanted = {target.strip()} if isinstance(target, str) else {str(target), str(number)}
+    same = [i for i, choice in enumerate(choices) if isinstance(choice, str) and choice.strip() in wanted]
+    index = number if isinstance(number, int) and 0 <= number < len(choices) else None
+    return (same[0] if len(same) == 1 else None), index
+
+
+def naming(choices: Sequence[Any], index: int) -> Any:
+    """A target that means the choice at an index: the index or, where that could be taken for the text of another choice, the choice itself.
+
+    Example:
+        >>> naming((" A", " B"), 1), naming(("1", "2", "3"), 2)
+        (1, '3')
+    """
+    by_text, _ = readings(index, choices)
+    return index if by_text in (None, index) else choices[index]
+
+
+def content(problem: Problem) -> tuple[Any, ...]:
+    """What makes two problems the same, whatever their ids and however the target is written: prompt, choices and the right answer.
+
+    Example:
+        >>> content(Problem("a", "1 + 1 =", "2")) == content(Problem("b", "1 + 1 =", 2.0))
+        True
+    """
+    if problem.choices is not None:
+        return problem.prompt, problem.choices, problem.target_index
+    number = None if isinstance(problem.target, str) else parse_number(problem.target)
+    return problem.prompt, None, str(problem.target if number is None else number)
 
 
 @dataclass(frozen=True)
@@ -123,10 +210,38 @@ class Task:
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{split}={len(getattr(self, split))}" for split in ("train", "validation", "test"))
-        return f"Task({self.name!r}, {sizes}, scorer={self.scorer!r})"
+        return f"Task({self.name!r}, {sizes}, scorer={self.scorer!r}{''.join(f'; {said}' for said in self.left_out())})"
+
+    def left_out(self) -> list[str]:
+        """What was left out and why, as far as `about` says: rows that no problem comes from.
+
+        Example:
+            >>> Task("pairs", [], [], [], "choice", about={"dropped": {"duplicate": 2, "no label": 0}}).left_out()
+            ['left out: 2 duplicate']
+        """
+        return left_out(self.about)
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(repr(self))}</p>"
+
+
+def left_out(about: Mapping[str, Any]) -> list[str]:
+    """What a task's `about` says of rows that no problem comes from, and of problems that are too long for a model, in words.
+
+    Example:
+        >>> left_out({"too_long": {"rule": "truncate", "context": 128, "splits": {"test": {"n": 9, "dropped": 1, "cut": 3}}}})
+        ['too long for a context of 128 tokens: 1 of 9 test left out, 3 of 9 test cut from the left']
+    """
+    said = []
+    counts = [f"{n} {reason}" for reason, n in about.get("dropped", {}).items() if n]
+    if counts:
+        said.append(f"left out: {', '.join(counts)}")
+    long = about.get("too_long")
+    if long:
+        kinds = {"dropped": "left out", "cut": "cut from the left"}
+        parts = [f"{c[kind]} of {c['n']} {split} {word}" for kind, word in kinds.items() for split, c in long["splits"].items() if c[kind]]
+        said.append(f"too long for a context of {long['context']} tokens: {', '.join(parts)}")
+    return said
 
 
 LETTERS = "ABCDEFGHIJ"
@@ -140,6 +255,85 @@ def lettered(options: Sequence[object]) -> tuple[str, tuple[str, ...]]:
     return lines, tuple(f" {letter}" for letter in LETTERS[: len(options)])
 
 
+def _a(value: object) -> str:
+    """The kind of a value, for messages."""
+    kind = type(value).__name__
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def as_problems(problems: Any, name: str = "problems", *, texts: bool = False) -> list[Problem]:
+    """The problems, checked to be a sequence of nothing else: the one check of every function that takes problems.
+
+    Args:
+        problems: a list, a tuple or any other sequence of problems.
+        name: of the argument, for messages.
+        texts: take texts, too, as the prompts of problems called text-0, text-1, … that have no answer.
+
+    Raises:
+        TypeError: anything else, such as a task, one problem, a frame, or what can be read only once.
+
+    Example:
+        >>> [p.prompt for p in as_problems(["Once", "twice"], texts=True)]
+        ['Once', 'twice']
+    """
+    kind = type(problems).__name__
+    fix = "give a list of problems, e.g. task.test" + (", or a list of texts" if texts else "")
+    if isinstance(problems, Problem | str):
+        raise InputTypeError(f"{name} is one {'text' if isinstance(problems, str) else 'Problem'}; {fix}")
+    if not isinstance(problems, Sequence):
+        if isinstance(problems, Iterator):
+            fix = f"it can be read only once, so give list(...) of it: {fix}"
+        elif kind == "DataFrame":
+            fix = "make a Problem of each row, e.g. [steerlab.Problem(str(i), row.prompt, row.target) for i, row in frame.iterrows()]"
+        raise InputTypeError(f"{name} is {_a(problems)}; {fix}")
+    for i, problem in enumerate(problems):
+        if isinstance(problem, Problem) or (texts and isinstance(problem, str) and isinstance(problems[0], str)):
+            continue
+        if not isinstance(problem, str):
+            raise InputTypeError(f"{name}[{i}] is {_a(problem)}; {fix}")
+        why = (
+            "beside problems; give texts alone or problems alone"
+            if texts
+            else "and a text has no answer to score; give steerlab.Problem(id, prompt, target)"
+        )
+        raise InputTypeError(f"{name}[{i}] is the text {problem[:40]!r}, {why}")
+    return [Problem(f"text-{i}", problem, "") if isinstance(problem, str) else problem for i, problem in enumerate(problems)]
+
+
+def as_texts(texts: Any, name: str = "texts") -> list[Any]:
+    """Texts, or lists of token ids, checked to be a sequence of nothing else.
+
+    Raises:
+        TypeError: one text, problems, or anything else.
+        ValueError: half of a surrogate pair in a text.
+
+    Example:
+        >>> as_texts(("Once", "twice"))
+        ['Once', 'twice']
+    """
+    fix = "give a list of texts, e.g. [problem.prompt for problem in task.test]"
+    if isinstance(texts, str | Problem) or not isinstance(texts, Sequence):
+        raise InputTypeError(f"{name} is {'one text' if isinstance(texts, str) else _a(texts)}; {fix}")
+    for i, text in enumerate(texts):
+        if isinstance(text, Problem | Mapping | bool | int | float) or text is None:
+            raise InputTypeError(f"{name}[{i}] is {_a(text)}; {fix}")
+        if not whole_text(text):
+            raise InputError(f"{name}[{i}]={text!r} has half of a surrogate pair in it; write the whole character")
+    return list(texts)
+
+
+def check_task(task: Any) -> None:
+    """Make sure that a task is one.
+
+    Raises:
+        TypeError: it is something else, such as a list of problems.
+    """
+    if not isinstance(task, Task):
+        raise InputTypeError(
+            f"task is {_a(task)}; give a Task, as steerlab.load_task returns it, or steerlab.Task(name, train, validation, test, scorer=...)"
+        )
+
+
 def in_both(problems: Sequence[Problem], others: Sequence[Problem]) -> list[Problem]:
     """The problems that stand among others, too: under the same id, or with the same prompt, choices and target.
 
@@ -147,5 +341,5 @@ def in_both(problems: Sequence[Problem], others: Sequence[Problem]) -> list[Prob
         >>> [p.id for p in in_both([Problem("a", "1 + 1 =", "2"), Problem("b", "2 + 1 =", "3")], [Problem("c", "2 + 1 =", "3")])]
         ['b']
     """
-    ids, contents = {p.id for p in others}, {(p.prompt, p.choices, str(p.target)) for p in others}
-    return [p for p in problems if p.id in ids or (p.prompt, p.choices, str(p.target)) in contents]
+    ids, contents = {p.id for p in others}, {content(p) for p in others}
+    return [p for p in problems if p.id in ids or content(p) in contents]

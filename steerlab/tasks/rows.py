@@ -7,21 +7,21 @@ import csv
 import hashlib
 import io
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from steerlab._errors import InputError, MissingFileError
+from steerlab.tasks.numbers import as_printed, parse_number
+from steerlab.tasks.problem import whole_text
 
 EXTENSIONS = (".jsonl", ".json", ".parquet", ".csv")
 SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
                "dev": "validation", "test": "test"}  # fmt: skip
-MAX_NUMBER_LENGTH = 400
-_INTEGER = re.compile(r"[+-]?[0-9]{1,300}")
-_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
 
 
 def shown(value: object, width: int = 80) -> str:
@@ -29,28 +29,6 @@ def shown(value: object, width: int = 80) -> str:
     # A slice first, so that a string of a gigabyte does not become a repr of a gigabyte.
     text = repr(value[: width + 1] if isinstance(value, (str, bytes)) else value)
     return text if len(text) <= width + 2 else text[: width - 1] + "…"
-
-
-def parse_number(value: object) -> int | float | None:
-    """The number that a value is, as int when whole, or None when it is not one finite number.
-
-    Text counts when all of it is a decimal number; thousands separators and units do not.
-    """
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
-    if isinstance(value, str):
-        if len(value) > MAX_NUMBER_LENGTH:  # no float needs more, and the patterns take quadratic time
-            return None
-        if _INTEGER.fullmatch(value.strip()):
-            return int(value)
-        if not _DECIMAL.fullmatch(value.strip()):
-            return None
-        value = float(value)
-    if not isinstance(value, float) or not math.isfinite(value):
-        return None
-    return int(value) if value.is_integer() else value
 
 
 @dataclass(frozen=True)
@@ -61,11 +39,13 @@ class Row:
         where: file and line, for messages.
         number: 0-based place among the rows of its split.
         columns: column name to value.
+        typed: whether numbers and texts are told apart; a CSV file holds only text.
     """
 
     where: str
     number: int
     columns: Mapping[str, Any]
+    typed: bool = True
 
     def need(self, column: str) -> Any:
         """The value of a column.
@@ -116,13 +96,31 @@ class Row:
         return checked_texts(self.nested(column), column)
 
 
+def check_whole(columns: Mapping[str, Any]) -> None:
+    """Make sure that every text in a row, however deep, can be written as UTF-8; JSON can spell half of a surrogate pair.
+
+    Raises:
+        ValueError: one that cannot, with its column.
+    """
+    for column, value in columns.items():
+        left = [column, value]
+        while left:
+            part = left.pop()
+            if not whole_text(part):
+                raise InputError(
+                    f"column {shown(column)} holds {shown(part)}, with half of a surrogate pair in it; write the whole character"
+                )
+            if isinstance(part, Mapping):
+                left += [*part, *part.values()]
+            elif isinstance(part, list | tuple):
+                left += part
+
+
 def _checked_text(value: object, column: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"column {column!r} holds {shown(value)}; it must be text")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise InputError(f"column {column!r} holds {shown(value)}, with half of a surrogate pair in it") from error
+    if not whole_text(value):
+        raise InputError(f"column {column!r} holds {shown(value)}, with half of a surrogate pair in it; write the whole character")
     return value
 
 
@@ -174,7 +172,8 @@ def read_path(path: str | Path) -> Pools:
         for member in members:
             content = member.read_bytes()
             before = len(pool)
-            pool.extend(Row(where, before + i, columns) for i, (where, columns) in enumerate(_parse(member, content)))
+            typed = member.suffix.lower() != ".csv"
+            pool.extend(Row(where, before + i, columns, typed) for i, (where, columns) in enumerate(_parse(member, content)))
             if len(pool) == before:
                 raise InputError(f"{member.name}: the file holds no rows")
             digest = hashlib.sha256(content).hexdigest()
@@ -213,9 +212,17 @@ def _parse(file: Path, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]
 def _loads(text: bytes, where: str, expected: str) -> Any:
     try:
         return json.loads(text.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        at = "" if ", line " in where else f", line {_line(text, error)}"
+        near = text[max(0, error.start - 20) : error.start + 20].decode(errors="replace")
+        raise InputError(f"{where}{at}: found {shown(near)}, in which byte {error.start} is not UTF-8; save the file as UTF-8") from error
     except (ValueError, RecursionError) as error:
         reason = "nested too deep" if isinstance(error, RecursionError) else shown(str(error)).strip("'\"")
         raise InputError(f"{where}: found {shown(text.decode(errors='replace'), 60)} ({reason}); {expected}") from error
+
+
+def _line(content: bytes, error: UnicodeDecodeError) -> int:
+    return content.count(b"\n", 0, error.start) + 1
 
 
 def _object(value: Any, where: str) -> Mapping[str, Any]:
@@ -245,18 +252,35 @@ def _parquet(name: str, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]
     import pyarrow.parquet
 
     try:
-        rows = pyarrow.parquet.read_table(io.BytesIO(content)).to_pylist()
+        table = pyarrow.parquet.read_table(io.BytesIO(content))
     except (pyarrow.ArrowException, OSError) as error:
         raise InputError(f"{name}: not a readable Parquet file ({shown(str(error))})") from error
+    try:
+        rows = table.to_pylist()
+    except UnicodeDecodeError:
+        rows = [_decoded(table.slice(i, 1), f"{name}, row {i + 1}") for i in range(table.num_rows)]
+    narrow = {f.name: {16: np.float16, 32: np.float32}[f.type.bit_width] for f in table.schema if str(f.type) in ("halffloat", "float")}
     for i, row in enumerate(rows, start=1):
+        for column, kind in narrow.items():
+            if row[column] is not None:
+                row[column] = as_printed(kind(row[column]))
         yield f"{name}, row {i}", row
+
+
+def _decoded(row: Any, where: str) -> Mapping[str, Any]:
+    try:
+        return row.to_pylist()[0]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: found {shown(error.object, 40)}, which is not UTF-8; write the column as UTF-8 text") from error
 
 
 def _csv(name: str, content: bytes) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(f"{name}: byte {error.start} is not UTF-8; save the file as UTF-8") from error
+        raise InputError(
+            f"{name}, line {_line(content, error)}: byte {error.start} of the file is not UTF-8; save the file as UTF-8"
+        ) from error
     usual_limit = csv.field_size_limit(max(len(text), 1))
     try:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)

@@ -6,13 +6,13 @@ batching are the same for all of them.
 """
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from steerlab._errors import InputError
 from steerlab.models import Model, context_length, token_ids
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.numbers import exact_number, find_number, same_number, written
+from steerlab.tasks.problem import Problem, as_problems
 
 
 @dataclass(frozen=True)
@@ -96,12 +96,23 @@ def encode_prompt(model: Model, problem: Problem) -> list[int]:
     return _fits(model, problem, ids)
 
 
+class TooLongError(InputError):
+    """A problem that does not fit into the model's context: how many tokens it has, those to generate included, and how many too many."""
+
+    def __init__(self, message: str, length: int, excess: int) -> None:
+        super().__init__(message)
+        self.length, self.excess = length, excess
+
+
 def _fits(model: Model, problem: Problem, ids: list[int], more: int = 0) -> list[int]:
-    if len(ids) + more > context_length(model):
+    length, context = len(ids) + more, context_length(model)
+    if length > context:
         extra = f" and {more} to generate" if more else ""
-        raise InputError(
-            f"problem {problem.id!r}: {len(ids)} tokens{extra}, but this model's context is {context_length(model)}; shorten the prompt"
+        message = (
+            f"problem {problem.id!r}: {len(ids)} tokens{extra}, but this model's context is {context}; shorten the prompt, or leave out or cut what is too long "
+            "with steerlab.fit_to_context(..., too_long='drop' or 'truncate') (in scripts: --too-long)"
         )
+        raise TooLongError(message, length, length - context)
     return ids
 
 
@@ -197,20 +208,6 @@ def _pair_rows(model: Model, problem: Problem) -> list[Row]:
 
 # --- generated answers ------------------------------------------------------------------------------------------------
 
-NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?|[-+]?\.\d+")
-
-
-def extract_number(text: str) -> float | None:
-    """The number that a generated text answers with: the first after "####" if there is one, else the last.
-
-    Thousands separators are dropped. This is the rule of GSM8K ("####") and of the CODI evaluation (last number).
-    """
-    if "####" in text:
-        found = NUMBER.findall(text.split("####", 1)[1])[:1]
-    else:
-        found = NUMBER.findall(text)[-1:]
-    return float(found[0].replace(",", "")) if found else None
-
 
 def _generation_rows(new_tokens: int) -> Callable[[Model, Problem], list[Row]]:
     def rows(model: Model, problem: Problem) -> list[Row]:
@@ -233,12 +230,10 @@ def _judge_generated(matches: Callable[[Problem, str], tuple[str, bool]]) -> Cal
 
 
 def _same_number(problem: Problem, text: str) -> tuple[str, bool]:
-    try:
-        target = float(str(problem.target).replace(",", ""))
-    except ValueError:
-        raise InputError(f"problem {problem.id!r}: target={problem.target!r} is not a number; use scorer='text'") from None
-    number = extract_number(text)
-    return ("" if number is None else f"{number:.12g}"), number is not None and math.isclose(number, target, rel_tol=1e-9, abs_tol=1e-9)
+    if exact_number(problem.target) is None:
+        raise InputError(f"problem {problem.id!r}: target={problem.target!r} is not a number; use scorer='text'")
+    number = find_number(text)
+    return ("", False) if number is None else (written(number), same_number(problem.target, number))
 
 
 def _same_text(problem: Problem, text: str) -> tuple[str, bool]:
@@ -246,7 +241,7 @@ def _same_text(problem: Problem, text: str) -> tuple[str, bool]:
 
 
 def numeric(new_tokens: int = 32) -> Scorer:
-    """A number by greedy generation of up to `new_tokens` tokens; see `extract_number` for the rule.
+    """A number by greedy generation of up to `new_tokens` tokens; `steerlab.tasks.numbers` has the rule.
 
     `margin` is the log-odds of the target written right behind the prompt, `nll` its negative log-probability there.
     """
@@ -279,6 +274,7 @@ def scorer_for(problems: Sequence[Problem], scorer: "str | Scorer | None" = None
     """
     if isinstance(scorer, Scorer):
         return scorer
+    as_problems(problems)
     if not problems:
         raise InputError("no problems given; an empty split cannot be scored")
     name = scorer if scorer is not None else problems[0].scorer

@@ -8,7 +8,7 @@ import pandas as pd
 from steerlab._errors import InputError
 from steerlab.models import Model
 from steerlab.tasks.batches import Batch, batches_for
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.problem import Problem, as_problems
 from steerlab.tasks.scorers import Answer, Read, Row, Scorer
 
 
@@ -46,8 +46,10 @@ def check_ids(problems: Sequence[Problem]) -> None:
     """Make sure that results can be joined on the problems' ids.
 
     Raises:
+        TypeError: something else than problems.
         ValueError: repeated ids.
     """
+    as_problems(problems)
     ids = [problem.id for problem in problems]
     if len(set(ids)) < len(ids):
         repeated = next(i for i in ids if ids.count(i) > 1)
@@ -60,9 +62,9 @@ def plan(model: Model, problems: Sequence[Problem], scorer: Scorer) -> Plan:
     Raises:
         ValueError: no problems, repeated ids, or a problem that the scorer or the model cannot take.
     """
+    check_ids(problems)
     if not problems:
         raise InputError("no problems given; an empty split cannot be scored")
-    check_ids(problems)
     merged: dict[tuple[tuple[int, ...], int, int], list[Read]] = {}
     keys = list[tuple[tuple[int, ...], int, int]]()
     places = []

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from steerlab._errors import InputError
-from steerlab.tasks.problem import Problem, lettered
-from steerlab.tasks.rows import Row, checked_texts, parse_number, shown
+from steerlab.tasks.numbers import parse_number
+from steerlab.tasks.problem import Problem, lettered, naming, readings
+from steerlab.tasks.rows import Row, checked_texts, shown
 
 SCORERS = ("choice", "continuation", "continuation_norm", "minimal_pair", "numeric", "text")
 
@@ -33,7 +34,7 @@ def _own_id(row: Row, *columns: str) -> str:
     for column in columns:
         value = row.columns.get(column)
         if value is not None and value != "":
-            if not isinstance(value, (str, int)):
+            if not isinstance(value, (str, int)) or isinstance(value, bool):
                 raise InputError(f"column {column!r} holds {shown(value)}; an id must be text or a whole number")
             return str(value)
     return str(row.number)
@@ -89,7 +90,7 @@ def hellaswag_continuation(row: Row, prefix: str) -> Problem:
     ctx, endings, label = _hellaswag(row)
     choices = _apart([" " + wikihow_clean(ending) for ending in endings])
     meta = _meta(row, "ind", "activity_label", "split_type")
-    return Problem(f"{prefix}-{_own_id(row, 'ind')}", wikihow_clean(ctx), label, choices, meta=meta)
+    return Problem(f"{prefix}-{_own_id(row, 'ind')}", wikihow_clean(ctx), naming(choices, label), choices, meta=meta)
 
 
 def _arc(row: Row) -> tuple[str, list[str], int]:
@@ -117,7 +118,7 @@ def arc_continuation(row: Row, prefix: str) -> Problem:
     question, texts, answer = _arc(row)
     choices = _apart([" " + text for text in texts])
     meta = {**_meta(row, "id"), "n_options": len(texts)}
-    return Problem(f"{prefix}-{_own_id(row, 'id')}", f"Question: {question}\nAnswer:", answer, choices, meta=meta)
+    return Problem(f"{prefix}-{_own_id(row, 'id')}", f"Question: {question}\nAnswer:", naming(choices, answer), choices, meta=meta)
 
 
 def gsm8k(row: Row, prefix: str) -> Problem:
@@ -126,7 +127,7 @@ def gsm8k(row: Row, prefix: str) -> Problem:
     solution, mark, final = answer.rpartition("####")
     if not mark:
         raise InputError(f"column 'answer' ends in {shown(answer[-40:])}; it must end in '#### ' and a number")
-    number = parse_number(final.strip().replace(",", ""))
+    number = parse_number(final)
     if number is None:
         raise InputError(f"column 'answer' has {shown(final)} after '####'; it must be a number")
     meta = {"steps": solution.count("<<")}
@@ -158,43 +159,92 @@ def blimp(row: Row, prefix: str) -> Problem:
     choice favours the acceptable sentence.
     """
     good, bad = row.text("sentence_good").strip(), row.text("sentence_bad").strip()
-    if not good or not bad or good == bad:
-        raise InputError(f"sentences {shown(good)} and {shown(bad)}; a minimal pair needs two that differ")
+    if not good or not bad:
+        raise InputError(f"sentences {shown(good)} and {shown(bad)}; a minimal pair needs two")
+    if good == bad:
+        raise Unusable("identical sentences")
     pair = f"{row.columns.get('UID', '')}-{_own_id(row, 'pairID', 'pair_id')}".lstrip("-")
     good_at = hashlib.sha256(pair.encode()).digest()[0] % 2
     prompt = common_prefix(good, bad)
     rests = (good[len(prompt) :], bad[len(prompt) :])
+    choices = (rests[good_at], rests[1 - good_at])
     meta = _meta(row, "UID", "field", "linguistics_term", "pairID", "pair_id")
-    return Problem(f"{prefix}-{pair}", prompt, good_at, (rests[good_at], rests[1 - good_at]), meta=meta)
+    return Problem(f"{prefix}-{pair}", prompt, naming(choices, good_at), choices, meta=meta)
 
 
 def jsonl(row: Row, prefix: str, scorer: str | None = None) -> Problem:
     """The user's own problems: columns prompt and target, choices and id if any; other columns go to meta.
 
+    The id is kept as it is; rows without one are numbered. Beside choices, the target is as in `Problem`: text is the text of a choice, a whole number is
+    an index. Where a cell could be both, of different choices (in CSV any cell that is a whole number, in other files a number), it is refused, and the
+    column target_text or target_index takes the place of target.
+
     Args:
         row: the row.
-        prefix: beginning of the problem's id.
+        prefix: beginning of the id of a row without one.
         scorer: "text" keeps a generated target as the text it is; else what is a number becomes one, so that a
             number in CSV, which holds only text, is compared as a number.
     """
-    prompt, target = row.text("prompt"), row.need("target")
-    if isinstance(target, bool) or not isinstance(target, (str, int, float)):
-        raise InputError(f"column 'target' holds {shown(target)}; it must be text or a number")
-    meta = {name: value for name, value in row.columns.items() if name not in ("id", "prompt", "target", "choices")}
-    problem_id = f"{prefix}-{_own_id(row, 'id')}"
+    own = row.columns.get("id") not in (None, "")
+    problem_id = _own_id(row, "id") if own else f"{prefix}-{row.number}"
+    prompt = row.text("prompt")
+    given = [name for name in TARGET_COLUMNS if row.columns.get(name) not in (None, "")] or ["target"]
     if row.columns.get("choices") in (None, ""):
-        number = parse_number(target)
-        if isinstance(target, str) and (number is None or scorer == "text"):
-            return Problem(problem_id, prompt, row.text("target"), meta=meta)
-        return Problem(problem_id, prompt, row.number_in("target"), meta=meta)
-    choices = row.texts("choices")
-    index = parse_number(target)
-    among = isinstance(target, str) and target.strip() in {c.strip() for c in choices}
-    if among:
-        return Problem(problem_id, prompt, target, tuple(choices), meta=meta)
-    if not isinstance(index, int):
-        raise InputError(f"column 'target' holds {shown(target)}, which is not one of the choices {shown(choices)}")
-    return Problem(problem_id, prompt, index, tuple(choices), meta=meta)
+        column = given[0]
+        target, meta = row.need(column), _others(row, column)
+        if column == "target_index":
+            raise InputError(f"column 'target_index' holds {shown(target)}, but there are no choices; use the column target")
+        if isinstance(target, str) and (parse_number(target) is None or scorer == "text" or column == "target_text"):
+            return Problem(problem_id, prompt, row.text(column), meta=meta)
+        return Problem(problem_id, prompt, row.number_in(column), meta=meta)
+    choices = tuple(row.texts("choices"))
+    return Problem(problem_id, prompt, _right(row, given, choices), choices, meta=_others(row, *given))
+
+
+TARGET_COLUMNS = ("target", "target_text", "target_index")
+_INDEX = re.compile(r"\s*([0-9]{1,9})(?:\.0*)?\s*")  # pandas writes a column of whole numbers with a gap as 1.0
+
+
+def _others(row: Row, *used: str) -> dict[str, object]:
+    return {name: value for name, value in row.columns.items() if name not in ("id", "prompt", "choices", *used)}
+
+
+def _right(row: Row, columns: Sequence[str], choices: Sequence[str]) -> str | int | float:
+    """The target of a row with choices, as `Problem` takes it: the one choice that all of these columns can mean."""
+    meant = {column: _meant(row, column, choices) for column in columns}
+    left = set.intersection(*meant.values())
+    said = " and ".join(f"column {column!r} holds {shown(row.columns[column])}" for column in columns)
+    if not left:
+        raise InputError(
+            f"{said}, which {'is not one' if len(columns) == 1 else 'are not the same one'} of the choices {shown(list(choices))}"
+        )
+    if len(left) > 1:
+        raise InputError(
+            f"{said}, which is one choice by its text and another by its index, counted from 0 ({' and '.join(shown(choices[i]) for i in sorted(left))}); "
+            "call the column target_text or target_index"
+        )
+    target = row.columns[columns[0]]
+    by_text = readings(target, choices)[0] if isinstance(target, str) else None
+    return target if columns[0] == "target" and by_text in left else naming(choices, left.pop())
+
+
+def _meant(row: Row, column: str, choices: Sequence[str]) -> set[int]:
+    """Which choices a cell can mean: in `target` its text or its index, and text alone where a file tells text from numbers and has that text."""
+    target = row.need(column)
+    if not isinstance(target, str) and parse_number(target) is None:
+        raise InputError(f"column {column!r} holds {shown(target)}; it must be text or a number")
+    whole = _INDEX.fullmatch(row.text(column) if isinstance(target, str) else str(target))
+    index = None if whole is None or column == "target_text" else int(whole[1])
+    if index is not None and index >= len(choices):
+        index = None
+    by_text = None if column == "target_index" else readings(str(target) if column == "target_text" else target, choices)[0]
+    if by_text is None and index is not None and column == "target":
+        by_text = readings(index, choices)[0]
+    if isinstance(target, str) and row.typed and by_text is not None:
+        index = None
+    if index is None and by_text is None and whole is not None and column != "target_text":
+        raise InputError(f"column {column!r} holds {shown(target)}; use an index from 0 to {len(choices) - 1}, or the text of a choice")
+    return {place for place in (by_text, index) if place is not None}
 
 
 def jsonl_scorer(problems: Sequence[Problem], scorer: str | None) -> str:

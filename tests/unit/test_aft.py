@@ -238,7 +238,7 @@ def test_bad_input_is_named_before_anything_is_learned(toy_model, backends, prob
 
 
 def test_a_task_instead_of_a_list_is_named(toy_model, backends):
-    with pytest.raises(TypeError, match=r"problems is a Task; give a list of problems, e\.g\. task\.train"):
+    with pytest.raises(TypeError, match=r"problems is a Task; give a list of problems, e\.g\. task\.test"):
         sl.learn_vector(toy_model(backends[0]), TASK, layer=1)
 
 

@@ -1,15 +1,19 @@
 """Loading tasks: what a row becomes, how splits come about, and what bad input is told."""
 
+import copy
 import csv
 import json
 import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from steerlab.task_sets import shuffled_targets
 from steerlab.tasks import Problem, Task, in_both, load_task
-from steerlab.tasks.rows import parse_number, shown
+from steerlab.tasks.numbers import parse_number
+from steerlab.tasks.rows import shown
 from steerlab.tasks.templates import common_prefix, wikihow_clean
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "datasets"
@@ -101,14 +105,26 @@ def test_arc_letters_its_options_however_the_source_numbers_them(tmp_path, label
     assert spoken.choices[spoken.target_index] == f" {texts[1]}"
 
 
-@pytest.mark.parametrize(("labels", "key", "right"), [(["C", "A", "B"], "A", 1), (["3", "1", "4", "2"], "4", 2), (["B", "A"], "B", 0)])
-def test_the_right_arc_option_is_the_one_with_the_key_wherever_it_stands(tmp_path, labels, key, right):
-    row = {"id": "q", "question": "Why?", "choices": {"text": [f"of {label}" for label in labels], "label": labels}, "answerKey": key}
-    problem = only(tmp_path, "arc_challenge", row)
-    assert problem.target_index == right
-    assert problem.prompt.split("\n")[1 + right].endswith(f". of {key}")
+@pytest.mark.parametrize(
+    ("labels", "key", "right"),
+    [
+        (["B", "A", "C"], "A", 1),
+        (["C", "A", "B"], "B", 2),
+        (["4", "1", "3", "2"], "1", 1),
+        (["4", "1", "3", "2"], 1, 1),
+        (["D", "C", "B", "A"], "D", 0),
+        (["1", "2", "3", "4"], "1", 0),
+    ],
+)
+def test_the_right_option_of_arc_is_the_one_with_the_label_wherever_it_stands(tmp_path, labels, key, right):
+    """Oracle: by hand, the option beside the label; options keep the order of the source."""
+    row = {"id": "q", "question": "Why?", "choices": {"text": [f"option {x}" for x in labels], "label": labels}, "answerKey": key}
+    lettered = only(tmp_path, "arc_challenge", row)
+    assert lettered.target_index == right
+    assert f"{'ABCD'[right]}. option {key}\n" in lettered.prompt + "\n"
     spoken = only(tmp_path, "arc_challenge", row, form="continuation")
-    assert spoken.choices[spoken.target_index] == f" of {key}"
+    assert spoken.choices == tuple(f" option {x}" for x in labels)
+    assert spoken.choices[spoken.target_index] == f" option {key}"
 
 
 @pytest.mark.parametrize(("final", "number"), [("18", 18), ("2,125", 2125), ("-10", -10), ("0.5", 0.5), ("7.0", 7)])
@@ -161,7 +177,168 @@ def test_the_acceptable_sentence_comes_first_about_half_the_time(tmp_path):
 def test_rows_of_your_own_keep_their_other_columns(tmp_path):
     row = {"id": "mine", "prompt": "2 + 2 =", "target": 4, "level": "easy"}
     problem = only(tmp_path, "jsonl", row)
-    assert (problem.id, problem.target, dict(problem.meta)) == ("jsonl-mine", 4, {"level": "easy"})
+    assert (problem.id, problem.target, dict(problem.meta)) == ("mine", 4, {"level": "easy"})
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("q-17", "q-17"), (17, "17"), ("jsonl-3", "jsonl-3"), (" a b ", " a b "), ("", "jsonl-0"), (None, "jsonl-0")]
+)
+def test_ids_of_your_own_are_kept_as_they_are(tmp_path, given, kept):
+    assert only(tmp_path, "jsonl", {"id": given, "prompt": "2 + 2 =", "target": 4}).id == kept
+
+
+@pytest.mark.parametrize("given", [True, [1], 1.5])
+def test_an_id_is_text_or_a_whole_number(tmp_path, given):
+    with pytest.raises(ValueError, match=r"one.jsonl, line 1: column 'id' holds .*an id must be text or a whole number"):
+        only(tmp_path, "jsonl", {"id": given, "prompt": "2 + 2 =", "target": 4})
+
+
+def test_one_id_in_two_files_is_refused_with_both_places(tmp_path):
+    for split in SPLITS:
+        write_jsonl(tmp_path / f"{split}.jsonl", [{"id": i, "prompt": f"{split} {i}", "target": i} for i in range(3)])
+    with pytest.raises(ValueError, match=r"validation.jsonl, line 1: the id '0' is that of test.jsonl, line 1 too; give each row its own"):
+        load_task("jsonl", path=tmp_path)
+
+
+def write_rows(path: Path, rows: list[dict]) -> Path:
+    """The same rows as JSON lines, CSV or Parquet."""
+    if path.suffix == ".jsonl":
+        return write_jsonl(path, rows)
+    if path.suffix == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows({key: json.dumps(value) if isinstance(value, list) else value for key, value in row.items()} for row in rows)
+        return path
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    import pyarrow
+
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize(
+    ("columns", "choices", "right"),
+    [
+        ({"target": 1}, ["A", "B", "C"], "B"),
+        ({"target": 1.0}, ["A", "B", "C"], "B"),
+        ({"target": "B"}, ["A", "B", "C"], "B"),
+        ({"target": " B "}, ["A", "B", "C"], "B"),
+        ({"target": 7}, ["5", "7", "9"], "7"),
+        ({"target": 1}, ["0", "1", "2"], "1"),
+        ({"target": "seven"}, ["1", "seven", "2"], "seven"),
+        ({"target_index": 2}, ["1", "2", "3"], "3"),
+        ({"target_index": "2"}, ["1", "2", "3"], "3"),
+        ({"target_text": "2"}, ["1", "2", "3"], "2"),
+        ({"target_text": 2}, ["1", "2", "3"], "2"),
+        ({"target": 2, "target_index": 2}, ["1", "2", "3"], "3"),
+        ({"target": 2, "target_index": 1}, ["1", "2", "3"], "2"),
+        ({"target": 2, "target_text": "2"}, ["1", "2", "3"], "2"),
+    ],
+)
+def test_a_target_names_the_same_choice_in_every_kind_of_file(tmp_path, kind, columns, choices, right):
+    """Oracle: by hand."""
+    path = write_rows(tmp_path / f"own.{kind}", [{"prompt": "p", "choices": choices, **columns}])
+    problem = load_task("jsonl", path=path, shares=(1, 0, 0)).train[0]
+    assert problem.choices[problem.target_index] == right
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize(
+    ("columns", "choices", "message"),
+    [
+        ({"target": 2}, ["1", "2", "3"], "one choice by its text and another by its index, counted from 0 .'2' and '3'.; call the column target_text or target_index"),
+        ({"target": 2.0}, ["1", "2", "3"], "one choice by its text and another by its index"),
+        ({"target": 3}, ["A", "B", "C"], "column 'target' holds '?3'?; use an index from 0 to 2, or the text of a choice"),
+        ({"target_index": 3}, ["1", "2", "3"], "column 'target_index' holds 3|'3'; use an index from 0 to 2"),
+        ({"target_text": "4"}, ["1", "2", "3"], "column 'target_text' holds '4', which is not one of the choices"),
+        ({"target": "1", "target_index": 2}, ["1", "2", "3"], "are not the same one of the choices"),
+        ({"target": "$2"}, ["$1", "$3", "$4"], "is not one of the choices"),
+        ({"target_index": 1}, None, "but there are no choices; use the column target"),
+    ],
+)  # fmt: skip
+def test_a_target_that_could_be_two_choices_or_none_is_refused_in_every_kind_of_file(tmp_path, kind, columns, choices, message):
+    path = write_rows(tmp_path / f"own.{kind}", [{"prompt": "p", **({} if choices is None else {"choices": choices}), **columns}])
+    with pytest.raises(ValueError, match=rf"own.{kind}, (line|row) \d: .*{message}"):
+        load_task("jsonl", path=path, shares=(1, 0, 0))
+
+
+def test_a_text_in_a_file_that_has_texts_is_the_text_of_a_choice(tmp_path):
+    """In CSV, where every cell is text, the same cell could be an index."""
+    row = {"prompt": "p", "target": "2", "choices": ["1", "2", "3"]}
+    assert only(tmp_path, "jsonl", row).target_index == 1
+    with pytest.raises(ValueError, match="call the column target_text or target_index"):
+        load_task("jsonl", path=write_rows(tmp_path / "own.csv", [row]), shares=(1, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("target", "choices", "index"),
+    [
+        ("2", ("1", "2", "3"), 1),
+        (2, (" A", " B", " C"), 2),
+        (np.int64(2), (" A", " B", " C"), 2),
+        (2.0, (" A", " B", " C"), 2),
+        (np.float32(2), (" A", " B", " C"), 2),
+        (1, ("0", "1", "2"), 1),
+        (7, (" 5", " 7"), 1),
+        (2.5, ("1.5", "2.5"), 1),
+        (np.float32(0.1), ("0.1", "0.2"), 0),
+        (" a", ("a", " a"), 1),
+    ],
+)
+def test_a_number_is_an_index_and_a_text_is_a_text(target, choices, index):
+    problem = Problem("p", "x", target, choices)
+    assert problem.target_index == index
+    assert type(problem.target) in (str, int, float)
+    assert copy.deepcopy(problem) == problem
+
+
+@pytest.mark.parametrize("target", [2, 2.0, np.int64(2), np.float32(2)])
+def test_a_number_that_is_two_choices_is_refused_with_both_ways_to_write_it(target):
+    with pytest.raises(
+        ValueError,
+        match=r"'2' by its text and the choice '3' by its index; give the right one's text, target='2' or target='3' .*target_index",
+    ):
+        Problem("p", "x", target, ("1", "2", "3"))
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "message"),
+    [
+        (True, TypeError, "target=True is a bool; give text or a number"),
+        (np.True_, TypeError, "is a bool; give text or a number"),
+        (None, TypeError, "target=None is a NoneType; give text or a number"),
+        ([1], TypeError, "is a list; give text or a number"),
+        (float("nan"), ValueError, "target=nan; give text or a finite number"),
+        (5, ValueError, "target=5; use an index from 0 to 1"),
+        ("C", ValueError, "target='C' is not one of the choices"),
+    ],
+)
+def test_what_no_target_can_be_is_named(target, error, message):
+    problem = object.__new__(Problem)  # without the checks of types that tests add
+    for name, value in (("id", "p"), ("prompt", "x"), ("target", target), ("choices", (" A", " B")), ("meta", {}), ("scorer", None)):
+        object.__setattr__(problem, name, value)
+    with pytest.raises(error, match=message):
+        problem.__post_init__()
+
+
+def test_index_and_text_of_one_choice_make_one_problem():
+    by_index, by_text = Problem("a", "x", 1, (" A", " B")), Problem("b", "x", "B", (" A", " B"))
+    assert in_both([by_index], [by_text]) == [by_index]
+    assert in_both([Problem("a", "x", 3)], [Problem("b", "x", 3.0), Problem("c", "x", "3")])
+
+
+def test_numbers_as_choices_are_right_where_a_loader_or_a_shuffle_says(tmp_path):
+    """Oracle: the sums in the prompts; a choice such as " 2" at place 0 beside another at place 2 was an index or a text before, by luck."""
+    task = load_task("arithmetic", form="continuation", n_train=200, n_validation=0, n_test=0)
+    assert all(int(p.choices[p.target_index]) == p.meta["answer"] for p in task.train)
+    assert any(isinstance(p.target, str) for p in task.train)
+    shuffled = shuffled_targets(task.train, rng=np.random.default_rng(0))
+    assert Counter(p.target_index for p in shuffled) == Counter(p.target_index for p in task.train)
+    row = {"id": "q", "question": "Why?", "choices": {"text": ["2", "7", "0"], "label": ["1", "2", "3"]}, "answerKey": "3"}
+    spoken = only(tmp_path, "arc_challenge", row, form="continuation")
+    assert spoken.choices[spoken.target_index] == " 0"
 
 
 @pytest.mark.parametrize(
@@ -319,6 +496,18 @@ def test_a_published_row_whose_cleaned_endings_repeat_is_left_out_and_counted(tm
     assert task.about["dropped"] == {"duplicate": 0, "repeated choices": 1}
 
 
+def test_identical_pairs_of_blimp_are_left_out_and_counted(tmp_path):
+    rows = [{"sentence_good": f"Ann {i} goes", "sentence_bad": f"Ann {i} go", "pairID": i} for i in range(9)]
+    rows += [
+        {"sentence_good": "Bob goes", "sentence_bad": "Bob goes ", "pairID": 9},
+        {"sentence_good": "Eva", "sentence_bad": "Eva", "pairID": 10},
+    ]
+    task = load_task("blimp", path=write_jsonl(tmp_path / "passive_1.jsonl", rows))
+    assert task.about["dropped"] == {"duplicate": 0, "identical sentences": 2}
+    assert len(everything(task)) == 9
+    assert repr(task) == "Task('blimp', train=4, validation=2, test=3, scorer='minimal_pair'; left out: 2 identical sentences)"
+
+
 def test_about_says_which_bytes_were_read_and_not_where_they_lay(tmp_path):
     """Oracle: hashlib over the file."""
     import hashlib
@@ -363,7 +552,10 @@ def test_a_folder_of_paradigms_is_read_by_paradigm(tmp_path):
         ('{"prompt": "a", "target": "C", "choices": [" A", " B"]}\n', "line 1: .*is not one of the choices"),
         ('{"prompt": "a", "target": 0, "choices": [" A"]}\n', "line 1: .*a choice needs at least 2"),
         ('{"prompt": "a", "target": 0, "choices": 3}\n', "line 1: .*must be a list of texts"),
-        ('{"id": 1, "prompt": "a", "target": 1}\n{"id": 1, "prompt": "b", "target": 1}\n', "line 2: the id 'jsonl-1'"),
+        (
+            '{"id": 1, "prompt": "a", "target": 1}\n{"id": 1, "prompt": "b", "target": 1}\n',
+            "line 2: the id '1' is that of own.jsonl, line 1 too",
+        ),
         ('{"prompt": "a", "target": 1}\n{"prompt": "b", "target": 1}\n', "2 different problems are too few"),
         ("", "own.jsonl: the file is empty"),
         (" \n\n", "own.jsonl: the file is empty"),
@@ -399,7 +591,7 @@ def test_a_bad_line_is_named_with_what_was_found(tmp_path, content, message):
         ("gsm8k", {"question": "q", "answer": "#### five"}, "' five' after '####'; it must be a number"),
         ("svamp", {"Body": "b", "Question": "q", "Answer": "x"}, "column 'Answer' holds 'x'"),
         ("svamp", {"Body": "b", "Question": "q", "Answer": 1, "ID": [1]}, "an id must be text or a whole number"),
-        ("blimp", {"sentence_good": "a b", "sentence_bad": "a b"}, "needs two that differ"),
+        ("blimp", {"sentence_good": "a b", "sentence_bad": " "}, "a minimal pair needs two"),
         ("hellaswag", {"ctx": "c", "endings": ["a", "b"], "label": ""}, "none of 1 rows can be used"),
     ],
 )
@@ -459,6 +651,43 @@ def test_a_file_that_is_not_what_its_name_says_is_refused(tmp_path, file, conten
         load_task("jsonl", path=tmp_path / file)
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("a.jsonl", rb'{"prompt": "a", "target": 1}' + b"\n" + rb'{"prompt": "\ud800", "target": 1}', r"a.jsonl, line 2: column 'prompt' holds '\\ud800', with half"),
+        ("a.jsonl", rb'{"prompt": "a", "target": 1, "more": [{"deep": "x\udfff"}]}', r"a.jsonl, line 1: column 'more' holds 'x\\udfff', with half"),
+        ("a.jsonl", rb'{"id": "\ud800", "prompt": "a", "target": 1}', r"a.jsonl, line 1: column 'id' holds"),
+        ("a.jsonl", rb'{"prompt": "a", "target": "b", "choices": ["b", "\ud800"]}', r"a.jsonl, line 1: column 'choices' holds"),
+        ("a.jsonl", b'{"prompt": "a", "target": 1}\n{"prompt": "\xed\xa0\x80", "target": 1}', r"a.jsonl, line 2: found .*not UTF-8"),
+        ("a.json", b'[{"prompt": "a", "target": 1},\n{"prompt": "\xed\xa0\x80", "target": 1}]', r"a.json, line 2: found .*not UTF-8"),
+        ("a.json", rb'[{"prompt": "a", "target": 1}, {"prompt": "\ud800", "target": 1}]', r"a.json, row 2: column 'prompt' holds"),
+        ("a.csv", b"prompt,target\na,1\n\xed\xa0\x80,2\n", r"a.csv, line 3: byte 18 of the file is not UTF-8"),
+        ("a.csv", rb'prompt,target,choices' + b"\n" + rb'a,b,"[""b"", ""\ud800""]"', r"a.csv, line 2: column 'choices' holds .*half of a surrogate pair"),
+    ],
+)  # fmt: skip
+def test_half_of_a_surrogate_pair_is_named_with_file_and_line(tmp_path, file, content, message):
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        load_task("jsonl", path=tmp_path / file)
+
+
+def test_a_parquet_text_that_is_not_utf_8_is_named_with_its_row(tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    import pyarrow
+
+    prompts = pyarrow.array([b"a", b"\xed\xa0\x80"], pyarrow.binary()).view(pyarrow.string())
+    parquet.write_table(pyarrow.table({"prompt": prompts, "target": [1, 2]}), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"a.parquet, row 2: found .*not UTF-8"):
+        load_task("jsonl", path=tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(("name", "values"), [("id", {"id": "\ud800"}), ("prompt", {"prompt": "\ud800"}), ("target", {"target": "\ud800"}),
+                                              ("choice", {"target": 0, "choices": ("a", "\ud800")})])  # fmt: skip
+def test_a_problem_with_half_of_a_surrogate_pair_is_refused(name, values):
+    with pytest.raises(ValueError, match=rf"{name}='\\ud800' has half of a surrogate pair in it; write the whole character"):
+        Problem(**{"id": "p", "prompt": "x", "target": "y", **values})
+
+
 def test_two_kinds_of_file_for_one_split_are_refused(tmp_path):
     write_jsonl(tmp_path / "train.jsonl", sums(5))
     (tmp_path / "train.csv").write_text("prompt,target\na,1\n")
@@ -475,7 +704,7 @@ def test_a_message_stays_short_however_long_the_value(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "number"),
-    [("1e3", 1000), (" 4 ", 4), ("-.5", -0.5), ("1e999", None), ("1_0", None), ("٣", None), (True, None), ("", None),
+    [("1e3", 1000), (" 4 ", 4), ("-.5", -0.5), ("1e999", None), ("1_0", None), ("٣", 3), (True, None), ("", None),
      ("9" * 5000, None), (float("inf"), None), ([1], None)],
 )  # fmt: skip
 def test_only_plain_finite_numbers_are_numbers(value, number):
