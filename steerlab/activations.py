@@ -164,7 +164,7 @@ def cache_activations(
         "layers": list(layers),
         "site": site,
         "positions": kept if isinstance(kept, str) else list(kept),
-        "model": describe(model),
+        "model": describe(model, anew=path is not None),
     }
     if path is None:
         values = np.zeros(shape, np.float32)
@@ -176,7 +176,7 @@ def cache_activations(
 
         fill(np.zeros(len(problems), bool), put)
         return _activations(values, mask, header)
-    with activation_files.growing(path, header | _fingerprint(model, prompts), mask, shape) as cache:
+    with activation_files.growing(path, header | {"prompts_sha256": _digest_of(prompts)}, mask, shape) as cache:
         fill(cache.done, cache.put)
     return load_activations(path)
 
@@ -211,17 +211,12 @@ def _picked(
     return [found[layer].cpu().numpy() for layer in layers]
 
 
-def _fingerprint(model: Model, prompts: Sequence[Sequence[int]]) -> dict[str, str]:
-    """Tells caches apart that differ in their prompts' tokens, or in weights changed since they were loaded."""
-    tokens, weights = sha256(), sha256()
+def _digest_of(prompts: Sequence[Sequence[int]]) -> str:
+    """Tells caches apart that differ in their prompts' tokens."""
+    tokens = sha256()
     for prompt in prompts:
         tokens.update(np.array([len(prompt), *prompt], "<i8").tobytes())
-    for name, parameter in model.named_parameters():
-        # A sum of the bits, as integers, is exact in any order, and so the same on every device.
-        bits = parameter.detach().view({1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[parameter.element_size()])
-        total = sum(int(part.sum(dtype=torch.int64)) for part in torch.atleast_1d(bits).split(1024))
-        weights.update(f"{name} {total}\n".encode())
-    return {"prompts_sha256": tokens.hexdigest(), "parameters_sha256": weights.hexdigest()}
+    return tokens.hexdigest()
 
 
 def _activations(values: np.ndarray, mask: np.ndarray, header: dict[str, Any]) -> Activations:

@@ -15,7 +15,7 @@ from steerlab._errors import InputError, InputTypeError
 from steerlab.activations import Positions, indices
 from steerlab.interventions import Operator, operator_named, position_mask
 from steerlab.learnables import Learnable
-from steerlab.models import Model, backend_of, describe, device_of, fingerprint, frozen, hook_name
+from steerlab.models import Model, backend_of, describe, device_of, frozen, hook_name
 from steerlab.objectives import AnswerLoss, ValidationScore
 from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks import Problem, Scorer, Task, in_both
@@ -161,10 +161,11 @@ def _work(model: Model, problems: Sequence[Problem], validation: Sequence[Proble
         return [(p.id, p.prompt, p.target, p.choices) for p in given]
 
     scorer = how.scorer if isinstance(how.scorer, str | None) else how.scorer.name
+    about = describe(model, anew=True)
     return {
-        "weights": fingerprint(model),
+        "weights": {key: about.pop(key) for key in ("weights_sha256", "fingerprint")},
         "functions": [made_of(how.operator), made_of(how.loss)],
-        "model": describe(model),
+        "model": about,
         "problems": listed(problems),
         "validation": None if validation is None else listed(validation),
         "scorer": scorer,

@@ -12,10 +12,11 @@ from unittest import mock
 
 import torch
 import transformers
+from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from transformer_lens.model_bridge import TransformerBridge
 
-from steerlab import checkpoints
+from steerlab import checkpoints, weights
 from steerlab._errors import InputError
 
 try:  # TransformerLens 3.x has both classes, 4.x only the bridge
@@ -86,16 +87,17 @@ def load_model(
     path = checkpoints.local_directory(name)
     if path is not None and revision is not None:
         raise InputError(f"revision={revision!r} is for the Hub; {name!r} is a local directory")
+    source = weights.at_loading(path)  # before, so that a file that is replaced meanwhile is noticed
     with _quietly():
         if path is not None:
             model = _load_directory(path, backend, device, dtype, processing)
         else:
             model = _load_hub(name, backend, device, dtype, revision, processing)
+            source = weights.at_loading(_snapshot(name, revision))
     origin: dict[str, Any] = {"name": name if path is None else path.name, "revision": revision, "processing": processing}
-    if path is not None:
-        origin["path"] = path.resolve()
-    object.__setattr__(model, "steerlab_origin", origin)
-    return _fused(model).eval()
+    model = _fused(model).eval()
+    object.__setattr__(model, "steerlab_origin", origin | source | {"fingerprint": weights.fingerprint(model)})
+    return model
 
 
 def _fused(model: Model) -> Model:
@@ -256,6 +258,16 @@ def _hooked_by_name(name: str, device: torch.device, dtype: torch.dtype, revisio
             return loader(name, device=str(device), dtype=dtype, **options)
         except (NotImplementedError, KeyError, AttributeError, TypeError, RuntimeError) as error:
             raise _CannotConvert(f"its converters do not take this model: {checkpoints.one_line(error)}") from error
+
+
+def _snapshot(name: str, revision: str | None) -> Path | None:
+    """The folder of the Hub's cache that a model was loaded from, if it is there."""
+    if HookedTransformer is not None:
+        from transformer_lens.loading_from_pretrained import get_official_model_name, make_model_alias_map
+
+        name = get_official_model_name(name) if name.lower() in make_model_alias_map() else name
+    config = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(config).parent if isinstance(config, str) else None
 
 
 def _from_hub(name: str, load: Callable[[], Model]) -> Model:
