@@ -1,6 +1,6 @@
 """Cache activations of chosen layers, sites and positions, in memory or streamed to disk."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -256,7 +256,7 @@ def indices(positions: object) -> list[int]:
     Raises:
         ValueError: none, or something that is no whole number.
     """
-    wanted = [positions] if isinstance(positions, int | float | np.number) else list(cast("Sequence[object]", positions))
+    wanted = list(cast("Sequence[object]", positions)) if isinstance(positions, Iterable) else [positions]
     if not wanted or not all(isinstance(p, int | np.integer) and not isinstance(p, bool) for p in wanted):
         raise InputError(f"positions={positions!r}; give a whole number or several, e.g. -1 or [0, 1]")
     return [int(cast("int", p)) for p in wanted]

@@ -10,7 +10,7 @@ import torch
 
 from steerlab._errors import InputError
 from steerlab.activations import Positions
-from steerlab.directions import Direction
+from steerlab.directions import Direction, check_type
 from steerlab.interventions import Operator
 from steerlab.models import Model
 from steerlab.statistics import Interval, SignTest, paired_interval, sign_test
@@ -112,6 +112,7 @@ def coefficient_grid(
         >>> grid.coefficient in (0.5, 1.0), grid.test.frame["alpha"].unique().tolist() == [grid.coefficient]
         (True, True)
     """
+    check_type(direction, "direction")
     both = in_both(validation, test)
     if both:
         raise InputError(

@@ -36,6 +36,7 @@ __all__ = [
     "is_hooked",
     "load_model",
     "n_layers",
+    "n_outputs",
     "processing_of",
     "token_ids",
 ]
@@ -68,6 +69,12 @@ def n_layers(model: Model) -> int:
 def d_model(model: Model) -> int:
     """Width of the residual stream."""
     return int(model.cfg.d_model)
+
+
+def n_outputs(model: Model) -> int:
+    """How many tokens the model can predict: its output vocabulary, which may be smaller than that of its input."""
+    found = int(getattr(model.cfg, "d_vocab_out", None) or -1)
+    return found if found > 0 else int(model.cfg.d_vocab)
 
 
 def context_length(model: Model) -> int:

@@ -175,13 +175,13 @@ def another_model(one: Mapping[str, Any], other: Mapping[str, Any]) -> str | Non
     same = same_weights(one, other)
     if same:
         return None
-    names = [f"{about.get('name') or 'a model without a name'!s}" for about in (one, other)]
+    names = [str(about.get("name") or "unnamed") for about in (one, other)]
     if same is False:
-        return f"{names[0]!r} and {names[1]!r}, whose weights differ"
+        return f"{names[0]!r} and {names[1]!r}" if names[0] != names[1] else f"{names[0]!r} with other weights"
     for key, what in (("name", None), ("revision", "revisions"), ("n_layers", "numbers of layers"), ("d_model", "widths")):
         ours, theirs = one.get(key), other.get(key)
         if ours is not None and theirs is not None and ours != theirs:
-            return f"{names[0]!r} and {names[1]!r}" + (f", of different {what} ({ours} and {theirs})" if what else "")
+            return f"{names[0]!r} and {names[1]!r}" + (f", of different {what}: {ours} and {theirs}" if what else "")
     return None
 
 

@@ -215,4 +215,6 @@ def test_directions_of_different_models_do_not_act_together(toy_model, backends)
         pass
     with pytest.raises(ValueError, match="different models"):
         sl.sweep(model, problems, [one, other], together=True)
-    assert len(sl.sweep(model, problems, [one, other], alphas=1.0).frame) == 4  # each alone may be compared
+    with pytest.raises(ValueError, match=r"'d0' was found in another model than this one \('a' and 'toy'\).*direction.for_model\(model\)"):
+        sl.sweep(model, problems, [one, other], alphas=1.0)
+    assert len(sl.sweep(model, problems, [one.for_model(model), other.for_model(model)], alphas=1.0).frame) == 4  # on purpose, they do
