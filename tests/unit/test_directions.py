@@ -332,7 +332,9 @@ def test_prompts_that_are_all_the_same_are_named_before_anything_is_reported(toy
     words = sl.load_task("arithmetic", n_train=30, n_validation=8, n_test=8)
 
     def emptied(problems: list[sl.Problem]) -> list[sl.Problem]:
-        both = [(p, p.choices[i % 2]) for i, p in enumerate(problems) if p.choices]  # any target, so that some are right and some are wrong
+        both = [
+            (p, p.choices[i % len(p.choices)]) for i, p in enumerate(problems) if p.choices
+        ]  # any target, so that some are right and some are wrong
         return [sl.Problem(p.id, "", target, p.choices, scorer="continuation") for p, target in both]
 
     task = sl.Task("empty", emptied(words.train), emptied(words.validation), emptied(words.test), "continuation")

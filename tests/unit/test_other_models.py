@@ -50,14 +50,16 @@ def entries() -> dict:
 
     def steer(model, d):
         with sl.steer(model, d):
-            pass
+            model(torch.tensor([[1, 5, 6]]))
 
     return {
         "steer": steer,
         "steer, by layer": lambda model, d: steer(model, {2: d}),
         "sweep": lambda model, d: sl.sweep(model, test, d, alphas=[1]),
         "sweep, by layer": lambda model, d: sl.sweep(model, test, {2: d}, alphas=[1]),
-        "sweep, together": lambda model, d: sl.sweep(model, test, [d, sl.Direction(d.vector, 0, name="by hand")], alphas=[1], together=True),
+        "sweep, together": lambda model, d: sl.sweep(
+            model, test, [d, sl.Direction(d.vector, 0, name="by hand")], alphas=[1], together=True
+        ),
         "random_control": lambda model, d: sl.random_control(model, test, d, alpha=1, n=2, rng=rng),
         "preview": lambda model, d: sl.preview(model, test, d, alphas=[1]),
         "side_effects": lambda model, d: sl.side_effects(model, d, prompts, alphas=[1]),
@@ -155,6 +157,7 @@ def test_vectors_of_prompts_and_of_several_layers_move_too(pair):
     with pytest.raises(sl.InputError, match=REFUSED), sl.steer(pair.model, several):
         pass
     with sl.steer(pair.model, several.for_model(pair.model)) as points:
+        pair.model(torch.tensor([[1, 5, 6]]))
         assert len(points) == 2
 
 
