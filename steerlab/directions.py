@@ -18,6 +18,7 @@ from steerlab.models import SITES, Model, d_model, describe, hook_name, processi
 from steerlab.statistics._input import check_rng
 from steerlab.weights import another_model
 
+CANCELLED = 1e-6  # of the longest part's length: a sum that is shorter is rounding
 ROUNDING = 32  # units in the last place of float32, as a share of the activations' size: what is smaller is rounding
 
 
@@ -413,7 +414,7 @@ def weighted_sum(
         raise InputError(f"weight {bad[0]!r} is not a finite number; use one like 0.5")
     parts = [one.vector.double() * float(weight) for one, weight in zip(directions, weights, strict=True)]
     vector = torch.stack(parts).sum(0)
-    if float(vector.norm()) <= 1e-7 * max(float(part.norm()) for part in parts):
+    if float(vector.norm()) <= CANCELLED * max(float(part.norm()) for part in parts):
         raise InputError(f"{name!r} is zero: the weighted directions cancel each other, or every weight is 0")
     about = {"estimator": "combination", "of": [one.name for one in directions], "weights": [float(weight) for weight in weights]}
     first = directions[0]
