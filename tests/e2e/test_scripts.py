@@ -212,7 +212,8 @@ def test_a_direction_is_used_in_a_variant_of_its_model_only_when_asked_for(scrip
     assert "was found in another model than this one ('tiny-arithmetic' and 'tuned')" in refused.stderr
     done = script("alpha_sweep", *given, "--other-model", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    (written,) = tmp_path.glob("runs/*/*.safetensors")
+    (written,) = tmp_path.rglob("directions/*.safetensors")
+    assert "was found in another model" in (written.parents[1] / "report.html").read_text()
     assert sl.load_direction(written).method["moved_from"]["name"] == "tiny-arithmetic"
 
 
