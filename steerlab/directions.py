@@ -213,12 +213,13 @@ def as_vector(given: object, what: str) -> Tensor:
     return vector.to("cpu", torch.float32, copy=True)
 
 
-def as_directions(given: object, what: str = "directions") -> list[tuple[Direction, int | None]]:
+def as_directions(given: object, what: str = "directions", *, needs: str = "give at least one") -> list[tuple[Direction, int | None]]:
     """Directions as all functions take them, each with the layer that it is given for, if any.
 
     Args:
         given: one, several, or ``{layer: direction}``.
         what: the argument is called, for errors.
+        needs: what is said where there are none.
 
     Raises:
         TypeError: something else than directions.
@@ -245,7 +246,7 @@ def as_directions(given: object, what: str = "directions") -> list[tuple[Directi
             check_type(one, f"{what}[{i}]")
         placed = [(one, None) for one in several]
     if not placed:
-        raise InputError(f"no {what} given; give at least one")
+        raise InputError(f"no {what} given; {needs}")
     return placed
 
 

@@ -176,7 +176,7 @@ def preview(
 def _places(model: Model, directions: Directions, site: str | None) -> list[Place]:
     if isinstance(directions, Direction):
         return [Place(directions, layer, place(directions, layer, site)[1]) for layer in range(n_layers(model))]
-    places = [Place(d, *place(d, at, site)) for d, at in as_directions(directions)]
+    places = [Place(d, *place(d, at, site)) for d, at in as_directions(directions, needs="a preview needs at least one")]
     check_names([(one.layer, one.direction.name) for one in places])
     return places
 

@@ -204,7 +204,7 @@ def cells_of(
     Raises:
         ValueError: no directions, two of one name at one layer, or alphas that are none or repeated.
     """
-    placed = as_directions(directions)
+    placed = as_directions(directions, needs="a sweep needs at least one")
     if layer is not None and any(at is not None for _, at in placed):
         raise InputError(f"layer={layer}: the directions are given as {{layer: direction}}, which says where each acts; leave layer out")
     alphas = [check_alpha(alpha) for alpha in ([alphas] if isinstance(alphas, int | float) else alphas)]
