@@ -25,6 +25,7 @@ class Config(Setup):
 
     layer: int | None = None  # where the direction is measured and acts; the middle layer by default
     direction: str | None = None  # safetensors file of a direction; without it the mean difference is taken
+    other_model: bool = False  # use the direction although it was found in another model, such as the one that this is a variant of
     alphas: tuple[float, ...] = ALPHAS  # coefficients
     split: Literal["train", "validation", "test"] = "validation"  # split that is scored; test only once all choices are made
     positions: str = "all"  # where it acts: all, last, prompt or generated
@@ -36,7 +37,7 @@ def main(config: Config) -> Path:
     folder = config.folder("alpha_sweep")
     given = None if config.direction is None else sl.load_direction(config.direction)
     model, task = config.load()
-    direction, layer = config.direction_at(model, task, config.layer, given)
+    direction, layer = config.direction_at(model, task, config.layer, given, other_model=config.other_model)
     problems = getattr(task, config.split)
     result = sl.sweep(
         model, problems, direction, layer=layer, alphas=config.alphas, positions=config.positions, operator=config.operator, progress=True

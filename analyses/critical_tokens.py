@@ -26,6 +26,7 @@ class Config(Setup):
 
     layer: int | None = None  # where the direction is measured and acts; the middle layer by default
     direction: str | None = None  # safetensors file of a direction; without it the mean difference is taken
+    other_model: bool = False  # use the direction although it was found in another model, such as the one that this is a variant of
     alpha: float = -1.0  # coefficient
     split: Literal["train", "validation", "test"] = "test"  # whose problems are looked at
     positions: str = "all"  # where it acts: all or last
@@ -37,7 +38,7 @@ def main(config: Config) -> Path:
     folder = config.folder("critical_tokens")
     given = None if config.direction is None else sl.load_direction(config.direction)
     model, task = config.load()
-    direction, layer = config.direction_at(model, task, config.layer, given)
+    direction, layer = config.direction_at(model, task, config.layer, given, other_model=config.other_model)
     found = sl.critical_tokens(
         model,
         getattr(task, config.split),

@@ -20,6 +20,7 @@ class Config(Setup):
 
     layers: tuple[int, ...] | None = None  # layers; all by default
     direction: str | None = None  # safetensors file of a direction to project on; by default the middle layer's mean difference
+    other_model: bool = False  # use the direction although it was found in another model, such as the one that this is a variant of
     split: Literal["train", "validation", "test"] = "validation"  # split whose prompts are measured
 
 
@@ -29,7 +30,8 @@ def main(config: Config) -> Path:
     given = None if config.direction is None else sl.load_direction(config.direction)
     model, task = config.load()
     layers = list(range(model.cfg.n_layers)) if config.layers is None else list(config.layers)
-    given, _ = config.direction_at(model, task, None if given is not None else layers[len(layers) // 2], given)
+    layer = None if given is not None else layers[len(layers) // 2]
+    given, _ = config.direction_at(model, task, layer, given, other_model=config.other_model)
     result = sl.token_magnitudes(model, getattr(task, config.split), layers=layers, direction=given, progress=True)
     tokens = result.by_token()
     print(tokens.groupby("layer").head(5).to_string(index=False, float_format="%.2f"))

@@ -1,6 +1,6 @@
 """Cache activations of chosen layers, sites and positions, in memory or streamed to disk."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -171,7 +171,7 @@ def cache_activations(
         "layers": list(layers),
         "site": site,
         "positions": kept if isinstance(kept, str) else list(kept),
-        "model": describe(model),
+        "model": describe(model, anew=path is not None),
     }
     if path is None:
         values = np.zeros(shape, np.float32)
@@ -183,7 +183,7 @@ def cache_activations(
 
         fill(np.zeros(len(problems), bool), put)
         return _activations(values, mask, header)
-    with activation_files.growing(path, header | _fingerprint(model, prompts), mask, shape) as cache:
+    with activation_files.growing(path, header | {"prompts_sha256": _digest_of(prompts)}, mask, shape) as cache:
         fill(cache.done, cache.put)
     return load_activations(path)
 
@@ -218,17 +218,12 @@ def _picked(
     return [found[layer].cpu().numpy() for layer in layers]
 
 
-def _fingerprint(model: Model, prompts: Sequence[Sequence[int]]) -> dict[str, str]:
-    """Tells caches apart that differ in their prompts' tokens, or in weights changed since they were loaded."""
-    tokens, weights = sha256(), sha256()
+def _digest_of(prompts: Sequence[Sequence[int]]) -> str:
+    """Tells caches apart that differ in their prompts' tokens."""
+    tokens = sha256()
     for prompt in prompts:
         tokens.update(np.array([len(prompt), *prompt], "<i8").tobytes())
-    for name, parameter in model.named_parameters():
-        # A sum of the bits, as integers, is exact in any order, and so the same on every device.
-        bits = parameter.detach().view({1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[parameter.element_size()])
-        total = sum(int(part.sum(dtype=torch.int64)) for part in torch.atleast_1d(bits).split(1024))
-        weights.update(f"{name} {total}\n".encode())
-    return {"prompts_sha256": tokens.hexdigest(), "parameters_sha256": weights.hexdigest()}
+    return tokens.hexdigest()
 
 
 def _activations(values: np.ndarray, mask: np.ndarray, header: dict[str, Any]) -> Activations:
@@ -268,7 +263,7 @@ def indices(positions: object) -> list[int]:
     Raises:
         ValueError: none, or something that is no whole number.
     """
-    wanted = [positions] if isinstance(positions, int | float | np.number) else list(cast("Sequence[object]", positions))
+    wanted = list(cast("Sequence[object]", positions)) if isinstance(positions, Iterable) else [positions]
     if not wanted or not all(isinstance(p, int | np.integer) and not isinstance(p, bool) for p in wanted):
         raise InputError(f"positions={positions!r}; give a whole number or several, e.g. -1 or [0, 1]")
     return [int(cast("int", p)) for p in wanted]

@@ -2,10 +2,8 @@
 
 import contextlib
 import copy
-import hashlib
 import tempfile
 from collections.abc import Iterator
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -56,17 +54,6 @@ def weight_files(path: Path) -> list[Path]:
     if not files:
         raise MissingFileError(f"{path}: no *.safetensors file; pickled weights are not read, convert them to safetensors first")
     return files
-
-
-@cache
-def weights_sha256(path: Path) -> str:
-    """One digest over a checkpoint's weight files, in name order; read once for each folder."""
-    digest = hashlib.sha256()
-    for file in weight_files(path):
-        with file.open("rb") as stream:
-            while chunk := stream.read(1 << 22):
-                digest.update(chunk)
-    return digest.hexdigest()
 
 
 def read_checkpoint(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ import torch
 
 from steerlab._errors import InputError
 from steerlab.activations import Positions
-from steerlab.directions import Direction
+from steerlab.directions import Direction, check_type
 from steerlab.interventions import Operator
 from steerlab.models import Model
 from steerlab.progress import job
@@ -117,6 +117,7 @@ def coefficient_grid(
     """
     as_problems(validation, "validation")
     as_problems(test, "test")
+    check_type(direction, "direction")
     both = in_both(validation, test)
     if both:
         raise InputError(

@@ -7,7 +7,7 @@ controls, and generation then run on it as on any direction.
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
 from types import MappingProxyType
@@ -24,9 +24,9 @@ from steerlab.activations import Positions
 from steerlab.aft import broken_off, check_not_zero, outcome, settings
 from steerlab.cells import Cell, Place, run_cells
 from steerlab.context_learnables import ContextLearnable, learnable_named
-from steerlab.directions import Direction, check_direction
+from steerlab.directions import Direction, check_direction, moved, moved_from
 from steerlab.fitting import How, fit
-from steerlab.interventions import Operator, Patch, check_alpha, operator_named, position_mask
+from steerlab.interventions import OPERATORS, Operator, Patch, check_alpha, operator_named, position_mask
 from steerlab.models import Model, d_model, describe, hook_name, hooks
 from steerlab.prompt_vectors import PromptVectors
 from steerlab.prompted import prompts_of, rule_of, vectors_of
@@ -51,6 +51,7 @@ class ContextVector:
         method: how it was learned.
         model: what `steerlab.models.describe` says of the model it was learned in.
         history: as of a `LearnedVector`; its norm is that of b, the part that all prompts share.
+        operator: the function that it was learned with, where that is one of the user's own; files do not keep it.
 
     Raises:
         ValueError: parameters that are not those of the learnable, or not finite.
@@ -64,6 +65,7 @@ class ContextVector:
     method: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
     history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
+    operator: Operator | None = None
 
     def __post_init__(self) -> None:
         wanted = {key: tuple(value.shape) for key, value in self.learnable.initial(np.random.default_rng(0)).items()}
@@ -82,7 +84,18 @@ class ContextVector:
 
     def __reduce__(self) -> tuple[Any, ...]:
         about = (self.learnable, dict(self.parameters), self.layer, self.site, self.name, dict(self.method), dict(self.model), self.history)
-        return ContextVector, about
+        return ContextVector, (*about, self.operator)
+
+    def for_model(self, model: Model) -> "ContextVector":
+        """The same vector for another model, on purpose; see `steerlab.Direction.for_model`.
+
+        Raises:
+            ValueError: a layer, site or width that this model lacks, or other weight processing.
+        """
+        method = moved_from(self, model)
+        found = self if method is self.method else replace(self, model=describe(model), method=method)
+        found._check(model)
+        return found
 
     @property
     def n_parameters(self) -> int:
@@ -143,7 +156,7 @@ class ContextVector:
 
         Args:
             alpha: coefficient.
-            operator, positions: default those that it was learned with (by name; "add" and "all" if unknown).
+            operator, positions: default those that it was learned with ("add" and "all" if unknown).
             model, problems, scorer, max_tokens, memory, progress: as in `steerlab.sweep`.
         """
         limits: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
@@ -209,16 +222,25 @@ class ContextVector:
             warnings.warn(f"steering never acted: no run of the model inside the block reached {point}", UserWarning, stacklevel=3)
 
     def _how(self, operator: str | Operator | None, positions: Positions | None) -> tuple[str | Operator, Positions]:
-        learned = self.method.get("operator", "add"), self.method.get("positions", "all")
-        return operator if operator is not None else learned[0], positions if positions is not None else learned[1]
+        learned = self.method.get("operator", "add")
+        if operator is None and self.operator is None and learned not in OPERATORS:
+            raise InputError(
+                f"context vector {self.name!r} was learned with an operator of your own, {learned!r}, which its file does not keep; give operator=, the "
+                "function that it was learned with"
+            )
+        act = operator if operator is not None else self.operator if self.operator is not None else learned
+        return act, positions if positions is not None else self.method.get("positions", "all")
 
     def _check(self, model: Model) -> None:
         stand_in = Direction(torch.ones(self.learnable.d_model), self.layer, self.site, name=self.name, model=self.model)
         check_direction(model, stand_in)
 
     def warnings(self) -> list[str]:
-        """What a reader must know: training that broke off."""
-        return broken_off(self.method)
+        """What a reader must know: training that broke off, a vector of another model."""
+        stand_in = Direction(
+            torch.ones(self.learnable.d_model), self.layer, self.site, name=self.name, method=self.method, model=self.model
+        )
+        return broken_off(self.method) + moved([stand_in])
 
     def __repr__(self) -> str:
         accuracy = self.method.get("validation_accuracy")
@@ -319,4 +341,5 @@ def learn_context_vector(
     method = settings(schedule, how, learnable, len(problems), validation) | outcome(found, trained)
     method |= {"estimator": "learned (context-dependent)", "learnable": repr(learnable), "n_parameters": learnable.n_parameters}
     called = name or (f"{kind} vector" if isinstance(kind, str) else type(learnable).__name__)
-    return ContextVector(learnable, parameters, layer, site, called, method, describe(model), trained.history)
+    own = None if method["operator"] in OPERATORS else operator_named(operator)
+    return ContextVector(learnable, parameters, layer, site, called, method, describe(model), trained.history, own)

@@ -26,8 +26,11 @@ def save_context_vector(path: str | Path, vector: ContextVector) -> Path:
 
     Its metadata say what it is made of, where it acts, how and in which model it was learned, and the history of its training.
 
+    An operator of your own is not kept, but that there was one: what is loaded asks for it where it acts.
+
     Raises:
         OSError: the folder cannot be written.
+        ValueError: a learnable of your own, which files do not keep.
 
     Example:
         >>> import tempfile, torch
@@ -38,6 +41,10 @@ def save_context_vector(path: str | Path, vector: ContextVector) -> Path:
         ...     load_context_vector(path)
         ContextVector('context vector', ModulatedVector, 9 parameters, layer=2, norm of b=2)
     """
+    if type(vector.learnable) not in NAMES:
+        raise InputError(
+            f"context vector {vector.name!r}: files do not keep a {type(vector.learnable).__name__}; save one of {', '.join(kind.__name__ for kind in NAMES)}"
+        )
     table = vector.history.astype(object).where(vector.history.notna(), None).to_dict("split")
     about: dict[str, Any] = {
         "format": FORMAT,

@@ -10,16 +10,16 @@ from jaxtyping import Float
 from steerlab._errors import InputError
 from steerlab.activations import Activations, Positions, cache_activations
 from steerlab.arrays import Group, as_group
-from steerlab.directions import Direction, check_groups
+from steerlab.directions import Direction, check_groups, differing, precision_of
 from steerlab.models import Model, n_layers
 from steerlab.tasks import Evaluation, balance
+from steerlab.tasks.scorers import encode_prompt
 
 Scale = Literal["contrast", "unit", "natural"]
 SCALES = ("contrast", "unit", "natural")
 Rows = Float[np.ndarray, "_ d_model"]  # the groups differ in size
 Vector = Float[np.ndarray, " d_model"]
 Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of one position's rows of both groups
-NOTHING = 1e-6  # of the activations' size: what varies less is rounding
 
 
 def balanced_activations(
@@ -42,7 +42,7 @@ def balanced_activations(
         site, positions, progress: as in `steerlab.cache_activations`.
 
     Raises:
-        ValueError: nothing right or nothing wrong.
+        ValueError: nothing right or nothing wrong, or prompts that are all the same.
 
     Example:
         >>> import steerlab as sl
@@ -53,6 +53,13 @@ def balanced_activations(
     """
     groups = balance(evaluation, rng=rng, train=1.0)
     where = list(range(n_layers(model))) if layers is None else list(layers)
+    tokens = {tuple(encode_prompt(model, problem)) for problem in groups.train}
+    if len(tokens) == 1:
+        shown = repr(groups.train[0].prompt)
+        raise InputError(
+            f"the prompts of all {len(groups.train)} problems are the same {len(next(iter(tokens)))} tokens ({shown if len(shown) <= 60 else shown[:60] + '…'}), so "
+            "nothing tells right from wrong ones before the answer (where choices are whole sentences, the prompt is empty): give problems whose prompts differ"
+        )
     acts = cache_activations(model, groups.train, layers=where, site=site, positions=positions, progress=progress)
     right, wrong = (acts.select([p.id for p in group]) for group in (groups.train_correct, groups.train_incorrect))
     return acts, right, wrong
@@ -82,13 +89,14 @@ def fitted(
         paired: row i of both groups is one pair.
 
     Returns:
-        ``[d_model]`` where one position was cached, else ``[pos d_model]``. Where nothing varies, its row is zero.
+        ``[d_model]`` where one position was cached, else ``[pos d_model]``. Where the groups do not differ but for rounding, its row is zero.
 
     Raises:
         ValueError: groups that cannot be contrasted, pairs that are none, an unknown scale, or groups that do not differ.
     """
     if scale not in SCALES:
         raise InputError(f"scale={scale!r}; use contrast (the mean difference's norm), unit (norm 1) or natural (the estimator's own)")
+    eps = precision_of(positive, negative)
     positive, negative = as_group(positive, layer=layer), as_group(negative, layer=layer)
     groups = check_groups(positive, negative, layer=layer)
     check_pairs(len(groups[0]), len(groups[1]), paired=paired)
@@ -99,14 +107,10 @@ def fitted(
             raise InputError(
                 f"{broken} of the {len(rows)} problems in the {which} group have activations that are NaN or infinite; leave them out"
             )
+    differ = differing(*groups, name=name, layer=layer, positions=positive.positions, eps=eps).numpy()
     contrast = ours.mean(0) - theirs.mean(0)
-    if not contrast.any():
-        raise InputError(f"direction {name!r} is zero: the two groups do not differ at layer {layer}, positions={positive.positions!r}")
     found = np.zeros_like(contrast)
-    for k in range(len(contrast)):
-        both = np.concatenate([ours[:, k], theirs[:, k]])
-        if np.abs(both - both[0]).max() <= NOTHING * np.abs(both).max():
-            continue
+    for k in np.flatnonzero(differ):
         vector = fit(ours[:, k], theirs[:, k])
         found[k] = -vector if vector @ contrast[k] < 0 else vector
     if scale != "natural":

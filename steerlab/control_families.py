@@ -20,6 +20,7 @@ from torch import Tensor
 from steerlab._errors import InputError
 from steerlab.activations import Activations
 from steerlab.directions import Direction, check_draw, mean_difference
+from steerlab.weights import another_model
 
 __all__ = ["Draw", "Norm", "covariance_matched", "orthogonal_directions", "other_task", "ready", "shuffled_labels"]
 
@@ -310,6 +311,9 @@ def _check_processing(model: Mapping[str, Any], direction: Direction) -> None:
         raise InputError(
             f"direction {direction.name!r} is of a model with {ours} weights, these are of one with {theirs} weights; use one model"
         )
+    different = another_model(direction.model, model)
+    if different:
+        raise InputError(f"direction {direction.name!r} is of another model than these ({different}); use one model")
 
 
 def _joined(positive: Activations, negative: Activations, layer: int) -> Activations:

@@ -11,7 +11,7 @@ import torch
 from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.cells import Cell, Place, run_cells
-from steerlab.directions import Direction, place, random_directions
+from steerlab.directions import Direction, check_type, moved, place, random_directions
 from steerlab.interventions import Operator, check_alpha
 from steerlab.models import Model
 from steerlab.precision import Precision
@@ -54,8 +54,8 @@ class ControlResult(ControlTests):
         return self.baseline.frame
 
     def warnings(self) -> list[str]:
-        """What a reader must know about interventions that did nothing."""
-        return inert(self.checks) + ([str(self.precision)] if self.precision else [])
+        """What a reader must know about interventions that did nothing, and directions of another model."""
+        return inert(self.checks) + moved([self.direction]) + ([str(self.precision)] if self.precision else [])
 
     def __repr__(self) -> str:
         test = self.rank_test()
@@ -110,6 +110,7 @@ def random_control(
         >>> test.n_controls, test.smallest_p, test.p_value == test.rank / 10
         (9, 0.1, True)
     """
+    check_type(direction, "direction")
     alpha = check_alpha(alpha)
     if alpha == 0:
         raise InputError("alpha=0 is the baseline; a control needs a coefficient other than 0")

@@ -14,10 +14,10 @@ import pandas as pd
 
 from steerlab._errors import InputError
 from steerlab.activations import Positions
-from steerlab.directions import Direction, place
+from steerlab.directions import Direction, check_type, place
 from steerlab.distributions import NUMBERS, compare_positions
 from steerlab.interventions import Operator, check_alpha
-from steerlab.models import Model
+from steerlab.models import Model, n_outputs
 from steerlab.statistics import bootstrap, paired_t_test
 from steerlab.tasks import Problem, evaluate
 from steerlab.tasks.problem import as_problems
@@ -202,6 +202,7 @@ def critical_tokens(
         (['differing', 'prompt'], True)
     """
     as_problems(problems)
+    check_type(direction, "direction")
     if check_alpha(alpha) == 0:
         raise InputError("alpha=0 changes nothing; use the coefficient whose divergence is asked for")
     if not problems:
@@ -215,6 +216,13 @@ def critical_tokens(
     texts = [[encode_continuation(model, problem, choice) for choice in problem.choices or ()] for problem in problems]
     every = [[Row(tuple(tokens), start) for tokens, start in found] for found in texts]
     flat = tuple(row for rows in every for row in rows)
+    beyond = next(
+        ((p.id, t) for p, rows in zip(problems, every, strict=True) for row in rows for t in row.tokens[1:] if t >= n_outputs(model)), None
+    )
+    if beyond is not None:
+        raise InputError(
+            f"problem {beyond[0]!r}: token {beyond[1]}, and this model predicts tokens 0 to {n_outputs(model) - 1} only; give problems in tokens that it predicts"
+        )
     measured = iter(
         compare_positions(
             model,

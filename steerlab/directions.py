@@ -1,10 +1,10 @@
 """Directions of the residual stream, and how they are estimated."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -12,10 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlab._errors import InputError, InputTypeError
-from steerlab.activations import Activations
+from steerlab.activations import Activations, indices
 from steerlab.arrays import Group, as_group
-from steerlab.models import SITES, Model, d_model, hook_name, processing_of
+from steerlab.models import SITES, Model, d_model, describe, hook_name, processing_of
 from steerlab.statistics._input import check_rng
+from steerlab.weights import another_model
+
+CANCELLED = 1e-6  # of the longest part's length: a sum that is shorter is rounding
+ROUNDING = 32  # units in the last place of float32, as a share of the activations' size: what is smaller is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +28,9 @@ class Direction:
 
     Directions of one place add up: ``a + b``, ``a - b``, ``-a``, ``2 * a``, ``a / 2``, ``sum([a, b])``. See also
     `steerlab.composing`.
+
+    It acts in the model that it was found in, whatever the dtype and backend that this is loaded with; to use it in another one, such as a
+    fine-tuned variant, say so with `for_model`. One that was made by hand acts everywhere.
 
     Attributes:
         vector: ``[d_model]``, or ``[pos d_model]`` for one vector a position; float32.
@@ -36,7 +43,8 @@ class Direction:
         model: what `steerlab.models.describe` says of the model it was measured in; empty if unknown.
 
     Raises:
-        ValueError: a vector that is empty, zero, not finite or of the wrong rank, or an unknown site.
+        ValueError: a vector that is empty, zero, not finite, complex or of the wrong rank, or an unknown layer or site.
+        TypeError: a vector that is no array of numbers, or a model that is no description.
 
     Example:
         >>> direction = Direction(torch.tensor([3.0, 4.0]), layer=6)
@@ -57,7 +65,14 @@ class Direction:
     by_prompt: ClassVar[bool] = False  # another vector for each prompt, see `steerlab.prompt_vectors`
 
     def __post_init__(self) -> None:
-        vector = torch.as_tensor(self.vector).detach().to("cpu", torch.float32, copy=True)
+        vector = as_vector(self.vector, f"direction {self.name!r}")
+        for which in ("model", "method"):
+            if not isinstance(getattr(self, which), Mapping):
+                raise InputTypeError(
+                    f"direction {self.name!r}: {which} is a {type(getattr(self, which)).__name__}; give a dict (of a model, what steerlab.models.describe says)"
+                )
+        if not isinstance(self.positions, str):
+            object.__setattr__(self, "positions", tuple(indices(self.positions)))
         if vector.ndim not in (1, 2) or vector.numel() == 0:
             raise InputError(f"direction {self.name!r}: shape {list(vector.shape)}; use [d_model] or [pos, d_model]")
         if not bool(torch.isfinite(vector).all()):
@@ -72,7 +87,7 @@ class Direction:
         if self.site not in SITES:
             raise InputError(f"site={self.site!r}; use one of {', '.join(SITES)}")
         if isinstance(self.layer, bool) or not isinstance(self.layer, int | np.integer) or self.layer < 0:
-            raise InputError(f"layer={self.layer!r}; use a block number from 0")
+            raise InputError(f"direction {self.name!r}: layer={self.layer!r}; use a block number from 0, the first one")
         if vector.ndim == 2 and not isinstance(self.positions, str) and len(self.positions) != len(vector):
             raise InputError(f"direction {self.name!r}: {len(vector)} rows for {len(self.positions)} positions; give one row a position")
         object.__setattr__(self, "vector", vector)
@@ -100,6 +115,29 @@ class Direction:
     def with_vector(self, vector: Tensor, name: str | None = None, method: Mapping[str, Any] | None = None) -> "Direction":
         """Another vector at the same place."""
         return replace(self, vector=vector, name=name or self.name, method=self.method if method is None else method)
+
+    def for_model(self, model: Model) -> "Direction":
+        """The same vector for another model, on purpose: a fine-tuned variant of the one that it was found in, say.
+
+        Where it came from is recorded in its method, as "moved_from", and results that are steered with it say so.
+
+        Args:
+            model: the model that it is going to act in.
+
+        Raises:
+            ValueError: a layer, site or width that this model lacks, or other weight processing.
+
+        Example:
+            >>> import steerlab as sl
+            >>> model = sl.load_model("tiny-arithmetic")
+            >>> found = Direction(torch.ones(128), layer=3, model={"name": "its base model"})
+            >>> found.for_model(model).method["moved_from"]["name"]
+            'its base model'
+        """
+        here, method = describe(model), moved_from(self, model)
+        found = self if method is self.method else replace(self, model=here, method=method)
+        check_direction(model, found)
+        return found
 
     def __add__(self, other: "Direction | int") -> "Direction":
         if isinstance(other, int) and other == 0:  # where `sum` begins
@@ -134,27 +172,177 @@ class Direction:
         return f"<p>{escape(repr(self))}</p>"
 
 
+if TYPE_CHECKING:
+    Directions = Direction | Sequence[Direction] | Mapping[int, Direction]
+else:
+    Directions = object  # `as_directions` says what is wrong, and what to give instead
+
+
+def as_vector(given: object, what: str) -> Tensor:
+    """Numbers as a float32 tensor of their own, on the CPU, without gradients.
+
+    Args:
+        given: a tensor, an array or a list of numbers.
+        what: it is of, for errors.
+
+    Raises:
+        TypeError: something else.
+        ValueError: complex numbers.
+
+    Example:
+        >>> as_vector([1, 2], "a direction")
+        tensor([1., 2.])
+    """
+    if isinstance(given, Tensor):
+        vector = given.detach()
+    else:
+        try:
+            array = np.asarray(given)
+        except ValueError as error:
+            raise InputTypeError(f"{what}: the vector is a ragged {type(given).__name__}; give numbers of shape [d_model]") from error
+        if array.dtype.kind not in "iufcb":
+            raise InputTypeError(f"{what}: the vector is a {type(given).__name__}; give a tensor, an array or a list of numbers")
+        vector = torch.from_numpy(np.array(array.astype(np.complex128 if array.dtype.kind == "c" else np.float64), order="C"))
+        vector = vector.bool() if array.dtype.kind == "b" else vector
+    if vector.is_complex():
+        raise InputError(
+            f"{what}: its numbers are complex ({vector.dtype}), and the residual stream is real; give vector.real, or another part"
+        )
+    if vector.dtype == torch.bool:
+        raise InputTypeError(f"{what}: the vector is of booleans; give numbers")
+    return vector.to("cpu", torch.float32, copy=True)
+
+
+def as_directions(given: object, what: str = "directions", *, needs: str = "give at least one") -> list[tuple[Direction, int | None]]:
+    """Directions as all functions take them, each with the layer that it is given for, if any.
+
+    Args:
+        given: one, several, or ``{layer: direction}``.
+        what: the argument is called, for errors.
+        needs: what is said where there are none.
+
+    Raises:
+        TypeError: something else than directions.
+        ValueError: none.
+
+    Example:
+        >>> as_directions({2: Direction(torch.ones(4), layer=1)})
+        [(Direction('direction', layer=1, site='resid_post', shape=[4], norm=2), 2)]
+    """
+    if isinstance(given, Direction):
+        return [(given, None)]
+    if isinstance(given, Mapping):
+        for key, one in given.items():
+            check_type(one, f"{what}[{key!r}]", key)
+            if isinstance(key, bool) or not isinstance(key, int | np.integer):
+                raise InputTypeError(f"{what}: key {key!r} is no layer; give {{layer: direction}}, such as {{3: direction}}")
+        placed: list[tuple[Direction, int | None]] = [(one, int(key)) for key, one in given.items()]
+    elif isinstance(given, str | Tensor | np.ndarray) or not isinstance(given, Iterable):
+        check_type(given, what)
+        placed = []
+    else:
+        several = list(given)
+        for i, one in enumerate(several):
+            check_type(one, f"{what}[{i}]")
+        placed = [(one, None) for one in several]
+    if not placed:
+        raise InputError(f"no {what} given; {needs}")
+    return placed
+
+
+def check_type(given: object, what: str, layer: object = "…") -> None:
+    """Make sure that something is a direction.
+
+    Raises:
+        TypeError: anything else; the message says what to give.
+    """
+    if isinstance(given, Direction):
+        return
+    kind, fix = f"a {type(given).__name__}", "give a steerlab Direction, e.g. sl.Direction(vector, layer=3)"
+    if isinstance(given, Tensor | np.ndarray):
+        kind, fix = f"{kind} of shape {list(given.shape)}", f"give sl.Direction(vector, layer={layer})"
+    elif isinstance(given, tuple) and len(given) == 2 and any(isinstance(one, Direction) for one in given):
+        kind, fix = "a pair of a layer and a direction", "give a dict, {layer: direction}, or the directions alone"
+    elif isinstance(given, Mapping):
+        fix = "give one direction, or a function that takes several"
+    elif isinstance(given, Sequence) and not isinstance(given, str) and any(isinstance(one, Direction) for one in given):
+        kind, fix = f"{kind} of {len(given)}", "give one steerlab Direction (of a vector at several layers, one of its `directions`)"
+    elif callable(getattr(given, "on", None)):
+        fix = "give vector.on(model, problems), its vectors of these problems' prompts"
+    raise InputTypeError(f"{what} is {kind}; {fix}")
+
+
 def check_direction(model: Model, direction: Direction) -> None:
     """Make sure that a direction can act in a model.
 
     Raises:
-        ValueError: another width, a layer that the model lacks, or a direction found under other weight processing.
+        TypeError: something else than a direction.
+        ValueError: another width, a layer that the model lacks, or a direction found in another model or under other weight processing.
     """
-    if not isinstance(direction, Direction):
-        raise InputTypeError(
-            f"direction is a {type(direction).__name__}; give a steerlab Direction, e.g. Direction(vector, layer) (of a vector at several layers, one of "
-            "its `directions`)"
-        )
-    width = int(direction.vector.shape[-1])
-    if width != d_model(model):
-        raise InputError(f"direction {direction.name!r} has {width} dimensions; this model's residual stream has {d_model(model)}")
-    hook_name(model, direction.layer, direction.site)
-    found_under = direction.model.get("processing")
+    check_directions(model, [direction])
+
+
+def check_directions(model: Model, directions: Iterable[Direction]) -> None:
+    """Make sure that directions can act in a model; which weights it has is looked up once.
+
+    Raises:
+        TypeError: something else than a direction.
+        ValueError: another width, a layer that the model lacks, or a direction found in another model or under other weight processing.
+    """
+    here: dict[str, Any] = {}
+    for direction in directions:
+        check_type(direction, "direction")
+        width = int(direction.vector.shape[-1])
+        if width != d_model(model):
+            raise InputError(f"direction {direction.name!r} has {width} dimensions; this model's residual stream has {d_model(model)}")
+        hook_name(model, direction.layer, direction.site)
+        check_processing(direction.name, direction.model, model)
+        if direction.model:
+            here = here or describe(model)
+            different = another_model(direction.model, here)
+            if different:
+                raise InputError(
+                    f"direction {direction.name!r} was found in another model than this one ({different}): in general their residual streams have "
+                    "nothing in common. To use it here all the same, e.g. in a fine-tuned variant, give direction.for_model(model)"
+                )
+
+
+def moved_from(one: Any, model: Model) -> Mapping[str, Any]:
+    """The method of a direction (or of another vector with a model and a method) that is to act in a model, with where it was found.
+
+    Raises:
+        ValueError: other weight processing.
+    """
+    here = describe(model)
+    if another_model(one.model, here) is None:
+        return cast("Mapping[str, Any]", one.method)
+    check_processing(one.name, one.model, model)
+    source = one.method.get("moved_from") or dict(one.model)
+    rest = {key: value for key, value in one.method.items() if key != "moved_from"}
+    return rest if another_model(source, here) is None else {**rest, "moved_from": source}
+
+
+def check_processing(name: str, found_in: Mapping[str, Any], model: Model) -> None:
+    """Make sure that a direction was found under the model's weight processing, which decides about the basis of the residual stream.
+
+    Raises:
+        ValueError: it was found under another.
+    """
+    found_under = found_in.get("processing")
     if found_under is not None and found_under != processing_of(model):
         raise InputError(
-            f"direction {direction.name!r} was found in a model with {found_under} weights, this one has {processing_of(model)} "
+            f"direction {name!r} was found in a model with {found_under} weights, this one has {processing_of(model)} "
             f"weights: the residual streams differ; load the model with processing={found_under!r}"
         )
+
+
+def moved(directions: Iterable[Direction]) -> list[str]:
+    """A sentence on directions that act in another model than they were found in, because `Direction.for_model` was asked for."""
+    pairs = [(one.name, one.method["moved_from"].get("name"), one.model.get("name")) for one in directions if "moved_from" in one.method]
+    return [
+        f"Direction {name!r} was found in another model ({source or 'unknown'!r}) than the one that it acts in ({here!r})."
+        for name, source, here in dict.fromkeys(pairs)
+    ]
 
 
 SAME_MODEL = ("processing", "n_layers", "d_model")
@@ -177,16 +365,15 @@ def check_alike(directions: Sequence[Direction], *, layers: bool = True) -> None
     if not directions:
         raise InputError("no directions given; give at least one")
     for one in directions:
-        if not isinstance(one, Direction):
-            raise InputTypeError(f"direction is a {type(one).__name__}; give a steerlab Direction, e.g. Direction(vector, layer)")
+        check_type(one, "direction")
     first = directions[0]
     for one in directions[1:]:
         both = f"directions {first.name!r} and {one.name!r}"
-        sha, other = (d.model.get("weights_sha256") or d.model.get("fingerprint") for d in (first, one))
-        names = (first.model.get("name"), one.model.get("name"))
-        if (sha != other) if sha and other else (None not in names and names != (names[0],) * 2):
+        different = another_model(first.model, one.model)
+        if different:
             raise InputError(
-                f"{both} were found in different models ({names[0]!r} and {names[1]!r}): their residual streams have nothing in common"
+                f"{both} were found in different models ({different}): their residual streams have nothing in common. To use both in one model all "
+                "the same, e.g. in a fine-tuned variant, say so with direction.for_model(model)"
             )
         for key in SAME_MODEL:
             if first.model.get(key) is not None and one.model.get(key) is not None and first.model[key] != one.model[key]:
@@ -228,7 +415,7 @@ def weighted_sum(
         raise InputError(f"weight {bad[0]!r} is not a finite number; use one like 0.5")
     parts = [one.vector.double() * float(weight) for one, weight in zip(directions, weights, strict=True)]
     vector = torch.stack(parts).sum(0)
-    if float(vector.norm()) <= 1e-7 * max(float(part.norm()) for part in parts):
+    if float(vector.norm()) <= CANCELLED * max(float(part.norm()) for part in parts):
         raise InputError(f"{name!r} is zero: the weighted directions cancel each other, or every weight is 0")
     about = {"estimator": "combination", "of": [one.name for one in directions], "weights": [float(weight) for weight in weights]}
     first = directions[0]
@@ -246,6 +433,9 @@ def check_groups(positive: Activations, negative: Activations, *, layer: int) ->
     """
     for what in ("site", "positions", "model"):
         ours, theirs = getattr(positive, what), getattr(negative, what)
+        if what == "model" and ours != theirs:  # what they disagree about
+            keys = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
+            ours, theirs = ({key: about.get(key) for key in keys} for about in (ours, theirs))
         if ours != theirs:
             raise InputError(f"the groups differ in {what}: {ours!r} and {theirs!r}; cache both alike")
     found = []
@@ -262,6 +452,56 @@ def check_groups(positive: Activations, negative: Activations, *, layer: int) ->
     return found[0], found[1]
 
 
+def differing(positive: Tensor, negative: Tensor, *, name: str, layer: int, positions: object, eps: float) -> Tensor:
+    """Where two groups' means differ by more than rounding; how large rounding is follows from the size of the activations.
+
+    Size is the root mean square norm of both groups' activations at a position. Below `ROUNDING` units in the last place of float32 of it, or
+    below one unit in the last place of the activations' dtype where that is coarser, activations count as equal. Rounding to a coarse dtype is
+    another one for each problem, so that for means this unit is divided by the root of the groups' sizes.
+
+    Args:
+        positive, negative: activations, ``[problem pos d_model]``.
+        name, layer, positions: of the direction, for errors.
+        eps: see `precision_of`.
+
+    Returns:
+        ``[pos]``, True where there is a difference.
+
+    Raises:
+        ValueError: there is none at any position; the message says whether the problems are all alike, or the groups are.
+    """
+    norms = torch.cat([torch.linalg.vector_norm(group, dim=-1, dtype=torch.float64) for group in (positive, negative)])
+    size = norms.square().mean(0).sqrt()
+    means = [group.mean(0, dtype=torch.float64) for group in (positive, negative)]
+    gap = (means[0] - means[1]).norm(dim=-1)
+    least = ROUNDING * torch.finfo(torch.float32).eps
+    differ = ~(
+        gap <= max(least, eps * (1 / len(positive) + 1 / len(negative)) ** 0.5) * size
+    )  # what is not finite differs, and says so later
+    alike = torch.zeros_like(differ)
+    for k in (gap <= 2 * max(least, eps) * size).nonzero()[:, 0].tolist():  # problems that are all alike have means that near
+        both = torch.cat([positive[:, k], negative[:, k]]).double()
+        alike[k] = bool((both - both.mean(0)).norm(dim=-1).max() <= max(least, eps) * size[k])
+    differ &= ~alike
+    if not bool(differ.any()):
+        where = f"direction {name!r} is zero: the two groups do not differ at layer {layer}, positions={positions!r}, but for rounding"
+        if bool(alike.all()):
+            reason = f"all {len(norms)} problems give the same activations there: their prompts are the same up to this position"
+            fix = "give problems whose prompts differ there, or measure at another position"
+        else:
+            reason = f"their means lie {float(gap.max()):.2g} apart, of a norm of {float(size.max()):.2g}: perhaps both groups hold the same problems"
+            fix = "give groups that differ"
+        raise InputError(f"{where} ({reason}); {fix}")
+    return differ
+
+
+def precision_of(*groups: object) -> float:
+    """One unit in the last place at 1 of the coarsest dtype that groups of activations were computed in; of float32, where it is unknown."""
+    names = [group.model.get("dtype") if isinstance(group, Activations) else str(getattr(group, "dtype", "")) for group in groups]
+    known = (getattr(torch, str(name).removeprefix("torch."), None) for name in names)
+    return max((torch.finfo(dtype).eps for dtype in known if isinstance(dtype, torch.dtype) and dtype.is_floating_point), default=0.0)
+
+
 def mean_difference(correct: Group, incorrect: Group, *, layer: int, normalise: bool = False, name: str = "mean difference") -> Direction:
     """Mean activation of one group minus mean activation of another (the sources' ``correct_mean - wrong_mean``).
 
@@ -273,10 +513,11 @@ def mean_difference(correct: Group, incorrect: Group, *, layer: int, normalise: 
         name: for tables and figures.
 
     Returns:
-        ``[d_model]`` where one position was cached, else ``[pos d_model]``.
+        ``[d_model]`` where one position was cached, else ``[pos d_model]``; zero at positions where the groups do not differ but for rounding
+        (see `differing`).
 
     Raises:
-        ValueError: groups that differ in model, site or positions, an empty group, or a zero or non-finite difference.
+        ValueError: groups that differ in model, site or positions, an empty group, a difference that is not finite, or none but for rounding.
 
     Example:
         >>> values, mask = torch.tensor([[1.0, 2.0], [3.0, 2.0], [0.0, 1.0], [0.0, 5.0]]).reshape(4, 1, 1, 2), torch.ones(4, 1, dtype=torch.bool)
@@ -284,9 +525,12 @@ def mean_difference(correct: Group, incorrect: Group, *, layer: int, normalise: 
         >>> mean_difference(acts.select("ab"), acts.select("cd"), layer=6).vector
         tensor([ 2., -1.])
     """
+    eps = precision_of(correct, incorrect)
     correct, incorrect = as_group(correct, layer=layer), as_group(incorrect, layer=layer)
-    means = [group.mean(0, dtype=torch.float64) for group in check_groups(correct, incorrect, layer=layer)]
-    difference = means[0] - means[1]
+    groups = check_groups(correct, incorrect, layer=layer)
+    differ = differing(*groups, name=name, layer=layer, positions=correct.positions, eps=eps)
+    means = [group.mean(0, dtype=torch.float64) for group in groups]
+    difference = torch.where(differ[:, None], means[0] - means[1], 0.0)
     method = {
         "estimator": "mean_difference",
         "normalised": normalise,

@@ -13,7 +13,7 @@ from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.interventions import Operator, Patch, operator_named
 from steerlab.memory import parse_memory, pass_tokens, shrinking
-from steerlab.models import Model, context_length, device_of, hook_name, hooks, n_layers, token_ids, unknown_tokens
+from steerlab.models import Model, context_length, device_of, hook_name, hooks, n_layers, n_outputs, token_ids, unknown_tokens
 from steerlab.passes import entering, forward
 from steerlab.progress import progress_bar
 from steerlab.shortcuts import read_out, run_from
@@ -102,7 +102,8 @@ def compare_positions(
     """Next-token distributions position by position, without steering and under each cell; see `NUMBERS`.
 
     kl is KL(unsteered || steered), entropy that of the steered distribution, nll that of the text's own next token (0 behind
-    its last one), and changed whether the likeliest token is another one. Cells with alpha = 0 are the unsteered run itself.
+    its last one, and where this is none that the model predicts), and changed whether the likeliest token is another one. Cells with alpha = 0
+    are the unsteered run itself.
 
     Args:
         model: the model; hooks that are on it act.
@@ -218,9 +219,9 @@ def _numbers(
     at = [(i, column) for i, length in enumerate(lengths) for column in range(length)]
     rows, columns = (torch.tensor(part, device=base.device) for part in zip(*at, strict=True))
     following = torch.nn.functional.pad(batch.tokens, (0, 1))[rows, columns + 1]
-    predicted = columns + 1 < torch.tensor(lengths, device=base.device)[rows]
+    width = n_outputs(model)
+    predicted = (columns + 1 < torch.tensor(lengths, device=base.device)[rows]) & (following < width)
     numbers = torch.empty(len(steered), len(at), len(NUMBERS), dtype=torch.float64, device=base.device)
-    width = int(model.cfg.d_vocab)
     positions = max(1, limit // (width * (len(steered) + 1)))
     cells = max(1, limit // (width * positions) - 1)
     for start in range(0, len(at), positions):
@@ -244,7 +245,7 @@ def _compared(
     """The numbers of each position, from log-probabilities."""
     p = before.exp()
     gaps = torch.where(p > 0, p * (before - after), 0.0)  # a token of probability 0 costs nothing
-    nll = -after[:, torch.arange(len(following), device=after.device), following]
+    nll = -after[:, torch.arange(len(following), device=after.device), torch.where(predicted, following, 0)]
     return torch.stack(
         [
             gaps.sum(-1).clamp_min(0.0),  # it is never negative, but for rounding
@@ -264,7 +265,7 @@ def _compare_with_plain_run(front: Front, cell: Cell, row: Row, found: np.ndarra
         after = forward(model, alone.tokens).double().log_softmax(-1)
     before = forward(model, alone.tokens)[0].double().log_softmax(-1)
     following = torch.nn.functional.pad(alone.tokens[0, 1:], (0, 1))
-    predicted = torch.arange(len(following), device=after.device) < len(following) - 1
+    predicted = (torch.arange(len(following), device=after.device) < len(following) - 1) & (following < n_outputs(model))
     wanted = _compared(before, after, following, predicted)[0].sum(0).cpu().numpy()
     share = TOLERANCE if next(iter(model.parameters())).dtype == torch.float32 else 0.05
     for name, ours, plain in zip(NUMBERS, found, wanted, strict=True):

@@ -2,20 +2,21 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from steerlab._errors import InputError
 from steerlab.activations import Positions, indices
-from steerlab.interventions import Operator, operator_named, position_mask
+from steerlab.interventions import Operator, operator_label, operator_named, position_mask
 from steerlab.learnables import Learnable
-from steerlab.models import Model, backend_of, describe, device_of, fingerprint, frozen, hook_name
+from steerlab.models import Model, backend_of, describe, device_of, frozen, hook_name
 from steerlab.objectives import AnswerLoss, ValidationScore
 from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks import Problem, Scorer, in_both
@@ -49,9 +50,9 @@ class How:
     def said(self) -> dict[str, Any]:
         """What a direction's method records."""
         return {
-            "operator": self.operator if isinstance(self.operator, str) else getattr(self.operator, "__name__", "custom"),
+            "operator": operator_label(self.operator),
             "positions": self.positions if isinstance(self.positions, str) else indices(self.positions),
-            "loss": self.loss if isinstance(self.loss, str) else getattr(self.loss, "__name__", "custom"),
+            "loss": self.loss if isinstance(self.loss, str) else f"{getattr(self.loss, '__name__', 'custom')} (custom)",
         }
 
 
@@ -140,6 +141,18 @@ def made_of(given: Any) -> str:
         return f"tensor {tuple(given.shape)} {hashlib.sha256(given.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()}"
     if isinstance(given, partial):
         return f"partial {made_of(given.func)} {[made_of(value) for value in given.args]} {[(k, made_of(v)) for k, v in sorted(given.keywords.items())]}"
+    if isinstance(given, MethodType):
+        return f"method {made_of(given.__func__)} of {made_of(given.__self__)}"
+    if is_dataclass(given) and not isinstance(given, type):  # in full: what it shows of itself may be rounded, or have an address
+        return f"{type(given).__module__}.{type(given).__qualname__} {[(f.name, made_of(getattr(given, f.name))) for f in fields(given)]}"
+    if isinstance(given, Mapping):
+        return f"mapping {[(repr(key), made_of(value)) for key, value in given.items()]}"
+    if isinstance(given, list | tuple):
+        return f"{type(given).__name__} {[made_of(value) for value in given]}"
+    if isinstance(given, np.ndarray):
+        return f"array {given.dtype} {given.shape} {hashlib.sha256(np.ascontiguousarray(given).tobytes()).hexdigest()}"
+    if isinstance(given, set | frozenset):
+        return f"{type(given).__name__} {sorted(made_of(value) for value in given)}"
     if not isinstance(given, FunctionType):
         return repr(given)
     closed = [made_of(cell.cell_contents) for cell in given.__closure__ or ()]
@@ -149,7 +162,7 @@ def made_of(given: Any) -> str:
 
 def made_of_code(code: CodeType) -> str:
     """A digest of compiled code, that of functions inside it included."""
-    constants = [made_of_code(value) if isinstance(value, CodeType) else repr(value) for value in code.co_consts]
+    constants = [made_of_code(value) if isinstance(value, CodeType) else made_of(value) for value in code.co_consts]
     return hashlib.sha256(code.co_code + repr([constants, code.co_names]).encode()).hexdigest()
 
 
@@ -157,11 +170,12 @@ def _work(model: Model, problems: Sequence[Problem], validation: Sequence[Proble
     def listed(given: Sequence[Problem]) -> list[Any]:
         return [(p.id, p.prompt, p.target, p.choices) for p in given]
 
-    scorer = how.scorer if isinstance(how.scorer, str | None) else how.scorer.name
+    scorer = how.scorer if isinstance(how.scorer, str | None) else made_of(how.scorer)
+    about = describe(model, anew=True)
     return {
-        "weights": fingerprint(model),
+        "weights": {key: about.pop(key) for key in ("weights_sha256", "fingerprint")},
         "functions": [made_of(how.operator), made_of(how.loss)],
-        "model": describe(model),
+        "model": about,
         "problems": listed(problems),
         "validation": None if validation is None else listed(validation),
         "scorer": scorer,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from steerlab._errors import InputError
 from steerlab.activations import Activations, Positions, cache_activations
 from steerlab.directions import Direction, mean_difference
-from steerlab.models import Model, readable
+from steerlab.models import Model, readable, token_ids
 from steerlab.tasks import Problem
 
 # The queries and the two prompts of the experiment on Phi-2 (project sources, proof of concept 3).
@@ -81,6 +81,8 @@ def prompt_contrast(
             raise InputError(f"pair {i} is {pair!r}; give two prompts, the one to go towards first")
         if pair[0] == pair[1]:
             raise InputError(f"pair {i}: both prompts are {pair[0]!r}; a contrast needs two that differ")
+        if token_ids(model, pair[0]) == token_ids(model, pair[1]):
+            raise InputError(f"pair {i}: {pair[0]!r} and {pair[1]!r} are the same tokens to this model; a contrast needs two that differ")
     problems = [[Problem(f"{side}-{i}", pair[k], "") for i, pair in enumerate(pairs)] for k, side in enumerate(("positive", "negative"))]
     groups = [cache_activations(model, group, layers=layers, site=site, positions=positions, progress=progress) for group in problems]
     return groups[0], groups[1]

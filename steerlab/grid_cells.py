@@ -20,6 +20,7 @@ from steerlab.loading import load_model
 from steerlab.models import Model, describe
 from steerlab.tasks import Task, load_task
 from steerlab.tasks.arithmetic import VARIANTS
+from steerlab.weights import brief
 
 STREAMS = {"controls": 1}  # of the seed
 
@@ -202,7 +203,7 @@ def run_cell(cell: GridCell, model: Model | None = None) -> dict[str, Any]:
         "n_train": len(task.train),
         "n_validation": len(task.validation),
         "warnings": [*vector.warnings(), *tested.warnings()],
-        "weights": about.get("weights_sha256"),
+        "weights": brief(about),
         "source": task.about.get("source"),
     }
 

@@ -7,7 +7,7 @@ first and so tell most; every other problem of a round is one of these, and the 
 that break everything do not pass for good ones. What it gives is a choice, not a heatmap.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ import pandas as pd
 from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.cells import run_cells
-from steerlab.directions import Direction
+from steerlab.directions import Directions
 from steerlab.interventions import ALPHAS, Operator
 from steerlab.models import Model
 from steerlab.progress import job
@@ -65,7 +65,7 @@ class HalvingResult:
 def successive_halving(
     model: Model,
     problems: Sequence[Problem],
-    directions: Direction | Sequence[Direction] | Mapping[int, Direction],
+    directions: Directions,
     *,
     rng: np.random.Generator,
     alphas: float | Sequence[float] = ALPHAS,

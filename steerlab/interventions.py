@@ -15,7 +15,7 @@ from torch import Tensor
 
 from steerlab._errors import InputError
 from steerlab.activations import Positions, indices
-from steerlab.directions import Direction, check_alike, check_direction, place
+from steerlab.directions import Direction, Directions, as_directions, check_alike, check_directions, place
 from steerlab.models import HookFn, Model, hook_name, hooks
 from steerlab.prompt_vectors import Prompt, PromptVectors
 
@@ -62,6 +62,21 @@ def operator_named(operator: str | Operator) -> Operator:
     if operator not in OPERATORS:
         raise InputError(f"operator={operator!r}; use one of {', '.join(OPERATORS)} or a function of (resid, vector, alpha)")
     return OPERATORS[operator]
+
+
+def operator_label(operator: str | Operator) -> str:
+    """What results and files call an operator; that of a function of the user's own is never the name of one of `OPERATORS`.
+
+    Example:
+        >>> def clamp(resid, vector, alpha):
+        ...     return resid
+        >>> operator_label("clamp"), operator_label(clamp)
+        ('clamp', 'clamp (custom)')
+    """
+    if isinstance(operator, str):
+        return operator
+    name = str(getattr(operator, "__name__", "custom"))
+    return f"{name} (custom)" if name in OPERATORS and operator is not OPERATORS[name] else name
 
 
 def check_alpha(alpha: object) -> float:
@@ -126,7 +141,7 @@ def spread(direction: Direction, prompt_lengths: Sequence[int], length: int) -> 
     if isinstance(direction.positions, str):
         raise InputError(
             f"direction {direction.name!r} has {len(direction.vector)} vectors but positions={direction.positions!r}; "
-            "give Direction(positions=(…)) one index for each"
+            "give Direction(positions=(…)) one index for each" + (", or a vector of shape [d_model]" if len(direction.vector) == 1 else "")
         )
     vectors = torch.zeros(len(prompt_lengths), length, direction.vector.shape[-1])
     mask = torch.zeros(len(prompt_lengths), length, dtype=torch.bool)
@@ -227,7 +242,7 @@ def patch(
 @contextlib.contextmanager
 def steer(
     model: Model,
-    direction: Direction | Sequence[Direction],
+    direction: Directions,
     *,
     alpha: float | Sequence[float] = 1.0,
     operator: str | Operator = "add",
@@ -242,7 +257,7 @@ def steer(
 
     Args:
         model: a TransformerLens model.
-        direction: one, or several that act together.
+        direction: one, or several that act together; or ``{layer: direction}``, where each acts at its key.
         alpha: coefficient, or one for each direction.
         operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
         positions: "all", "last", an index or indices.
@@ -268,7 +283,10 @@ def steer(
         >>> bool((steered == before).all()), bool((model(tokens) == before).all())
         (False, True)
     """
-    directions = [direction] if isinstance(direction, Direction) else list(direction)
+    placed = [] if isinstance(direction, list | tuple) and not direction else as_directions(direction, "direction")
+    if layer is not None and any(at is not None for _, at in placed):
+        raise InputError(f"layer={layer}: the directions are given as {{layer: direction}}, which says where each acts; leave layer out")
+    directions = [one for one, _ in placed]
     alphas = [alpha] * len(directions) if not isinstance(alpha, Sequence) else list(alpha)
     if not directions or len(alphas) != len(directions):
         raise InputError(
@@ -279,14 +297,14 @@ def steer(
     points: list[str] = []
     steering: list[int] = []
     fired: dict[int, int] = {}
-    for k, (one, strength) in enumerate(zip(directions, alphas, strict=True)):
-        check_direction(model, one)
+    check_directions(model, directions)
+    for k, ((one, at), strength) in enumerate(zip(placed, alphas, strict=True)):
         if one.by_prompt:
             raise InputError(
                 f"direction {one.name!r} is another one for each prompt, and steer does not know which tokens are a prompt; use sweep, or "
                 "the steer method of a context-dependent vector"
             )
-        point = hook_name(model, *place(one, layer, site))
+        point = hook_name(model, *place(one, layer if at is None else at, site))
         operator_named(operator)
         check_alpha(strength)
         if isinstance(positions, str):

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 
-from steerlab import checkpoints
+from steerlab import checkpoints, weights
 from steerlab._errors import InputError
 from steerlab.backends import BACKENDS, HookedTransformer, Model, TransformerBridge
 from steerlab.shortcuts import short_cuts
@@ -85,16 +86,15 @@ def load_model(
     with _quietly():
         if path is not None:
             return _load_directory(path, backend, device, dtype, processing)
-        return _named(_load_hub(name, backend, device, dtype, revision, processing), name, None, revision, processing)
+        model = _load_hub(name, backend, device, dtype, revision, processing)
+        return _named(model, name, weights.at_loading(_snapshot(name, revision)), processing, revision)
 
 
-def _named(model: Model, name: str, path: Path | None, revision: str | None, processing: str) -> Model:
+def _named(model: Model, name: str, source: Mapping[str, Any], processing: str, revision: str | None = None) -> Model:
     """A loaded model, ready for use: it knows where it comes from, and which short cuts give its own results."""
-    origin: dict[str, Any] = {"name": name if path is None else path.name, "revision": revision, "processing": processing}
-    if path is not None:
-        origin["path"] = path.resolve()
-    object.__setattr__(model, "steerlab_origin", origin)
     model = _fused(model).eval()
+    origin = {"name": name, "revision": revision, "processing": processing, **source, "fingerprint": weights.fingerprint(model)}
+    object.__setattr__(model, "steerlab_origin", origin)
     short_cuts(model)
     return model
 
@@ -157,11 +157,14 @@ def _load_directory(path: Path, backend: str, device: torch.device, dtype: torch
 
 
 def _hooked_directory(path: Path, device: torch.device, dtype: torch.dtype, processing: str) -> Model:
+    source = weights.at_loading(path)  # before, so that a file that is replaced meanwhile is noticed
     hf_model, tokenizer = checkpoints.read_checkpoint(path, dtype)
-    return _usable(_hooked_from(path, hf_model, tokenizer, device, dtype, processing, _Probe(path, hf_model)), path, processing)
+    model = _hooked_from(path, hf_model, tokenizer, device, dtype, processing, _Probe(path, hf_model))
+    return _usable(model, path, source, processing)
 
 
 def _bridged_directory(path: Path, device: torch.device, dtype: torch.dtype, processing: str) -> Model:
+    source = weights.at_loading(path)
     hf_model, tokenizer = checkpoints.read_checkpoint(path, dtype)
     check = _Probe(path, hf_model)
     stand_in = tokenizer or checkpoints.placeholder_tokenizer(int(hf_model.config.vocab_size))
@@ -174,12 +177,12 @@ def _bridged_directory(path: Path, device: torch.device, dtype: torch.dtype, pro
         model.tokenizer = None
     if processing == "processed":
         model.enable_compatibility_mode()
-    return _usable(model, path, processing)
+    return _usable(model, path, source, processing)
 
 
-def _usable(model: Model, path: Path, processing: str) -> Model:
+def _usable(model: Model, path: Path, source: Mapping[str, Any], processing: str) -> Model:
     try:
-        return _named(model, path.name, path, None, processing)
+        return _named(model, path.name, source, processing)
     except InputError as error:
         raise _CannotConvert(checkpoints.one_line(error).removesuffix("; use another model")) from error
 
@@ -297,6 +300,16 @@ def _hooked_by_name(name: str, device: torch.device, dtype: torch.dtype, revisio
             return loader(name, device=str(device), dtype=dtype, **options)
         except (NotImplementedError, KeyError, AttributeError, TypeError, RuntimeError) as error:
             raise _CannotConvert(f"its converters do not take this model: {checkpoints.one_line(error)}") from error
+
+
+def _snapshot(name: str, revision: str | None) -> Path | None:
+    """The folder of the Hub's cache that a model was loaded from, if it is there."""
+    if HookedTransformer is not None:
+        from transformer_lens.loading_from_pretrained import get_official_model_name, make_model_alias_map
+
+        name = get_official_model_name(name) if name.lower() in make_model_alias_map() else name
+    config = try_to_load_from_cache(name, "config.json", revision=revision)
+    return Path(config).parent if isinstance(config, str) else None
 
 
 def _from_hub(name: str, load: Callable[[], Model]) -> Model:

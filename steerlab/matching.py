@@ -14,7 +14,7 @@ import pandas as pd
 from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.control_families import ready
-from steerlab.directions import Direction, place
+from steerlab.directions import Direction, as_directions, check_type, place
 from steerlab.distributions import mean_kl, text_rows
 from steerlab.interventions import Operator, check_alpha
 from steerlab.models import Model
@@ -124,9 +124,12 @@ def match_kl(
         >>> bool((abs(matched.frame["kl"] / matched.target - 1) <= 0.01).all())
         True
     """
-    alpha, controls = check_alpha(alpha), list(controls)
+    check_type(direction, "direction")
+    alpha = check_alpha(alpha)
     if alpha == 0:
         raise InputError("alpha=0 changes nothing; use the coefficient that the controls are going to act with")
+    empty = isinstance(controls, list | tuple) and not controls
+    controls = [] if empty else [one for one, _ in as_directions(controls, "controls")]
     if not controls:
         raise InputError("no controls given; draw some, e.g. with random_directions")
     if not 0 < tolerance < 1:

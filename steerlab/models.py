@@ -8,18 +8,16 @@ of block l is the output of block l, and the same tensor as ``resid_pre`` of blo
 """
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from steerlab import checkpoints
+from steerlab import weights
 from steerlab._errors import InputError, InputTypeError
 from steerlab.backends import HookedTransformer, Model, TransformerBridge
 
@@ -37,6 +35,7 @@ __all__ = [
     "hooks",
     "is_hooked",
     "n_layers",
+    "n_outputs",
     "processing_of",
     "token_ids",
 ]
@@ -70,6 +69,12 @@ def n_layers(model: Model) -> int:
 def d_model(model: Model) -> int:
     """Width of the residual stream."""
     return int(model.cfg.d_model)
+
+
+def n_outputs(model: Model) -> int:
+    """How many tokens the model can predict: its output vocabulary, which may be smaller than that of its input."""
+    found = int(getattr(model.cfg, "d_vocab_out", None) or -1)
+    return found if found > 0 else int(model.cfg.d_vocab)
 
 
 def context_length(model: Model) -> int:
@@ -127,52 +132,29 @@ def points_inside(module: torch.nn.Module) -> Iterator[tuple[str, HookPoint]]:
     return ((name, point) for name, point in module.named_modules() if isinstance(point, HookPoint))
 
 
-_FINGERPRINTS: WeakKeyDictionary[Any, tuple[Any, str]] = WeakKeyDictionary()
+def describe(model: Model, *, anew: bool = False) -> dict[str, Any]:
+    """What provenance records of a model: name, source, weights, backend, shape, dtype and weight processing.
 
-
-def fingerprint(model: Model) -> str:
-    """A digest of the weights as they are in memory: the sum of each parameter and a sample of its numbers.
-
-    It tells models apart that no file describes, and a model from itself before its weights were changed. It is taken anew where a parameter was replaced or
-    written to.
+    Args:
+        model: the model.
+        anew: look at every weight in memory again; see `steerlab.weights.fingerprint`.
     """
-    parameters = list(model.named_parameters())
-    state = tuple((id(value), value._version) for _, value in parameters)
-    known = _FINGERPRINTS.get(model)
-    if known is None or known[0] != state:
-        found = hashlib.sha256()
-        for name, value in parameters:
-            flat = value.detach().reshape(-1)
-            sample = flat[:: max(1, flat.numel() // 1024)].float().cpu().contiguous()
-            total = float(flat.sum(dtype=torch.float64))
-            found.update(f"{name} {tuple(value.shape)} {total!r}".encode() + sample.numpy().tobytes())
-        known = _FINGERPRINTS[model] = (state, found.hexdigest())
-    return known[1]
-
-
-def describe(model: Model) -> dict[str, Any]:
-    """What provenance records of a model: name, source, backend, shape, dtype and weight processing."""
     cfg = model.cfg
     origin = getattr(model, "steerlab_origin", {})
-    unknown = {} if origin else {"fingerprint": fingerprint(model)}  # no file and no Hub id says which weights these are
     _, known = getattr(model, CHECKED, (None, None))
     slower = {"short_cuts_off": sorted(known.off)} if known is not None and known.off else {}
-    return (
-        unknown
-        | slower
-        | {
-            "name": origin.get("name", getattr(cfg, "model_name", "unknown")),
-            "revision": origin.get("revision"),
-            "weights_sha256": checkpoints.weights_sha256(origin["path"]) if "path" in origin else None,
-            "backend": backend_of(model),
-            "processing": processing_of(model),
-            "n_layers": n_layers(model),
-            "d_model": d_model(model),
-            "d_vocab": int(cfg.d_vocab),
-            "dtype": str(next(iter(model.parameters())).dtype).removeprefix("torch."),
-            "transformer_lens": version("transformer-lens"),
-        }
-    )
+    return slower | {
+        "name": origin.get("name", getattr(cfg, "model_name", "unknown")),
+        "revision": origin.get("revision"),
+        **weights.record(model, origin, anew=anew),
+        "backend": backend_of(model),
+        "processing": processing_of(model),
+        "n_layers": n_layers(model),
+        "d_model": d_model(model),
+        "d_vocab": int(cfg.d_vocab),
+        "dtype": str(next(iter(model.parameters())).dtype).removeprefix("torch."),
+        "transformer_lens": version("transformer-lens"),
+    }
 
 
 def processing_of(model: Model) -> str:

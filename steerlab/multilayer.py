@@ -1,7 +1,7 @@
 """One learned vector at several layers, each with a scale of its own (multi-layer activation fine-tuning)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -58,6 +58,10 @@ class MultiLayerVector(Sequence[Direction]):
 
     def __iter__(self) -> Iterator[Direction]:
         return iter(self.directions)
+
+    def for_model(self, model: Model) -> "MultiLayerVector":
+        """The same vector for another model, on purpose; see `steerlab.Direction.for_model`."""
+        return replace(self, directions=tuple(one.for_model(model) for one in self.directions))
 
     @property
     def layers(self) -> tuple[int, ...]:

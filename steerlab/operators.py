@@ -21,6 +21,7 @@ from steerlab._errors import InputError, InputTypeError
 from steerlab.activations import Activations
 from steerlab.directions import Direction
 from steerlab.interventions import Operator, operator_named
+from steerlab.weights import another_model
 
 Rule = Callable[[Tensor], Tensor]
 
@@ -196,6 +197,9 @@ def projections(acts: Activations, direction: Direction) -> Float[np.ndarray, "p
             f"the activations are of {acts.site} and have {values.shape[-1]} dimensions, direction {direction.name!r} is of {direction.site} "
             f"and has {direction.vector.shape[-1]}; cache its site, of its model"
         )
+    different = another_model(direction.model, acts.model)
+    if different:
+        raise InputError(f"direction {direction.name!r} is of another model than the activations ({different}); cache them in its model")
     found = values.double() @ direction.vector.double() / direction.norm
     return torch.where(acts.mask, found, torch.nan).numpy()
 

@@ -7,7 +7,6 @@ gradient, as in attribution patching). It says where to look, not what is true: 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,8 +16,8 @@ from torch import Tensor
 
 from steerlab._errors import InputError
 from steerlab.activations import Positions, indices
-from steerlab.directions import Direction, check_direction, place
-from steerlab.interventions import ALPHAS, Operator, Patch, check_alpha, operator_named, patch
+from steerlab.directions import Direction, Directions, as_directions, check_directions, place
+from steerlab.interventions import ALPHAS, Operator, Patch, check_alpha, operator_label, operator_named, patch
 from steerlab.memory import pass_tokens
 from steerlab.models import HookFn, Model, device_of, frozen, hook_name, hooks, n_layers
 from steerlab.passes import entering
@@ -106,7 +105,7 @@ class Preview:
 def preview(
     model: Model,
     problems: Sequence[Problem],
-    directions: Direction | Sequence[Direction] | Mapping[int, Direction],
+    directions: Directions,
     *,
     alphas: float | Sequence[float] = ALPHAS,
     positions: Positions = "all",
@@ -153,8 +152,8 @@ def preview(
     places = _places(model, directions, site)
     chosen = scorer_for(problems, scorer)
     check_ids(problems)
+    check_directions(model, [one.direction for one in places])
     for one in places:
-        check_direction(model, one.direction)
         hook_name(model, one.layer, one.site)
     if sweep is not None:
         _check_sweep(sweep, problems, places, operator, positions)
@@ -178,24 +177,23 @@ def preview(
     return Preview(pd.DataFrame(lines, columns=["layer", "direction", "problem_id", "slope"]), coefficients, sweep)
 
 
-def _places(model: Model, directions: Any, site: str | None) -> list[Place]:
+def _places(model: Model, directions: Directions, site: str | None) -> list[Place]:
     if isinstance(directions, Direction):
         return [Place(directions, layer, place(directions, layer, site)[1]) for layer in range(n_layers(model))]
-    placed = [(d, k) for k, d in directions.items()] if isinstance(directions, Mapping) else [(d, None) for d in directions]
-    if not placed:
-        raise InputError("no directions given; a preview needs at least one")
-    places = [Place(d, *place(d, at, site)) for d, at in placed]
+    places = [Place(d, *place(d, at, site)) for d, at in as_directions(directions, needs="a preview needs at least one")]
     check_names([(one.layer, one.direction.name) for one in places])
     return places
 
 
-def _check_sweep(sweep: SweepResult, problems: Sequence[Problem], places: Sequence[Place], operator: object, positions: Positions) -> None:
+def _check_sweep(
+    sweep: SweepResult, problems: Sequence[Problem], places: Sequence[Place], operator: str | Operator, positions: Positions
+) -> None:
     """Raises ValueError where a sweep measured something else than is predicted."""
     if [problem.id for problem in sweep.baseline.problems] != [problem.id for problem in problems]:
         raise InputError(f"sweep: it measured {sweep.baseline.n} other problems than the {len(problems)} given; give both the same list")
     wanted = {
         "positions": positions if isinstance(positions, str) else indices(positions),
-        "operator": operator if isinstance(operator, str) else getattr(operator, "__name__", "custom"),
+        "operator": operator_label(operator),
         "sites": sorted({one.site for one in places}),
     }
     for key, value in wanted.items():

@@ -176,7 +176,7 @@ def propagated_vectors(
 
     method = {
         "estimator": "propagation", "of": direction.name, "start": start if isinstance(start, str) else str(start), "steps": int(steps),
-        "rate": float(rate), "towards": towards, "gate": gate, "rule": rule if isinstance(rule, str) else getattr(rule, "__name__", "custom"),
+        "rate": float(rate), "towards": towards, "gate": gate, "rule": rule if isinstance(rule, str) else f"{getattr(rule, '__name__', 'custom')} (custom)",
     }  # fmt: skip
     name = f"{direction.name}, {steps} steps {towards}"
     prompts = prompts_of(model, problems, scorer)

@@ -11,7 +11,7 @@ import pandas as pd
 from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.cells import Cell, Place, run_cells
-from steerlab.directions import Direction, check_alike, place
+from steerlab.directions import Direction, check_alike, check_type, place
 from steerlab.interventions import Operator, check_alpha
 from steerlab.models import Model
 from steerlab.routers import AlphaRule, Router
@@ -120,6 +120,8 @@ def evaluate_routed(
     check_ids(problems)
     if not problems:
         raise InputError("no problems given; there is nothing to route")
+    if not isinstance(directions, Mapping):
+        check_type(directions, "directions")
     if isinstance(directions, Direction) != (routes is None):
         raise InputError(
             "one direction needs no routes, and several need them: give {route: direction} and routes, or a single direction alone"

@@ -9,7 +9,7 @@ import numpy as np
 
 from steerlab import store
 from steerlab._errors import InputError
-from steerlab.directions import Direction
+from steerlab.directions import Direction, check_direction
 from steerlab.experiments import contrast_directions
 from steerlab.loading import load_model
 from steerlab.models import Model
@@ -69,11 +69,19 @@ class Setup:
         rng = np.random.default_rng([self.seed, 0])
         return contrast_directions(model, train, rng=rng, layers=layers, positions=positions, progress=True)
 
-    def direction_at(self, model: Model, task: Task, layer: int | None, given: Direction | None = None) -> tuple[Direction, int]:
+    def direction_at(
+        self, model: Model, task: Task, layer: int | None, given: Direction | None = None, *, other_model: bool = False
+    ) -> tuple[Direction, int]:
         """The direction of a script and where it acts: one that was given or, without it, the mean difference of train problems.
 
         The layer is the one asked for, else that of the given direction, else the middle one.
+
+        Raises:
+            ValueError: a given direction was found in another model, and `other_model` does not say that it is meant for this one.
         """
+        if given is not None:
+            given = given.for_model(model) if other_model else given
+            check_direction(model, given)
         if layer is None:
             layer = given.layer if given is not None else model.cfg.n_layers // 2
         return (given if given is not None else self.contrasts(model, task, [layer])[layer]), layer

@@ -11,10 +11,10 @@ import pandas as pd
 from steerlab._errors import InputError
 from steerlab.activations import Positions, indices
 from steerlab.controls import ControlResult
-from steerlab.directions import Direction
+from steerlab.directions import Direction, Directions, moved
 from steerlab.distributions import NUMBERS, compare_distributions, text_rows
-from steerlab.interventions import ALPHAS, Operator
-from steerlab.models import Model, readable
+from steerlab.interventions import ALPHAS, Operator, operator_label
+from steerlab.models import Model, n_outputs, readable
 from steerlab.neutral import NEUTRAL_TEXTS
 from steerlab.progress import job
 from steerlab.statistics import pareto_front, wilson_interval
@@ -32,7 +32,7 @@ class SideEffects:
 
     Attributes:
         by_text: one line a layer, direction, alpha and text: positions (distributions compared), predicted (tokens of the
-            text that were predicted), and sums over these: kl and entropy (nats), nll (nats, of the text's own tokens),
+            text that were predicted: all but the first, and but those that the model's output vocabulary lacks), and sums over these: kl and entropy (nats), nll (nats, of the text's own tokens),
             changed (positions whose likeliest token is another one).
         baseline: the unsteered sums, one line a text: positions, predicted, entropy, nll.
         directions: the directions, in the order given.
@@ -76,7 +76,7 @@ class SideEffects:
     @property
     def perplexity(self) -> float:
         """Perplexity of the texts without steering: exp of the mean negative log-probability of a token."""
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):  # NaN where no token of the texts can be predicted
             return float(np.exp(self._unsteered["nll"] / self._unsteered["predicted"]))
 
     def kl(self, direction: Direction, alpha: float) -> float:
@@ -136,7 +136,7 @@ class SideEffects:
         return [
             f"Layer {layer}, {direction}: steering changed no distribution in {len(cells)} cells; it did not act on these texts."
             for (layer, direction), cells in still.groupby(["layer", "direction"], sort=True)
-        ]
+        ] + moved(self.directions)
 
     def __repr__(self) -> str:
         return f"SideEffects({len(self._frame)} cells x {len(self.baseline)} texts, unsteered perplexity {self.perplexity:.3g}, largest KL {self._frame['kl'].max():.3g})"
@@ -148,7 +148,7 @@ class SideEffects:
 @job("texts", "directions", "alphas")
 def side_effects(
     model: Model,
-    directions: Direction | Sequence[Direction] | Mapping[int, Direction],
+    directions: Directions,
     texts: Sequence[str] | Sequence[Sequence[int]] = NEUTRAL_TEXTS,
     *,
     alphas: float | Sequence[float] = ALPHAS,
@@ -197,14 +197,15 @@ def side_effects(
     base, steered = compare_distributions(
         model, rows, cells, operator=operator, positions=positions, max_tokens=max_tokens, memory=memory, progress=progress
     )
-    counts = {"text": range(len(rows)), "positions": [len(row.tokens) for row in rows], "predicted": [len(row.tokens) - 1 for row in rows]}
+    predicted = [sum(token < n_outputs(model) for token in row.tokens[1:]) for row in rows]
+    counts = {"text": range(len(rows)), "positions": [len(row.tokens) for row in rows], "predicted": predicted}
     parts = [
         pd.DataFrame({"layer": cell.layer, "direction": cell.name, "alpha": cell.alpha, **counts} | dict(zip(NUMBERS, sums.T, strict=True)))
         for cell, sums in zip(cells, steered, strict=True)
     ]
     baseline = pd.DataFrame(counts | dict(zip(NUMBERS, base.T, strict=True))).drop(columns=["kl", "changed"])
     settings = {
-        "operator": operator if isinstance(operator, str) else getattr(operator, "__name__", "custom"),
+        "operator": operator_label(operator),
         "positions": positions if isinstance(positions, str) else indices(positions),
         "sites": sorted({one.site for cell in cells for one in cell.places}),
     }

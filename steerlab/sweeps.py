@@ -12,8 +12,8 @@ import torch
 from steerlab._errors import InputError
 from steerlab.activations import Positions, indices
 from steerlab.cells import Cell, Place, run_cells
-from steerlab.directions import Direction, check_alike, place
-from steerlab.interventions import ALPHAS, Operator, check_alpha
+from steerlab.directions import Direction, Directions, as_directions, check_alike, moved, place
+from steerlab.interventions import ALPHAS, Operator, check_alpha, operator_label
 from steerlab.models import Model
 from steerlab.precision import Precision
 from steerlab.progress import job
@@ -137,7 +137,7 @@ class SweepResult:
 
     def warnings(self) -> list[str]:
         """What a reader must know: interventions that never acted, or that changed nothing that was read."""
-        return inert(self.checks) + ([str(self.precision)] if self.precision else [])
+        return inert(self.checks) + moved(self.directions) + ([str(self.precision)] if self.precision else [])
 
     def __repr__(self) -> str:
         cells, n = len(self._accuracy), self.baseline.n
@@ -193,7 +193,7 @@ def inert(checks: pd.DataFrame) -> list[str]:
 
 
 def cells_of(
-    directions: Direction | Sequence[Direction] | Mapping[int, Direction],
+    directions: Directions,
     alphas: float | Sequence[float],
     *,
     layer: int | None = None,
@@ -205,22 +205,13 @@ def cells_of(
     Raises:
         ValueError: no directions, two of one name at one layer, or alphas that are none or repeated.
     """
-    if isinstance(directions, Direction):
-        placed = [(directions, layer)]
-    elif isinstance(directions, Mapping):
-        if layer is not None:
-            raise InputError(
-                f"layer={layer}: the directions are given as {{layer: direction}}, which says where each acts; leave layer out"
-            )
-        placed = [(direction, key) for key, direction in directions.items()]
-    else:
-        placed = [(direction, layer) for direction in directions]
-    if not placed:
-        raise InputError("no directions given; a sweep needs at least one")
+    placed = as_directions(directions, needs="a sweep needs at least one")
+    if layer is not None and any(at is not None for _, at in placed):
+        raise InputError(f"layer={layer}: the directions are given as {{layer: direction}}, which says where each acts; leave layer out")
     alphas = [check_alpha(alpha) for alpha in ([alphas] if isinstance(alphas, int | float) else alphas)]
     if not alphas or len(set(alphas)) < len(alphas):
         raise InputError(f"alphas={list(alphas)}; give at least one, each once")
-    places = [Place(d, *place(d, at, site)) for d, at in placed]
+    places = [Place(d, *place(d, layer if at is None else at, site)) for d, at in placed]
     if together:
         check_alike([one.direction for one in places], layers=False)
     interventions = [tuple(places)] if together else [(one,) for one in places]
@@ -233,7 +224,7 @@ def cells_of(
 def sweep(
     model: Model,
     problems: Sequence[Problem],
-    directions: Direction | Sequence[Direction] | Mapping[int, Direction],
+    directions: Directions,
     *,
     alphas: float | Sequence[float] = ALPHAS,
     positions: Positions = "all",
@@ -297,7 +288,7 @@ def sweep(
     parts = [frame.assign(layer=cell.layer, alpha=cell.alpha, direction=cell.name) for cell, frame in zip(cells, done.frames, strict=True)]
     columns = ["layer", "alpha", "direction", "problem_id", "prediction", "correct", "margin", "nll"]
     settings = {
-        "operator": operator if isinstance(operator, str) else getattr(operator, "__name__", "custom"),
+        "operator": operator_label(operator),
         "positions": positions if isinstance(positions, str) else indices(positions),
         "sites": sorted({one.site for cell in cells for one in cell.places}),
         "scorer": done.baseline.scorer,

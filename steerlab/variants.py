@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from steerlab._errors import InputError
 from steerlab.activations import Positions
-from steerlab.directions import Direction, check_direction
+from steerlab.directions import Direction, check_directions
 from steerlab.interventions import check_alpha, first_position, patch, position_mask
 from steerlab.models import Model, hook_name
 from steerlab.tasks.batches import Batch
@@ -70,10 +70,10 @@ def check_cells(model: Model, cells: Sequence[Cell], positions: Positions, short
     Raises:
         ValueError: an alpha, direction, layer, site or position that the model or a prompt cannot take.
     """
+    check_directions(model, {id(place.direction): place.direction for cell in cells for place in cell.places}.values())
     for cell in cells:
         check_alpha(cell.alpha)
         for place in cell.places:
-            check_direction(model, place.direction)
             hook_name(model, place.layer, place.site)
             if place.direction.by_prompt:
                 position_mask(positions, [shortest], shortest)

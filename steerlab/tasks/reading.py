@@ -8,9 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from steerlab._errors import InputError
 from steerlab.keyvalues import KeyValueCache
 from steerlab.memory import READ_VALUES
-from steerlab.models import Model, n_layers
+from steerlab.models import Model, n_layers, n_outputs
 from steerlab.passes import entering
 from steerlab.shortcuts import mlp_only_at, read_out
 from steerlab.tasks.batches import Batch
@@ -26,12 +27,14 @@ class Reads:
         kinds: plain logits, then log-probabilities: for each number, which position, which column of the logits and
             its place among the batch's numbers; and the vocabulary columns that have to be computed.
         most: logits computed at a time.
+        largest: the largest token that is read.
     """
 
     rows: Int[Tensor, " position"]
     columns: Int[Tensor, " position"]
     kinds: tuple[tuple[bool, Tensor, Tensor, np.ndarray, Tensor], ...]
     most: int = READ_VALUES
+    largest: int = -1
 
     def numbers(
         self, model: Model, final: Float[Tensor, "batch pos d_model"], copies: int = 1
@@ -42,13 +45,21 @@ class Reads:
             model: the model.
             final: the residual stream that leaves the last block, for one or several copies stacked over each other.
             copies: how many.
+
+        Raises:
+            ValueError: a token is read that the model takes and never gives.
         """
         if not len(self.rows):
             return
+        if self.largest >= n_outputs(model):
+            raise InputError(
+                f"token {self.largest} is part of an answer, and this model predicts tokens 0 to {n_outputs(model) - 1} only (its output vocabulary is "
+                "smaller than that of its input); give answers in tokens that it predicts"
+            )
         resid = final.unflatten(0, (copies, -1))[:, self.rows, self.columns]
         for log_prob, line, column, places, vocabulary in self.kinds:
             used, at = torch.unique(line, return_inverse=True)
-            wide = max(1, self.most // (model.cfg.d_vocab if log_prob else len(vocabulary)))  # positions at a time
+            wide = max(1, self.most // (n_outputs(model) if log_prob else len(vocabulary)))  # positions at a time
             for begin in range(0, len(used), wide):
                 mine = ((at >= begin) & (at < begin + wide)).nonzero()[:, 0]
                 here, step = used[begin : begin + wide], max(1, wide // len(used))
@@ -107,7 +118,8 @@ class Reader:
             column_of = {token: column for column, token in enumerate(vocabulary)}
             line, column, places = zip(*((k, t if log_prob else column_of[t], p) for k, t, p in numbers), strict=True)
             kinds.append((log_prob, _index(line, device), _index(column, device), np.array(places), _index(vocabulary, device)))
-        return Reads(_index([r for r, _ in lines], device), _index([c for _, c in lines], device), tuple(kinds), self._most)
+        largest = max((token for _, read, _ in mine for token in read.tokens), default=-1)
+        return Reads(_index([r for r, _ in lines], device), _index([c for _, c in lines], device), tuple(kinds), self._most, largest)
 
     def of_rows(self, rows: Iterable[int]) -> list[int]:
         """Places of the numbers that some rows ask for."""

@@ -17,6 +17,7 @@ from types import ModuleType
 
 import pandas as pd
 import pytest
+from safetensors.torch import load_file, save_file
 
 import steerlab as sl
 from steerlab.cli import run
@@ -199,6 +200,21 @@ def test_a_grid_of_models_and_datasets_is_taken_up_again_and_records_failures(sc
 def test_a_direction_found_by_the_main_job_can_be_swept(script, main_run: tuple[Path, str], tmp_path: Path) -> None:
     done = script("alpha_sweep", *SMALL, "--direction", str(main_run[0] / "direction.safetensors"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_direction_is_used_in_a_variant_of_its_model_only_when_asked_for(script, main_run: tuple[Path, str], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(ROOT / "steerlab" / "embedded" / "tiny-arithmetic", tmp_path / "tuned"))
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: 1.01 * value for name, value in weights.items()}, folder / "model.safetensors", metadata={"format": "pt"})
+    given = [*SMALL, "--model", str(folder), "--direction", str(main_run[0] / "direction.safetensors"), "--alphas", "1"]
+    refused = script("alpha_sweep", *given, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "was found in another model than this one ('tiny-arithmetic' and 'tuned')" in refused.stderr
+    done = script("alpha_sweep", *given, "--other-model", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (written,) = tmp_path.rglob("directions/*.safetensors")
+    assert "was found in another model" in (written.parents[1] / "report.html").read_text()
+    assert sl.load_direction(written).method["moved_from"]["name"] == "tiny-arithmetic"
 
 
 @pytest.mark.parametrize("name", [p.stem for p in sorted((ROOT / "analyses").glob("*.py"))])

@@ -13,6 +13,7 @@ import steerlab as sl
 from steerlab import training
 from steerlab.adaptive import chosen_layers
 from steerlab.directions import Direction
+from steerlab.tasks.scorers import SCORERS
 
 TASK = sl.load_task("arithmetic", n_train=12, n_validation=10, n_test=10)
 NUMERIC = sl.load_task("arithmetic", n_train=6, n_validation=6, n_test=1, form="numeric")
@@ -371,3 +372,21 @@ def test_layers_are_chosen_by_depth_and_step():
     assert chosen_layers(24, "middle", 2) == [6, 8, 10, 12, 14, 16, 18]
     assert chosen_layers(6, "all") == [0, 1, 2, 3, 4, 5]
     assert chosen_layers(6, [4]) == [4]
+
+
+def test_a_training_goes_on_with_nothing_that_merely_has_the_same_name(toy_model, backends, tmp_path):
+    """Conditions along directions of one name and length, and scorers of one name, that are not the same."""
+    model, path = toy_model(backends[0]), tmp_path / "training.safetensors"
+    options = {"layer": 1, "epochs": 1, "path": path, "validation": VALIDATION}
+    vector = torch.zeros(32)
+    vector[0] = 1.0
+    along, across = sl.Direction(vector, 1, name="d"), sl.Direction(vector.roll(1), 1, name="d")
+    assert repr(along) == repr(across)
+    scorer = SCORERS["choice"]
+    first = sl.learn_vector(model, TRAIN, operator=sl.conditional("add", above=-9.0, along=along), scorer=scorer, **options)
+    same(sl.learn_vector(model, TRAIN, operator=sl.conditional("add", above=-9.0, along=along), scorer=scorer, **options), first)
+    with pytest.raises(sl.InputError, match="holds a training with other functions"):
+        sl.learn_vector(model, TRAIN, operator=sl.conditional("add", above=-9.0, along=across), scorer=scorer, **options)
+    other = replace(scorer, judge=SCORERS["continuation"].judge)
+    with pytest.raises(sl.InputError, match="holds a training with other scorer"):
+        sl.learn_vector(model, TRAIN, operator=sl.conditional("add", above=-9.0, along=along), scorer=other, **options)

@@ -63,6 +63,12 @@ def test_only_numbers_scale_and_only_directions_add():
         0 * A
     with pytest.raises(ValueError, match="'a - a' is zero"):
         A - A
+    one, other = (sl.Direction(torch.randn(64, generator=torch.Generator().manual_seed(seed)), 3) for seed in (0, 1))
+    both = one + other
+    assert float((both.vector.double() - one.vector.double() - other.vector.double()).norm()) > 0  # float32 rounded it
+    with pytest.raises(ValueError, match="is zero: the weighted directions cancel each other"):
+        sl.combine([both, one, other], [1, -1, -1])
+    assert sl.combine([both, one, other], [1, -1, -0.9999]).norm == pytest.approx(1e-4 * other.norm, rel=0.01)
     with pytest.raises(ValueError, match="weight nan is not a finite number"):
         float("nan") * A
 
@@ -215,4 +221,6 @@ def test_directions_of_different_models_do_not_act_together(toy_model, backends)
         pass
     with pytest.raises(ValueError, match="different models"):
         sl.sweep(model, problems, [one, other], together=True)
-    assert len(sl.sweep(model, problems, [one, other], alphas=1.0).frame) == 4  # each alone may be compared
+    with pytest.raises(ValueError, match=r"'d0' was found in another model than this one \('a' and 'toy'\).*direction.for_model\(model\)"):
+        sl.sweep(model, problems, [one, other], alphas=1.0)
+    assert len(sl.sweep(model, problems, [one.for_model(model), other.for_model(model)], alphas=1.0).frame) == 4  # on purpose, they do

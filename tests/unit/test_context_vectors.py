@@ -241,3 +241,53 @@ def test_bad_input_is_refused_with_the_fix(learned, toy_model, backends):
         forward(model, torch.tensor([[1, 2, 3]]))
     with pytest.warns(UserWarning, match="never acted"), learned.steer(model):
         pass
+
+
+# An operator of one's own
+
+
+def add(resid, vector, alpha):
+    """Called as a built-in operator, and another one."""
+    return resid - 0.5 * alpha * vector
+
+
+def own(resid, vector, alpha):
+    return resid - 0.5 * alpha * vector
+
+
+@pytest.mark.parametrize("operator", [add, own])
+def test_an_operator_of_ones_own_is_never_replaced_by_another_one(operator, toy_model, backend, tmp_path):
+    """Oracle: the vector of every prompt, added by a hook times -0.5, through sweep and the built-in operator."""
+    model = toy_model(backend)
+    learned = sl.learn_context_vector(model, TASK.train, layer=1, kind="modulated", epochs=1, lr=0.5, operator=operator)
+    expected = sl.sweep(model, TASK.test, learned.on(model, TASK.test), alphas=[-0.5]).frame["margin"].to_numpy()
+    assert learned.evaluate(model, TASK.test).frame["margin"].to_numpy() == pytest.approx(expected, abs=1e-5)
+    again = pickle.loads(pickle.dumps(learned))  # noqa: S301 - our own bytes
+    assert again.evaluate(model, TASK.test).frame["margin"].to_numpy() == pytest.approx(expected, abs=1e-5)
+    loaded = sl.load_context_vector(sl.save_context_vector(tmp_path / "v.safetensors", learned))
+    asked = r"learned with an operator of your own, '(add \(custom\)|own)', which its file does not keep; give operator="
+    with pytest.raises(sl.InputError, match=asked):
+        loaded.evaluate(model, TASK.test)
+    with pytest.raises(sl.InputError, match=asked), loaded.steer(model):
+        pass
+    assert loaded.evaluate(model, TASK.test, operator=operator).frame["margin"].to_numpy() == pytest.approx(expected, abs=1e-5)
+    builtin = loaded.evaluate(model, TASK.test, operator="add").frame["margin"].to_numpy()
+    assert np.abs(builtin - expected).max() > 1e-3
+
+
+def test_results_call_a_function_by_no_built_in_name(toy_model, backends):
+    model, direction = toy_model(backends[0]), sl.Direction(torch.ones(32), 1)
+    swept = [sl.sweep(model, TASK.test[:2], direction, alphas=[1], operator=how).settings["operator"] for how in ("add", add, own)]
+    assert swept == ["add", "add (custom)", "own"]
+    measured = sl.sweep(model, TASK.test[:2], direction, alphas=[1], operator=add)
+    with pytest.raises(sl.InputError, match=r"its operator is 'add \(custom\)', and the preview's is 'add'"):
+        sl.preview(model, TASK.test[:2], direction, alphas=[1], sweep=measured)
+
+
+def test_a_learnable_that_files_do_not_keep_is_refused(tmp_path):
+    class Mine(ModulatedVector):
+        pass
+
+    numbers = {"vector": torch.ones(4), "weight": torch.zeros(4), "offset": torch.tensor(0.5)}
+    with pytest.raises(sl.InputError, match="files do not keep a Mine; save one of ModulatedVector"):
+        sl.save_context_vector(tmp_path / "v.safetensors", sl.ContextVector(Mine(4), numbers, layer=1))

@@ -239,3 +239,112 @@ def test_random_directions_point_everywhere_alike():
 def test_at_least_one_random_direction_is_drawn(n):
     with pytest.raises(ValueError, match=f"n={n}; use at least 1 random direction"):
         sl.random_directions(sl.Direction(some(4), 0), n, rng=np.random.default_rng(0))
+
+
+# Rounding is no direction
+
+
+def groups_apart(gap: float, *, scale: float = 1.0, rows: int = 6, spread: float = 1.0, d: int = 16) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows around one common vector of norm `scale`, and their twins, moved by `gap` along a unit vector."""
+    common = some(d)
+    common *= scale / common.norm()
+    around = spread * scale * some(rows, d, seed=1) / d**0.5
+    along = some(d, seed=2)
+    return common + around + gap * scale * along / along.norm(), common + around
+
+
+ESTIMATED = sorted(sl.ESTIMATORS)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATED)
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_identical_problems_give_no_direction_by_any_estimator(estimator, scale):
+    """Activations of one norm that differ by a few float32 roundings, as those of the same prompt in other batches do."""
+    common = some(16)
+    common *= scale / common.norm()
+    groups = [common * (1 + 2e-7 * some(5, 16, seed=seed)) for seed in (3, 4)]
+    assert float((groups[0].double().mean(0) - groups[1].double().mean(0)).norm()) > 0
+    with pytest.raises(
+        sl.InputError, match=r"zero: .* at layer 1, .*but for rounding \(all 10 problems give the same activations there: their prompts"
+    ):
+        sl.ESTIMATORS[estimator](*(group[:, None].numpy() for group in groups), layer=1)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATED)
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_groups_of_the_same_problems_give_no_direction_by_any_estimator(estimator, scale):
+    right, wrong = groups_apart(0.0, scale=scale)
+    wrong = wrong * (1 + 1e-7 * some(6, 16, seed=5))
+    with pytest.raises(
+        sl.InputError, match=r"but for rounding \(their means lie .* apart, .* perhaps both groups hold the same problems\)"
+    ):
+        sl.ESTIMATORS[estimator](right.numpy(), wrong.flip(0).numpy(), layer=1)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATED)
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_a_small_difference_that_is_no_rounding_is_a_direction(estimator, scale):
+    """Oracle: the mean difference is what was added, 1e-4 of the activations' norm; by default all estimators give its norm."""
+    right, wrong = groups_apart(1e-4, scale=scale)
+    found = sl.ESTIMATORS[estimator](right.numpy(), wrong.numpy(), layer=1)
+    assert found.norm == pytest.approx(1e-4 * scale, rel=0.01)
+
+
+@pytest.mark.parametrize(("dtype", "eps"), [("bfloat16", 2**-7), ("float16", 2**-10)])
+def test_what_counts_as_rounding_follows_the_activations_dtype(dtype, eps):
+    """Oracle: by hand. One unit in the last place of the norm is rounding where all problems are alike; of means, this over the root of n."""
+    common = some(1, 1, 1, 16).expand(8, 1, 1, 16)
+    bump = torch.zeros(16)
+    bump[3] = float(common[0].norm())
+    model = {**MODEL, "dtype": dtype}
+    near, far = (acts(common + share * eps * bump, layers=(1,), model=model) for share in (0.5, 3.0))
+    plain = acts(common, layers=(1,), model=model)
+    with pytest.raises(sl.InputError, match="but for rounding"):
+        sl.mean_difference(near, plain, layer=1)
+    assert sl.mean_difference(far, plain, layer=1).norm == pytest.approx(3 * eps * float(bump.norm()), rel=0.01)
+    exact = acts(common + 0.5 * eps * bump, layers=(1,)), acts(common, layers=(1,))  # in float32 the same is a difference
+    assert sl.mean_difference(*exact, layer=1).norm == pytest.approx(0.5 * eps * float(bump.norm()), rel=0.01)
+
+
+def test_many_rounded_problems_show_a_difference_below_one_rounding():
+    """Oracle: bfloat16 rounds each problem on its own, so that 400 a group show a difference of half a unit in the last place."""
+    rows = 1 + 0.1 * some(800, 1, 1, 16)
+    shift = 0.5 * 2**-7 * float(rows.norm(dim=-1).mean()) / 4  # along (1, …, 1), of norm 4
+    right, wrong = ((rows[k::2] + (1 - k) * shift).bfloat16().float() for k in (0, 1))
+    model = {**MODEL, "dtype": "bfloat16"}
+    expected = (right - wrong).double().mean(0)[0, 0]
+    found = sl.mean_difference(acts(right, layers=(1,), model=model), acts(wrong, layers=(1,), model=model), layer=1)
+    assert torch.allclose(found.vector.double(), expected, atol=1e-6)
+
+
+def test_a_position_at_which_nothing_differs_gets_a_row_of_zeros():
+    """The beginning-of-sequence token sees nothing of a prompt; rounding there is no direction, and the other position keeps its own."""
+    right, wrong = some(6, 2, 2, 8), some(6, 2, 2, 8, seed=1)
+    right[:, :, 0], wrong[:, :, 0] = some(8, seed=2), some(8, seed=2) * (1 + 1e-7)
+    pair = [acts(values, positions=(0, -1)) for values in (right, wrong)]
+    for estimator in (sl.mean_difference, sl.ESTIMATORS["lda"]):
+        assert [norm > 0 for norm in estimator(*pair, layer=2).token_norms()] == [False, True]
+
+
+@pytest.mark.parametrize("estimate", ["experiment", "contrast", "function"])
+def test_prompts_that_are_all_the_same_are_named_before_anything_is_reported(toy_model, backend, estimate):
+    """As in BLiMP's paradigms whose choices are whole sentences: every prompt is empty."""
+    words = sl.load_task("arithmetic", n_train=30, n_validation=8, n_test=8)
+
+    def emptied(problems: list[sl.Problem]) -> list[sl.Problem]:
+        both = [
+            (p, p.choices[i % len(p.choices)]) for i, p in enumerate(problems) if p.choices
+        ]  # any target, so that some are right and some are wrong
+        return [sl.Problem(p.id, "", target, p.choices, scorer="continuation") for p, target in both]
+
+    task = sl.Task("empty", emptied(words.train), emptied(words.validation), emptied(words.test), "continuation")
+    model = toy_model(backend)
+    if estimate == "experiment":
+        with pytest.raises(sl.InputError, match=r"prompts of all \d+ problems are the same 1 tokens \(''\)"):
+            sl.run_experiment(model, task, seed=0, layers=[1], alphas=[-1, 0, 1], n_controls=4)
+    elif estimate == "contrast":
+        with pytest.raises(sl.InputError, match=r"prompts of all \d+ problems are the same 1 tokens \(''\)"):
+            sl.contrast_directions(model, sl.evaluate(model, task.train), rng=np.random.default_rng(0))
+    else:
+        with pytest.raises(sl.InputError, match="pair 1: '3 apples' and '3  apples' are the same tokens to this model"):
+            sl.function_vector(model, [("3 apples", "3 pears"), ("3 apples", "3  apples")], layer=1)

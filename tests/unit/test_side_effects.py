@@ -8,9 +8,12 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import distributions
+from steerlab import distributions, loading
 from steerlab.models import hook_name
 from steerlab.side_effects import joined
+from steerlab.tasks.batches import Batch
+from steerlab.tasks.reading import Reader
+from steerlab.tasks.scorers import Read, Row
 
 TOKENS = [(3, 9, 27, 17), (5, 6, 7, 8, 9, 10, 11), (2, 4), (60, 1, 33, 20, 21, 22), (44,)]
 ALPHAS = (-2.0, 0.0, 0.5, 3.0)
@@ -309,3 +312,59 @@ def test_a_model_that_can_read_sentences_is_given_them(toy_model, monkeypatch):
     texts, about = sl.side_texts(toy_model("bridge"), [])
     assert texts == list(sl.NEUTRAL_TEXTS)
     assert about == "24 everyday sentences"
+
+
+# An output vocabulary that is smaller than the input's
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    """Takes tokens 0 to 63 and predicts 0 to 39, as models of modular arithmetic do."""
+    if loading.HookedTransformer is None:
+        pytest.skip("TransformerLens 4 has no HookedTransformer")
+    from transformer_lens import HookedTransformerConfig
+
+    torch.manual_seed(0)
+    sizes = {"n_layers": 2, "d_model": 32, "n_ctx": 16, "d_head": 8, "n_heads": 4, "d_vocab": 64, "d_vocab_out": 40}
+    with loading._no_deprecation():
+        made = loading.HookedTransformer(HookedTransformerConfig(**sizes, act_fn="gelu", init_weights=True, seed=0, device="cpu"))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return made.eval()
+
+
+def test_side_effects_of_a_model_that_predicts_fewer_tokens_than_it_takes_are_those_of_plain_runs(narrow):
+    """Oracle: each text alone, with a hook of TransformerLens; the texts' tokens that cannot be predicted count for nothing in the perplexity."""
+    texts, one = [(3, 9, 60, 17), (5, 41, 7), (63, 62), (1, 2, 3, 4, 5)], direction(0)
+    found = sl.side_effects(narrow, one, texts, alphas=[0.0, 1.5]).frame.set_index("alpha")
+    kl, nll, count, predicted = 0.0, 0.0, 0, 0
+    for tokens in texts:
+        fed = torch.tensor([tokens])
+        with torch.no_grad():
+            before = narrow(fed)[0].double().log_softmax(-1).numpy()
+            hooked = [("blocks.0.hook_resid_post", lambda resid, hook: resid + 1.5 * one.vector)]
+            after = narrow.run_with_hooks(fed, fwd_hooks=hooked)[0].double().log_softmax(-1).numpy()
+        assert before.shape[-1] == 40
+        kl += (np.exp(before) * (before - after)).sum()
+        known = [(i, token) for i, token in enumerate(tokens[1:]) if token < 40]
+        nll -= sum(after[i, token] for i, token in known)
+        count, predicted = count + len(tokens), predicted + len(known)
+    assert found.loc[1.5, "kl"] == pytest.approx(kl / count, abs=1e-6)
+    assert found.loc[1.5, "perplexity"] == pytest.approx(np.exp(nll / predicted), rel=1e-5)
+    assert found.loc[0.0, ["kl", "perplexity_change"]].tolist() == [0.0, 0.0]
+
+
+def test_where_no_token_of_the_texts_can_be_predicted_there_is_no_perplexity_and_still_a_kl(narrow):
+    found = sl.side_effects(narrow, direction(0), [(3, 60, 61)], alphas=[1.0])
+    assert np.isnan(found.perplexity)
+    assert found.frame["kl"].iloc[0] > 0
+
+
+def test_an_answer_that_the_model_cannot_predict_is_named(narrow):
+    """Through the reader that scoring, training and previews share."""
+    for log_prob in (False, True):
+        batch = Batch((0,), (Row((1, 2, 3), 3, (Read(2, (5, 41), log_prob),)),), device="cpu")
+        reader = Reader(batch)
+        with pytest.raises(sl.InputError, match=r"token 41 is part of an answer, and this model predicts tokens 0 to 39 only"):
+            list(reader.reads(((0,),), 0, 3).numbers(narrow, torch.zeros(1, 3, 32)))
