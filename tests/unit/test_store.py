@@ -1,8 +1,10 @@
 """What is written can be read back, byte for byte the same, and nothing is ever half there."""
 
 import json
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -149,17 +151,70 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
 
 
-def a_run(folder, content: str) -> None:
-    with store.run_folder(folder) as inside:
-        (inside / store.PROVENANCE).write_text(json.dumps({"run": content}))
+def a_run(folder, content: str, **options) -> None:
+    with store.run_folder(folder, **options) as inside:
         (inside / f"{content}.txt").write_text(content)
+        store.write_provenance(inside, {"run": content})
 
 
-def test_a_run_takes_the_place_of_an_earlier_run(tmp_path):
+def test_an_earlier_run_is_kept_unless_it_is_to_be_replaced(tmp_path):
     a_run(tmp_path / "runs" / "mine", "first")
-    a_run(tmp_path / "runs" / "mine", "second")
+    for attempt in (lambda: a_run(tmp_path / "runs" / "mine", "second"), lambda: store.reserved(tmp_path / "runs" / "mine").__enter__()):
+        with pytest.raises(
+            FileExistsError, match=r"mine holds a run already; choose another folder \(--out\), or replace the run \(--overwrite"
+        ):
+            attempt()
+    assert store.read_run(tmp_path / "runs" / "mine") == {"run": "first"}
+    a_run(tmp_path / "runs" / "mine", "second", overwrite=True)
     assert store.read_run(tmp_path / "runs" / "mine") == {"run": "second"}
     assert sorted(path.name for path in (tmp_path / "runs").rglob("*")) == ["mine", "provenance.json", "second.txt"]
+
+
+def test_files_that_are_not_a_runs_stay_where_they_are(tmp_path):
+    a_run(tmp_path / "mine", "first")
+    for name in ("notes.txt", "first", "figures/mine.png"):
+        (tmp_path / "mine" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "mine" / name).write_text("mine")
+    a_run(tmp_path / "mine", "second", overwrite=True)
+    assert {path.relative_to(tmp_path / "mine").as_posix() for path in (tmp_path / "mine").rglob("*") if path.is_file()} == {
+        *("notes.txt", "first", "figures/mine.png"),
+        *("second.txt", "provenance.json"),
+    }
+    assert store.read_run(tmp_path / "mine") == {"run": "second"}
+
+
+def test_a_run_whose_list_of_files_was_changed_is_not_replaced(tmp_path):
+    """The list could name files of the user."""
+    a_run(tmp_path / "mine", "first")
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    file = tmp_path / "mine" / store.PROVENANCE
+    file.write_text(file.read_text().replace("first.txt", "notes.txt"))
+    with pytest.raises(
+        ValueError, match=r"does not match its own sha256.*which files there are a run's cannot be known: choose another folder"
+    ):
+        a_run(tmp_path / "mine", "second", overwrite=True)
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kept", ["first.txt", "provenance.json", "directions/d.safetensors"])
+def test_every_file_of_a_run_is_sealed(tmp_path, kept):
+    """A byte more, a byte less, another byte, or no file."""
+    with store.run_folder(tmp_path / "mine") as inside:
+        (inside / "first.txt").write_text("first")
+        sl.save_direction(inside / "directions" / "d.safetensors", direction())
+        store.write_provenance(inside, {"run": "first"})
+    file = tmp_path / "mine" / kept
+    content = file.read_bytes()
+    for changed in (content + b"x", content[:-2], content[:9] + bytes([content[9] ^ 1]) + content[10:] if len(content) > 9 else b"First"):
+        file.write_bytes(changed)
+        with pytest.raises(sl.InputError, match=rf"{kept}: .*run the script again"):
+            store.read_run(tmp_path / "mine")
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=f"{kept}: no such file|no provenance"):
+        store.read_run(tmp_path / "mine")
+    file.write_bytes(content)
+    (tmp_path / "mine" / "notes.txt").write_text("a file of the user does not matter")
+    assert store.read_run(tmp_path / "mine") == {"run": "first"}
 
 
 def test_a_folder_of_something_else_is_never_replaced(tmp_path):
@@ -167,10 +222,11 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path):
     (tmp_path / "thesis" / "chapter.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
     for path in (tmp_path / "thesis", tmp_path / "file"):
-        with pytest.raises(FileExistsError, match="exists and is not a run of ours; choose another or remove it"):
-            a_run(path, "new")
-        with pytest.raises(FileExistsError, match="exists and is not a run of ours"):
-            store.check_run_folder(path)
+        for overwrite in (False, True):
+            with pytest.raises(FileExistsError, match=r"exists and is not a run of ours; choose another folder \(--out\), or remove it"):
+                a_run(path, "new", overwrite=overwrite)
+            with pytest.raises(FileExistsError, match="exists and is not a run of ours"):
+                store.reserved(path, overwrite=overwrite).__enter__()
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["chapter.txt", "file", "thesis"]
 
 
@@ -178,7 +234,7 @@ def test_an_error_in_a_run_leaves_the_earlier_run_and_nothing_else(tmp_path):
     a_run(tmp_path / "mine", "first")
 
     def interrupted() -> None:
-        with store.run_folder(tmp_path / "mine") as inside:
+        with store.run_folder(tmp_path / "mine", overwrite=True) as inside:
             (inside / "half.txt").write_text("half")
             raise KeyboardInterrupt
 
@@ -187,10 +243,13 @@ def test_an_error_in_a_run_leaves_the_earlier_run_and_nothing_else(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["first.txt", "mine", "provenance.json"]
 
 
-def test_checking_a_run_folder_leaves_no_trace(tmp_path):
-    assert store.check_run_folder(tmp_path / "mine") == tmp_path / "mine"
+def test_holding_a_run_folder_leaves_no_trace_and_keeps_others_away(tmp_path):
     a_run(tmp_path / "old", "first")
-    store.check_run_folder(tmp_path / "old")
+    for path, options in ((tmp_path / "new" / "mine", {}), (tmp_path / "old", {"overwrite": True})):
+        with store.reserved(path, **options) as held, ThreadPoolExecutor(1) as other:
+            assert held == path
+            with pytest.raises(FileExistsError, match=f"is being written by process {os.getpid()} on"):
+                other.submit(a_run, path, "other", overwrite=True).result()
     assert store.read_run(tmp_path / "old") == {"run": "first"}
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["first.txt", "old", "provenance.json"]
 
