@@ -47,6 +47,21 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def reading(path: str | Path) -> Iterator[None]:
+    """Whatever the system says about a read (no permission, a folder in the place of a file) names the path.
+
+    Raises:
+        InputFileError: instead of any other OSError in the block.
+    """
+    try:
+        yield
+    except InputFileError:
+        raise
+    except OSError as error:
+        raise InputFileError(f"{path}: cannot be read ({error.strerror or error}); give a file that can") from error
+
+
+@contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place when the block ends without an error, and vanishes otherwise.
 
@@ -422,11 +437,8 @@ def sha256_of(path: str | Path) -> str:
     Raises:
         OSError: it cannot be read.
     """
-    try:
-        with Path(path).open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise InputFileError(f"{path}: cannot be read ({error.strerror or error})") from error
+    with reading(path), Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def digests(folder: str | Path, names: Collection[str] | None = None) -> dict[str, str]:

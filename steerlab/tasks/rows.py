@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from steerlab._errors import InputError, MissingFileError
+from steerlab.files import reading
 
 EXTENSIONS = (".jsonl", ".json", ".parquet", ".csv")
 SPLIT_WORDS = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation",
@@ -172,7 +173,8 @@ def read_path(path: str | Path) -> Pools:
     for split, members in found.items():
         pool = rows.setdefault(split, [])
         for member in members:
-            content = member.read_bytes()
+            with reading(member):
+                content = member.read_bytes()
             before = len(pool)
             pool.extend(Row(where, before + i, columns) for i, (where, columns) in enumerate(_parse(member, content)))
             if len(pool) == before:

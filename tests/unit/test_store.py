@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import steerlab as sl
-from steerlab import store
+from steerlab import runs, store, training_files
+from steerlab.context_learnables import ModulatedVector
 
 FIELDS = ("layer", "site", "positions", "name", "method", "model")
 
@@ -280,3 +282,43 @@ def test_problems_are_listed_with_their_split():
         {"split": "train", "problem_id": "p", "prompt": "x?", "target": "1", "choices": '[" A", " B"]', "meta": '{"steps": 2}'},
         {"split": "test", "problem_id": "q", "prompt": "y?", "target": "7", "choices": "null", "meta": "{}"},
     ]
+
+
+# A full disk
+
+
+@pytest.fixture
+def small_files():
+    """The system lets no file grow beyond 20 bytes: every write fails as on a full disk, with another reason."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+TABLE = pd.DataFrame({"alpha": range(100), "text": ["some words"] * 100})
+PARTS = {"title": "T", "question": "Q?", "answer": "A.", "figures": [], "tables": {"table": ("", TABLE)}}
+CONTEXT = sl.ContextVector(ModulatedVector(4), {"vector": torch.ones(4), "weight": torch.zeros(4), "offset": torch.tensor(0.5)}, layer=2)
+CELLS = sl.grid(datasets=["arithmetic:bare"], train=8, validation=8, test=20, layers=(3,), epochs=1, controls=0)
+PROBLEMS = [sl.Problem(str(i), "Tom has 3 .", 1) for i in range(4)]
+WRITERS = {
+    "d.safetensors": lambda path, _: sl.save_direction(path, direction()),
+    "context.safetensors": lambda path, _: sl.save_context_vector(path, CONTEXT),
+    "training.safetensors": lambda path, _: training_files.write(path, {"a": torch.ones(9)}, {}, {}),
+    "report.html": lambda path, _: sl.write_report(path, title="T", question="Q?", answer="A."),
+    "table.parquet": lambda path, _: store.write_table(path.parent, "table", TABLE),
+    "run/table.parquet": lambda path, _: runs.save_figures(path.parent, {"model": {"name": "m"}}, **PARTS),
+    "export/report.md": lambda path, _: sl.export_report(path.parent, formats=["md"], title="T", question="Q?", answer="A."),
+    "grid/grid.json": lambda path, _: sl.run_grid(CELLS, path.parent),
+    "acts.partial": lambda path, model: sl.cache_activations(model, PROBLEMS, layers=[1], path=path.with_suffix("")),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_writer_names_the_path_that_could_not_be_written_and_leaves_nothing(tmp_path, name, toy_model, backend, request):
+    model = toy_model(backend)
+    request.getfixturevalue("small_files")
+    with pytest.raises(sl.InputError, match=rf"cannot write {tmp_path / name}\S* \(.+\); choose another place") as caught:
+        WRITERS[name](tmp_path / name, model)
+    assert isinstance(caught.value, OSError)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
