@@ -333,12 +333,13 @@ def _problems(folder: Path, scorer: str) -> dict[str, list[Problem]]:
     lines: list[dict[Hashable, Any]] = frame.to_dict("records")
     for place, line in enumerate(lines):
         try:
+            prompt: Any = line["prompt"]
             choices, target, meta = (json.loads(line[key]) for key in ("choices", "target", "meta"))
             if not isinstance(meta, dict) or not isinstance(choices, list | None) or line["split"] not in splits:
                 raise InputError(f"split={line['split']!r}, choices={choices!r}, meta={meta!r}")
-            if not isinstance(line["prompt"], str | Sequence | np.ndarray) or isinstance(target, bool | dict | None):
-                raise InputError(f"prompt={line['prompt']!r}, target={target!r}")
-            problem = Problem(line["problem_id"], line["prompt"], target, None if choices is None else tuple(choices), meta, scorer)
+            if not isinstance(prompt, str | Sequence | np.ndarray) or isinstance(target, bool | dict | None):
+                raise InputError(f"prompt={prompt!r}, target={target!r}")
+            problem = Problem(line["problem_id"], prompt, target, None if choices is None else tuple(choices), meta, scorer)
         except ValueError as error:
             raise InputFileError(f"{folder / 'problems.parquet'}: line {place} is no problem ({error}); {store.AGAIN}") from error
         splits[line["split"]].append(problem)
