@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from steerlab import exhibits, files, store
@@ -36,7 +35,7 @@ OF_RESULTS = {
 }
 OF_CHECKS = {"split": "text", "stage": "text", "layer": "whole", "direction": "text", "alpha": "number", "calls": "whole"}
 OF_CHECKS |= {"resid_change": "number", "score_change": "number"}
-OF_PROBLEMS = dict.fromkeys(("split", "problem_id", "target", "choices", "meta"), "text") | {"prompt": "any"}
+OF_PROBLEMS = dict.fromkeys(("split", "problem_id", "target", "choices", "meta"), "text") | {"prompt": "prompt"}
 OF_BASELINE = {"text": "whole", "positions": "whole", "predicted": "whole", "entropy": "number", "nll": "number"}
 OF_SIDE_EFFECTS = {"layer": "whole", "direction": "text", "alpha": "number", **OF_BASELINE, "kl": "number", "changed": "number"}
 # What the provenance says of an experiment, and of each of its controls.
@@ -333,13 +332,12 @@ def _problems(folder: Path, scorer: str) -> dict[str, list[Problem]]:
     lines: list[dict[Hashable, Any]] = frame.to_dict("records")
     for place, line in enumerate(lines):
         try:
-            prompt: Any = line["prompt"]
             choices, target, meta = (json.loads(line[key]) for key in ("choices", "target", "meta"))
             if not isinstance(meta, dict) or not isinstance(choices, list | None) or line["split"] not in splits:
                 raise InputError(f"split={line['split']!r}, choices={choices!r}, meta={meta!r}")
-            if not isinstance(prompt, str | Sequence | np.ndarray) or isinstance(target, bool | dict | None):
-                raise InputError(f"prompt={prompt!r}, target={target!r}")
-            problem = Problem(line["problem_id"], prompt, target, None if choices is None else tuple(choices), meta, scorer)
+            if isinstance(target, bool | dict | None):
+                raise InputError(f"target={target!r}")
+            problem = Problem(line["problem_id"], line["prompt"], target, None if choices is None else tuple(choices), meta, scorer)
         except ValueError as error:
             raise InputFileError(f"{folder / 'problems.parquet'}: line {place} is no problem ({error}); {store.AGAIN}") from error
         splits[line["split"]].append(problem)

@@ -207,7 +207,7 @@ def read_table(folder: Path, name: str, columns: Mapping[str, str]) -> pd.DataFr
 
     Args:
         folder, name: as it was written.
-        columns: the columns that must be there, and what they hold: text, whole, number, flag or any.
+        columns: the columns that must be there, and what they hold: text, whole, number, flag or prompt.
 
     Raises:
         FileNotFoundError: no such file.
@@ -244,11 +244,11 @@ def _flags(column: pd.Series) -> bool:
     return bool(pd.api.types.is_bool_dtype(column))
 
 
-def _anything(column: pd.Series) -> bool:
-    return True
+def _prompts(column: pd.Series) -> bool:
+    return all(isinstance(value, str | Sequence) for value in column)
 
 
-KINDS = {"any": _anything, "text": _texts, "whole": _wholes, "number": _numbers, "flag": _flags}
+KINDS = {"prompt": _prompts, "text": _texts, "whole": _wholes, "number": _numbers, "flag": _flags}
 
 
 def problems_frame(splits: Mapping[str, Sequence[Problem]]) -> pd.DataFrame:
