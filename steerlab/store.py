@@ -7,7 +7,7 @@ the same bytes.
 import contextlib
 import json
 import platform
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Sized
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -245,7 +245,7 @@ def _flags(column: pd.Series) -> bool:
 
 
 def _prompts(column: pd.Series) -> bool:
-    return all(isinstance(value, str | Sequence) for value in column)
+    return all(isinstance(value, Sized) for value in column)
 
 
 KINDS = {"prompt": _prompts, "text": _texts, "whole": _wholes, "number": _numbers, "flag": _flags}
