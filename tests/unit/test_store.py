@@ -322,3 +322,16 @@ def test_every_writer_names_the_path_that_could_not_be_written_and_leaves_nothin
         WRITERS[name](tmp_path / name, model)
     assert isinstance(caught.value, OSError)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("change", [b'"epoch": 3', b'"epoch": 4'])
+def test_a_training_whose_numbers_or_description_were_changed_is_not_taken_up(tmp_path, change):
+    file = tmp_path / "training.safetensors"
+    training_files.write(file, {"b": torch.arange(3.0), "a": torch.ones(2)}, {"epoch": 3}, {"lr": 1})
+    tensors, about = training_files.read(file, {"lr": 1})
+    assert (tensors["b"].tolist(), about) == ([0.0, 1.0, 2.0], {"epoch": 3})
+    content = bytearray(file.read_bytes().replace(rb"\"epoch\": 3", change.replace(b'"', rb"\"")))
+    content[-1] ^= change.endswith(b"3")
+    file.write_bytes(content)
+    with pytest.raises(sl.InputError, match="numbers and description do not match their sha256; the file was changed or damaged"):
+        training_files.read(file, {"lr": 1})
