@@ -38,7 +38,7 @@ $(VENVB)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.installed          ## run the main job on the embedded model
-	$(BIN)/python analyses/random_control.py
+	$(BIN)/python analyses/random_control.py --overwrite
 
 test: $(VENV)/.installed-dev      ## run the tests
 	$(BIN)/python -m pytest -q -n auto --dist loadfile

@@ -14,7 +14,7 @@ import steerlab as sl
 from steerlab import store
 from steerlab.cli import run
 from steerlab.runs import save_figures
-from steerlab.setup import Setup
+from steerlab.setup import Setup, writes_run
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Config(Setup):
     lr: float = 0.01  # learning rate
 
 
-def main(config: Config) -> Path:
+@writes_run("adaptive_aft")
+def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
-    folder = config.folder("adaptive_aft")
     model, task = config.load()
     found = sl.compare_protocols(
         model,
@@ -71,9 +71,8 @@ def main(config: Config) -> Path:
             "repetitions": ("Every repetition.", found.frame),
             "candidates": ("", found.candidates),
         },
+        overwrite=config.overwrite,
     )
-    print(f"\nreport      {folder / 'report.html'}")
-    return folder
 
 
 if __name__ == "__main__":

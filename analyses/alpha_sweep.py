@@ -16,7 +16,7 @@ from steerlab import store
 from steerlab.cli import run
 from steerlab.interventions import ALPHAS
 from steerlab.runs import save_sweep
-from steerlab.setup import Setup
+from steerlab.setup import Setup, stem, writes_run
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,14 @@ class Config(Setup):
     positions: str = "all"  # where it acts: all, last, prompt or generated
     operator: str = "add"  # how it acts: add, ablate, clamp or rotate
 
+    def part(self) -> list[str]:
+        """What is run, and with which direction."""
+        return super().part() + ([] if self.direction is None else [stem(self.direction)])
 
-def main(config: Config) -> Path:
+
+@writes_run("alpha_sweep")
+def main(config: Config, folder: Path) -> None:
     """Sweep, print the table, write the run folder."""
-    folder = config.folder("alpha_sweep")
     given = None if config.direction is None else sl.load_direction(config.direction)
     model, task = config.load()
     direction, layer = config.direction_at(model, task, config.layer, given, other_model=config.other_model)
@@ -49,9 +53,14 @@ def main(config: Config) -> Path:
     }
     figures = [sl.Drawing(caption, figure, sl.plots.words(figure), sl.changes(result)) for caption, figure in drawn.items()]
     question = f"How does accuracy on {config.split} problems of {task.name} depend on alpha at layer {layer}?"
-    save_sweep(folder, result, store.provenance(model, config.recorded(), task.about), question=question, figures=figures)
-    print(f"\nreport      {folder / 'report.html'}")
-    return folder
+    save_sweep(
+        folder,
+        result,
+        store.provenance(model, config.recorded(), task.about),
+        question=question,
+        figures=figures,
+        overwrite=config.overwrite,
+    )
 
 
 if __name__ == "__main__":

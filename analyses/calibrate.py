@@ -12,7 +12,7 @@ from pathlib import Path
 
 from steerlab.calibration import CONFIDENCE, calibrate
 from steerlab.cli import run
-from steerlab.files import write_text
+from steerlab.files import writable_folder, write_text
 from steerlab.scenarios import NOT_SIMULATED
 
 
@@ -27,6 +27,8 @@ class Config:
 
 def main(config: Config) -> int:
     """Simulate, print, and fail where a rate exceeds its level for no stated reason."""
+    if config.out is not None:
+        writable_folder(config.out.parent)
     found = calibrate(simulations=config.simulations, seed=config.seed, progress=True)
     without = "\n".join(f"| `{name}` | {reason} |" for name, reason in NOT_SIMULATED.items())
     table = f"""# Calibration

@@ -17,7 +17,7 @@ from steerlab.contenders import METHODS
 from steerlab.method_comparison import KL_LEVELS
 from steerlab.plots import words
 from steerlab.runs import save_figures
-from steerlab.setup import Setup
+from steerlab.setup import Setup, writes_run
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Config(Setup):
     positions: str = "all"  # where vectors act: all, last, prompt or generated
 
 
-def main(config: Config) -> Path:
+@writes_run("compare_methods")
+def main(config: Config, folder: Path) -> None:
     """Compare, print, write the run folder."""
-    folder = config.folder("compare_methods")
     model, task = config.load()
     task = replace(task, train=task.train[: config.train], validation=task.validation[: config.validation], test=task.test[: config.test])
     found = sl.compare_methods(
@@ -89,9 +89,8 @@ def main(config: Config) -> Path:
         },
         directions=found.vectors,
         method=found.method(),
+        overwrite=config.overwrite,
     )
-    print(f"\nreport      {folder / 'report.html'}")
-    return folder
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import steerlab as sl
 from steerlab import store
 from steerlab.cli import run
 from steerlab.runs import save_figures
-from steerlab.setup import Setup
+from steerlab.setup import Setup, writes_run
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Config(Setup):
     pooling: str = "mean"  # what a vector sees of the prompt: its mean, or its last position
 
 
-def main(config: Config) -> Path:
+@writes_run("context_vectors")
+def main(config: Config, folder: Path) -> None:
     """Train, compare, print, write the run folder."""
-    folder = config.folder("context_vectors")
     model, task = config.load()
     found = sl.compare_context_vectors(
         model,
@@ -68,9 +68,8 @@ def main(config: Config) -> Path:
             "runs": ("Each kind and seed; intervals are paired, over problems.", found.runs),
             "outcomes": ("", found.outcomes),
         },
+        overwrite=config.overwrite,
     )
-    print(f"\nreport      {folder / 'report.html'}")
-    return folder
 
 
 if __name__ == "__main__":

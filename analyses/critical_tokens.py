@@ -17,7 +17,7 @@ import steerlab as sl
 from steerlab import store
 from steerlab.cli import run
 from steerlab.runs import save_figures
-from steerlab.setup import Setup
+from steerlab.setup import Setup, stem, writes_run
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,14 @@ class Config(Setup):
     positions: str = "all"  # where it acts: all or last
     operator: str = "add"  # how it acts: add, ablate, clamp or rotate
 
+    def part(self) -> list[str]:
+        """What is run, and with which direction."""
+        return super().part() + ([] if self.direction is None else [stem(self.direction)])
 
-def main(config: Config) -> Path:
+
+@writes_run("critical_tokens")
+def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
-    folder = config.folder("critical_tokens")
     given = None if config.direction is None else sl.load_direction(config.direction)
     model, task = config.load()
     direction, layer = config.direction_at(model, task, config.layer, given, other_model=config.other_model)
@@ -66,9 +70,8 @@ def main(config: Config) -> Path:
             "tokens": ("", found.frame),
         },
         directions=[direction],
+        overwrite=config.overwrite,
     )
-    print(f"\nreport      {folder / 'report.html'}")
-    return folder
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import steerlab as sl
 from steerlab import store
 from steerlab.cli import run
 from steerlab.runs import save_figures
-from steerlab.setup import Setup
+from steerlab.setup import Setup, stem, writes_run
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,14 @@ class Config(Setup):
     direction: str | None = None  # safetensors file of a direction; without it the mean differences of all layers are taken
     cache_positions: str = "last"  # where directions are measured: last or mean
 
+    def subject(self) -> list[str]:
+        """What is run: a direction, or a model and a task."""
+        return super().subject() if self.direction is None else [stem(self.direction)]
 
-def main(config: Config) -> Path:
+
+@writes_run("direction_heatmap")
+def main(config: Config, folder: Path) -> None:
     """Get the directions, print their norms and cosines, write the run folder."""
-    folder = config.folder("direction_heatmap")
     if config.direction is not None:
         directions = [sl.load_direction(config.direction)]
         provenance = store.provenance(None, config.recorded(), {})
@@ -49,9 +53,8 @@ def main(config: Config) -> Path:
         figures=figures,
         tables={"norms": ("Norm of each direction, and cosines between layers.", table)},
         directions=directions,
+        overwrite=config.overwrite,
     )
-    print(f"\nreport      {folder / 'report.html'}")
-    return folder
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import steerlab as sl
 from steerlab import store
 from steerlab.cli import run
 from steerlab.runs import save_figures
-from steerlab.setup import Setup
+from steerlab.setup import Setup, writes_run
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Config(Setup):
     points: float = 0.15  # of the claim that is judged: gain in accuracy, as a share of 1
 
 
-def main(config: Config) -> Path:
+@writes_run("eas")
+def main(config: Config, folder: Path) -> None:
     """Run the stream, print the table, write the run folder."""
-    folder = config.folder("eas")
     watcher = sl.Watcher(attractors=config.attractors, strength=config.strength, clamp=config.clamp, every=config.every)
     model, task = config.load()
     layer = config.layer if config.layer is not None else model.cfg.n_layers // 2
@@ -80,9 +80,8 @@ def main(config: Config) -> Path:
             "against_random": ("Against attractors that never learn.", random),
             "results": ("", found.frame),
         },
+        overwrite=config.overwrite,
     )
-    print(f"\nreport      {folder / 'report.html'}")
-    return folder
 
 
 if __name__ == "__main__":

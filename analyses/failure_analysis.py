@@ -15,7 +15,7 @@ from steerlab import store
 from steerlab.cli import run
 from steerlab.interventions import ALPHAS
 from steerlab.runs import save_figures
-from steerlab.setup import Setup
+from steerlab.setup import Setup, stem, writes_run
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,14 @@ class Config(Setup):
     positions: str = "all"  # where it acts: all, last, prompt or generated
     operator: str = "add"  # how it acts: add, ablate, clamp or rotate
 
+    def subject(self) -> list[str]:
+        """What is run: a finished run, or a model and a task."""
+        return super().subject() if self.run is None else [stem(self.run)]
 
-def main(config: Config) -> Path:
+
+@writes_run("failure_analysis")
+def main(config: Config, folder: Path) -> None:
     """Sort the problems, print, write the run folder."""
-    folder = config.folder("failure_analysis")
     if config.run is not None:
         experiment, provenance = sl.load_experiment(config.run)
         result = experiment.test
@@ -63,9 +67,8 @@ def main(config: Config) -> Path:
             "problems": ("", found.frame),
         },
         directions=result.directions,
+        overwrite=config.overwrite,
     )
-    print(f"\nreport      {folder / 'report.html'}")
-    return folder
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from steerlab import store
 from steerlab.cli import run
 from steerlab.interventions import ALPHAS
 from steerlab.runs import save_sweep
-from steerlab.setup import Setup
+from steerlab.setup import Setup, writes_run
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Config(Setup):
     operator: str = "add"  # how they act: add, ablate, clamp or rotate
 
 
-def main(config: Config) -> Path:
+@writes_run("layer_alpha_heatmap")
+def main(config: Config, folder: Path) -> None:
     """Sweep every layer, print the best cells, write the run folder."""
-    folder = config.folder("layer_alpha_heatmap")
     model, task = config.load()
     directions = config.contrasts(model, task, config.layers)
     result = sl.sweep(
@@ -39,9 +39,14 @@ def main(config: Config) -> Path:
     drawn = sl.plots.layer_alpha_heatmap(result)
     figures = [sl.Drawing("Change of accuracy by layer and alpha.", drawn, sl.plots.words(drawn), sl.changes(result))]
     question = f"At which layer and alpha does the mean difference of right and wrong answers move accuracy on {task.name}?"
-    save_sweep(folder, result, store.provenance(model, config.recorded(), task.about), question=question, figures=figures)
-    print(f"\nreport      {folder / 'report.html'}")
-    return folder
+    save_sweep(
+        folder,
+        result,
+        store.provenance(model, config.recorded(), task.about),
+        question=question,
+        figures=figures,
+        overwrite=config.overwrite,
+    )
 
 
 if __name__ == "__main__":

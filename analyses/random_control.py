@@ -16,7 +16,7 @@ from steerlab.cli import run
 from steerlab.experiments import run_experiment
 from steerlab.interventions import ALPHAS
 from steerlab.runs import save_experiment
-from steerlab.setup import Setup
+from steerlab.setup import Setup, writes_run
 from steerlab.significance import Significance
 
 
@@ -35,9 +35,9 @@ class Config(Setup):
     operator: str = "add"  # how it acts: add, ablate, clamp or rotate
 
 
-def main(config: Config) -> Path:
+@writes_run("random_control")
+def main(config: Config, folder: Path) -> None:
     """Run the protocol, print the summary, write the run folder."""
-    folder = config.folder("random_control")
     model, task = config.load()
     experiment = run_experiment(
         model,
@@ -54,9 +54,7 @@ def main(config: Config) -> Path:
     )
     print(f"model       {config.model}\ntask        {task}")
     print(Significance(experiment).summary())
-    save_experiment(folder, experiment, store.provenance(model, config.recorded(), task.about))
-    print(f"\nreport      {folder / 'report.html'}")
-    return folder
+    save_experiment(folder, experiment, store.provenance(model, config.recorded(), task.about), overwrite=config.overwrite)
 
 
 if __name__ == "__main__":

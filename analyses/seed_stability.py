@@ -14,7 +14,7 @@ import steerlab as sl
 from steerlab import store
 from steerlab.cli import run
 from steerlab.runs import save_figures
-from steerlab.setup import Setup
+from steerlab.setup import Setup, writes_run
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Config(Setup):
     lr: float = 0.01  # learning rate
 
 
-def main(config: Config) -> Path:
+@writes_run("seed_stability")
+def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
-    folder = config.folder("seed_stability")
     model, task = config.load()
     found = sl.seed_stability(
         model,
@@ -67,9 +67,8 @@ def main(config: Config) -> Path:
             "pairs": ("", found.pairs),
         },
         directions=[found.vectors[0]],
+        overwrite=config.overwrite,
     )
-    print(f"\nreport      {folder / 'report.html'}")
-    return folder
 
 
 if __name__ == "__main__":

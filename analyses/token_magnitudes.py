@@ -11,7 +11,7 @@ import steerlab as sl
 from steerlab import store
 from steerlab.cli import run
 from steerlab.runs import save_figures
-from steerlab.setup import Setup
+from steerlab.setup import Setup, stem, writes_run
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,14 @@ class Config(Setup):
     other_model: bool = False  # use the direction although it was found in another model, such as the one that this is a variant of
     split: Literal["train", "validation", "test"] = "validation"  # split whose prompts are measured
 
+    def part(self) -> list[str]:
+        """What is run, and with which direction."""
+        return super().part() + ([] if self.direction is None else [stem(self.direction)])
 
-def main(config: Config) -> Path:
+
+@writes_run("token_magnitudes")
+def main(config: Config, folder: Path) -> None:
     """Measure, print the means by token, write the run folder."""
-    folder = config.folder("token_magnitudes")
     given = None if config.direction is None else sl.load_direction(config.direction)
     model, task = config.load()
     layers = list(range(model.cfg.n_layers)) if config.layers is None else list(config.layers)
@@ -49,9 +53,8 @@ def main(config: Config) -> Path:
             "magnitudes": ("Every token of every prompt.", result.frame),
         },
         directions=[given],
+        overwrite=config.overwrite,
     )
-    print(f"\nreport      {folder / 'report.html'}")
-    return folder
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from steerlab import files
 from steerlab.cli import run
 from steerlab.progress import progress_bar, say
 from steerlab.tasks.arithmetic import TRAINED, generate, vocabulary
@@ -27,6 +28,15 @@ from steerlab.tasks.problem import Problem
 
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
 STEPS = (1, 2, 3, 4)
+OWN = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "README.md",
+    "training.json",
+)
 WORD = r"\w+|[^\w\s]"
 
 
@@ -196,27 +206,28 @@ def main(config: Config) -> Path:
                 say(f"update {update}: loss {loss_sum:.3f}, stories by steps " + " ".join(f"{s:.2f}" for s in scores))
                 if sum(scores) / len(STEPS) >= config.target_accuracy:
                     decay_from = min(decay_from, update)
-                checkpoint.parent.mkdir(parents=True, exist_ok=True)
-                torch.save(
-                    {
-                        "model": model.state_dict(),
-                        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-                        "update": update,
-                        "decay_from": decay_from,
-                        "seconds": time.monotonic() - started,
-                    },
-                    checkpoint,
-                )
+                with files.replacing(checkpoint) as temporary:
+                    torch.save(
+                        {
+                            "model": model.state_dict(),
+                            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                            "update": update,
+                            "decay_from": decay_from,
+                            "seconds": time.monotonic() - started,
+                        },
+                        temporary,
+                    )
     table = {
         f"{variant} {form} {s}": accuracy(model, ids, variant, form, s)
         for variant in TRAINED
         for form in ("choice", "numeric")
         for s in STEPS
     }
-    model.save_pretrained(out)
-    tokenizer().save_pretrained(out)
-    (out / "README.md").write_text(card(config, table, update, (time.monotonic() - started) / 60))
-    (out / "training.json").write_text(json.dumps({"updates": update, "accuracy": table}, indent=2) + "\n")
+    with files.new_folder(out, own=OWN) as folder:
+        model.save_pretrained(folder)
+        tokenizer().save_pretrained(folder)
+        files.write_text(folder / "README.md", card(config, table, update, (time.monotonic() - started) / 60))
+        files.write_text(folder / "training.json", json.dumps({"updates": update, "accuracy": table}, indent=2) + "\n")
     checkpoint.unlink(missing_ok=True)
     return out
 

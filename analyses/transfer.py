@@ -15,7 +15,7 @@ import steerlab as sl
 from steerlab import store
 from steerlab.cli import run
 from steerlab.runs import save_figures
-from steerlab.setup import SeveralTasks
+from steerlab.setup import SeveralTasks, writes_run
 from steerlab.transfer_sources import ALPHAS
 
 
@@ -35,9 +35,9 @@ class Config(SeveralTasks):
     shuffled_learned: int = 5  # trainings on permuted targets for each learned vector
 
 
-def main(config: Config) -> Path:
+@writes_run("transfer")
+def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
-    folder = config.folder("transfer")
     model, tasks = config.load_all()
     most = {split: min(len(getattr(task, split)) for task in tasks.values()) for split in ("train", "validation", "test")}
     found = sl.transfer(
@@ -77,9 +77,8 @@ def main(config: Config) -> Path:
             "nulls": ("", found.nulls),
         },
         directions=list(found.vectors.values()),
+        overwrite=config.overwrite,
     )
-    print(f"\nreport      {folder / 'report.html'}")
-    return folder
 
 
 if __name__ == "__main__":

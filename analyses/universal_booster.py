@@ -14,7 +14,7 @@ import steerlab as sl
 from steerlab import store
 from steerlab.cli import run
 from steerlab.runs import save_figures
-from steerlab.setup import SeveralTasks
+from steerlab.setup import SeveralTasks, writes_run
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Config(SeveralTasks):
     random: int = 39  # random directions for each mixture
 
 
-def main(config: Config) -> Path:
+@writes_run("universal_booster")
+def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
-    folder = config.folder("universal_booster")
     model, tasks = config.load_all()
     most = {split: min(len(getattr(task, split)) for task in tasks.values()) for split in ("train", "validation", "test")}
     found = sl.universal_booster(
@@ -74,9 +74,8 @@ def main(config: Config) -> Path:
             "choices": ("What was chosen on validation problems of the training tasks.", found.choices),
         },
         directions=list(found.vectors.values()),
+        overwrite=config.overwrite,
     )
-    print(f"\nreport      {folder / 'report.html'}")
-    return folder
 
 
 if __name__ == "__main__":

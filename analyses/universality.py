@@ -6,6 +6,7 @@ Finished cells are kept in the run folder; the same command goes on where it was
     python analyses/universality.py --models DIRECTORY,gpt2 --datasets blimp=FILE.jsonl,gsm8k=FILE.jsonl,arithmetic:bare
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 from steerlab import files, grid_files, plots, store
 from steerlab._errors import InputError
 from steerlab.cli import run
-from steerlab.grid_cells import grid
+from steerlab.grid_cells import GridCell, grid
 from steerlab.runs import write_figures
 from steerlab.tasks.arithmetic import VARIANTS
+from steerlab.universality import Universality
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,23 @@ def main(config: Config) -> Path:
     except ValueError:
         raise InputError(f"layers={config.layers!r}; use all, middle, or numbers such as 2,4") from None
     cells = grid(config.models, config.datasets, layers=layers, **options)
-    folder = grid_files.check_grid_folder(config.out, cells)
-    found = grid_files.run_grid(cells, folder, progress=True)
+    with files.locked(config.out) as folder:  # until the report is written, too
+        found = grid_files.run_grid(cells, folder, progress=True)
+        show(found)
+        write(config, cells, found, folder)
+    print(f"\nreport      {folder / 'report.html'}")
+    return folder
+
+
+def show(found: Universality) -> None:
+    """Print every cell and the summary."""
     shown = ["model", "dataset", "baseline", "steered", "improvement", "low", "high", "p_holm", "p_bh", "p_controls", "outcome", "error"]
     print(found.frame[shown].dropna(axis=1, how="all").to_string(index=False, float_format="%.3f", na_rep=""))
     print(f"\n{found.summary()}")
+
+
+def write(config: Config, cells: Sequence[GridCell], found: Universality, folder: Path) -> None:
+    """Write tables and report beside the cells."""
     files.write_json(folder / "summary.json", found.summary_json())
     effects = found.effects()
     figures = []
@@ -77,9 +91,8 @@ def main(config: Config) -> Path:
             "counts": ("Cells by outcome.", found.counts()),
         },
         method=found.method(),
+        further=["summary.json"],
     )
-    print(f"\nreport      {folder / 'report.html'}")
-    return folder
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import transformers
 from benchmarks import machine, memory, plan, shapes, table, training, works
 from benchmarks.measure import Measured, measure, say
 from benchmarks.plan import QUICK, Row, Scale
+from steerlab._errors import InputError
 from steerlab.backends import HookedTransformer
 from steerlab.cli import run
 from steerlab.files import writable_folder
@@ -47,11 +48,11 @@ def main(config: Config) -> Path:
     scale = _scale(config)
     backends = config.backends or (("hooked", "bridge") if HookedTransformer is not None else ("bridge",))
     if config.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"device={config.device!r}: torch finds no CUDA device here; use cpu")
+        raise InputError(f"device={config.device!r}: torch finds no CUDA device here; use cpu")
     if unknown := set(config.llama) - {"float32", "bfloat16"}:
-        raise ValueError(f"llama={','.join(unknown)}; use float32, bfloat16 or both")
+        raise InputError(f"llama={','.join(unknown)}; use float32, bfloat16 or both")
     if config.llama and not config.device.startswith("cuda"):
-        raise ValueError("llama is for device=cuda; leave it out, or choose that device")
+        raise InputError("llama is for device=cuda; leave it out, or choose that device")
     writable_folder(config.out)
     torch.set_num_threads(config.threads or machine.physical_cores())
     transformers.utils.logging.set_verbosity_error()

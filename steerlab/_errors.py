@@ -16,6 +16,10 @@ class InputFileError(InputError, OSError):
     """A file or folder that cannot be read or written as asked."""
 
 
+class InputMemoryError(InputError, MemoryError):
+    """Work that does not fit into this machine's memory, however it is cut."""
+
+
 class MissingFileError(InputFileError, FileNotFoundError):
     """A file or folder that is not there, or lacks what was expected in it."""
 

@@ -185,7 +185,7 @@ def cache_activations(
         return _activations(values, mask, header)
     with activation_files.growing(path, header | {"prompts_sha256": _digest_of(prompts)}, mask, shape) as cache:
         fill(cache.done, cache.put)
-    return load_activations(path)
+    return load_activations(path, verify=False)  # written just now, or compared when it was taken up
 
 
 def _picked(
@@ -239,12 +239,16 @@ def _activations(values: np.ndarray, mask: np.ndarray, header: dict[str, Any]) -
     )
 
 
-def load_activations(path: str | Path) -> Activations:
+def load_activations(path: str | Path, *, verify: bool = True) -> Activations:
     """Open a folder that `cache_activations` wrote; values are read from disk as they are used.
 
+    Args:
+        path: the folder.
+        verify: read all values once, to compare them with the digests that were written with them; False opens a large cache at once.
+
     Raises:
-        FileNotFoundError: not such a folder.
-        ValueError: one that is not complete.
+        FileNotFoundError: not such a folder, or a file of it is missing.
+        ValueError, OSError: one that is not complete, or was changed or damaged.
 
     Example:
         >>> import tempfile, steerlab as sl
@@ -254,7 +258,7 @@ def load_activations(path: str | Path) -> Activations:
         ...     bool((sl.load_activations(f"{folder}/acts").values == written.values).all())
         True
     """
-    return _activations(*activation_files.read(path))
+    return _activations(*activation_files.read(path, verify=verify))
 
 
 def indices(positions: object) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from steerlab import files
 from steerlab._errors import InputError, MissingFileError
@@ -62,9 +62,7 @@ def save_context_vector(path: str | Path, vector: ContextVector) -> Path:
     # One tensor, because the order of several is not stable from run to run.
     numbers = torch.cat([vector.parameters[key].flatten() for key in about["shapes"]])
     about["sha256"] = files.digest(numbers.numpy().tobytes(), about)
-    with files.replacing(path) as temporary:
-        save_file({"parameters": numbers}, temporary, metadata={"steerlab": json.dumps(about, sort_keys=True)})
-    return Path(path)
+    return files.write_bytes(path, save({"parameters": numbers}, metadata={"steerlab": json.dumps(about, sort_keys=True)}))
 
 
 def load_context_vector(path: str | Path) -> ContextVector:

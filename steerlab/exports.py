@@ -1,6 +1,5 @@
 """A report in all its forms: a page, Markdown, a CSV file for each table, pictures of each figure."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from steerlab import files, pages, parts
-from steerlab._errors import InputError
+from steerlab._errors import ExistingFileError, InputError
 from steerlab.images import FORMATS as PICTURES
 from steerlab.images import draw_images
 from steerlab.markdown import render_markdown
@@ -17,6 +16,7 @@ from steerlab.report import render_report
 
 FORMATS = ("html", "md", "csv", "png", "svg")
 MANIFEST = "export.json"
+FORMAT = "steerlab-export-1"
 
 
 def export_report(
@@ -24,7 +24,7 @@ def export_report(
 ) -> Path:
     """Write a report as report.html, report.md, tables/table-1.csv …, figures/figure-1.png and .svg …, and export.json.
 
-    A CSV file holds every row of its table in full precision. The folder takes the place of an earlier export.
+    A CSV file holds every row of its table in full precision. The files take the place of those of an earlier export; what else is in the folder stays.
 
     Args:
         path: the folder; new, empty, or an earlier export.
@@ -49,7 +49,7 @@ def export_report(
         raise InputError(f"formats={list(formats)!r}; use some of {', '.join(FORMATS)}")
     drawings, tables = _numbered(report)
     page = render_report(**report)
-    with files.new_folder(path, replace_if=MANIFEST, kind="an earlier export") as folder:
+    with files.locked(path), files.new_folder(path, own=_earlier(Path(path)), last=MANIFEST) as folder:
         if "html" in formats:
             files.write_text(folder / "report.html", page)
         if "csv" in formats:
@@ -63,10 +63,18 @@ def export_report(
         if "md" in formats:
             named = [f"figures/figure-{place}.{wanted[0]}" for place in range(1, len(drawings) + 1)] if wanted else []
             files.write_text(folder / "report.md", render_markdown(**report, pictures=named))
-        written = sorted(file for file in folder.rglob("*") if file.is_file())
-        digests = {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in written}
-        files.write_json(folder / MANIFEST, {"sha256": digests})
+        files.write_sealed(folder / MANIFEST, FORMAT, {"files": files.digests(folder)})
     return Path(path)
+
+
+def _earlier(folder: Path) -> list[str] | None:
+    """The files of an earlier export; None where nothing is there."""
+    if files.is_vacant(folder):
+        return None
+    if not (folder / MANIFEST).is_file():
+        raise ExistingFileError(f"{folder} exists and is not an earlier export; choose another or remove it")
+    remedy = "which files there are an export's cannot be known: choose another folder, or remove it"
+    return [*files.own_files(folder / MANIFEST, files.read_sealed(folder / MANIFEST, FORMAT, remedy).get("files")), MANIFEST]
 
 
 def _numbered(report: dict[str, Any]) -> tuple[list[Drawing], list[Table]]:

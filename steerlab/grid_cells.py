@@ -16,6 +16,7 @@ import numpy as np
 from steerlab._errors import InputError
 from steerlab.adaptive import adaptive_aft
 from steerlab.controls import random_control
+from steerlab.files import reading
 from steerlab.loading import load_model
 from steerlab.models import Model, describe
 from steerlab.tasks import Task, load_task
@@ -231,7 +232,7 @@ def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
     found = hashlib.sha256()
     for name, size, _ in files:
         found.update(f"{Path(name).name} {size} ".encode())
-        with open(name, "rb") as stream:
+        with reading(name), open(name, "rb") as stream:
             while chunk := stream.read(1 << 22):
                 found.update(chunk)
     return found.hexdigest()

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from steerlab import files
-from steerlab._errors import InputError
+from steerlab._errors import InputError, InputFileError
 from steerlab.grid_cells import GridCell, described, run_cell
 from steerlab.loading import load_model
 from steerlab.models import Model
 from steerlab.progress import job, progress_bar
 from steerlab.universality import Universality
 
-FORMAT = "steerlab-grid-1"
+FORMAT, CELL = "steerlab-grid-2", "steerlab-grid-cell-1"
 GRID = "grid.json"
 
 
@@ -31,9 +31,9 @@ def check_grid_folder(path: str | Path, cells: Sequence[GridCell]) -> Path:
         files.check_vacant(folder, "a grid of ours")
         files.writable_folder(folder.parent)
         return folder
-    kept = json.loads((folder / GRID).read_text(encoding="utf-8"))
+    kept = files.read_sealed(folder / GRID, FORMAT, "give another folder, or remove this one to begin anew")
     wanted = json.loads(json.dumps([described(cell) for cell in cells]))
-    if kept.get("format") != FORMAT or kept.get("cells") != wanted:
+    if kept.get("cells") != wanted:
         raise InputError(
             f"{folder} holds another grid: {_difference(kept.get('cells') or [], wanted)}; use its settings, or another folder"
         )
@@ -68,7 +68,8 @@ def run_grid(
         progress: show a progress bar.
 
     Raises:
-        FileExistsError, ValueError, OSError: a folder that holds something else, or another grid, or cannot be written.
+        FileExistsError, ValueError, OSError: a folder that holds something else, or another grid, or a cell that was changed, or that another
+            process writes to, or that cannot be written.
 
     Example:
         >>> import tempfile
@@ -80,9 +81,14 @@ def run_grid(
         >>> first.records == again.records
         True
     """
-    folder = check_grid_folder(path, cells)
-    files.writable_folder(folder / "cells")
-    files.write_json(folder / GRID, {"format": FORMAT, "cells": [described(cell) for cell in cells]})
+    with files.locked(path):
+        folder = check_grid_folder(path, cells)
+        files.writable_folder(folder / "cells")
+        files.write_sealed(folder / GRID, FORMAT, {"cells": [described(cell) for cell in cells]})
+        return _run_in(folder, cells, runner, progress)
+
+
+def _run_in(folder: Path, cells: Sequence[GridCell], runner: Callable[..., dict[str, Any]], progress: bool) -> Universality:
     held: dict[tuple[Any, ...], Model] = {}
     records = []
     for number, cell in enumerate(progress_bar(cells, desc="cells", unit="cell", show=progress)):
@@ -90,7 +96,7 @@ def run_grid(
         record = _kept(file, cell)
         if record is None or "error" in record:
             record = _run(cell, runner, held)
-            files.write_json(file, {"cell": described(cell), "record": record})
+            files.write_sealed(file, CELL, {"cell": described(cell), "record": record})
         records.append(record)
     return Universality(tuple(cells), tuple(records))
 
@@ -98,10 +104,12 @@ def run_grid(
 def _kept(file: Path, cell: GridCell) -> dict[str, Any] | None:
     if not file.is_file():
         return None
-    loaded = json.loads(file.read_text(encoding="utf-8"))
+    loaded = files.read_sealed(file, CELL, "remove it, and the cell is run again")
     if loaded.get("cell") != json.loads(json.dumps(described(cell))):
         raise InputError(f"{file} holds another cell; use another folder, or remove it")
-    record: dict[str, Any] = loaded["record"]
+    record = loaded.get("record")
+    if not isinstance(record, dict):
+        raise InputFileError(f"{file}: holds no record; remove it, and the cell is run again")
     return record
 
 

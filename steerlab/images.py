@@ -62,7 +62,7 @@ async def _draw(figures: Sequence[go.Figure], formats: Sequence[str], width: int
         import kaleido
         from kaleido.errors import ChromeNotFoundError
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("pictures need kaleido; install it with: pip install 'steerlab[images]'") from error
+        raise InputError("pictures need kaleido; install it with: pip install 'steerlab[images]'") from error
     # Without MathJax, which Kaleido would fetch; Plotly comes from its Python package.
     page = kaleido.PageGenerator(mathjax=False)
     drawn: list[dict[str, bytes]] = []
@@ -82,7 +82,7 @@ async def _draw(figures: Sequence[go.Figure], formats: Sequence[str], width: int
                     bar.update()
                 drawn.append(pictures)
     except ChromeNotFoundError as error:
-        raise RuntimeError("pictures need Chromium or Chrome; install one, or set BROWSER_PATH to where it is") from error
+        raise InputError("pictures need Chromium or Chrome; install one, or set BROWSER_PATH to where it is") from error
     return drawn
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from steerlab._errors import InputError
+from steerlab._errors import InputError, InputMemoryError
 from steerlab.models import Model, d_model, device_of, n_layers
 
 MAX_TOKENS = {"cpu": 8192, "cuda": 65536}  # rows times positions of one forward pass, at most
@@ -141,7 +141,7 @@ def shrinking(
             if not is_out_of_memory(error):
                 raise
             if room <= least(piece):
-                raise MemoryError(
+                raise InputMemoryError(
                     f"not even {least(piece)} positions at a time fit into memory; free some, use shorter prompts or a smaller dtype"
                 ) from error
             room = max(least(piece), math.ceil(room / 2))

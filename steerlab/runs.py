@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from steerlab import exhibits, files, store
-from steerlab._errors import InputError
+from steerlab._errors import InputError, InputFileError
 from steerlab.controls import ControlResult
 from steerlab.diagnostics import ContrastDiagnostics
 from steerlab.directions import Direction
@@ -23,18 +23,42 @@ from steerlab.tasks import Evaluation, Problem
 from steerlab.tasks.problem import left_out
 
 OUTCOMES = ["problem_id", "prediction", "correct", "margin", "nll"]
+# What the tables of a run hold.
+OF_OUTCOMES = {"problem_id": "text", "prediction": "text", "correct": "flag", "margin": "number", "nll": "number"}
+OF_RESULTS = {
+    "split": "text",
+    "stage": "text",
+    "layer": "whole",
+    "alpha": "number",
+    "direction": "text",
+    "is_control": "flag",
+    **OF_OUTCOMES,
+}
+OF_CHECKS = {"split": "text", "stage": "text", "layer": "whole", "direction": "text", "alpha": "number", "calls": "whole"}
+OF_CHECKS |= {"resid_change": "number", "score_change": "number"}
+OF_PROBLEMS = dict.fromkeys(("split", "problem_id", "target", "choices", "meta"), "text") | {"prompt": "prompt"}
+OF_BASELINE = {"text": "whole", "positions": "whole", "predicted": "whole", "entropy": "number", "nll": "number"}
+OF_SIDE_EFFECTS = {"layer": "whole", "direction": "text", "alpha": "number", **OF_BASELINE, "kl": "number", "changed": "number"}
+# What the provenance says of an experiment, and of each of its controls.
+OF_EXPERIMENT: dict[str, type | tuple[type, ...]] = {"task": str, "layer": int, "alpha": (int, float), "scorer": str, "settings": dict}
+OF_EXPERIMENT |= {"validation_settings": dict, "test_settings": dict, "side_effects_settings": dict, "controls": list, "directions": list}
+OF_CONTROL: dict[str, type | tuple[type, ...]] = {"stage": str, "alpha": (int, float), "layer": int, "site": str, "family": str}
 
 
-def save_experiment(path: str | Path, experiment: Experiment, provenance: Mapping[str, Any]) -> Path:
+def save_experiment(path: str | Path, experiment: Experiment, provenance: Mapping[str, Any], *, overwrite: bool = False) -> Path:
     """Write results.parquet (every outcome), checks, problems, side effects, diagnostics, directions, provenance and report.html.
 
+    The provenance holds the SHA-256 of every file and of itself, so that a run that was changed is not taken for one that was measured.
+
     Args:
-        path: the folder; an earlier run there is replaced.
+        path: the folder; new, empty, or an earlier run.
         experiment: what was measured.
         provenance: what `steerlab.store.provenance` says of the model, the configuration and the task.
+        overwrite: replace the files of an earlier run there; files that are not a run's stay.
 
     Raises:
-        OSError: the folder cannot be written, or holds something else.
+        FileExistsError: the folder holds a run and `overwrite` is False, or something else.
+        OSError: it cannot be written.
         ValueError: a provenance that names no model.
 
     Example:
@@ -75,7 +99,7 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
         "directions": names,
     }
     full = {**provenance, "experiment": outcome, "answer": significance.answer(), "warnings": significance.warnings()}
-    with store.run_folder(path) as folder:
+    with store.run_folder(path, overwrite=overwrite) as folder:
         store.write_table(folder, "results", frame[["split", "stage", "layer", "alpha", "direction", "is_control", *OUTCOMES]])
         store.write_table(folder, "checks", pd.concat(checks, ignore_index=True))
         splits = {"train": e.train.problems, "validation": e.validation.baseline.problems, "test": e.test.baseline.problems}
@@ -87,8 +111,8 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
         for name, direction in zip(names, e.directions.values(), strict=True):
             store.save_direction(folder / name, direction)
         store.save_direction(folder / "direction.safetensors", e.direction)
-        files.write_json(folder / store.PROVENANCE, full)
         store.write_report(folder / "report.html", **exhibits.report_parts(significance, full))
+        store.write_provenance(folder, full)
     return Path(path)
 
 
@@ -104,11 +128,13 @@ def save_sweep(
     *,
     question: str,
     figures: Sequence[Drawing | tuple[str, Any, str]],
+    overwrite: bool = False,
 ) -> Path:
-    """Write a sweep that makes no claim: every outcome, its directions, provenance and a report.
+    """Write a sweep that makes no claim: every outcome, its directions, provenance and a report; see `save_figures`.
 
     Raises:
-        OSError: the folder cannot be written, or holds something else.
+        FileExistsError: the folder holds a run and `overwrite` is False, or something else.
+        OSError: it cannot be written.
     """
     interval = result.baseline.interval()
     best = result.best()
@@ -127,21 +153,24 @@ def save_sweep(
         figures=figures,
         tables={"accuracy": ("Every cell, with 95% Wilson intervals.", result.accuracy()), "results": ("", result.frame)},
         directions=result.directions,
+        overwrite=overwrite,
     )
 
 
-def save_figures(path: str | Path, provenance: Mapping[str, Any], **parts: Any) -> Path:
-    """Write tables (Parquet), directions, provenance and a report as a run folder, in the place of an older one.
+def save_figures(path: str | Path, provenance: Mapping[str, Any], *, overwrite: bool = False, **parts: Any) -> Path:
+    """Write tables (Parquet), directions, provenance and a report as a run folder.
 
     Args:
-        path: the folder.
+        path: the folder; new, empty, or an earlier run.
         provenance: what `steerlab.store.provenance` says.
+        overwrite: replace the files of an earlier run there; files that are not a run's stay.
         parts: what `write_figures` takes.
 
     Raises:
-        OSError: the folder cannot be written, or holds something else.
+        FileExistsError: the folder holds a run and `overwrite` is False, or something else.
+        OSError: it cannot be written.
     """
-    with store.run_folder(path) as folder:
+    with store.run_folder(path, overwrite=overwrite) as folder:
         write_figures(folder, provenance, **parts)
     return Path(path)
 
@@ -158,10 +187,12 @@ def write_figures(
     warnings: Sequence[str] = (),
     directions: Sequence[Direction] | Mapping[str, Direction] = (),
     method: Sequence[str] = (),
+    further: Sequence[str] = (),
 ) -> None:
     """Write what a run folder holds; a table without a caption, or of over 1,000 lines, stays out of the page.
 
-    Directions are called by their layer (several at one layer by their names, too), or as their keys say.
+    Directions are called by their layer (several at one layer by their names, too), or as their keys say. The provenance comes last and seals
+    what was written, and the `further` files of the run that are in the folder already.
     """
     for name, (_, table) in tables.items():
         store.write_table(folder, name, table)
@@ -169,7 +200,6 @@ def write_figures(
     for name, direction in named.items():
         store.save_direction(folder / "directions" / f"{name}.safetensors", direction)
     warnings = [*warnings, *(f"Data: {said}." for said in left_out(provenance.get("task", {})))]
-    files.write_json(folder / store.PROVENANCE, {**provenance, "warnings": warnings})
     shown = [(caption, table) for caption, table in tables.values() if caption and len(table) <= 1000]
     store.write_report(
         folder / "report.html",
@@ -182,6 +212,8 @@ def write_figures(
         method=method,
         provenance=exhibits.flat_provenance(provenance),
     )
+    written = [f"{name}.parquet" for name in tables] + [f"directions/{name}.safetensors" for name in named] + ["report.html", *further]
+    store.write_provenance(folder, {**provenance, "warnings": warnings}, written)
 
 
 def _named(directions: Sequence[Direction]) -> dict[str, Direction]:
@@ -195,8 +227,8 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
     """Read an experiment and its provenance from a run folder; no model is needed.
 
     Raises:
-        FileNotFoundError: not a run folder.
-        ValueError: a run of another script, or an incomplete one.
+        FileNotFoundError: not a run folder, or a file of it is missing.
+        ValueError, OSError: a run of another script or version, or a file of it that was changed or damaged.
 
     Example:
         >>> import tempfile, steerlab as sl
@@ -213,19 +245,28 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
     provenance = store.read_run(folder)
     if "experiment" not in provenance:
         raise InputError(f"{folder}: a run of another script; give one that analyses/random_control.py wrote")
-    about = provenance["experiment"]
-    results = pd.read_parquet(folder / "results.parquet")
-    checks = pd.read_parquet(folder / "checks.parquet")
-    problems = _problems(pd.read_parquet(folder / "problems.parquet"), about["scorer"])
-    directions = {d.layer: d for d in (store.load_direction(folder / name) for name in about["directions"])}
+    file = folder / store.PROVENANCE
+    about = _checked(provenance["experiment"], OF_EXPERIMENT, file, "experiment")
+    results = store.read_table(folder, "results", OF_RESULTS)
+    unnamed = results["margin"].isna() & (results["prediction"] != "")
+    if unnamed.any():
+        line = int(unnamed.to_numpy().argmax())
+        raise InputFileError(f"{folder / 'results.parquet'}: the margin of line {line} is NaN, though it has a prediction; {store.AGAIN}")
+    checks = store.read_table(folder, "checks", OF_CHECKS)
+    problems = _problems(folder, about["scorer"])
+    directions = {d.layer: d for d in (store.load_direction(folder / str(name)) for name in about["directions"])}
+    if about["layer"] not in directions:
+        raise InputFileError(f"{file}: layer {about['layer']} was chosen, and there are directions of {sorted(directions)}; {store.AGAIN}")
 
     def evaluation(split: str, frame: pd.DataFrame) -> Evaluation:
+        if list(frame["problem_id"]) != [problem.id for problem in problems[split]]:
+            raise InputFileError(f"{folder / 'results.parquet'}: the {split} problems are others than in problems.parquet; {store.AGAIN}")
         return Evaluation(tuple(problems[split]), frame[OUTCOMES].reset_index(drop=True), about["scorer"])
 
     def swept(split: str, used: Sequence[Direction]) -> SweepResult:
         frame = results.query("split == @split and stage == 'sweep'").reset_index(drop=True)
         zero = frame[frame["alpha"] == 0]
-        baseline = evaluation(split, zero[zero["layer"] == zero["layer"].iloc[0]])
+        baseline = evaluation(split, zero[zero["layer"] == zero["layer"].min()])
         columns = ["layer", "alpha", "direction", *OUTCOMES]
         own = checks.query("split == @split and stage == 'sweep'").drop(columns=["split", "stage"])
         return SweepResult(frame[columns], baseline, tuple(used), own.reset_index(drop=True), about[f"{split}_settings"])
@@ -234,19 +275,19 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
     direction = directions[about["layer"]]
     test = swept("test", [direction])
     controls: dict[bool, list[ControlResult]] = {True: [], False: []}
-    for one in about["controls"]:
+    for one in (_checked(record, OF_CONTROL, file, "a control") for record in about["controls"]):
         stage, alpha = one["stage"], one["alpha"]
         rows = results.query("stage == @stage and alpha == @alpha").reset_index(drop=True)
         own = checks.query("stage == @stage and alpha == @alpha").drop(columns=["split", "stage"]).reset_index(drop=True)
+        if len(rows) == 0:
+            raise InputFileError(f"{folder / 'results.parquet'}: no lines of {stage!r} at alpha {alpha:g}; {store.AGAIN}")
         n = int(rows.loc[rows["is_control"], "direction"].nunique())
         columns = ["direction", "is_control", *OUTCOMES]
         found = ControlResult(rows[columns], test.baseline, direction, alpha, one["layer"], one["site"], n, one["family"], own)
         controls[stage == "control"].append(found)
     train = evaluation("train", results.query("split == 'train'"))
-    effects = [pd.read_parquet(folder / f"{name}.parquet") for name in ("side_effects", "side_effects_baseline")]
+    effects = store.read_table(folder, "side_effects", OF_SIDE_EFFECTS), store.read_table(folder, "side_effects_baseline", OF_BASELINE)
     side = SideEffects(effects[0], effects[1], (direction,), about["side_effects_settings"])
-    file = folder / "diagnostics.json"
-    diagnostics = ContrastDiagnostics.from_record(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
     experiment = Experiment(
         about["task"],
         train,
@@ -257,18 +298,49 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
         test,
         tuple(controls[True]),
         tuple(controls[False]),
-        diagnostics,
+        _diagnostics(folder),
         side,
         about["settings"],
     )
     return experiment, provenance
 
 
-def _problems(frame: pd.DataFrame, scorer: str) -> dict[str, list[Problem]]:
-    splits: dict[str, list[Problem]] = {}
+def _checked(record: object, kinds: Mapping[str, type | tuple[type, ...]], file: Path, name: str) -> dict[str, Any]:
+    """A table of a JSON file, with all that it must say."""
+    if not isinstance(record, dict):
+        raise InputFileError(f"{file}: {name} is a {type(record).__name__}, not a table; {store.AGAIN}")
+    for key, kind in kinds.items():
+        if key not in record:
+            raise InputFileError(f"{file}: {name} does not say {key!r}; {store.AGAIN}")
+        if not isinstance(record[key], kind) or isinstance(record[key], bool):
+            raise InputFileError(f"{file}: {name} says {key}={record[key]!r}, which is a {type(record[key]).__name__}; {store.AGAIN}")
+    return record
+
+
+def _diagnostics(folder: Path) -> ContrastDiagnostics | None:
+    file = folder / "diagnostics.json"
+    if not file.is_file():
+        return None
+    record = files.read_json(file, store.AGAIN)
+    try:
+        return ContrastDiagnostics.from_record(record)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputFileError(f"{file}: not the diagnostics of a contrast ({type(error).__name__}: {error}); {store.AGAIN}") from error
+
+
+def _problems(folder: Path, scorer: str) -> dict[str, list[Problem]]:
+    frame = store.read_table(folder, "problems", OF_PROBLEMS)
+    splits: dict[str, list[Problem]] = {"train": [], "validation": [], "test": []}
     lines: list[dict[Hashable, Any]] = frame.to_dict("records")
-    for line in lines:
-        choices, target, meta = (json.loads(line[key]) for key in ("choices", "target", "meta"))
-        problem = Problem(line["problem_id"], line["prompt"], target, None if choices is None else tuple(choices), meta, scorer)
-        splits.setdefault(line["split"], []).append(problem)
+    for place, line in enumerate(lines):
+        try:
+            choices, target, meta = (json.loads(line[key]) for key in ("choices", "target", "meta"))
+            if not isinstance(meta, dict) or not isinstance(choices, list | None) or line["split"] not in splits:
+                raise InputError(f"split={line['split']!r}, choices={choices!r}, meta={meta!r}")
+            if isinstance(target, bool | dict | None):
+                raise InputError(f"target={target!r}")
+            problem = Problem(line["problem_id"], line["prompt"], target, None if choices is None else tuple(choices), meta, scorer)
+        except ValueError as error:
+            raise InputFileError(f"{folder / 'problems.parquet'}: line {place} is no problem ({error}); {store.AGAIN}") from error
+        splits[line["split"]].append(problem)
     return splits

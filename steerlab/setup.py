@@ -1,9 +1,11 @@
 """The options that every script shares: which model, which task, which seed, where to."""
 
-from collections.abc import Sequence
+import hashlib
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from steerlab.loading import load_model
 from steerlab.models import Model
 from steerlab.tasks import Task, evaluate, fit_to_context, load_task
 
+LONGEST = 120  # of the name of a run folder that nobody chose
 KNOWN = ("arithmetic", "hellaswag", "arc_challenge", "gsm8k", "svamp", "blimp", "jsonl")
 
 
@@ -36,7 +39,8 @@ class Setup:
         "error"  # problems beyond the model's context: stop, leave them out, or cut prompts from the left
     )
     seed: int = 0  # the only source of chance
-    out: str | None = None  # run folder; runs/SCRIPT-MODEL-TASK by default
+    out: str | None = None  # run folder; runs/SCRIPT-MODEL-TASK by default, with the paradigm, form and file that were asked for
+    overwrite: bool = False  # replace an earlier run in that folder; other files there stay
 
     def load(self) -> tuple[Model, Task]:
         """Load the task, then the model.
@@ -92,18 +96,22 @@ class Setup:
         return str(Setup.recorded(self)["model"])
 
     def folder(self, script: str) -> Path:
-        """The run folder, checked to be writable before any work is done.
+        """The run folder: what was asked for, or one that is named by what is run."""
+        return Path(self.out) if self.out else Path("runs") / folder_name([script, *self.subject()])
 
-        Raises:
-            OSError: it cannot be written, or holds something else.
-        """
-        name = f"{script}-{Path(self.model).name}-{self.task}"
-        return store.check_run_folder(self.out or Path("runs") / name)
+    def subject(self) -> list[str]:
+        """What is run, as the name of a run folder says it: the model, the task, and which part of the task."""
+        return [Path(self.model).resolve().name, self.task, *self.part()]
+
+    def part(self) -> list[str]:
+        """Which paradigm, form and file of the task, where one was asked for."""
+        named = [] if self.task_path is None else [stem(self.task_path)]
+        return [word for word in dict.fromkeys([self.paradigm, self.form, *named]) if word is not None and word != self.task]
 
     def recorded(self) -> dict[str, Any]:
         """The configuration for provenance: as given, but paths by their last part and without the output folder."""
         values = asdict(self)
-        values.pop("out")
+        del values["out"], values["overwrite"]
         for key in ("model", "task_path"):
             if values[key] is not None and Path(values[key]).exists():
                 values[key] = Path(values[key]).name
@@ -148,9 +156,52 @@ class SeveralTasks(Setup):
         model = load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype)
         return model, {label: self._fitted(model, task) for label, task in found.items()}
 
+    def part(self) -> list[str]:
+        """The tasks, files by their name, and the form where one was asked for."""
+        words = [word.partition("=") for word in self.tasks]
+        form = [] if self.form is None else [self.form]
+        return form + [name + (sign and f"-{stem(path)}") for name, sign, path in words]
+
     def recorded(self) -> dict[str, Any]:
         """The configuration for provenance; files by their last part."""
         values = super().recorded()
         parts = [word.partition("=") for word in self.tasks]
         values["tasks"] = [name + sign + Path(path).name for name, sign, path in parts]
         return values
+
+
+def stem(path: str | Path) -> str:
+    """A file or folder as the name of a run folder says it."""
+    return Path(path).stem if Path(path).suffix else Path(path).resolve().name
+
+
+def folder_name(parts: Sequence[str]) -> str:
+    """Words as the name of a folder; a long one ends in a digest of the rest."""
+    name = "-".join(re.sub(r"[^\w.=+-]+", "_", part).strip("_") for part in parts)
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+S = TypeVar("S", bound=Setup)
+
+
+def writes_run(script: str) -> Callable[[Callable[[S, Path], None]], Callable[[S], Path]]:
+    """Make a script's ``main(config)`` of what it does in its run folder, ``main(config, folder)``.
+
+    The folder is checked before any work is done and held until it is, so that two scripts do not write to one folder; at the end the script
+    says where its report lies, and returns the folder.
+
+    Args:
+        script: its name, for the folder.
+    """
+
+    def around(work: Callable[[S, Path], None]) -> Callable[[S], Path]:
+        def main(config: S) -> Path:
+            with store.reserved(config.folder(script), overwrite=config.overwrite) as folder:
+                work(config, folder)
+            print(f"\nreport      {folder / 'report.html'}")
+            return folder
+
+        main.__doc__, main.__module__ = work.__doc__, work.__module__
+        return main
+
+    return around

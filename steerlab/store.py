@@ -7,24 +7,27 @@ the same bytes.
 import contextlib
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Sized
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from steerlab import files, markdown, report
-from steerlab._errors import InputError, InputTypeError, MissingFileError
+from steerlab._errors import ExistingFileError, InputError, InputFileError, InputTypeError, MissingFileError
 from steerlab.aft import LearnedVector
 from steerlab.directions import Direction
 from steerlab.models import Model, describe
 from steerlab.tasks import Problem
 
 FORMAT = "steerlab-direction-1"
+RUN_FORMAT = "steerlab-run-1"
 PROVENANCE = "provenance.json"
+AGAIN = "run the script again (with --overwrite it replaces that folder), or bring the file back"
 PACKAGES = ("steerlab", "transformer-lens", "torch", "transformers", "numpy", "scipy", "pandas")
 
 
@@ -69,10 +72,8 @@ def save_direction(path: str | Path, direction: Direction) -> Path:
         table = direction.history.astype(object).where(direction.history.notna(), None).to_dict("split")
         about["history"] = {name: table[name] for name in ("columns", "data")}
     about["sha256"] = files.digest(vector.numpy().tobytes(), about)
-    with files.replacing(path) as temporary:
-        # one key, because the order of several is not stable from run to run
-        save_file({"vector": vector}, temporary, metadata={"steerlab": json.dumps(about, sort_keys=True)})
-    return Path(path)
+    # one key, because the order of several is not stable from run to run
+    return files.write_bytes(path, save({"vector": vector}, metadata={"steerlab": json.dumps(about, sort_keys=True)}))
 
 
 def load_direction(path: str | Path) -> Direction:
@@ -148,28 +149,106 @@ def provenance(model: Model | None, config: Mapping[str, Any], task: Mapping[str
 
 
 @contextlib.contextmanager
-def run_folder(path: str | Path) -> Iterator[Path]:
-    """A folder that takes the place of an earlier run once everything in it is written, and vanishes on an error.
+def run_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A folder that goes to its place, sealed, once everything in it is written, and vanishes on an error.
+
+    Args:
+        path: where it goes.
+        overwrite: replace the files of an earlier run there. Files that are not a run's stay, always.
 
     Raises:
-        FileExistsError: `path` holds something that is not a run of ours.
+        FileExistsError: `path` holds a run and `overwrite` is False, or something else, or another process writes there.
         OSError: it cannot be written.
     """
-    with files.new_folder(path, replace_if=PROVENANCE) as folder:
+    with reserved(path, overwrite=overwrite) as target, files.new_folder(target, own=_own_files(target), last=PROVENANCE) as folder:
         yield folder
 
 
-def check_run_folder(path: str | Path) -> Path:
-    """Make sure before the work that a run can be written to `path`; the errors are those of `run_folder`."""
-    with files.new_folder(path, replace_if=PROVENANCE, keep=False):
-        pass
-    return Path(path)
+@contextlib.contextmanager
+def reserved(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """The place of a run, checked before the work and held while it is done, so that nobody else writes there; the errors are those of `run_folder`."""
+    with files.locked(path) as target:
+        if not files.is_vacant(target):
+            if not target.is_dir() or not (target / PROVENANCE).is_file():
+                raise ExistingFileError(f"{target} exists and is not a run of ours; choose another folder (--out), or remove it")
+            if not overwrite:
+                raise ExistingFileError(
+                    f"{target} holds a run already; choose another folder (--out), or replace the run (--overwrite, in Python overwrite=True)"
+                )
+            _own_files(target)
+        yield target
+
+
+def _own_files(folder: Path) -> list[str] | None:
+    """The files of the run in a folder; None where nothing is there."""
+    if files.is_vacant(folder):
+        return None
+    record = files.read_sealed(
+        folder / PROVENANCE, RUN_FORMAT, "which files there are a run's cannot be known: choose another folder (--out), or remove it"
+    )
+    return [*files.own_files(folder / PROVENANCE, record.get("files")), PROVENANCE]
+
+
+def write_provenance(folder: Path, provenance: Mapping[str, Any], names: Collection[str] | None = None) -> None:
+    """Seal a run: write its provenance, with the SHA-256 of every file in the folder (or of those named) and of the provenance itself."""
+    listed = files.digests(folder, [name for name in names if name != PROVENANCE] if names is not None else None)
+    listed.pop(PROVENANCE, None)
+    files.write_sealed(folder / PROVENANCE, RUN_FORMAT, {**provenance, "files": listed})
 
 
 def write_table(folder: Path, name: str, table: pd.DataFrame) -> None:
     """Write a frame as Parquet."""
     with files.replacing(folder / f"{name}.parquet") as temporary:
         table.to_parquet(temporary, index=False)
+
+
+def read_table(folder: Path, name: str, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Read what `write_table` wrote.
+
+    Args:
+        folder, name: as it was written.
+        columns: the columns that must be there, and what they hold: text, whole, number, flag or prompt.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError, OSError: it cannot be read, or lacks a column of that kind.
+    """
+    file = folder / f"{name}.parquet"
+    if not file.is_file():
+        raise MissingFileError(f"{file}: no such file; {AGAIN}")
+    try:
+        table = pd.read_parquet(file)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InputFileError(f"{file}: not a table that can be read ({error}); the file was changed or damaged; {AGAIN}") from error
+    for column, kind in columns.items():
+        if column not in table:
+            raise InputFileError(f"{file}: has no column {column!r}, only {', '.join(map(str, table.columns))}; {AGAIN}")
+        if not KINDS[kind](table[column]):
+            raise InputFileError(f"{file}: column {column!r} holds {table[column].dtype}, not {kind}s; {AGAIN}")
+    return table
+
+
+def _texts(column: pd.Series) -> bool:
+    return all(isinstance(value, str) for value in column)
+
+
+def _wholes(column: pd.Series) -> bool:
+    return bool(pd.api.types.is_integer_dtype(column))
+
+
+def _numbers(column: pd.Series) -> bool:
+    return bool(pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column))
+
+
+def _flags(column: pd.Series) -> bool:
+    return bool(pd.api.types.is_bool_dtype(column))
+
+
+def _prompts(column: pd.Series) -> bool:
+    return all(isinstance(value, Sized) for value in column)
+
+
+KINDS = {"prompt": _prompts, "text": _texts, "whole": _wholes, "number": _numbers, "flag": _flags}
 
 
 def problems_frame(splits: Mapping[str, Sequence[Problem]]) -> pd.DataFrame:
@@ -183,13 +262,16 @@ def problems_frame(splits: Mapping[str, Sequence[Problem]]) -> pd.DataFrame:
 
 
 def read_run(path: str | Path) -> dict[str, Any]:
-    """The provenance of a run folder.
+    """The provenance of a run folder, which is sealed: every file of the run must be as it was written.
 
     Raises:
-        FileNotFoundError: not a run folder.
+        FileNotFoundError: not a run folder, or a file of it is missing.
+        ValueError, OSError: a file was changed or damaged, or is of another version.
     """
     file = Path(path) / PROVENANCE
     if not file.is_file():
         raise MissingFileError(f"{path}: no {PROVENANCE} there; give a folder that a steerlab script wrote")
-    loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return loaded
+    record = files.read_sealed(file, RUN_FORMAT, AGAIN)
+    files.own_files(file, record.get("files"))
+    files.check_digests(path, record.pop("files"), AGAIN)
+    return record

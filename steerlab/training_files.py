@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from steerlab import files
 from steerlab._errors import InputError
 
-FORMAT = "steerlab-training-1"
+FORMAT = "steerlab-training-2"
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any], work: Mapping[str, Any]) -> None:
@@ -28,13 +29,10 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, A
     Raises:
         OSError: the folder cannot be written.
     """
-    said = {"format": FORMAT, "about": dict(about), "work": fingerprint(work)}
-    with files.replacing(path) as temporary:
-        save_file(
-            {k: t.detach().contiguous().clone() for k, t in tensors.items()},
-            temporary,
-            metadata={"steerlab": json.dumps(said, sort_keys=True)},
-        )
+    kept = {k: t.detach().contiguous().clone() for k, t in tensors.items()}
+    said: dict[str, Any] = {"format": FORMAT, "about": dict(about), "work": fingerprint(work)}
+    said["sha256"] = files.digest(_content(kept), said)
+    files.write_bytes(path, save(kept, metadata={"steerlab": json.dumps(said, sort_keys=True)}))
 
 
 def read(path: str | Path, work: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -49,11 +47,15 @@ def read(path: str | Path, work: Mapping[str, Any]) -> tuple[dict[str, Tensor], 
     try:
         with safe_open(file, framework="pt") as opened:
             said = json.loads((opened.metadata() or {}).get("steerlab", "{}"))
-            if said.get("format") != FORMAT:
+            if not isinstance(said, dict) or said.get("format") != FORMAT:
                 raise InputError(f"path={str(file)!r}: a safetensors file, but not a training of {FORMAT}; choose another path")
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise InputError(f"path={str(file)!r}: not a training that can be read ({error}); choose another path or remove it") from error
+    if said.get("sha256") != files.digest(_content(tensors), said):
+        raise InputError(
+            f"path={str(file)!r}: numbers and description do not match their sha256; the file was changed or damaged; remove it to begin anew"
+        )
     wanted = fingerprint(work)
     different = sorted(key for key in wanted if said["work"].get(key) != wanted[key])
     if different:
@@ -61,6 +63,12 @@ def read(path: str | Path, work: Mapping[str, Any]) -> tuple[dict[str, Tensor], 
             f"path={str(file)!r} holds a training with other {', '.join(different)}; give what it was begun with, another path, or remove it"
         )
     return tensors, said["about"]
+
+
+def _content(tensors: Mapping[str, Tensor]) -> bytes:
+    """All numbers, in the order of their names, each with its name, type and shape."""
+    parts = [(f"{key} {t.dtype} {list(t.shape)}".encode(), t.detach().cpu().contiguous()) for key, t in sorted(tensors.items())]
+    return b"".join(name + t.reshape(-1).view(torch.uint8).numpy().tobytes() for name, t in parts)
 
 
 def fingerprint(work: Mapping[str, Any]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from steerlab._errors import InputError, MissingFileError
+from steerlab.files import reading
 from steerlab.published.numbers import Printed, printed
 
 CLAIMS = "claims.csv"
@@ -68,7 +69,7 @@ def read_folder(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     # Not pandas' own reader: it fills short lines and cuts long ones without a word.
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with reading(path), path.open(encoding="utf-8", newline="") as file:
             lines = list(csv.reader(file, strict=True))
     except (csv.Error, UnicodeDecodeError) as error:
         raise InputError(f"{path.name}: not a CSV table in UTF-8 ({error}); its columns are {', '.join(columns)}") from error

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from steerlab._errors import InputError, MissingFileError
+from steerlab.files import reading
 from steerlab.tasks.numbers import as_printed, parse_number
 from steerlab.tasks.problem import whole_text
 
@@ -170,7 +171,8 @@ def read_path(path: str | Path) -> Pools:
     for split, members in found.items():
         pool = rows.setdefault(split, [])
         for member in members:
-            content = member.read_bytes()
+            with reading(member):
+                content = member.read_bytes()
             before = len(pool)
             typed = member.suffix.lower() != ".csv"
             pool.extend(Row(where, before + i, columns, typed) for i, (where, columns) in enumerate(_parse(member, content)))

@@ -8,10 +8,12 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from types import ModuleType
 
@@ -20,11 +22,11 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import steerlab as sl
-from steerlab.cli import run
+from steerlab.cli import parse, parser_of, run
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
-SMALL = ["--limit", "40", "--alphas=-3,0,1"]
+SMALL = ["--limit", "40", "--alphas", "-3,0,1"]
 FEW = ["--train", "16", "--validation", "12", "--test", "12", "--epochs", "1", "--layers", "4"]
 METHODS = ["--methods", "mean_difference,multilayer_aft,prompt"]
 MAIN = ["random_control", *SMALL, "--controls", "5", "--layers", "2,3"]
@@ -170,7 +172,8 @@ def test_the_significance_report_is_made_from_one_and_from_two_runs(script, main
 def test_every_other_script_writes_a_run_folder_with_a_report(script, name: str, words: list[str], table: str, tmp_path: Path) -> None:
     done = script(name, *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    folder = tmp_path / "runs" / f"{name}-tiny-arithmetic-arithmetic"
+    tasks = words[words.index("--tasks") + 1].split(",") if "--tasks" in words else []
+    folder = tmp_path / "runs" / "-".join([name, "tiny-arithmetic-arithmetic", *tasks])
     assert str(folder.relative_to(tmp_path) / "report.html") in done.stdout
     assert len(pd.read_parquet(folder / f"{table}.parquet")) > 0
     assert "<h1" in (folder / "report.html").read_text()
@@ -217,6 +220,89 @@ def test_a_direction_is_used_in_a_variant_of_its_model_only_when_asked_for(scrip
     assert sl.load_direction(written).method["moved_from"]["name"] == "tiny-arithmetic"
 
 
+def test_an_earlier_run_is_kept_unless_it_is_to_be_replaced(script, main_run: tuple[Path, str], tmp_path: Path, monkeypatch) -> None:
+    shutil.copytree(main_run[0], tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    before = digests(tmp_path)
+    with monkeypatch.context() as here:
+        here.setattr("steerlab.setup.load_task", lambda *_, **__: pytest.fail("work was done"))
+        kept = script(*MAIN, "--out", "run", cwd=tmp_path)
+    assert kept.returncode == 2
+    assert kept.stderr.startswith("error: run holds a run already; choose another folder (--out), or replace the run (--overwrite")
+    assert len(kept.stderr.strip().splitlines()) == 1
+    assert digests(tmp_path) == before
+    (tmp_path / "run" / "results.parquet").write_bytes(b"damaged")
+    replaced = script(*MAIN, "--out", "run", "--overwrite", cwd=tmp_path)
+    assert replaced.returncode == 0, replaced.stderr
+    assert digests(tmp_path) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_a_run_folder_is_held_while_its_script_works(script, tmp_path: Path) -> None:
+    seen: list[Done] = []
+
+    def second(*_, **__) -> None:
+        with ThreadPoolExecutor(1) as other, pytest.raises(FileExistsError) as refused:
+            other.submit(lambda: loaded("alpha_sweep").main(loaded("alpha_sweep").Config(out="run", overwrite=True))).result()
+        seen.append(refused)
+        raise sl.InputError("enough")
+
+    with pytest.MonkeyPatch.context() as here:
+        here.setattr("steerlab.setup.load_task", second)
+        done = script("random_control", "--out", "run", cwd=tmp_path)
+    assert f"run is being written by process {os.getpid()}" in str(seen[0].value)
+    assert (done.returncode, done.stderr) == (2, "error: enough\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "folder"),
+    [
+        ("random_control", [], "random_control-tiny-arithmetic-arithmetic"),
+        ("random_control", ["--form", "numeric"], "random_control-tiny-arithmetic-arithmetic-numeric"),
+        (
+            "random_control",
+            ["--model", "EleutherAI/pythia-410m", "--task", "blimp", "--paradigm", "anaphor_gender_agreement"],
+            "random_control-pythia-410m-blimp-anaphor_gender_agreement",
+        ),
+        ("random_control", ["--task", "blimp", "--task-path", "there/passive_1.jsonl"], "random_control-tiny-arithmetic-blimp-passive_1"),
+        (
+            "random_control",
+            ["--task", "blimp", "--task-path", "there/blimp", "--paradigm", "passive_1"],
+            "random_control-tiny-arithmetic-blimp-passive_1",
+        ),
+        ("random_control", ["--task", "jsonl", "--task-path", "my file!.jsonl"], "random_control-tiny-arithmetic-jsonl-my_file"),
+        ("alpha_sweep", ["--direction", "there/truth.safetensors"], "alpha_sweep-tiny-arithmetic-arithmetic-truth"),
+        ("direction_heatmap", ["--direction", "there/truth.safetensors"], "direction_heatmap-truth"),
+        ("failure_analysis", ["--run", "runs/random_control-gpt2-svamp"], "failure_analysis-random_control-gpt2-svamp"),
+        ("transfer", ["--tasks", "gsm8k=a/b.jsonl,story"], "transfer-tiny-arithmetic-arithmetic-gsm8k-b-story"),
+        ("random_control", ["--out", "mine/here"], "mine/here"),
+    ],
+)
+def test_a_run_folder_is_named_by_what_is_run(script, name: str, words: list[str], folder: str) -> None:
+    config = parse(loaded(name).Config, words)
+    assert config.folder(name) == (Path(folder) if "--out" in words else Path("runs") / folder)
+
+
+def test_the_name_of_a_run_folder_is_never_too_long_and_differs_where_the_tasks_do(script) -> None:
+    many = ["a" * 30 + str(i) for i in range(20)]
+    names = [parse(loaded("transfer").Config, ["--tasks", ",".join(tasks)]).folder("transfer").name for tasks in (many, many[:-1])]
+    assert max(map(len, names)) <= 120
+    assert names[0] != names[1]
+
+
+@pytest.mark.parametrize("name", [p.stem for p in sorted((ROOT / "analyses").glob("*.py"))])
+def test_every_option_of_every_script_has_a_help_text(script, name: str) -> None:
+    """And a default that is shown."""
+    text = re.sub(r"\s+", " ", parser_of(loaded(name).Config).format_help().split("options:")[1])
+    options = [f"--{field.name.replace('_', '-')}" for field in fields(loaded(name).Config) if field.default is not MISSING]
+    assert len(options) > 0
+    for option in [*options, "--debug"]:
+        found = re.search(rf" {option}(?: (?:[A-Z,…]+|\{{.*?\}})|, --no\S+)? ([^-({{].*?)\(default: ", text)
+        assert found, f"{option} has no help in {text}"
+        assert found[1].strip(), f"{option} has no help"
+
+
 @pytest.mark.parametrize("name", [p.stem for p in sorted((ROOT / "analyses").glob("*.py"))])
 def test_help_explains_each_script_and_its_options(script, name: str, tmp_path: Path) -> None:
     done = script(name, "--help", cwd=tmp_path)
@@ -242,6 +328,7 @@ BAD = {
     "malformed line": (["--task", "jsonl", "--task-path", "broken.jsonl"], "broken.jsonl"),
     "output below a file": (["--out", "long.jsonl/run"], "long.jsonl"),
     "output that is not a run": (["--out", "full"], "full"),
+    "output that is not a run, to be replaced": (["--out", "full", "--overwrite"], "full exists and is not a run of ours"),
 }
 
 
@@ -290,7 +377,7 @@ def test_transfer_between_paradigms_runs_on_a_model_and_data_that_are_not_ours(s
         "transfer", *data, "--tasks", paradigms, *FEW, "--random", "3", "--shuffled", "3", "--shuffled-learned", "1", cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    found = pd.read_parquet(tmp_path / "runs" / "transfer-stories260K-blimp" / "transfer.parquet")
+    found = pd.read_parquet(tmp_path / "runs" / f"transfer-stories260K-blimp-{paradigms.replace(',', '-')}" / "transfer.parquet")
     assert sorted(set(found["target"])) == sorted(paradigms.split(","))
 
 

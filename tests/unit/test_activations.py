@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import activation_files, activations
+from steerlab import activation_files, activations, files
 from steerlab.models import d_model, hooks
 from steerlab.progress import ProgressBar, progress_bar
 
@@ -263,7 +264,8 @@ def test_values_reach_the_disk_before_they_are_called_done(toy, problems, tmp_pa
     monkeypatch.setattr(activation_files, "_write", noted)
     monkeypatch.setattr(activation_files.os, "fsync", lambda descriptor: events.append(("", "forced")))
     sl.cache_activations(toy, problems[:1], layers=LAYERS, path=tmp_path / "acts")
-    assert events == [("values.npy", "written")] * 2 + [("", "forced"), ("done", "written"), ("", "forced")]
+    values = [("values.npy", "written")] * 2 + [("sha256", "written")]
+    assert events == [*values, ("", "forced"), ("", "forced"), ("done", "written"), ("", "forced")]
 
 
 def test_other_batches_may_finish_an_interrupted_cache(toy, problems, tmp_path):
@@ -346,13 +348,28 @@ def test_an_unfinished_cache_is_refused_when_the_weights_were_changed_in_memory(
     sl.cache_activations(toy, problems, path=tmp_path / "acts", **SMALL)
 
 
+def other_layers(path: Path) -> None:
+    path.write_text(path.read_text().replace('"site": "resid_post"', '"site": "resid_mid"'))
+
+
+def flipped(path: Path) -> None:
+    """One bit of the first value other than zero."""
+    content = bytearray(path.read_bytes())
+    content[next(i for i in range(128, len(content)) if content[i])] ^= 1
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("file", "damage", "message"),
     [
-        ("activations.json", lambda path: path.unlink(), "is no unfinished cache that can be taken up .*No such file"),
-        ("activations.json", lambda path: path.write_text("{"), "is no unfinished cache that can be taken up .*Expecting property name"),
-        ("activations.json", lambda path: path.write_bytes(b"\xff"), "is no unfinished cache that can be taken up .*can't decode"),
-        ("activations.json", lambda path: path.write_text("[]"), r"is no unfinished cache .*activations\.json holds no table"),
+        ("activations.json", lambda path: path.unlink(), "is no unfinished cache that can be taken up: .*no such file"),
+        ("activations.json", lambda path: path.write_text("{"), "is no unfinished cache that can be taken up: .*Expecting property name"),
+        ("activations.json", lambda path: path.write_bytes(b"\xff"), "is no unfinished cache that can be taken up: .*can't decode"),
+        ("activations.json", lambda path: path.write_text("[]"), r"is no unfinished cache .*activations\.json: holds a list, not a table"),
+        ("activations.json", other_layers, r"activations\.json: does not match its own sha256"),
+        ("values.npy", flipped, r"holds a damaged unfinished cache \(values\.npy is not as written at problem \d"),
+        ("sha256", lambda path: path.unlink(), "holds a damaged unfinished cache .*No such file"),
+        ("sha256", lambda path: path.write_bytes(bytes(9)), r"holds a damaged unfinished cache \(sha256 is not as"),
         ("done", lambda path: path.unlink(), "holds a damaged unfinished cache .*No such file"),
         ("done", lambda path: path.write_bytes(b"\1"), r"holds a damaged unfinished cache \(done is not as activations\.json says"),
         ("done", lambda path: path.write_bytes(b"11111111"), r"holds a damaged unfinished cache \(done is not as"),
@@ -426,3 +443,51 @@ def test_no_problems_and_repeated_ids_are_refused(toy, problems):
 def test_a_layer_that_was_not_cached_is_named(toy, problems):
     with pytest.raises(ValueError, match="layer=1: cached were layers 0, 2"):
         sl.cache_activations(toy, problems, layers=LAYERS).at(1)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        ("values.npy", flipped, r"values\.npy: problem 0 does not match its sha256; the file was changed or damaged; delete the folder"),
+        (
+            "values.npy",
+            lambda path: path.write_bytes(path.read_bytes()[:-9]),
+            r"values\.npy: cannot be read \(.*; delete the folder, and cache",
+        ),
+        (
+            "values.npy",
+            lambda path: np.save(path, np.zeros((8, 2, 1, 32))),
+            r"values\.npy: float64 of shape .*, not as activations\.json says",
+        ),
+        ("mask.npy", lambda path: np.save(path, ~np.load(path)), r"mask\.npy: does not match its sha256"),
+        ("mask.npy", lambda path: path.unlink(), r"mask\.npy: no such file"),
+        ("sha256", lambda path: path.write_bytes(path.read_bytes()[::-1]), r"sha256: does not match its sha256"),
+        ("activations.json", other_layers, r"activations\.json: does not match its own sha256"),
+        (
+            "activations.json",
+            lambda path: path.write_text("{}"),
+            r"activations\.json: format None; this version reads steerlab-activations-1",
+        ),
+        ("activations.json", lambda path: path.write_text("{"), r"activations\.json: not JSON"),
+    ],
+)
+def test_a_cache_that_was_changed_is_not_opened(toy, problems, tmp_path, file, damage, message):
+    sl.cache_activations(toy, problems, layers=LAYERS, path=tmp_path / "acts")
+    sl.load_activations(tmp_path / "acts")
+    damage(tmp_path / "acts" / file)
+    with pytest.raises(sl.InputError, match=message):
+        sl.load_activations(tmp_path / "acts")
+
+
+def test_a_large_cache_can_be_opened_without_reading_it(toy, problems, tmp_path):
+    sl.cache_activations(toy, problems, layers=LAYERS, path=tmp_path / "acts")
+    flipped(tmp_path / "acts" / "values.npy")
+    sl.load_activations(tmp_path / "acts", verify=False)
+
+
+def test_a_cache_that_another_process_writes_is_left_alone(toy, problems, tmp_path):
+    with files.locked(tmp_path / "acts"), ThreadPoolExecutor(1) as other:
+        asked = other.submit(sl.cache_activations, toy, problems, layers=LAYERS, path=tmp_path / "acts")
+        with pytest.raises(FileExistsError, match=rf"acts is being written by process {os.getpid()}"):
+            asked.result()
+    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """A config dataclass is command line and help at once."""
 
+import math
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Literal, Optional
 
 import pytest
 
+from steerlab import InputError
+from steerlab._errors import InputFileError, InputTypeError, MissingFileError
 from steerlab.cli import parse, run
 
 
@@ -29,6 +32,12 @@ class Config(Base):
     limit: Optional[int] = None  # noqa: UP045 - the older spelling works too
     quick: bool = False  # leave the slow part out
     chart: bool = True  # draw
+    alpha: float = -1.0  # one coefficient
+    spread: tuple[str, ...] = (
+        "a",  # a comment within, "#" and all,
+        "b",
+    )  # and one behind
+    tagged: str = "#"  # not what the quotes hold
     plain: str = "x"
     told: str = "y"  # stands behind one without a comment
 
@@ -70,6 +79,18 @@ def test_every_field_is_an_option_of_the_same_name(capsys):
         (["--layers=3"], "layers", (3,)),
         (["--alphas=-3,0,3"], "alphas", (-3.0, 0.0, 3.0)),
         (["--alphas=-0.5, 1"], "alphas", (-0.5, 1.0)),
+        (["--alphas", "-3,0,3"], "alphas", (-3.0, 0.0, 3.0)),
+        (["--alphas", "-.5,-1e-3"], "alphas", (-0.5, -0.001)),
+        (["--alphas", "\N{MINUS SIGN}1,0"], "alphas", (-1.0, 0.0)),
+        (["--alpha", "-3"], "alpha", -3.0),
+        (["--alpha", "-3e-1"], "alpha", -0.3),
+        (["--alpha", "-inf"], "alpha", -math.inf),
+        (["--alpha", "\N{MINUS SIGN}2"], "alpha", -2.0),
+        (["--rate", "-1e3"], "rate", -1000.0),
+        (["--layers", "-1,2"], "layers", (-1, 2)),
+        (["--seed", "-7"], "seed", -7),
+        (["--out-folder", "-a"], "out_folder", Path("-a")),
+        (["--spread", "-a,b"], "spread", ("-a", "b")),
         (["--out-folder", "a/b"], "out_folder", Path("a/b")),
         (["--limit", "5"], "limit", 5),
         (["--quick"], "quick", True),
@@ -94,6 +115,9 @@ def test_help_shows_comments_and_defaults_of_own_and_inherited_fields(capsys):
         "leave the slow part out (default: False)",
         "draw (default: True)",
         "--plain STR (default: x)",
+        'a comment within, "#" and all, and one behind (default: a,b)',
+        "--tagged STR not what the quotes hold (default: #)",
+        "--debug show where an error comes from",
         "stands behind one without a comment (default: y)",
     ):
         assert said in text
@@ -116,6 +140,9 @@ def test_a_tuple_without_a_default_is_the_words_themselves(capsys):
         (["--backend", "bridge"], "argument --backend: invalid choice: 'bridge' (choose from"),
         (["--sead", "1"], "unrecognized arguments: --sead"),
         (["--seed"], "argument --seed: expected one argument"),
+        (["--seed", "--rate", "1"], "argument --seed: expected one argument"),
+        (["--alpha", "-x"], "argument --alpha: invalid float value: '-x'"),
+        (["--quick", "-1"], "unrecognized arguments: -1"),
     ],
 )
 def test_a_word_that_does_not_fit_ends_with_code_2_and_says_why(capsys, words, message):
@@ -129,7 +156,15 @@ def test_run_gives_the_config_to_main_and_returns_what_it_returns():
     assert run(lambda config: config.seed + 1, Config, ["--seed", "4"]) == 5
 
 
-@pytest.mark.parametrize("error", [ValueError("layer=14: use 0 to 11"), FileNotFoundError("no such file"), OSError("line one\nline two")])
+ERRORS = [
+    InputError("layer=14: use 0 to 11"),
+    MissingFileError("no such file"),
+    InputFileError("line one\nline two"),
+    InputTypeError("a text"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS)
 def test_an_error_of_the_users_input_ends_with_code_2_and_one_line(capsys, error):
     def main(config):
         raise error
@@ -140,12 +175,28 @@ def test_an_error_of_the_users_input_ends_with_code_2_and_one_line(capsys, error
     assert capsys.readouterr() == ("", f"error: {' '.join(str(error).split())}\n")
 
 
-def test_an_error_of_ours_is_not_hidden():
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError, TypeError, OSError, FileNotFoundError, KeyError, AssertionError])
+@pytest.mark.parametrize("words", [[], ["--debug"]])
+def test_an_error_of_ours_is_not_hidden(kind, words):
     def main(config):
-        raise RuntimeError("ours")
+        raise kind("ours")
 
-    with pytest.raises(RuntimeError, match="ours"):
-        run(main, Config, [])
+    with pytest.raises(kind, match="ours"):
+        run(main, Config, words)
+
+
+@pytest.mark.parametrize(("error", "code"), [(InputError("layer=14"), 2), (KeyboardInterrupt(), 130)])
+def test_debug_shows_where_an_error_comes_from(capsys, error, code):
+    def main(config):
+        assert config == Config(seed=1)
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run(main, Config, ["--seed", "1", "--debug"])
+    said = capsys.readouterr().err
+    assert ended.value.code == code
+    assert "Traceback (most recent call last)" in said
+    assert "in main" in said
 
 
 def test_an_interrupt_ends_with_code_130(capsys):

@@ -183,7 +183,8 @@ def test_an_experiment_is_read_back_from_its_run_folder(
     assert [repr(c) for c in loaded.families] == [repr(c) for c in experiment.families]
     assert sl.Significance(loaded).summary() == sl.Significance(experiment).summary()
     assert found["model"]["n_layers"] == 3
-    sl.save_experiment(tmp_path / "run", loaded, {k: v for k, v in found.items() if k in ("config", "model", "task", "versions")})
+    described = {k: v for k, v in found.items() if k in ("config", "model", "task", "versions")}
+    sl.save_experiment(tmp_path / "run", loaded, described, overwrite=True)
     assert sl.Significance(sl.load_experiment(tmp_path / "run")[0]).answer() == found["answer"]
 
 

@@ -107,10 +107,19 @@ def test_an_export_holds_every_form_and_a_second_one_takes_its_place(tmp_path: P
         sl.export_report(folder, formats=("html", "md", "csv"), **parts(EVIL))
     written = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     assert written == ["export.json", "report.html", "report.md", "tables/table-1.csv", "tables/table-2.csv", "tables/table-3.csv"]
-    assert sorted(json.loads((folder / "export.json").read_text())["sha256"]) == written[1:]
+    assert sorted(json.loads((folder / "export.json").read_text())["files"]) == written[1:]
     examples = pd.read_csv(folder / "tables/table-3.csv")
     assert list(examples.columns) == COLUMNS
     assert examples["prompt"].tolist() == [EVIL, EVIL]
+
+
+def test_an_export_leaves_files_that_are_not_its_own_where_they_are(tmp_path: Path):
+    folder = sl.export_report(tmp_path / "export", formats=("html", "md", "csv"), **parts(EVIL))
+    for name in ("notes.txt", "tables/notes.txt"):
+        (folder / name).write_text("mine")
+    sl.export_report(folder, formats=("md",), **parts(EVIL))
+    left = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert left == ["export.json", "notes.txt", "report.md", "tables/notes.txt"]
 
 
 def test_an_export_never_takes_the_place_of_something_else(tmp_path: Path):

@@ -1,11 +1,20 @@
-"""Writing files so that none is ever half there."""
+"""Writing files so that none is ever half there, and reading back only what is as it was written."""
 
+import errno
+import json
 import os
+import re
+import resource
+import signal
 import stat
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from steerlab import files
+from steerlab import InputError, files
 
 
 @pytest.fixture
@@ -53,6 +62,14 @@ def test_files_and_folders_get_the_usual_permissions(tmp_path):
     assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o750
 
 
+def test_the_umask_is_never_changed_since_other_threads_would_write_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask was changed"))
+    files.write_text(tmp_path / "a.txt", "x")
+    with files.new_folder(tmp_path / "folder") as inside:
+        files.write_text(inside / "a.txt", "x")
+    assert names(tmp_path) == ["a.txt", "a.txt", "folder"]
+
+
 def test_a_folder_appears_when_it_is_complete(tmp_path):
     with files.new_folder(tmp_path / "deep" / "run") as inside:
         (inside / "a.txt").write_text("x")
@@ -78,28 +95,138 @@ def test_an_empty_folder_is_filled(tmp_path):
     assert names(tmp_path) == ["a.txt", "run"]
 
 
-def test_a_folder_is_replaced_only_if_it_holds_the_file_that_marks_it(tmp_path):
-    for name in ("ours", "theirs"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / f"{name}.txt").write_text("x")
-    with files.new_folder(tmp_path / "ours", replace_if="ours.txt") as inside:
-        (inside / "new.txt").write_text("x")
-    for marker, expected in (("ours.txt", "a run of ours"), (None, "an empty folder")):
-        with (
-            pytest.raises(FileExistsError, match=f"theirs exists and is not {expected}"),
-            files.new_folder(tmp_path / "theirs", replace_if=marker),
+def test_only_the_files_of_an_earlier_version_are_replaced_and_all_others_stay(tmp_path):
+    folder = tmp_path / "run"
+    for name in ("old.txt", "both.txt", "parts/old.txt", "parts/diary.txt", "diary.txt"):
+        files.write_text(folder / name, name)
+    with files.new_folder(folder, own=["old.txt", "both.txt", "parts/old.txt", "gone/never.txt"], last="both.txt") as inside:
+        for name in ("both.txt", "new/new.txt"):
+            files.write_text(inside / name, "new")
+    held = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert held == {"both.txt": "new", "new/new.txt": "new", "parts/diary.txt": "parts/diary.txt", "diary.txt": "diary.txt"}
+    with files.new_folder(folder, own=["both.txt", "new/new.txt"]) as inside:
+        files.write_text(inside / "other.txt", "x")
+    assert names(folder) == ["diary.txt", "diary.txt", "other.txt", "parts"]
+
+
+@pytest.mark.parametrize("name", ["diary.txt", "diary.txt/a.txt", "folder"])
+def test_a_file_that_is_not_ours_is_never_lost_to_a_new_one_of_its_name(tmp_path, name):
+    files.write_text(tmp_path / "run" / "diary.txt", "mine")
+    files.write_text(tmp_path / "run" / "folder" / "mine.txt", "mine")
+    with (
+        pytest.raises(
+            FileExistsError, match=r"is not a file of the earlier run and would be lost; the new run was written to .*run-1 instead"
+        ),
+        files.new_folder(tmp_path / "run", own=["old.txt", "folder"]) as inside,
+    ):
+        files.write_text(inside / name, "new")
+    assert (tmp_path / "run" / "diary.txt").read_text() == (tmp_path / "run" / "folder" / "mine.txt").read_text() == "mine"
+    assert (tmp_path / "run-1" / name).read_text() == "new"
+
+
+def test_nothing_is_put_where_something_is(tmp_path):
+    files.write_text(tmp_path / "theirs" / "theirs.txt", "x")
+    with pytest.raises(FileExistsError, match="theirs exists and is not an empty folder"), files.new_folder(tmp_path / "theirs"):
+        pytest.fail("the block was entered")
+    assert names(tmp_path) == ["theirs", "theirs.txt"]
+
+
+# Locks and what killed processes leave
+
+HOLD = """
+import sys, time, types
+sys.modules["steerlab"] = types.ModuleType("steerlab")  # the package without what it imports, which takes seconds
+sys.modules["steerlab"].__path__ = [sys.argv[2]]
+from steerlab import files
+with files.locked(sys.argv[1]) as place, files.new_folder(sys.argv[1]) as inside, files.replacing(place.with_name("file.txt")) as temporary:
+    files.write_text(inside / "half.txt", "half")
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that writes to the folder `run` and the file `file.txt` for as long as it lives."""
+    package = os.path.dirname(files.__file__)
+    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path / "run", package], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_process_is_kept_away_and_told_who_writes_there(tmp_path, holder):
+    before = names(tmp_path)
+    for attempt in (lambda: files.locked(tmp_path / "run").__enter__(), lambda: files.new_folder(tmp_path / "run").__enter__()):
+        with pytest.raises(
+            FileExistsError, match=rf"run is being written by process {holder.pid} on \S+; wait until it is done, or choose"
         ):
-            pytest.fail("the block was entered")
-    assert names(tmp_path) == ["new.txt", "ours", "theirs", "theirs.txt"]
+            attempt()
+    files.write_text(tmp_path / "file.txt", "mine")  # does not sweep the other process's temporary file
+    assert names(tmp_path) == sorted([*before, "file.txt"])
 
 
-def test_a_trial_leaves_everything_as_it_was(tmp_path):
-    (tmp_path / "ours").mkdir()
-    (tmp_path / "ours" / "ours.txt").write_text("x")
-    for name in ("ours", "new"):
-        with files.new_folder(tmp_path / name, replace_if="ours.txt", keep=False) as inside:
-            (inside / "a.txt").write_text("x")
-    assert names(tmp_path) == ["ours", "ours.txt"]
+def test_what_a_killed_process_left_is_swept_and_its_lock_does_not_count(tmp_path, holder):
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    similar = [".run.notes", ".run.swp", ".file.txt.swp", ".run.abc.tmp", ".other.0123abcd.tmp"]
+    for name in similar:
+        (tmp_path / name).write_text("mine")
+    left = set(names(tmp_path)) - set(similar)
+    assert ".run.lock" in left
+    assert sorted(re.sub("[0-9a-f]{8}", "*", name) for name in left) == [".file.txt.*.tmp", ".run.*.tmp", ".run.lock", "half.txt"]
+    with files.new_folder(tmp_path / "run") as inside:
+        files.write_text(inside / "whole.txt", "x")
+    files.write_text(tmp_path / "file.txt", "x")
+    assert names(tmp_path) == sorted([*similar, "file.txt", "run", "whole.txt"])
+
+
+def test_another_thread_is_kept_away_and_the_same_one_may_go_on(tmp_path):
+    with ThreadPoolExecutor(1) as other, files.locked(tmp_path / "deep" / "run"):
+        with files.locked(tmp_path / "deep" / "run"), files.new_folder(tmp_path / "deep" / "run") as inside:
+            files.write_text(inside / "a.txt", "x")
+        with pytest.raises(FileExistsError, match=f"is being written by process {os.getpid()} on "):
+            other.submit(lambda: files.locked(tmp_path / "deep" / ".." / "deep" / "run").__enter__()).result()
+    assert names(tmp_path) == ["a.txt", "deep", "run"]
+
+
+def test_of_many_that_come_at_once_one_at_a_time_writes(tmp_path):
+    inside, most, refused = [], [], []
+
+    def write(number: int) -> None:
+        try:
+            with files.locked(tmp_path / "run"):
+                inside.append(number)
+                most.append(len(inside))
+                time.sleep(0.001)
+                inside.remove(number)
+        except FileExistsError:
+            refused.append(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(200)))
+    assert max(most) == 1
+    assert len(most) + len(refused) == 200
+    assert names(tmp_path) == []
+
+
+def test_where_the_system_has_no_such_locks_the_lock_file_itself_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_try_lock", lambda handle: None)
+    gone = r"\(if there is no such process any more, remove .*\.run\.lock\)"
+    with files.locked(tmp_path / "run"), ThreadPoolExecutor(1) as other, pytest.raises(FileExistsError, match=gone):
+        other.submit(lambda: files.locked(tmp_path / "run").__enter__()).result()
+    with files.new_folder(tmp_path / "run") as inside:
+        files.write_text(inside / "a.txt", "x")
+    assert names(tmp_path) == ["a.txt", "run"]
+
+
+def test_a_lock_leaves_no_trace(tmp_path):
+    with files.locked(tmp_path / "deep" / "deeper" / "run"):
+        pass
+    assert names(tmp_path) == []
+
+
+# What the system refuses
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_the_work(unwritable):
@@ -125,3 +252,79 @@ def test_json_knows_no_nan(tmp_path):
 
 def test_lines_end_alike_everywhere(tmp_path):
     assert files.write_text(tmp_path / "a.txt", "a\nb\n").read_bytes() == b"a\nb\n"
+
+
+@pytest.fixture
+def small_files():
+    """The system lets no file grow beyond some bytes: a write fails as on a full disk, with another reason."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_write_that_fails_names_the_path_and_leaves_nothing_half_written(tmp_path):
+    def fill() -> None:
+        with files.new_folder(tmp_path / "run") as inside:
+            files.write_text(inside / "deep" / "a.txt", "x" * 21)
+
+    for path, attempt in {
+        "a.txt": lambda: files.write_text(tmp_path / "a.txt", "x" * 21),
+        "b": lambda: files.write_bytes(tmp_path / "b", b"x" * 21),
+        "c.json": lambda: files.write_json(tmp_path / "c.json", {"text": "x" * 21}),
+        "run/deep/a.txt": fill,
+    }.items():
+        with pytest.raises(InputError, match=rf"cannot write {tmp_path / path} \(File too large\); choose another place"):
+            attempt()
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_is_named_with_what_to_do(tmp_path):
+    with (
+        pytest.raises(InputError, match=r"cannot write runs/a \(No space left on device\); free some space there, or choose") as caught,
+        files.writing("runs/a"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert isinstance(caught.value, OSError)
+    assert caught.value.errno == errno.ENOSPC
+
+
+# Seals
+
+AGAIN = "run it again"
+
+
+def test_a_sealed_table_comes_back_as_it_is_read(tmp_path):
+    record = {"a": [1, (2, 0.1)], "ä": {10: 1, 9: None}, "b": 1e-300}
+    files.write_sealed(tmp_path / "a.json", "mine-1", record)
+    assert files.read_sealed(tmp_path / "a.json", "mine-1", AGAIN) == json.loads(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b'{"a": NaN}', "not JSON .NaN is not a number of JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[1]", "holds a list, not a table"),
+        (b"{}", "format None; this version reads mine-1"),
+        (b'{"format": "mine-2"}', "format 'mine-2'; this version reads mine-1"),
+        (b'{"format": "mine-1"}', "does not match its own sha256; the file was changed or damaged"),
+        (b'{"format": "mine-1", "sha256": 3}', "does not match its own sha256"),
+    ],
+)
+def test_a_table_that_cannot_be_trusted_is_named_with_what_to_do(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(InputError, match=rf"a\.json: {message}.*; run it again"):
+        files.read_sealed(tmp_path / "a.json", "mine-1", AGAIN)
+
+
+@pytest.mark.parametrize("name", ["../a", "/etc/a", "", ".", "a/../../b", "a\\b"])
+def test_a_list_of_files_names_none_outside_its_folder(tmp_path, name):
+    with pytest.raises(InputError, match="its list of files is not one"):
+        files.own_files(tmp_path, {name: "digest"})

@@ -1,8 +1,11 @@
 """What is written can be read back, byte for byte the same, and nothing is ever half there."""
 
 import json
+import os
+import resource
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -10,7 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import steerlab as sl
-from steerlab import store
+from steerlab import runs, store, training_files
+from steerlab.context_learnables import ModulatedVector
 
 FIELDS = ("layer", "site", "positions", "name", "method", "model")
 
@@ -149,17 +153,70 @@ def test_a_report_is_written_whole_or_not_at_all(tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
 
 
-def a_run(folder, content: str) -> None:
-    with store.run_folder(folder) as inside:
-        (inside / store.PROVENANCE).write_text(json.dumps({"run": content}))
+def a_run(folder, content: str, **options) -> None:
+    with store.run_folder(folder, **options) as inside:
         (inside / f"{content}.txt").write_text(content)
+        store.write_provenance(inside, {"run": content})
 
 
-def test_a_run_takes_the_place_of_an_earlier_run(tmp_path):
+def test_an_earlier_run_is_kept_unless_it_is_to_be_replaced(tmp_path):
     a_run(tmp_path / "runs" / "mine", "first")
-    a_run(tmp_path / "runs" / "mine", "second")
+    for attempt in (lambda: a_run(tmp_path / "runs" / "mine", "second"), lambda: store.reserved(tmp_path / "runs" / "mine").__enter__()):
+        with pytest.raises(
+            FileExistsError, match=r"mine holds a run already; choose another folder \(--out\), or replace the run \(--overwrite"
+        ):
+            attempt()
+    assert store.read_run(tmp_path / "runs" / "mine") == {"run": "first"}
+    a_run(tmp_path / "runs" / "mine", "second", overwrite=True)
     assert store.read_run(tmp_path / "runs" / "mine") == {"run": "second"}
     assert sorted(path.name for path in (tmp_path / "runs").rglob("*")) == ["mine", "provenance.json", "second.txt"]
+
+
+def test_files_that_are_not_a_runs_stay_where_they_are(tmp_path):
+    a_run(tmp_path / "mine", "first")
+    for name in ("notes.txt", "first", "figures/mine.png"):
+        (tmp_path / "mine" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "mine" / name).write_text("mine")
+    a_run(tmp_path / "mine", "second", overwrite=True)
+    assert {path.relative_to(tmp_path / "mine").as_posix() for path in (tmp_path / "mine").rglob("*") if path.is_file()} == {
+        *("notes.txt", "first", "figures/mine.png"),
+        *("second.txt", "provenance.json"),
+    }
+    assert store.read_run(tmp_path / "mine") == {"run": "second"}
+
+
+def test_a_run_whose_list_of_files_was_changed_is_not_replaced(tmp_path):
+    """The list could name files of the user."""
+    a_run(tmp_path / "mine", "first")
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    file = tmp_path / "mine" / store.PROVENANCE
+    file.write_text(file.read_text().replace("first.txt", "notes.txt"))
+    with pytest.raises(
+        ValueError, match=r"does not match its own sha256.*which files there are a run's cannot be known: choose another folder"
+    ):
+        a_run(tmp_path / "mine", "second", overwrite=True)
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("kept", ["first.txt", "provenance.json", "directions/d.safetensors"])
+def test_every_file_of_a_run_is_sealed(tmp_path, kept):
+    """A byte more, a byte less, another byte, or no file."""
+    with store.run_folder(tmp_path / "mine") as inside:
+        (inside / "first.txt").write_text("first")
+        sl.save_direction(inside / "directions" / "d.safetensors", direction())
+        store.write_provenance(inside, {"run": "first"})
+    file = tmp_path / "mine" / kept
+    content = file.read_bytes()
+    for changed in (content + b"x", content[:-2], content[:9] + bytes([content[9] ^ 1]) + content[10:] if len(content) > 9 else b"First"):
+        file.write_bytes(changed)
+        with pytest.raises(sl.InputError, match=rf"{kept}: .*run the script again"):
+            store.read_run(tmp_path / "mine")
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=f"{kept}: no such file|no provenance"):
+        store.read_run(tmp_path / "mine")
+    file.write_bytes(content)
+    (tmp_path / "mine" / "notes.txt").write_text("a file of the user does not matter")
+    assert store.read_run(tmp_path / "mine") == {"run": "first"}
 
 
 def test_a_folder_of_something_else_is_never_replaced(tmp_path):
@@ -167,10 +224,11 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path):
     (tmp_path / "thesis" / "chapter.txt").write_text("mine")
     (tmp_path / "file").write_text("mine")
     for path in (tmp_path / "thesis", tmp_path / "file"):
-        with pytest.raises(FileExistsError, match="exists and is not a run of ours; choose another or remove it"):
-            a_run(path, "new")
-        with pytest.raises(FileExistsError, match="exists and is not a run of ours"):
-            store.check_run_folder(path)
+        for overwrite in (False, True):
+            with pytest.raises(FileExistsError, match=r"exists and is not a run of ours; choose another folder \(--out\), or remove it"):
+                a_run(path, "new", overwrite=overwrite)
+            with pytest.raises(FileExistsError, match="exists and is not a run of ours"):
+                store.reserved(path, overwrite=overwrite).__enter__()
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["chapter.txt", "file", "thesis"]
 
 
@@ -178,7 +236,7 @@ def test_an_error_in_a_run_leaves_the_earlier_run_and_nothing_else(tmp_path):
     a_run(tmp_path / "mine", "first")
 
     def interrupted() -> None:
-        with store.run_folder(tmp_path / "mine") as inside:
+        with store.run_folder(tmp_path / "mine", overwrite=True) as inside:
             (inside / "half.txt").write_text("half")
             raise KeyboardInterrupt
 
@@ -187,10 +245,13 @@ def test_an_error_in_a_run_leaves_the_earlier_run_and_nothing_else(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["first.txt", "mine", "provenance.json"]
 
 
-def test_checking_a_run_folder_leaves_no_trace(tmp_path):
-    assert store.check_run_folder(tmp_path / "mine") == tmp_path / "mine"
+def test_holding_a_run_folder_leaves_no_trace_and_keeps_others_away(tmp_path):
     a_run(tmp_path / "old", "first")
-    store.check_run_folder(tmp_path / "old")
+    for path, options in ((tmp_path / "new" / "mine", {}), (tmp_path / "old", {"overwrite": True})):
+        with store.reserved(path, **options) as held, ThreadPoolExecutor(1) as other:
+            assert held == path
+            with pytest.raises(FileExistsError, match=f"is being written by process {os.getpid()} on"):
+                other.submit(a_run, path, "other", overwrite=True).result()
     assert store.read_run(tmp_path / "old") == {"run": "first"}
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["first.txt", "old", "provenance.json"]
 
@@ -221,3 +282,56 @@ def test_problems_are_listed_with_their_split():
         {"split": "train", "problem_id": "p", "prompt": "x?", "target": "1", "choices": '[" A", " B"]', "meta": '{"steps": 2}'},
         {"split": "test", "problem_id": "q", "prompt": "y?", "target": "7", "choices": "null", "meta": "{}"},
     ]
+
+
+# A full disk
+
+
+@pytest.fixture
+def small_files():
+    """The system lets no file grow beyond 20 bytes: every write fails as on a full disk, with another reason."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+TABLE = pd.DataFrame({"alpha": range(100), "text": ["some words"] * 100})
+PARTS = {"title": "T", "question": "Q?", "answer": "A.", "figures": [], "tables": {"table": ("", TABLE)}}
+CONTEXT = sl.ContextVector(ModulatedVector(4), {"vector": torch.ones(4), "weight": torch.zeros(4), "offset": torch.tensor(0.5)}, layer=2)
+CELLS = sl.grid(datasets=["arithmetic:bare"], train=8, validation=8, test=20, layers=(3,), epochs=1, controls=0)
+PROBLEMS = [sl.Problem(str(i), "Tom has 3 .", 1) for i in range(4)]
+WRITERS = {
+    "d.safetensors": lambda path, _: sl.save_direction(path, direction()),
+    "context.safetensors": lambda path, _: sl.save_context_vector(path, CONTEXT),
+    "training.safetensors": lambda path, _: training_files.write(path, {"a": torch.ones(9)}, {}, {}),
+    "report.html": lambda path, _: sl.write_report(path, title="T", question="Q?", answer="A."),
+    "table.parquet": lambda path, _: store.write_table(path.parent, "table", TABLE),
+    "run/table.parquet": lambda path, _: runs.save_figures(path.parent, {"model": {"name": "m"}}, **PARTS),
+    "export/report.md": lambda path, _: sl.export_report(path.parent, formats=["md"], title="T", question="Q?", answer="A."),
+    "grid/grid.json": lambda path, _: sl.run_grid(CELLS, path.parent),
+    "acts.partial": lambda path, model: sl.cache_activations(model, PROBLEMS, layers=[1], path=path.with_suffix("")),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_writer_names_the_path_that_could_not_be_written_and_leaves_nothing(tmp_path, name, toy_model, backend, request):
+    model = toy_model(backend)
+    request.getfixturevalue("small_files")
+    with pytest.raises(sl.InputError, match=rf"cannot write {tmp_path / name}\S* \(.+\); choose another place") as caught:
+        WRITERS[name](tmp_path / name, model)
+    assert isinstance(caught.value, OSError)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("change", [b'"epoch": 3', b'"epoch": 4'])
+def test_a_training_whose_numbers_or_description_were_changed_is_not_taken_up(tmp_path, change):
+    file = tmp_path / "training.safetensors"
+    training_files.write(file, {"b": torch.arange(3.0), "a": torch.ones(2)}, {"epoch": 3}, {"lr": 1})
+    tensors, about = training_files.read(file, {"lr": 1})
+    assert (tensors["b"].tolist(), about) == ([0.0, 1.0, 2.0], {"epoch": 3})
+    content = bytearray(file.read_bytes().replace(rb"\"epoch\": 3", change.replace(b'"', rb"\"")))
+    content[-1] ^= change.endswith(b"3")
+    file.write_bytes(content)
+    with pytest.raises(sl.InputError, match="numbers and description do not match their sha256; the file was changed or damaged"):
+        training_files.read(file, {"lr": 1})

@@ -139,6 +139,16 @@ def test_other_data_under_the_same_name_is_another_grid(counted, tmp_path):
         sl.run_grid(other, tmp_path / "grid", runner=counted[0])
 
 
+def test_a_finished_cell_that_was_changed_is_refused(cells, counted, tmp_path):
+    sl.run_grid(cells, tmp_path / "grid", runner=counted[0])
+    for file in (sorted((tmp_path / "grid" / "cells").iterdir())[0], tmp_path / "grid" / "grid.json"):
+        before = file.read_text()
+        file.write_text(before.replace("1", "2", 1))
+        with pytest.raises(sl.InputError, match=rf"{file.name}: does not match its own sha256|{file.name}: format"):
+            sl.run_grid(cells, tmp_path / "grid", runner=counted[0])
+        file.write_text(before)
+
+
 def test_another_grid_in_the_folder_is_refused(cells, counted, tmp_path):
     sl.run_grid(cells, tmp_path / "grid", runner=counted[0])
     with pytest.raises(ValueError, match="epochs was 3 and is 4 now"):
