@@ -14,7 +14,7 @@ from torch import Tensor
 from steerlab._errors import InputError, InputTypeError
 from steerlab.activations import Activations
 from steerlab.arrays import Group, as_group
-from steerlab.models import SITES, Model, d_model, hook_name, processing_of
+from steerlab.models import SITES, Model, d_model, hook_name, prepends_bos, processing_of
 from steerlab.statistics._input import check_rng
 
 
@@ -138,7 +138,7 @@ def check_direction(model: Model, direction: Direction) -> None:
     """Make sure that a direction can act in a model.
 
     Raises:
-        ValueError: another width, a layer that the model lacks, or a direction found under other weight processing.
+        ValueError: another width, a layer that the model lacks, or a direction found under other weight processing or special tokens.
     """
     if not isinstance(direction, Direction):
         raise InputTypeError(
@@ -155,9 +155,15 @@ def check_direction(model: Model, direction: Direction) -> None:
             f"direction {direction.name!r} was found in a model with {found_under} weights, this one has {processing_of(model)} "
             f"weights: the residual streams differ; load the model with processing={found_under!r}"
         )
+    rule = direction.model.get("prepend_bos")
+    if rule is not None and rule != prepends_bos(model):
+        raise InputError(
+            f"direction {direction.name!r} was found with prepend_bos={rule}, and in this model prepend_bos={prepends_bos(model)} is in force: every prompt "
+            f"begins with other tokens; load the model with prepend_bos={rule}"
+        )
 
 
-SAME_MODEL = ("processing", "n_layers", "d_model")
+SAME_MODEL = ("processing", "prepend_bos", "n_layers", "d_model")
 
 
 def check_alike(directions: Sequence[Direction], *, layers: bool = True) -> None:

@@ -121,7 +121,7 @@ def run_experiment(
     alphas: Sequence[float] = ALPHAS,
     n_controls: int = 99,
     families: Sequence[str] | None = None,
-    texts: Sequence[str] | None = None,
+    texts: Sequence[str | Sequence[int]] | None = None,
     cache_positions: Positions = "last",
     positions: Positions = "all",
     operator: str = "add",

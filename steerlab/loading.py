@@ -15,7 +15,7 @@ import transformers
 from safetensors import SafetensorError
 from transformer_lens.model_bridge import TransformerBridge
 
-from steerlab import checkpoints
+from steerlab import checkpoints, encoding
 from steerlab._errors import InputError
 
 try:  # TransformerLens 3.x has both classes, 4.x only the bridge
@@ -53,6 +53,7 @@ def load_model(
     dtype: torch.dtype | str | None = None,
     revision: str | None = None,
     processing: str = "raw",
+    prepend_bos: bool | None = None,
 ) -> Model:
     """Load a model as a plain TransformerLens object, in evaluation mode.
 
@@ -64,9 +65,12 @@ def load_model(
         revision: branch, tag or commit on the Hub.
         processing: "raw" weights as published, or "processed" (LayerNorm folded, weights centred). A direction found
             under one does not hold under the other.
+        prepend_bos: whether a beginning-of-sequence token stands before each text; None is TransformerLens' default for the model. A text
+            that begins with the token itself gets no second one, and a model that has none gets none. A direction found under one rule is not
+            used under the other.
 
     Raises:
-        ValueError: an unknown option or model, damaged weights, or a model that the backend cannot load.
+        ValueError: an unknown option or model, a beginning-of-sequence token asked for that the model lacks, damaged weights, or a model that the backend cannot load.
         FileNotFoundError: a directory that is missing or is not a model's.
 
     Example:
@@ -94,8 +98,24 @@ def load_model(
     origin: dict[str, Any] = {"name": name if path is None else path.name, "revision": revision, "processing": processing}
     if path is not None:
         origin["path"] = path.resolve()
+    source = path if path is not None else official_name(name)
+    origin |= {
+        "special_tokens": encoding.read_special_tokens(source, revision, model),
+        "tokenizer": model.tokenizer,
+        "prepend_bos": prepend_bos,
+    }
     object.__setattr__(model, "steerlab_origin", origin)
+    encoding.set_rule(model, prepend_bos)
     return _fused(model).eval()
+
+
+def official_name(name: str) -> str:
+    """The Hub id that an alias of HookedTransformer means; any other name is one itself."""
+    if HookedTransformer is None:
+        return name
+    from transformer_lens.loading_from_pretrained import make_model_alias_map
+
+    return str(make_model_alias_map().get(name.lower(), name))
 
 
 def _fused(model: Model) -> Model:

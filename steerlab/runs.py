@@ -262,11 +262,19 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
     return experiment, provenance
 
 
+def _as_given(value: Any) -> Any:
+    """Token ids as a problem holds them, which JSON makes a list of; anything else as it is."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _problems(frame: pd.DataFrame, scorer: str) -> dict[str, list[Problem]]:
     splits: dict[str, list[Problem]] = {}
     lines: list[dict[Hashable, Any]] = frame.to_dict("records")
     for line in lines:
         choices, target, meta = (json.loads(line[key]) for key in ("choices", "target", "meta"))
-        problem = Problem(line["problem_id"], line["prompt"], target, None if choices is None else tuple(choices), meta, scorer)
+        tokens = line.get("prompt_tokens")
+        prompt = json.loads(tokens) if isinstance(tokens, str) else line["prompt"]
+        answers = None if choices is None else tuple(map(_as_given, choices))
+        problem = Problem(line["problem_id"], _as_given(prompt), _as_given(target), answers, meta, scorer)
         splits.setdefault(line["split"], []).append(problem)
     return splits

@@ -25,6 +25,7 @@ class Setup:
     backend: Literal["auto", "hooked", "bridge"] = "auto"  # HookedTransformer, TransformerBridge, or whichever loads the model
     device: str | None = None  # e.g. cpu or cuda; CUDA where there is one
     dtype: str = "float32"  # float32, bfloat16 or float16
+    prepend_bos: bool | None = None  # whether a beginning-of-sequence token stands before each text; TransformerLens' default for the model
     task: str = "arithmetic"  # arithmetic, hellaswag, arc_challenge, gsm8k, svamp, blimp or jsonl
     task_path: str | None = None  # local file or folder of the task; without it the Hub is asked
     form: str | None = None  # form of the task, e.g. choice, numeric or continuation
@@ -33,6 +34,10 @@ class Setup:
     limit: int | None = None  # at most so many problems in each split
     seed: int = 0  # the only source of chance
     out: str | None = None  # run folder; runs/SCRIPT-MODEL-TASK by default
+
+    def load_model(self) -> Model:
+        """Load the model alone, as the options say."""
+        return load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype, prepend_bos=self.prepend_bos)
 
     def load(self) -> tuple[Model, Task]:
         """Load the task, then the model.
@@ -44,7 +49,7 @@ class Setup:
         task = load_task(self.task, path=self.task_path, form=self.form, limit=self.limit, seed=self.seed, **options)
         if self.scorer is not None:
             task = task.scored_by(self.scorer)
-        return load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype), task
+        return self.load_model(), task
 
     def contrasts(self, model: Model, task: Task, layers: Sequence[int] | None = None, *, positions: str = "last") -> dict[int, Direction]:
         """The mean difference of right and wrong train problems at each layer; default all.
@@ -124,7 +129,7 @@ class SeveralTasks(Setup):
             if label in found:
                 raise InputError(f"tasks={','.join(self.tasks)}: two are called {label!r}; give each once, files under names of their own")
             found[label] = task if self.scorer is None else task.scored_by(self.scorer)
-        return load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype), found
+        return self.load_model(), found
 
     def recorded(self) -> dict[str, Any]:
         """The configuration for provenance; files by their last part."""

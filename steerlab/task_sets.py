@@ -7,10 +7,10 @@ import numpy as np
 
 from steerlab._errors import InputError, InputTypeError
 from steerlab.statistics._input import check_rng
-from steerlab.tasks import Problem, Task
+from steerlab.tasks import Problem, Task, Text
 
 SPLITS = ("train", "validation", "test")
-Content = tuple[str, tuple[str, ...] | None, str]
+Content = tuple[Text, tuple[Text, ...] | None, str]
 
 
 def check_tasks(tasks: Mapping[str, Task], *, least: int = 2) -> None:

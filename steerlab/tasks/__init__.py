@@ -2,7 +2,7 @@
 
 from steerlab.tasks.evaluation import Balanced, Evaluation, balance, evaluate
 from steerlab.tasks.loaders import load_task
-from steerlab.tasks.problem import Problem, Task, in_both
+from steerlab.tasks.problem import Problem, Task, Text, in_both, written
 from steerlab.tasks.scorers import SCORERS, Scorer, extract_number
 
 __all__ = [
@@ -12,9 +12,11 @@ __all__ = [
     "Problem",
     "Scorer",
     "Task",
+    "Text",
     "balance",
     "evaluate",
     "extract_number",
     "in_both",
     "load_task",
+    "written",
 ]
