@@ -155,10 +155,10 @@ def check_direction(model: Model, direction: Direction) -> None:
             f"direction {direction.name!r} was found in a model with {found_under} weights, this one has {processing_of(model)} "
             f"weights: the residual streams differ; load the model with processing={found_under!r}"
         )
-    rule = direction.model.get("prepend_bos")
-    if rule is not None and rule != prepends_bos(model):
+    rule, ours = direction.model.get("prepend_bos"), prepends_bos(model)
+    if rule is not None and ours is not None and rule != ours:
         raise InputError(
-            f"direction {direction.name!r} was found with prepend_bos={rule}, and in this model prepend_bos={prepends_bos(model)} is in force: every prompt "
+            f"direction {direction.name!r} was found with prepend_bos={rule}, and in this model prepend_bos={ours} is in force: every prompt "
             f"begins with other tokens; load the model with prepend_bos={rule}"
         )
 

@@ -249,8 +249,12 @@ def said(model: Any) -> str:
     if model.tokenizer is None:
         return "The model has no tokenizer: prompts are token ids, taken as they are."
     frame, ours = _frame(model), prepends_bos(model)
-    asked = getattr(model, "steerlab_origin", {}).get("prepend_bos")
-    why = "TransformerLens' default for this model" if asked is None else f"prepend_bos={asked} was asked for"
+    default = getattr(model, "steerlab_origin", {}).get("default_prepend_bos", ours)
+    why = (
+        "TransformerLens' default for this model"
+        if ours == default
+        else f"asked for; TransformerLens' default for this model is prepend_bos={default}"
+    )
     if ours and frame.bos is not None:
         rule = f"The token {token_names(model, [frame.bos])[1:-1]} stands before each prompt ({why}); a prompt that begins with it gets no second one."
     elif frame.bos is None:

@@ -102,7 +102,7 @@ def load_model(
     origin |= {
         "special_tokens": encoding.read_special_tokens(source, revision, model),
         "tokenizer": model.tokenizer,
-        "prepend_bos": prepend_bos,
+        "default_prepend_bos": bool(getattr(model.cfg, "default_prepend_bos", True)),
     }
     object.__setattr__(model, "steerlab_origin", origin)
     encoding.set_rule(model, prepend_bos)

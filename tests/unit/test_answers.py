@@ -5,6 +5,7 @@ The oracle is plain transformers: one problem at a time, eager attention, no cac
 
 import copy
 import json
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -307,7 +308,11 @@ def test_what_transformerlens_gives_a_text_it_gives_under_our_rule_too(loaded):
     ("kind", "rule", "said"),
     [
         ("bos", None, r"'<bos>' \(0\) stands before each prompt \(TransformerLens' default"),
-        ("bos", False, r"No .* \(prepend_bos=False was asked for\)\. The model's own tokenizer would put \['<bos>' \(0\)\] before it"),
+        (
+            "bos",
+            False,
+            r"No .* \(asked for; TransformerLens' default for this model is prepend_bos=True\)\. The model's own tokenizer would put \['<bos>' \(0\)\] before it",
+        ),
         ("bos that is not added", None, r"stands before each prompt .* own tokenizer would put nothing before it"),
         ("end behind", None, r"would put \['<eos>' \(1\)\] behind it"),
         ("no bos", None, "this model has none.$"),
@@ -329,6 +334,10 @@ def test_a_direction_found_under_another_rule_is_refused(loaded):
         ValueError, match=r"found with prepend_bos=True, and in this model prepend_bos=False .*load the model with prepend_bos=True"
     ):
         sl.sweep(without, [Problem("p", "w1", 0, (" w2", " w3"))], found, alphas=[1.0], scorer="continuation")
+
+
+def test_a_rule_that_is_asked_for_and_is_the_default_is_the_same_rule(loaded):
+    assert describe(loaded("bos")) == describe(loaded("bos", prepend_bos=True))
 
 
 def test_a_copied_model_keeps_its_rule(loaded):
@@ -432,7 +441,7 @@ def test_the_report_says_where_the_tokenizer_would_do_otherwise(loaded):
     task = sl.tasks.Task("words", problems[:40], problems[40:55], problems[55:], scorer="continuation")
     found = sl.run_experiment(loaded("bos", prepend_bos=False), task, seed=0, layers=[1], alphas=[-2, 0, 2], n_controls=2)
     methods = " ".join(method(Significance(found)))
-    assert "(prepend_bos=False was asked for). The model's own tokenizer would put ['<bos>' (0)] before it" in methods
+    assert "is prepend_bos=True). The model's own tokenizer would put ['<bos>' (0)] before it" in methods
 
 
 @pytest.mark.parametrize(("words", "rule"), [([], True), (["--prepend-bos"], True), (["--no-prepend-bos"], False)])
@@ -568,3 +577,11 @@ def test_indices_in_a_generation_are_warned_of(loaded):
     steered = sl.steer(model, sl.Direction(torch.ones(32), 1), positions=[0])
     with pytest.warns(UserWarning, match="count the tokens of each call"), torch.no_grad(), steered:
         model.generate(tokens, use_past_kv_cache=True, **generation)
+
+
+def test_a_damaged_generation_config_is_told_by_name(written, backend, tmp_path):
+    folder = tmp_path / "m"
+    shutil.copytree(written("bos"), folder)
+    (folder / "generation_config.json").write_text('{"eos_token_id": [1,')
+    with pytest.raises(ValueError, match=r"generation_config.json cannot be read .*copy the file again"):
+        sl.load_model(folder, backend=backend)
