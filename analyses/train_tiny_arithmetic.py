@@ -75,10 +75,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def encode(problems: list[Problem], ids: dict[str, int]) -> tuple[Tensor, Tensor]:
     """Right-padded token rows that end in answer and <eos>, and the position of the last prompt token of each row."""
-    rows = []
-    for problem in problems:
-        answer = str(problem.target) if problem.choices is None else problem.choices[problem.target_index]
-        rows.append([ids["<bos>"], *(ids[w] for w in re.findall(WORD, problem.prompt + " " + answer)), ids["<eos>"]])
+    texts = [f"{problem.prompt}{problem.answer}" for problem in problems]
+    rows = [[ids["<bos>"], *(ids[w] for w in re.findall(WORD, text)), ids["<eos>"]] for text in texts]
     tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
     for i, row in enumerate(rows):
         tokens[i, : len(row)] = torch.tensor(row)

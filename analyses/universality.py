@@ -38,6 +38,7 @@ class Config:
     backend: str = "auto"  # auto, hooked or bridge
     device: str | None = None  # e.g. cpu or cuda; CUDA where there is one
     dtype: str = "float32"  # float32, bfloat16 or float16
+    prepend_bos: bool | None = None  # whether a beginning-of-sequence token stands before each text; TransformerLens' default for the model
     seed: int = 0  # the only source of chance
     out: str = "runs/universality"  # run folder, taken up again where it holds the same grid
 

@@ -34,7 +34,7 @@ def choice_of(shape: Shape) -> Callable[[Cell, np.ndarray], Answers]:
 
 def frame_of(shape: Shape, **fixed: Any) -> Callable[[Any], Answers]:
     """The frame of a sweep or control, as answers."""
-    places = {p.id: {choice.strip(): i for i, choice in enumerate(p.choices or ())} for p in shape.problems}
+    places = {p.id: {str(choice).strip(): i for i, choice in enumerate(p.choices or ())} for p in shape.problems}
 
     def read(result: Any) -> Answers:
         frame: pd.DataFrame = result.frame.assign(**fixed)

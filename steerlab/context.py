@@ -184,7 +184,8 @@ class ContextVector:
             model: a TransformerLens model.
             alpha: coefficient.
             operator: default the one that it was learned with.
-            positions: as in `steerlab.steer`; default those that it was learned with.
+            positions: as in `steerlab.steer`, and "prompt" where `prompt` says which tokens that are; default those that it was learned with.
+                Indices, too, are of the prompt: a call that goes on from it is then not steered.
             prompt: which of the given tokens are the prompt: "all", how many of each row (right-padded), or a mask ``[row pos]``.
 
         Yields:
@@ -210,11 +211,13 @@ class ContextVector:
             rows, length = resid.shape[:2]
             if not (length == 1 and kept and len(kept[0]) == rows):
                 kept[:] = [rule(resid, _span(prompt, rows, length, resid.device))]
+            elif at == "prompt" or not isinstance(at, str):
+                return resid  # what goes on from a prompt is none of its tokens
             lengths = [length] * rows if isinstance(prompt, str | Tensor) or length == 1 else list(prompt)
-            mask = position_mask(at, lengths, length)
+            mask = prompt if at == "prompt" and isinstance(prompt, Tensor) else position_mask(at, lengths, length)
             vectors = kept[0][:, None]
             alphas = torch.full((1, 1, 1), strength, device=resid.device)
-            return Patch(act, vectors, alphas, None if mask is None else mask.to(resid.device))(resid)
+            return Patch(act, vectors, alphas, None if mask is None else mask.to(resid.device, torch.bool))(resid)
 
         with hooks(model, [(point, fn)] if strength else []):
             yield [point]

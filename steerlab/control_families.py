@@ -314,6 +314,11 @@ def _check_processing(model: Mapping[str, Any], direction: Direction) -> None:
     different = another_model(direction.model, model)
     if different:
         raise InputError(f"direction {direction.name!r} is of another model than these ({different}); use one model")
+    rules = direction.model.get("prepend_bos"), model.get("prepend_bos")
+    if None not in rules and rules[0] != rules[1]:
+        raise InputError(
+            f"direction {direction.name!r} was found with prepend_bos={rules[0]}, these with prepend_bos={rules[1]}; use one rule for both"
+        )
 
 
 def _joined(positive: Activations, negative: Activations, layer: int) -> Activations:

@@ -17,11 +17,11 @@ from steerlab.activations import Positions
 from steerlab.directions import Direction, check_type, place
 from steerlab.distributions import NUMBERS, compare_positions
 from steerlab.interventions import Operator, check_alpha
-from steerlab.models import Model, n_outputs
+from steerlab.models import Model, context_length, n_outputs, token_text
 from steerlab.statistics import bootstrap, paired_t_test
 from steerlab.tasks import Problem, evaluate
 from steerlab.tasks.problem import as_problems
-from steerlab.tasks.scorers import Row, encode_continuation
+from steerlab.tasks.scorers import Read, Row, encode_choices
 from steerlab.threads import on_suitable_threads
 from steerlab.variants import Cell, Place
 
@@ -35,8 +35,9 @@ class CriticalTokens:
     Attributes:
         frame: one line a problem, run and token: problem_id, correct (the unsteered model's answer), run ("right" or
             "wrong": which answer follows the prompt), position (from 0), token, part ("prompt"; of the answer "shared
-            start", "differing" or "shared end", by the tokens that both answers share), kl (nats, unsteered against steered,
-            of the distribution behind the token), logprob and logprob_steered (nats, of the token itself given those before
+            start", "differing" or "shared end", by the tokens that both answers share; the answer begins where all choices are scored from), kl (nats, unsteered against steered,
+            of the distribution behind the token; NaN behind the last token of a text that is one longer than the context, which is read
+            and never fed), logprob and logprob_steered (nats, of the token itself given those before
             it; NaN for the first).
         direction: what steered.
         alpha: how much of it.
@@ -87,7 +88,7 @@ class CriticalTokens:
             raise InputError(f"share={share}; use a number above 0, at most 1")
         lines = []
         for (name, correct, run), part in self.frame.groupby(["problem_id", "correct", "run"], sort=False):
-            kl = np.sort(part["kl"].to_numpy(float))[::-1]
+            kl = np.sort(part["kl"].dropna().to_numpy(float))[::-1]
             n, total = len(kl), float(kl.sum())
             if total == 0:
                 lines.append((name, correct, run, n, np.nan, np.nan, np.nan))
@@ -100,10 +101,12 @@ class CriticalTokens:
     def by_part(self) -> pd.DataFrame:
         """Means over problems: one line a group of problems (answered rightly or not), run and part: n, tokens, kl, share (of all KL)."""
         keys = ["correct", "run"]
-        table = self.frame.groupby([*keys, "part"], sort=False).agg(n=("problem_id", "nunique"), tokens=("kl", "size"), kl=("kl", "sum"))
+        table = self.frame.groupby([*keys, "part"], sort=False).agg(
+            n=("problem_id", "nunique"), tokens=("kl", "size"), measured=("kl", "count"), kl=("kl", "sum")
+        )
         total = table.groupby(keys)["kl"].transform("sum")
         table["share"] = table["kl"] / total.where(total > 0)
-        table["kl"] /= table["tokens"]
+        table["kl"] /= table.pop("measured")
         return table.reset_index().sort_values(keys, ascending=[False, True], kind="stable", ignore_index=True)
 
     def by_token(self, least: int = 3) -> pd.DataFrame:
@@ -183,7 +186,7 @@ def critical_tokens(
         problems: with choices; the wrong run takes the wrong choice whose tokens are likeliest without steering.
         direction: what steers.
         alpha: the coefficient, not 0.
-        positions: "all", "last" (of the whole text), an index or indices.
+        positions: "all", "last" (of the prompt), "prompt", an index or indices.
         operator, layer, site, max_tokens, memory, progress: as in `steerlab.side_effects`.
 
     Raises:
@@ -213,9 +216,8 @@ def critical_tokens(
                 f"problem {problem.id!r} has no choices, so there is no wrong answer to compare with; give problems with choices"
             )
     at = place(direction, layer, site)
-    texts = [[encode_continuation(model, problem, choice) for choice in problem.choices or ()] for problem in problems]
-    every = [[Row(tuple(tokens), start) for tokens, start in found] for found in texts]
-    flat = tuple(row for rows in every for row in rows)
+    texts = [encode_choices(model, problem) for problem in problems]
+    every = [[Row(tuple(tokens), start) for tokens in found] for found, start in texts]
     beyond = next(
         ((p.id, t) for p, rows in zip(problems, every, strict=True) for row in rows for t in row.tokens[1:] if t >= n_outputs(model)), None
     )
@@ -223,6 +225,7 @@ def critical_tokens(
         raise InputError(
             f"problem {beyond[0]!r}: token {beyond[1]}, and this model predicts tokens 0 to {n_outputs(model) - 1} only; give problems in tokens that it predicts"
         )
+    flat = tuple(_fed(model, row) for rows in every for row in rows)
     measured = iter(
         compare_positions(
             model,
@@ -240,28 +243,36 @@ def critical_tokens(
     parts = []
     for problem, rows, correct in zip(problems, every, right, strict=True):
         found = [next(measured) for _ in rows]
-        scores = [-base[row.prompt_length - 1 :, nll].sum() for row, (base, _) in zip(rows, found, strict=True)]
+        scores = [-base[row.prompt_length - 1 :, nll].sum() for row, (base, _) in zip(rows, found, strict=True)]  # 0 behind the last token
         wanted = problem.target_index
         rival = max((k for k in range(len(rows)) if k != wanted), key=lambda k: scores[k])
         labels = _parts(rows[wanted], rows[rival])
         for run, k, part in (("right", wanted, labels[0]), ("wrong", rival, labels[1])):
-            base, steered = found[k][0], found[k][1][0]
+            base, steered, n = found[k][0], found[k][1][0], len(rows[k].tokens)
             parts.append(
                 pd.DataFrame(
                     {
                         "problem_id": problem.id,
                         "correct": bool(correct),
                         "run": run,
-                        "position": range(len(rows[k].tokens)),
-                        "token": [model.tokenizer.decode([token]) for token in rows[k].tokens],
+                        "position": range(n),
+                        "token": [token_text(model, token) for token in rows[k].tokens],
                         "part": part,
-                        "kl": steered[:, kl],
-                        "logprob": np.concatenate([[np.nan], -base[:-1, nll]]),
-                        "logprob_steered": np.concatenate([[np.nan], -steered[:-1, nll]]),
+                        "kl": np.concatenate([steered[:, kl], [np.nan]])[:n],
+                        "logprob": np.concatenate([[np.nan], -base[: n - 1, nll]]),
+                        "logprob_steered": np.concatenate([[np.nan], -steered[: n - 1, nll]]),
                     }
                 )
             )
     return CriticalTokens(pd.concat(parts, ignore_index=True), direction, float(alpha), *at)
+
+
+def _fed(model: Model, row: Row) -> Row:
+    """The tokens of a text that are run: all, or, of one that is a token longer than the context, all but the last, which is read behind them."""
+    if len(row.tokens) <= context_length(model):
+        return row
+    fed = row.tokens[:-1]
+    return Row(fed, row.prompt_length, (Read(len(fed) - 1, row.tokens[-1:], log_prob=True),))
 
 
 def _parts(right: Row, wrong: Row) -> tuple[list[str], list[str]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from steerlab._errors import InputError, InputTypeError
 from steerlab.activations import Activations, indices
 from steerlab.arrays import Group, as_group
-from steerlab.models import SITES, Model, d_model, describe, hook_name, processing_of
+from steerlab.models import SITES, Model, d_model, describe, hook_name, prepends_bos, processing_of
 from steerlab.statistics._input import check_rng
 from steerlab.weights import another_model
 
@@ -277,7 +277,7 @@ def check_direction(model: Model, direction: Direction) -> None:
 
     Raises:
         TypeError: something else than a direction.
-        ValueError: another width, a layer that the model lacks, or a direction found in another model or under other weight processing.
+        ValueError: another width, a layer that the model lacks, or a direction found in another model or under other weight processing or special tokens.
     """
     check_directions(model, [direction])
 
@@ -323,7 +323,7 @@ def moved_from(one: Any, model: Model) -> Mapping[str, Any]:
 
 
 def check_processing(name: str, found_in: Mapping[str, Any], model: Model) -> None:
-    """Make sure that a direction was found under the model's weight processing, which decides about the basis of the residual stream.
+    """Make sure that a direction was found under the model's weight processing, which decides about the basis of the residual stream, and its special tokens.
 
     Raises:
         ValueError: it was found under another.
@@ -333,6 +333,12 @@ def check_processing(name: str, found_in: Mapping[str, Any], model: Model) -> No
         raise InputError(
             f"direction {name!r} was found in a model with {found_under} weights, this one has {processing_of(model)} "
             f"weights: the residual streams differ; load the model with processing={found_under!r}"
+        )
+    rule, ours = found_in.get("prepend_bos"), prepends_bos(model)
+    if rule is not None and ours is not None and rule != ours:
+        raise InputError(
+            f"direction {name!r} was found with prepend_bos={rule}, and in this model prepend_bos={ours} is in force: every prompt "
+            f"begins with other tokens; load the model with prepend_bos={rule}"
         )
 
 
@@ -345,7 +351,7 @@ def moved(directions: Iterable[Direction]) -> list[str]:
     ]
 
 
-SAME_MODEL = ("processing", "n_layers", "d_model")
+SAME_MODEL = ("processing", "prepend_bos", "n_layers", "d_model")
 
 
 def check_alike(directions: Sequence[Direction], *, layers: bool = True) -> None:

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steerlab._errors import InputError
@@ -31,7 +31,7 @@ TOGETHER = 32  # cells that one pass holds, if texts are as short as a batch can
 TOLERANCE = 1e-3  # numbers may differ by this share, or this much, from the plain hooked run before we refuse to go on
 
 
-def text_rows(model: Model, texts: Sequence[str] | Sequence[Sequence[int]]) -> tuple[Row, ...]:
+def text_rows(model: Model, texts: Sequence[str | Sequence[int]]) -> tuple[Row, ...]:
     """Texts, or lists of token ids, as rows that are prompts from end to end.
 
     Raises:
@@ -41,7 +41,7 @@ def text_rows(model: Model, texts: Sequence[str] | Sequence[Sequence[int]]) -> t
     """
     found = []
     for i, text in enumerate(as_texts(texts)):
-        tokens = token_ids(model, text) if isinstance(text, str) else [int(token) for token in cast("Sequence[int]", text)]
+        tokens = token_ids(model, text) if isinstance(text, str) else [int(token) for token in text]
         strange = [token for token in tokens if not 0 <= token < model.cfg.d_vocab]
         if strange:
             raise InputError(f"texts[{i}]: token {strange[0]}; this model has tokens 0 to {model.cfg.d_vocab - 1}")
@@ -102,8 +102,8 @@ def compare_positions(
     """Next-token distributions position by position, without steering and under each cell; see `NUMBERS`.
 
     kl is KL(unsteered || steered), entropy that of the steered distribution, nll that of the text's own next token (0 behind
-    its last one, and where this is none that the model predicts), and changed whether the likeliest token is another one. Cells with alpha = 0
-    are the unsteered run itself.
+    its last one, unless a row reads a token there, which is then the next; 0 also where the next token is none that the model predicts), and
+    changed whether the likeliest token is another one. Cells with alpha = 0 are the unsteered run itself.
 
     Args:
         model: the model; hooks that are on it act.
@@ -218,9 +218,9 @@ def _numbers(
     lengths = [len(row.tokens) for row in batch.rows]
     at = [(i, column) for i, length in enumerate(lengths) for column in range(length)]
     rows, columns = (torch.tensor(part, device=base.device) for part in zip(*at, strict=True))
-    following = torch.nn.functional.pad(batch.tokens, (0, 1))[rows, columns + 1]
+    next_tokens, has_next = _next_tokens(batch)
     width = n_outputs(model)
-    predicted = (columns + 1 < torch.tensor(lengths, device=base.device)[rows]) & (following < width)
+    following, predicted = next_tokens[rows, columns], has_next[rows, columns] & (next_tokens[rows, columns] < width)
     numbers = torch.empty(len(steered), len(at), len(NUMBERS), dtype=torch.float64, device=base.device)
     positions = max(1, limit // (width * (len(steered) + 1)))
     cells = max(1, limit // (width * positions) - 1)
@@ -234,6 +234,17 @@ def _numbers(
             after = read_out(model, part.flatten(0, 1)).double().log_softmax(-1).unflatten(0, part.shape[:2])
             numbers[which, here] = _compared(before, after, following[here], predicted[here])
     return numbers.cpu().numpy()
+
+
+def _next_tokens(batch: Batch) -> tuple[Int[Tensor, "row pos"], Bool[Tensor, "row pos"]]:
+    """The token behind each position, and whether there is one: behind a row's last token the one that the row reads there, which was not run."""
+    following = torch.nn.functional.pad(batch.tokens[:, 1:], (0, 1))
+    lengths = torch.tensor([len(row.tokens) for row in batch.rows], device=batch.device)[:, None]
+    known = torch.arange(batch.width, device=batch.device) + 1 < lengths
+    for i, row in enumerate(batch.rows):
+        for read in row.reads:
+            following[i, read.position], known[i, read.position] = read.tokens[0], True
+    return following, known
 
 
 def _compared(
@@ -264,8 +275,8 @@ def _compare_with_plain_run(front: Front, cell: Cell, row: Row, found: np.ndarra
     with hooks(model, front.everywhere([cell], alone, alone.width)):
         after = forward(model, alone.tokens).double().log_softmax(-1)
     before = forward(model, alone.tokens)[0].double().log_softmax(-1)
-    following = torch.nn.functional.pad(alone.tokens[0, 1:], (0, 1))
-    predicted = (torch.arange(len(following), device=after.device) < len(following) - 1) & (following < n_outputs(model))
+    following, predicted = (part[0] for part in _next_tokens(alone))
+    predicted = predicted & (following < n_outputs(model))
     wanted = _compared(before, after, following, predicted)[0].sum(0).cpu().numpy()
     share = TOLERANCE if next(iter(model.parameters())).dtype == torch.float32 else 0.05
     for name, ours, plain in zip(NUMBERS, found, wanted, strict=True):

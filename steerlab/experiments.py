@@ -127,7 +127,7 @@ def run_experiment(
     alphas: Sequence[float] = ALPHAS,
     n_controls: int = 99,
     families: Sequence[str] | None = None,
-    texts: Sequence[str] | None = None,
+    texts: Sequence[str | Sequence[int]] | None = None,
     cache_positions: Positions = "last",
     positions: Positions = "all",
     operator: str = "add",
@@ -249,7 +249,7 @@ def run_experiment(
 def _begun(
     model: Model,
     task: Task,
-    texts: Sequence[str],
+    texts: Sequence[str | Sequence[int]],
     layers: Sequence[int] | None,
     alphas: Sequence[float],
     n_controls: int,

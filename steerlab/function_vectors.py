@@ -6,7 +6,7 @@ from steerlab._errors import InputError
 from steerlab.activations import Activations, Positions, cache_activations
 from steerlab.directions import Direction, mean_difference
 from steerlab.models import Model, readable, token_ids
-from steerlab.tasks import Problem
+from steerlab.tasks import Problem, Text
 
 # The queries and the two prompts of the experiment on Phi-2 (project sources, proof of concept 3).
 QUERIES: tuple[str, ...] = (
@@ -49,7 +49,7 @@ def reasoning_pairs(queries: Sequence[str] = QUERIES, *, reasoning: str = REASON
 
 def prompt_contrast(
     model: Model,
-    pairs: Sequence[tuple[str, str]],
+    pairs: Sequence[tuple[Text, Text]],
     *,
     layers: int | Sequence[int],
     site: str = "resid_post",
@@ -60,7 +60,7 @@ def prompt_contrast(
 
     Args:
         model: a TransformerLens model.
-        pairs: of a prompt that does what the direction is to do, and one that does not.
+        pairs: of a prompt that does what the direction is to do, and one that does not; texts, or tuples of token ids.
         layers, site, positions, progress: as in `steerlab.cache_activations`.
 
     Raises:
@@ -77,20 +77,23 @@ def prompt_contrast(
     if not pairs:
         raise InputError("no pairs of prompts given; give at least one")
     for i, pair in enumerate(pairs):
-        if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(prompt, str) for prompt in pair):
+        if isinstance(pair, str) or len(pair) != 2 or not all(isinstance(prompt, str | tuple) for prompt in pair):
             raise InputError(f"pair {i} is {pair!r}; give two prompts, the one to go towards first")
         if pair[0] == pair[1]:
             raise InputError(f"pair {i}: both prompts are {pair[0]!r}; a contrast needs two that differ")
-        if token_ids(model, pair[0]) == token_ids(model, pair[1]):
+        if all(isinstance(text, str) for text in pair) and token_ids(model, str(pair[0])) == token_ids(model, str(pair[1])):
             raise InputError(f"pair {i}: {pair[0]!r} and {pair[1]!r} are the same tokens to this model; a contrast needs two that differ")
-    problems = [[Problem(f"{side}-{i}", pair[k], "") for i, pair in enumerate(pairs)] for k, side in enumerate(("positive", "negative"))]
+    problems = [
+        [Problem(f"{side}-{i}", pair[k], () if isinstance(pair[k], tuple) else "") for i, pair in enumerate(pairs)]
+        for k, side in enumerate(("positive", "negative"))
+    ]
     groups = [cache_activations(model, group, layers=layers, site=site, positions=positions, progress=progress) for group in problems]
     return groups[0], groups[1]
 
 
 def function_vector(
     model: Model,
-    pairs: Sequence[tuple[str, str]] | None = None,
+    pairs: Sequence[tuple[Text, Text]] | None = None,
     *,
     layer: int,
     site: str = "resid_post",
@@ -121,8 +124,8 @@ def function_vector(
         >>> function_vector(model, [(prompt + " A", prompt) for prompt in prompts], layer=2, normalise=True)
         Direction('function vector', layer=2, site='resid_post', shape=[128], norm=1)
     """
-    asked = reasoning_pairs() if pairs is None else list(pairs)
-    if pairs is None and not readable(model, [prompt for pair in asked for prompt in pair]):
+    asked = [*reasoning_pairs()] if pairs is None else list(pairs)
+    if pairs is None and not readable(model, [str(prompt) for pair in asked for prompt in pair]):
         raise InputError(
             "most words of the default pairs are unknown to this model's tokenizer, or too many for its context; give pairs that it can read"
         )

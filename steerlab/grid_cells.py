@@ -38,7 +38,7 @@ class GridCell:
         epochs, lr, batch_size: of training.
         controls: random vectors beside the learned one; 0 for none.
         seed: of data, training and controls.
-        backend, device, dtype: as in `steerlab.load_model`.
+        backend, device, dtype, prepend_bos: as in `steerlab.load_model`.
         form, scorer: of the task, where not its own.
 
     Example:
@@ -62,6 +62,7 @@ class GridCell:
     dtype: str = "float32"
     form: str | None = None
     scorer: str | None = None
+    prepend_bos: bool | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -164,7 +165,11 @@ def run_cell(cell: GridCell, model: Model | None = None) -> dict[str, Any]:
     for split in ("train", "validation", "test"):
         if not getattr(task, split):
             raise InputError(f"the {split} split of {cell.dataset} is empty; a cell needs all three")
-    model = load_model(cell.model, backend=cell.backend, device=cell.device, dtype=cell.dtype) if model is None else model
+    model = (
+        load_model(cell.model, backend=cell.backend, device=cell.device, dtype=cell.dtype, prepend_bos=cell.prepend_bos)
+        if model is None
+        else model
+    )
     layers = cell.layers if isinstance(cell.layers, str) else list(cell.layers)
     learned = adaptive_aft(
         model,
@@ -212,6 +217,8 @@ def run_cell(cell: GridCell, model: Model | None = None) -> dict[str, Any]:
 def described(cell: GridCell) -> dict[str, Any]:
     """A cell's settings without machine paths, as a run folder keeps them, and digests of its model's and its data's files, if these are local."""
     values = asdict(cell)
+    if cell.prepend_bos is None:
+        del values["prepend_bos"]  # as in folders that were kept before there was a choice
     values["model"], values["dataset"] = cell.key
     _, path, _ = parsed(cell.dataset)
     return values | {"model_files": _digest_of(cell.model), "data_files": None if path is None else _digest_of(path)}

@@ -114,11 +114,11 @@ def _kept(file: Path, cell: GridCell) -> dict[str, Any] | None:
 
 
 def _run(cell: GridCell, runner: Callable[..., dict[str, Any]], held: dict[tuple[Any, ...], Model]) -> dict[str, Any]:
-    key = (cell.model, cell.backend, cell.device, cell.dtype)
+    key = (cell.model, cell.backend, cell.device, cell.dtype, cell.prepend_bos)
     try:
         if key not in held:
             held.clear()
-            held[key] = load_model(cell.model, backend=cell.backend, device=cell.device, dtype=cell.dtype)
+            held[key] = load_model(cell.model, backend=cell.backend, device=cell.device, dtype=cell.dtype, prepend_bos=cell.prepend_bos)
         # As it will be read back, so that a run in one go and a resumed one give the same.
         found: dict[str, Any] = json.loads(json.dumps(runner(cell, held[key]), allow_nan=False))
     except Exception as error:  # noqa: BLE001 - whatever ends one cell must not end a grid of days; the message is recorded and reported

@@ -239,6 +239,35 @@ def patch(
     return Patch(operator_named(operator), vectors, alpha.to(device), None if mask_or_none is None else mask_or_none.to(device))
 
 
+class _Prompts:
+    """Tells calls that begin with a prompt from those of a generation that goes on from one, by the stream that comes in at one hook point."""
+
+    def __init__(self) -> None:
+        self._stream: Tensor | None = None  # of the last call that was a prompt, before it was steered
+
+    def goes_on(self, resid: Float[Tensor, "batch pos d_model"]) -> bool:
+        """Whether a call goes on from the prompt before: one token, for as many rows.
+
+        Raises:
+            ValueError: a call that repeats the one before and adds to it.
+        """
+        before = self._stream
+        if before is not None and len(before) == len(resid):
+            if resid.shape[1] == 1 and before.shape[1] > 1:
+                return True
+            n = before.shape[1]
+            if resid.shape[1] > n:
+                gap = (resid[:, :n].detach().float() - before.float()).norm(dim=-1)
+                if bool((gap <= 0.01 * before.float().norm(dim=-1)).all()):
+                    raise InputError(
+                        f"positions='prompt': a call of {resid.shape[1]} tokens begins with the {n} of the call before, and steer does not know whether that "
+                        "is a longer prompt or a generation without kept keys and values; generate with them (use_past_kv_cache=True), use sweep, or "
+                        "begin a new steer block for each prompt"
+                    )
+        self._stream = resid.detach().clone()
+        return False
+
+
 @contextlib.contextmanager
 def steer(
     model: Model,
@@ -260,17 +289,27 @@ def steer(
         direction: one, or several that act together; or ``{layer: direction}``, where each acts at its key.
         alpha: coefficient, or one for each direction.
         operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
-        positions: "all", "last", an index or indices.
+        positions: "all", "last", "prompt", an index or indices; of each call of the model.
         layer, site: act there instead.
+
+    When the model generates with kept keys and values, the first call has the prompt and every further call the one token that was generated
+    last. "all" steers every token; "last" the prompt's last token and then each generated one; "prompt" acts in the first call alone (a call of one
+    token with as many rows as the call before goes on from it, any other call is a prompt from end to end). An index is one of the prompt's tokens
+    only in the first call, and beyond the only column of the next, which is an error (0 and -1 are that column, which is warned of).
+    Without kept keys and values every call has the whole sequence so far: "last" is its newest token alone, negative indices move along, and
+    "prompt" ends with an error at the first call that repeats the one before and adds to it, because nothing says whether that is a longer prompt.
+    "generated" is always refused; `steerlab.sweep` knows its problems' prompts.
 
     Yields:
         The hook points that are steered.
 
     Raises:
-        ValueError: an unknown operator, layer, site or position, a direction that does not fit, or alphas that do not match.
+        ValueError: an unknown operator, layer, site or position, a direction that does not fit, alphas that do not match, or, with
+            positions="prompt", a call that may be a longer prompt or a generation.
 
     Warns:
-        UserWarning: a hook that never fired although the block ended without an error.
+        UserWarning: a hook that never fired although the block ended without an error, or indices in a call of one token that follows a
+            longer one.
 
     Example:
         >>> import steerlab as sl, torch
@@ -297,6 +336,22 @@ def steer(
     points: list[str] = []
     steering: list[int] = []
     fired: dict[int, int] = {}
+    longest = 0
+    warned = False
+
+    def told_of(length: int, at: Positions) -> None:
+        """Indices are those of a call; in one of a single token behind a longer one they are hardly what was meant."""
+        nonlocal longest, warned
+        if length == 1 and longest > 1 and not isinstance(at, str) and not warned:
+            warned = True
+            warnings.warn(
+                f"positions={at!r} count the tokens of each call, and a call of one token followed one of {longest}: in a generation with kept keys "
+                "and values the generated tokens are steered, too; use sweep for positions of prompts",
+                UserWarning,
+                stacklevel=2,
+            )
+        longest = max(longest, length)
+
     check_directions(model, directions)
     for k, ((one, at), strength) in enumerate(zip(placed, alphas, strict=True)):
         if one.by_prompt:
@@ -314,9 +369,14 @@ def steer(
         if one.vector.ndim == 2:
             spread(one, [], 0)  # says so now if its positions are not indices
 
-        def fn(resid: Tensor, k: int = k, one: Direction = one, strength: float = strength) -> Tensor:
+        seen = _Prompts() if positions == "prompt" and one.vector.ndim == 1 else None
+
+        def fn(resid: Tensor, k: int = k, one: Direction = one, strength: float = strength, seen: "_Prompts | None" = seen) -> Tensor:
             fired[k] = fired.get(k, 0) + 1
+            if seen is not None and seen.goes_on(resid):
+                return resid
             batch, length = resid.shape[:2]
+            told_of(length, one.positions if one.vector.ndim == 2 else positions)
             resolved = patch(
                 one, [strength], operator=operator, positions=positions, prompt_lengths=[length] * batch, length=length, device=resid.device
             )

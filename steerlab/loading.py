@@ -14,7 +14,7 @@ import transformers
 from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 
-from steerlab import checkpoints, weights
+from steerlab import checkpoints, encoding, weights
 from steerlab._errors import InputError
 from steerlab.backends import BACKENDS, HookedTransformer, Model, TransformerBridge
 from steerlab.shortcuts import short_cuts
@@ -47,6 +47,7 @@ def load_model(
     dtype: torch.dtype | str | None = None,
     revision: str | None = None,
     processing: str = "raw",
+    prepend_bos: bool | None = None,
 ) -> Model:
     """Load a model as a plain TransformerLens object, in evaluation mode.
 
@@ -58,9 +59,13 @@ def load_model(
         revision: branch, tag or commit on the Hub.
         processing: "raw" weights as published, or "processed" (LayerNorm folded, weights centred). A direction found
             under one does not hold under the other.
+        prepend_bos: whether a beginning-of-sequence token stands before each text; None is TransformerLens' default for the model. A text
+            that begins with the token itself gets no second one, and a model that has none gets none. A direction found under one rule is not
+            used under the other.
 
     Raises:
-        InputError: an unknown option or model, damaged weights, or a model that the backend cannot load or that cannot be run rightly.
+        InputError: an unknown option or model, a beginning-of-sequence token asked for that the model lacks,
+            damaged weights, or a model that the backend cannot load or that cannot be run rightly.
         MissingFileError: a directory that is missing or is not a model's.
 
     Warns:
@@ -85,9 +90,18 @@ def load_model(
         raise InputError(f"revision={revision!r} is for the Hub; {name!r} is a local directory")
     with _quietly():
         if path is not None:
-            return _load_directory(path, backend, device, dtype, processing)
-        model = _load_hub(name, backend, device, dtype, revision, processing)
-        return _named(model, name, weights.at_loading(_snapshot(name, revision)), processing, revision)
+            model = _load_directory(path, backend, device, dtype, processing)
+        else:
+            model = _load_hub(name, backend, device, dtype, revision, processing)
+            model = _named(model, name, weights.at_loading(_snapshot(name, revision)), processing, revision)
+    source = path if path is not None else official_name(name)
+    model.steerlab_origin |= {
+        "special_tokens": encoding.read_special_tokens(source, revision, model),
+        "tokenizer": model.tokenizer,
+        "default_prepend_bos": bool(getattr(model.cfg, "default_prepend_bos", True)),
+    }
+    encoding.set_rule(model, prepend_bos)
+    return model
 
 
 def _named(model: Model, name: str, source: Mapping[str, Any], processing: str, revision: str | None = None) -> Model:
@@ -97,6 +111,15 @@ def _named(model: Model, name: str, source: Mapping[str, Any], processing: str, 
     object.__setattr__(model, "steerlab_origin", origin)
     short_cuts(model)
     return model
+
+
+def official_name(name: str) -> str:
+    """The Hub id that an alias of HookedTransformer means; any other name is one itself."""
+    if HookedTransformer is None:
+        return name
+    from transformer_lens.loading_from_pretrained import make_model_alias_map
+
+    return str(make_model_alias_map().get(name.lower(), name))
 
 
 def _fused(model: Model) -> Model:
@@ -304,11 +327,7 @@ def _hooked_by_name(name: str, device: torch.device, dtype: torch.dtype, revisio
 
 def _snapshot(name: str, revision: str | None) -> Path | None:
     """The folder of the Hub's cache that a model was loaded from, if it is there."""
-    if HookedTransformer is not None:
-        from transformer_lens.loading_from_pretrained import get_official_model_name, make_model_alias_map
-
-        name = get_official_model_name(name) if name.lower() in make_model_alias_map() else name
-    config = try_to_load_from_cache(name, "config.json", revision=revision)
+    config = try_to_load_from_cache(official_name(name), "config.json", revision=revision)
     return Path(config).parent if isinstance(config, str) else None
 
 

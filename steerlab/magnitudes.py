@@ -10,7 +10,7 @@ import torch
 from steerlab._errors import InputError
 from steerlab.directions import Direction, check_direction
 from steerlab.memory import pass_tokens
-from steerlab.models import Model, hook_name
+from steerlab.models import Model, hook_name, token_text
 from steerlab.passes import residuals
 from steerlab.progress import job, progress_bar
 from steerlab.tasks import Problem
@@ -26,7 +26,7 @@ class Magnitudes:
 
     Attributes:
         frame: one line a problem, layer and position: problem_id, layer, position (from 0), from_end (-1 is the last
-            token), token, norm (of the stream) and projection (onto the direction's unit vector; NaN without one).
+            token), token (its text; its number where the model has no tokenizer), norm (of the stream) and projection (onto the direction's unit vector; NaN without one).
         site: where it was measured.
         direction: the direction projected on, or None.
     """
@@ -124,7 +124,7 @@ def token_magnitudes(
                 for k, (i, row) in enumerate(zip(batch.index, batch.rows, strict=True)):
                     n = row.prompt_length
                     values = {"position": range(n), "from_end": range(-n, 0), "norm": norms[k, :n], "projection": along[k, :n]}
-                    tokens = [model.tokenizer.decode([token]) for token in row.tokens]
+                    tokens = [token_text(model, token) for token in row.tokens]
                     parts.setdefault(i, []).append(pd.DataFrame({"problem_id": problems[i].id, "layer": layer, "token": tokens, **values}))
             bar.update(len(batch.index))
     frame = pd.concat([part for i in sorted(parts) for part in parts[i]], ignore_index=True)

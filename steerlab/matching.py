@@ -80,7 +80,7 @@ def match_kl(
     model: Model,
     direction: Direction,
     controls: Sequence[Direction],
-    texts: Sequence[str] | Sequence[Sequence[int]] = NEUTRAL_TEXTS,
+    texts: Sequence[str | Sequence[int]] = NEUTRAL_TEXTS,
     *,
     alpha: float,
     tolerance: float = 0.01,

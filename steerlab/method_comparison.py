@@ -55,7 +55,7 @@ def compare_methods(
     epochs: int = 3,
     lr: float = 1e-2,
     batch_size: int = 8,
-    texts: Sequence[str] | None = None,
+    texts: Sequence[str | Sequence[int]] | None = None,
     cache_positions: Positions = "last",
     positions: Positions = "all",
     progress: bool = False,

@@ -53,6 +53,7 @@ def method(significance: Significance) -> list[str]:
             if e.families
             else []
         ),
+        *([str(d.model["special_tokens"])] if "special_tokens" in d.model else []),
         f"Side effects: KL(unsteered || steered) of next-token distributions, perplexity, entropy and changed predictions, on {e.settings['texts']}.",
         "Paired comparisons use the exact sign test on problems that changed sides; their interval is Newcombe's method 10. Intervals of single "
         "proportions are Wilson's.",
@@ -80,6 +81,7 @@ def paragraph(significance: Significance, provenance: Mapping[str, Any]) -> str:
     acted = {"all": "every position", "last": "the last position"}.get(str(s["positions"]), f"positions {s['positions']}")
     sentences = [
         f"We steered {model['name']}{size} with TransformerLens {versions.get('transformer-lens', '')} (Nanda and Bloom 2022).",
+        *([str(model["special_tokens"])] if "special_tokens" in model else []),
         f"The task was {e.task}, with {e.train.n} training, {e.validation.baseline.n} validation and {e.test.baseline.n} test problems.",
         f"The steering direction was the difference between the mean activations of {d.method.get('n_correct')} training problems that the model answered "
         f"rightly and as many that it answered wrongly (Rimsky et al. 2024), at {d.site} of block {e.layer} (counted from 0), {_measured(s['cache_positions'])}.",

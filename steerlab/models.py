@@ -20,6 +20,7 @@ from transformer_lens.hook_points import HookPoint
 from steerlab import weights
 from steerlab._errors import InputError, InputTypeError
 from steerlab.backends import HookedTransformer, Model, TransformerBridge
+from steerlab.encoding import end_tokens, prepends_bos, said, token_ids, token_names, token_text
 
 __all__ = [
     "SITES",
@@ -30,14 +31,18 @@ __all__ = [
     "d_model",
     "describe",
     "device_of",
+    "end_tokens",
     "frozen",
     "hook_name",
     "hooks",
     "is_hooked",
     "n_layers",
     "n_outputs",
+    "prepends_bos",
     "processing_of",
     "token_ids",
+    "token_names",
+    "token_text",
 ]
 
 HookFn = Callable[[Tensor], Tensor | None]
@@ -133,7 +138,7 @@ def points_inside(module: torch.nn.Module) -> Iterator[tuple[str, HookPoint]]:
 
 
 def describe(model: Model, *, anew: bool = False) -> dict[str, Any]:
-    """What provenance records of a model: name, source, weights, backend, shape, dtype and weight processing.
+    """What provenance records of a model: name, source, weights, backend, shape, dtype, weight processing and the rule for special tokens.
 
     Args:
         model: the model.
@@ -149,6 +154,8 @@ def describe(model: Model, *, anew: bool = False) -> dict[str, Any]:
         **weights.record(model, origin, anew=anew),
         "backend": backend_of(model),
         "processing": processing_of(model),
+        "prepend_bos": prepends_bos(model),
+        "special_tokens": said(model),
         "n_layers": n_layers(model),
         "d_model": d_model(model),
         "d_vocab": int(cfg.d_vocab),
@@ -229,28 +236,10 @@ def frozen(model: Model) -> Iterator[None]:
             parameter.requires_grad_(requires_grad=True)
 
 
-def token_ids(model: Model, text: str, *, prepend_bos: bool | None = None) -> list[int]:
-    """Token ids of a text as TransformerLens' own `to_tokens` gives them, without truncation.
-
-    Args:
-        model: the model, whose ``cfg.default_prepend_bos`` decides about a beginning-of-sequence token.
-        text: may be empty.
-        prepend_bos: overrides the model's default.
-
-    Raises:
-        ValueError: a model without a tokenizer.
-    """
-    if model.tokenizer is None:
-        raise InputError("this model has no tokenizer; add tokenizer.json to its directory, or give tokens to the model yourself")
-    bos = model.cfg.default_prepend_bos if prepend_bos is None else prepend_bos
-    if text == "":
-        return [int(model.tokenizer.bos_token_id)] if bos and model.tokenizer.bos_token_id is not None else []
-    ids: list[int] = model.to_tokens(text, prepend_bos=bos, truncate=False, move_to_device=False)[0].tolist()
-    return ids
-
-
 def readable(model: Model, texts: Sequence[str]) -> bool:
-    """Whether texts fit into the model's context, and most of their tokens are known to its tokenizer."""
+    """Whether texts fit into the model's context, and most of their tokens are known to its tokenizer. A model without one reads no text."""
+    if model.tokenizer is None:
+        return False
     found = [token_ids(model, text) for text in texts]
     unknown, total = unknown_tokens(model, found)
     return 2 * unknown <= total and all(1 <= len(tokens) <= context_length(model) for tokens in found)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from steerlab._errors import InputError
 from steerlab.sweeps import SweepResult
-from steerlab.tasks import Problem
+from steerlab.tasks import Problem, written
 
 KEYS = ["layer", "direction", "alpha"]
 COLUMNS = ["layer", "alpha", "direction", "problem_id", "prompt", "target", "before", "after", "became", "margin_change"]
@@ -78,12 +78,13 @@ def changes(
 
 def question(problem: Problem) -> str:
     """What a reader needs to see of a problem: its prompt, or its choices where there is none."""
-    return problem.prompt if problem.prompt.strip() or problem.choices is None else "\n".join(problem.choices)
+    prompt = written(problem.prompt)
+    return prompt if prompt.strip() or problem.choices is None else "\n".join(map(written, problem.choices))
 
 
 def wanted_answer(problem: Problem) -> str:
     """The right answer as text, as predictions are written."""
-    return str(problem.target) if problem.choices is None else problem.choices[problem.target_index].strip()
+    return written(problem.answer).strip()
 
 
 def cell_key(layer: object, alpha: float, direction: object) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from steerlab.function_vectors import reasoning_pairs
 from steerlab.models import Model, context_length, readable, token_ids
-from steerlab.tasks import Problem
+from steerlab.tasks import Problem, Text, written
 
 STEP_BY_STEP = "Let's think step by step."
 PAIRS = 64  # prompts with and without a solved example, at most
@@ -17,12 +17,12 @@ class Wording:
 
     Attributes:
         name: for tables.
-        before: text in front of the prompt.
+        before: text in front of the prompt, or, of prompts that are token ids, tokens.
         cue: text in front of the prompt's last line.
     """
 
     name: str
-    before: str = ""
+    before: Text = ""
     cue: str = ""
 
     def asked(self, problem: Problem) -> Problem:
@@ -32,21 +32,26 @@ class Wording:
             >>> Wording("appended", cue="Think.\\n").asked(Problem("one", "2 + 2?\\nAnswer:", " 4")).prompt
             '2 + 2?\\nThink.\\nAnswer:'
         """
+        if isinstance(problem.prompt, tuple):
+            return replace(problem, prompt=(*self.before, *problem.prompt))
         head, newline, last = problem.prompt.rpartition("\n")
         return replace(problem, prompt=f"{self.before}{head}{newline}{self.cue}{last}")
 
 
-def solved(problem: Problem) -> str:
-    """A problem with its right answer behind it.
+def solved(problem: Problem) -> Text:
+    """A problem with its right answer behind it, as it is scored and trained.
 
     Example:
         >>> solved(Problem("one", "2 + 2 =", target=" 4", choices=(" 3", " 4")))
         '2 + 2 = 4'
     """
-    if problem.choices is not None:
-        return problem.prompt + problem.choices[problem.target_index]
-    answer = str(problem.target)
-    return problem.prompt + (answer if answer[:1].isspace() else f" {answer}")
+    return problem.prompt + problem.answer  # type: ignore[operator]  # a problem checks that both are text, or both tokens
+
+
+def _in_front(example: Problem) -> Text:
+    """A solved problem, and the line break that parts it from the next; tokens have none that every model knows."""
+    text = solved(example)
+    return f"{text}\n" if isinstance(text, str) else text
 
 
 def wordings(model: Model, train: Sequence[Problem], asked: Sequence[Problem]) -> tuple[list[Wording], str]:
@@ -72,12 +77,12 @@ def wordings(model: Model, train: Sequence[Problem], asked: Sequence[Problem]) -
     """
     if readable(model, [STEP_BY_STEP]):
         found = [Wording("prepended", before=f"{STEP_BY_STEP}\n")]
-        if all(problem.prompt.rstrip().endswith(":") for problem in asked):
+        if all(written(problem.prompt).rstrip().endswith(":") for problem in asked):
             found.append(Wording("appended", cue=f"{STEP_BY_STEP}\n"))
         about = f'"{STEP_BY_STEP}" in the prompt: {" or ".join(wording.name for wording in found)}'
     else:
         shortest = sorted(train, key=lambda p: (len(p.prompt), p.id))[:2]
-        found = [Wording(f"solved example {i + 1}", before=f"{solved(problem)}\n") for i, problem in enumerate(shortest)]
+        found = [Wording(f"solved example {i + 1}", before=_in_front(problem)) for i, problem in enumerate(shortest)]
         about = "one solved train problem in front of the prompt, because this model cannot read a request to think step by step"
     room = context_length(model)
     kept = [wording for wording in found if all(max(_lengths(model, wording.asked(problem))) <= room for problem in asked)]
@@ -85,10 +90,16 @@ def wordings(model: Model, train: Sequence[Problem], asked: Sequence[Problem]) -
 
 
 def _lengths(model: Model, problem: Problem) -> list[int]:
-    return [len(token_ids(model, problem.prompt + choice)) for choice in problem.choices or ("",)]
+    ends: Sequence[Text] = problem.choices or (problem.prompt[:0],)
+    wholes: list[Text] = [problem.prompt + end for end in ends]  # type: ignore[operator]  # both text, or both tokens
+    return [_length(model, whole) for whole in wholes]
 
 
-def contrast_pairs(model: Model, train: Sequence[Problem]) -> tuple[list[tuple[str, str]], str]:
+def _length(model: Model, text: Text) -> int:
+    return len(text if isinstance(text, tuple) else token_ids(model, text))
+
+
+def contrast_pairs(model: Model, train: Sequence[Problem]) -> tuple[Sequence[tuple[Text, Text]], str]:
     """Pairs of prompts for a function vector: reasoning against direct, or, where a model cannot read them, with and without a solved example.
 
     Args:
@@ -109,9 +120,9 @@ def contrast_pairs(model: Model, train: Sequence[Problem]) -> tuple[list[tuple[s
     if readable(model, [with_it for with_it, _ in pairs]):
         return pairs, f"{len(pairs)} questions, asked to reason and asked directly"
     example = min(train, key=lambda p: (len(p.prompt), p.id))
-    others = [problem for problem in train if problem is not example and problem.prompt.strip()]
-    found = [(f"{solved(example)}\n{problem.prompt}", problem.prompt) for problem in others]
+    others = [problem for problem in train if problem is not example and written(problem.prompt).strip()]
+    found = [(Wording("", before=_in_front(example)).asked(problem).prompt, problem.prompt) for problem in others]
     room = context_length(model)
-    kept = [pair for pair in found[: 4 * PAIRS] if len(token_ids(model, pair[0])) <= room][:PAIRS]
+    kept = [pair for pair in found[: 4 * PAIRS] if _length(model, pair[0]) <= room][:PAIRS]
     about = "train prompts with and without a solved one in front, because this model cannot read questions in words"
     return kept, f"{len(kept)} {about}"

@@ -16,7 +16,7 @@ from steerlab.activations import Activations, cache_activations
 from steerlab.directions import Direction
 from steerlab.models import Model
 from steerlab.operators import projections
-from steerlab.tasks import Problem
+from steerlab.tasks import Problem, written
 
 Router = Callable[[Model, Sequence[Problem]], Sequence[str]]
 AlphaRule = Callable[[Model, Sequence[Problem]], Sequence[float]]
@@ -54,7 +54,7 @@ class KeywordRouter:
         """The route of each problem; the model is not asked."""
         found = []
         for problem in problems:
-            prompt = problem.prompt.lower()
+            prompt = written(problem.prompt).lower()
             hits = (route for route, words in self.keywords.items() if any(word.lower() in prompt for word in words))
             found.append(next(hits, self.default))
         return found

@@ -305,6 +305,11 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
     return experiment, provenance
 
 
+def _as_given(value: Any) -> Any:
+    """Token ids as a problem holds them, which JSON makes a list of; anything else as it is."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _checked(record: object, kinds: Mapping[str, type | tuple[type, ...]], file: Path, name: str) -> dict[str, Any]:
     """A table of a JSON file, with all that it must say."""
     if not isinstance(record, dict):
@@ -339,7 +344,10 @@ def _problems(folder: Path, scorer: str) -> dict[str, list[Problem]]:
                 raise InputError(f"split={line['split']!r}, choices={choices!r}, meta={meta!r}")
             if isinstance(target, bool | dict | None):
                 raise InputError(f"target={target!r}")
-            problem = Problem(line["problem_id"], line["prompt"], target, None if choices is None else tuple(choices), meta, scorer)
+            tokens = line.get("prompt_tokens")
+            prompt = json.loads(tokens) if isinstance(tokens, str) else line["prompt"]
+            answers = None if choices is None else tuple(map(_as_given, choices))
+            problem = Problem(line["problem_id"], _as_given(prompt), _as_given(target), answers, meta, scorer)
         except ValueError as error:
             raise InputFileError(f"{folder / 'problems.parquet'}: line {place} is no problem ({error}); {store.AGAIN}") from error
         splits[line["split"]].append(problem)

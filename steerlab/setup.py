@@ -29,6 +29,7 @@ class Setup:
     backend: Literal["auto", "hooked", "bridge"] = "auto"  # HookedTransformer, TransformerBridge, or whichever loads the model
     device: str | None = None  # e.g. cpu or cuda; CUDA where there is one
     dtype: str = "float32"  # float32, bfloat16 or float16
+    prepend_bos: bool | None = None  # whether a beginning-of-sequence token stands before each text; TransformerLens' default for the model
     task: str = "arithmetic"  # arithmetic, hellaswag, arc_challenge, gsm8k, svamp, blimp or jsonl
     task_path: str | None = None  # local file or folder of the task; without it the Hub is asked
     form: str | None = None  # form of the task, e.g. choice, numeric or continuation
@@ -42,6 +43,10 @@ class Setup:
     out: str | None = None  # run folder; runs/SCRIPT-MODEL-TASK by default, with the paradigm, form and file that were asked for
     overwrite: bool = False  # replace an earlier run in that folder; other files there stay
 
+    def load_model(self) -> Model:
+        """Load the model alone, as the options say."""
+        return load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype, prepend_bos=self.prepend_bos)
+
     def load(self) -> tuple[Model, Task]:
         """Load the task, then the model.
 
@@ -52,7 +57,7 @@ class Setup:
         task = load_task(self.task, path=self.task_path, form=self.form, limit=self.limit, seed=self.seed, **options)
         if self.scorer is not None:
             task = task.scored_by(self.scorer)
-        model = load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype)
+        model = self.load_model()
         return model, self._fitted(model, task)
 
     def _fitted(self, model: Model, task: Task) -> Task:
@@ -153,7 +158,7 @@ class SeveralTasks(Setup):
             if label in found:
                 raise InputError(f"tasks={','.join(self.tasks)}: two are called {label!r}; give each once, files under names of their own")
             found[label] = task if self.scorer is None else task.scored_by(self.scorer)
-        model = load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype)
+        model = self.load_model()
         return model, {label: self._fitted(model, task) for label, task in found.items()}
 
     def part(self) -> list[str]:

@@ -20,7 +20,7 @@ from steerlab.progress import job
 from steerlab.statistics import pareto_front, wilson_interval
 from steerlab.statistics.outcomes import MEASURES
 from steerlab.sweeps import KEYS, SweepResult, cells_of
-from steerlab.tasks import Problem
+from steerlab.tasks import Problem, Text, written
 from steerlab.tasks.problem import as_problems
 
 __all__ = ["SideEffects", "changed_predictions", "side_effects", "side_texts"]
@@ -149,7 +149,7 @@ class SideEffects:
 def side_effects(
     model: Model,
     directions: Directions,
-    texts: Sequence[str] | Sequence[Sequence[int]] = NEUTRAL_TEXTS,
+    texts: Sequence[str | Sequence[int]] = NEUTRAL_TEXTS,
     *,
     alphas: float | Sequence[float] = ALPHAS,
     positions: Positions = "all",
@@ -231,7 +231,7 @@ def joined(parts: Sequence[SideEffects]) -> SideEffects:
     return SideEffects(by_text, first.baseline, tuple(d for part in parts for d in part.directions), first.settings)
 
 
-def side_texts(model: Model, problems: Sequence[Problem], *, n: int = len(NEUTRAL_TEXTS)) -> tuple[list[str], str]:
+def side_texts(model: Model, problems: Sequence[Problem], *, n: int = len(NEUTRAL_TEXTS)) -> tuple[list[Text], str]:
     """Texts to measure side effects on, and what they are: everyday sentences, or, for a model that cannot read them, prompts.
 
     Args:
@@ -253,7 +253,7 @@ def side_texts(model: Model, problems: Sequence[Problem], *, n: int = len(NEUTRA
         return list(NEUTRAL_TEXTS), f"{len(NEUTRAL_TEXTS)} everyday sentences"
     if not problems:
         raise InputError("no problems given whose prompts could be read; give texts")
-    prompts = [p.prompt if p.prompt.strip() or not p.choices else p.choices[0] for p in problems[:n]]
+    prompts = [p.prompt if written(p.prompt).strip() or not p.choices else p.choices[0] for p in problems[:n]]
     return prompts, f"the prompts of {len(prompts)} problems, because this model cannot read everyday sentences"
 
 

@@ -22,7 +22,7 @@ from steerlab._errors import ExistingFileError, InputError, InputFileError, Inpu
 from steerlab.aft import LearnedVector
 from steerlab.directions import Direction
 from steerlab.models import Model, describe
-from steerlab.tasks import Problem
+from steerlab.tasks import Problem, written
 
 FORMAT = "steerlab-direction-1"
 RUN_FORMAT = "steerlab-run-1"
@@ -252,13 +252,16 @@ KINDS = {"prompt": _prompts, "text": _texts, "whole": _wholes, "number": _number
 
 
 def problems_frame(splits: Mapping[str, Sequence[Problem]]) -> pd.DataFrame:
-    """Problems as a frame: split, problem_id, prompt, and target, choices and meta as JSON."""
+    """Problems as a frame: split, problem_id, prompt, and target, choices and meta as JSON; of token ids also prompt_tokens, as JSON."""
     lines = [
-        (split, p.id, p.prompt, json.dumps(p.target), json.dumps(p.choices), json.dumps(dict(p.meta), default=str, sort_keys=True))
+        (split, p.id, written(p.prompt), json.dumps(p.target), json.dumps(p.choices), json.dumps(dict(p.meta), default=str, sort_keys=True))
         for split, problems in splits.items()
         for p in problems
     ]
-    return pd.DataFrame(lines, columns=["split", "problem_id", "prompt", "target", "choices", "meta"])
+    frame = pd.DataFrame(lines, columns=["split", "problem_id", "prompt", "target", "choices", "meta"])
+    prompts = [p.prompt for problems in splits.values() for p in problems]
+    tokens: list[Any] = [json.dumps(prompt) if isinstance(prompt, tuple) else None for prompt in prompts]
+    return frame.assign(prompt_tokens=tokens) if any(tokens) else frame
 
 
 def read_run(path: str | Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Bench:
     """What all trials share: the model, where vectors act, and the texts on which KL is measured."""
 
     model: Model
-    texts: Sequence[str]
+    texts: Sequence[str | Sequence[int]]
     positions: Positions = "all"
     progress: bool = False
 

@@ -68,7 +68,7 @@ class Workload:
 def workload(
     model: Model,
     task: Task,
-    texts: Sequence[str],
+    texts: Sequence[str | Sequence[int]],
     *,
     layers: int,
     alphas: Sequence[float],
@@ -106,7 +106,7 @@ def workload(
 def forecast(
     model: Model,
     task: Task,
-    texts: Sequence[str],
+    texts: Sequence[str | Sequence[int]],
     work: Workload,
     *,
     layers: Sequence[int],

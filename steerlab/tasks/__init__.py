@@ -4,7 +4,7 @@ from steerlab.tasks.evaluation import Balanced, Evaluation, balance, evaluate
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.loaders import load_task
 from steerlab.tasks.numbers import extract_number
-from steerlab.tasks.problem import Problem, Task, in_both
+from steerlab.tasks.problem import Problem, Task, Text, in_both, written
 from steerlab.tasks.scorers import SCORERS, Scorer
 
 __all__ = [
@@ -14,10 +14,12 @@ __all__ = [
     "Problem",
     "Scorer",
     "Task",
+    "Text",
     "balance",
     "evaluate",
     "extract_number",
     "fit_to_context",
     "in_both",
     "load_task",
+    "written",
 ]

@@ -192,7 +192,7 @@ def arithmetic(
             if len(unique) == count:
                 break
             problem = next(source)
-            unique.setdefault(problem.prompt, problem)
+            unique.setdefault(str(problem.prompt), problem)
         else:
             raise InputError(f"n_{split}={count}: only {len(unique)} different problems with steps={tuple(steps)}; ask for fewer")
         splits[split] = list(unique.values())

@@ -5,7 +5,7 @@ A step reads all weights, whatever the number of rows, so rows are worth putting
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, takewhile
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steerlab.keyvalues import KeyValueCache, Lent
 from steerlab.memory import generated_rows
-from steerlab.models import Model, device_of, is_hooked, n_layers
+from steerlab.models import Model, device_of, end_tokens, is_hooked, n_layers
 from steerlab.passes import run_to
 from steerlab.shortcuts import next_logits, read_out, short_cuts
 from steerlab.tasks.batches import Batch, batches_of
@@ -84,7 +84,7 @@ class WholeRows:
 def generate(
     model: Model, cache: KeyValueCache | WholeRows, fed: Int[Tensor, "batch pos"], new_tokens: int, told: Told = lambda step, rows: None
 ) -> list[Answer]:
-    """Continue rows greedily with cached keys and values, each until its end token.
+    """Continue rows greedily with cached keys and values, each until the first of the model's end tokens (`steerlab.models.end_tokens`).
 
     Args:
         model: the model.
@@ -93,9 +93,9 @@ def generate(
         new_tokens: at most so many are generated.
         told: called before each step.
     """
-    end = model.tokenizer.eos_token_id if model.tokenizer is not None else None
-    stop = -1 if end is None else end
-    made = torch.full((len(fed), new_tokens), stop, dtype=torch.long, device=fed.device)
+    ends = end_tokens(model)
+    stops = torch.tensor([-1, *ends], device=fed.device)  # -1 stands where nothing was generated
+    made = torch.full((len(fed), new_tokens), -1, dtype=torch.long, device=fed.device)
     rows = torch.arange(len(fed), device=fed.device)
     for step in range(new_tokens):
         told(step, rows)
@@ -103,15 +103,14 @@ def generate(
         chosen = logits.argmax(-1)
         made[rows, step] = chosen
         fed = chosen[:, None]
-        running = (made[rows, : step + 1] != stop).all(1)
+        running = ~torch.isin(made[rows, : step + 1], stops).any(1)
         left = int(running.sum())
         if left == 0:
             break
         if 2 * left <= len(rows):  # the other rows would only be carried along
             cache.keep(running.nonzero()[:, 0])
             rows, fed = rows[running], fed[running]
-    lines = made.tolist()
-    return [Answer(generated=tuple(line[: line.index(stop)] if stop in line else line)) for line in lines]
+    return [Answer(generated=tuple(takewhile(lambda token: token >= 0 and token not in ends, line))) for line in made.tolist()]
 
 
 @torch.no_grad()

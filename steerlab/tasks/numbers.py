@@ -37,7 +37,7 @@ from decimal import Decimal
 from numbers import Integral, Real
 from typing import Any, cast
 
-__all__ = ["as_printed", "exact_number", "extract_number", "find_number", "parse_number", "same_number", "written"]
+__all__ = ["as_printed", "decimal_text", "exact_number", "extract_number", "find_number", "parse_number", "same_number"]
 
 MAX_LENGTH = 400  # of a text that is one number as a whole; no float needs more
 DOUBLE_DIGITS, SINGLE_DIGITS = 12, 6  # a float of no more digits than these is meant as the decimal that it prints as
@@ -189,11 +189,11 @@ def _single(number: float) -> str:
     return f"{number:.9g}"
 
 
-def written(number: Decimal) -> str:
+def decimal_text(number: Decimal) -> str:
     """A number as tables show it: in full, without zeros at the end, or with an exponent beyond 40 digits.
 
     Example:
-        >>> written(Decimal("5600000001")), written(Decimal("1234.50")), written(Decimal("2.5e3")), written(Decimal("1e-07"))
+        >>> decimal_text(Decimal("5600000001")), decimal_text(Decimal("1234.50")), decimal_text(Decimal("2.5e3")), decimal_text(Decimal("1e-07"))
         ('5600000001', '1234.5', '2500', '0.0000001')
     """
     text = f"{number:f}" if -40 <= number.adjusted() <= 40 else str(number)

@@ -11,7 +11,21 @@ from typing import Any
 import numpy as np
 
 from steerlab._errors import InputError, InputTypeError
+from steerlab.encoding import check_text
 from steerlab.tasks.numbers import as_printed, parse_number
+
+Tokens = tuple[int, ...]
+Text = str | Tokens  # as people write it, or as the ids of a model's tokens
+
+
+def written(text: Text) -> str:
+    """A prompt or an answer as people read it: text as it is, token ids with spaces between them.
+
+    Example:
+        >>> written(" yes"), written((5, 7, 1))
+        (' yes', '5 7 1')
+    """
+    return text if isinstance(text, str) else " ".join(map(str, text))
 
 
 @dataclass(frozen=True)
@@ -20,20 +34,20 @@ class Problem:
 
     Attributes:
         id: unique within its task; results are joined on it.
-        prompt: the text before the answer.
+        prompt: the text before the answer; or, as a tuple, the ids of its tokens, taken as they are (for models without a tokenizer).
         target: without choices, the number or text to generate. With choices, the right one: a text is the text of a choice (white space at its ends
             aside), a whole number is the index of a choice, counted from 0. A number that is no index may also be a choice's text. Where a number is both,
             of different choices, as in ``target=2, choices=("1", "2", "3")``, it is refused; the text of the right choice, ``"2"`` or ``"3"``, is always clear.
-            NumPy's numbers become Python's.
+            NumPy's numbers become Python's. Token ids where the prompt is.
         choices: the answers scored after the prompt, with their leading space, e.g. ``(" A", " B")``;
-            None when the answer is generated.
+            None when the answer is generated. Behind a prompt of token ids each is a tuple of them, e.g. ``((3,), (4,))``.
         meta: what else is known (number of steps, template, source row); never read by a scorer.
         scorer: name of the scorer that its task is judged by; None where it belongs to no task.
 
     Raises:
         TypeError: a target that is neither text nor a number.
-        ValueError: fewer than two choices, repeated choices, a target that is not among them or could be two of them, a target that is not finite, or half
-            of a surrogate pair in a text.
+        ValueError: fewer than two choices, repeated choices, a target that is not among them or could be two of them, a target that is not finite, text
+            beside token ids, or half of a surrogate pair in a text.
 
     Example:
         >>> problem = Problem("one", "2 + 3 =", target=" 5", choices=(" 4", " 5"))
@@ -42,37 +56,75 @@ class Problem:
     """
 
     id: str
-    prompt: str
-    target: str | int | float | np.number[Any]
-    choices: tuple[str, ...] | None = None
+    prompt: Text
+    target: str | int | float | np.number[Any] | Tokens
+    choices: tuple[Text, ...] | None = None
     meta: Mapping[str, Any] = field(default_factory=dict, compare=False)
     scorer: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
-        object.__setattr__(self, "target", _plain_target(self))
-        for name, value in (
-            ("id", self.id),
-            ("prompt", self.prompt),
-            ("target", self.target),
-            *(("choice", c) for c in self.choices or ()),
-        ):
-            if not whole_text(value):
-                raise InputError(f"problem {self.id!r}: {name}={value!r} has half of a surrogate pair in it; write the whole character")
+        if not isinstance(self.target, str | Sequence):
+            object.__setattr__(self, "target", _plain_target(self))
+        check_text(str(self.id), "a problem's id")
+        self._check_texts()
         if self.choices is None:
             return
-        object.__setattr__(self, "choices", tuple(self.choices))
         if len(self.choices) < 2:
             raise InputError(f"problem {self.id!r}: {len(self.choices)} choice given; a choice needs at least 2")
         if len(set(self.choices)) < len(self.choices):
             raise InputError(f"problem {self.id!r}: choices {self.choices} repeat; each must differ from the others")
         self.target_index  # noqa: B018 - checks that the target is among the choices
 
+    def _check_texts(self) -> None:
+        """Make sure that prompt, choices and target are all text, or all token ids; lists of these become tuples."""
+        object.__setattr__(self, "prompt", self._checked(self.prompt, "prompt"))
+        if self.choices is not None:
+            object.__setattr__(self, "choices", tuple(self._checked(choice, "choice") for choice in self.choices))
+        if isinstance(self.target, str | Sequence):
+            object.__setattr__(self, "target", self._checked(self.target, "target"))
+        tokens = isinstance(self.prompt, tuple)
+        if any(isinstance(choice, tuple) != tokens for choice in self.choices or ()):
+            raise InputError(
+                f"problem {self.id!r}: prompt {self.prompt!r} and choices {self.choices!r}; give text for all, or token ids for all, e.g. "
+                "prompt=(5, 7, 1), choices=((3,), (4,))"
+            )
+        if isinstance(self.target, tuple) != tokens and not (tokens and self.choices is not None and isinstance(self.target, int)):
+            wanted = "token ids, e.g. target=(3,)" if tokens else "text or a number"
+            more = ", or the index of a choice" if tokens and self.choices is not None else ""
+            raise InputError(f"problem {self.id!r}: target={self.target!r} beside the prompt {self.prompt!r}; give {wanted}{more}")
+
+    def _checked(self, given: Any, what: str) -> Any:
+        if isinstance(given, str):
+            check_text(given, f"problem {self.id!r}: the {what}")
+            return given
+        known = isinstance(given, Sequence) and not isinstance(given, bytes)
+        if not known or not all(isinstance(i, int | np.integer) and not isinstance(i, bool) and i >= 0 for i in given):
+            raise InputError(f"problem {self.id!r}: {what} {given!r}; give text, or a tuple of token ids such as (5, 7, 1)")
+        return tuple(int(i) for i in given)
+
+    @property
+    def answer(self) -> Text:
+        """The right answer as it is written behind the prompt: the right choice, or the target.
+
+        A target that begins with white space is taken as written; any other text or number gets a space before it.
+
+        Example:
+            >>> Problem("one", "2 + 3 =", 5).answer, Problem("two", "She is", " happy").answer
+            (' 5', ' happy')
+        """
+        if self.choices is not None:
+            return self.choices[self.target_index]
+        if isinstance(self.target, tuple):
+            return self.target
+        text = str(self.target)
+        return text if text[:1].isspace() else f" {text}"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return Problem, (self.id, self.prompt, self.target, self.choices, dict(self.meta), self.scorer)
 
     def _repr_html_(self) -> str:
-        asked = f"<p>{escape(self.id)}</p><pre>{escape(self.prompt)}</pre>"
+        asked = f"<p>{escape(self.id)}</p><pre>{escape(written(self.prompt))}</pre>"
         choices = "" if self.choices is None else f"<p>choices: {escape(', '.join(repr(choice) for choice in self.choices))}</p>"
         right = self.target if self.choices is None else self.choices[self.target_index]
         return f"{asked}{choices}<p>right: {escape(repr(right))}</p>"
@@ -104,8 +156,6 @@ class Problem:
 def _plain_target(problem: Problem) -> Any:
     """The target, with NumPy's numbers as Python's."""
     target: Any = problem.target
-    if isinstance(target, str | tuple):
-        return target
     if isinstance(target, bool | np.bool_) or not isinstance(target, Integral | Real | Decimal):
         raise InputTypeError(f"problem {problem.id!r}: target={target!r} is {_a(target)}; give text or a number")
     if isinstance(target, Integral):

@@ -4,25 +4,24 @@ from collections.abc import Callable
 
 from steerlab._errors import InputError
 from steerlab.models import Model
-from steerlab.tasks.problem import Problem
-from steerlab.tasks.scorers import Read, Row, encode_continuation
+from steerlab.tasks.problem import Problem, Text
+from steerlab.tasks.scorers import Read, Row, encode_answer, likelihood_row
 
 Target = Callable[[Model, Problem], Row]
 
 
-def answer_text(problem: Problem) -> str:
-    """The right answer as it is written behind the prompt: the right choice, or the target behind a space."""
-    return f" {problem.target}" if problem.choices is None else problem.choices[problem.target_index]
+def answer_text(problem: Problem) -> Text:
+    """The right answer as it is written behind the prompt, see `Problem.answer`: what scorers read is what is trained."""
+    return problem.answer
 
 
 def whole_answer(model: Model, problem: Problem) -> Row:
-    """Every token of the right answer, each behind the ones before it.
+    """Every token of the right answer, each behind the ones before it, from where its scorer begins to read it.
 
     Raises:
         ValueError: a prompt or an answer that the model cannot take.
     """
-    whole, start = encode_continuation(model, problem, answer_text(problem))
-    return Row(tuple(whole[:-1]), start, tuple(Read(i - 1, (whole[i],), log_prob=True) for i in range(start, len(whole))))
+    return likelihood_row(*encode_answer(model, problem))
 
 
 def first_token(model: Model, problem: Problem) -> Row:
@@ -31,7 +30,7 @@ def first_token(model: Model, problem: Problem) -> Row:
     Raises:
         ValueError: a prompt or an answer that the model cannot take.
     """
-    whole, start = encode_continuation(model, problem, answer_text(problem))
+    whole, start = encode_answer(model, problem)
     return Row(tuple(whole[:start]), start, (Read(start - 1, (whole[start],), log_prob=True),))
 
 

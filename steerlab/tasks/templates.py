@@ -266,7 +266,7 @@ def jsonl_scorer(problems: Sequence[Problem], scorer: str | None) -> str:
     if with_choices:
         if scorer in ("numeric", "text"):
             raise InputError(f"scorer={scorer!r}: it scores what is generated, but the problems have choices")
-        letters = all(re.fullmatch(" [A-Za-z]", choice) for p in with_choices for choice in p.choices or ())
+        letters = all(isinstance(choice, str) and re.fullmatch(" [A-Za-z]", choice) for p in with_choices for choice in p.choices or ())
         return scorer or ("choice" if letters else "continuation")
     if scorer not in (None, "numeric", "text"):
         raise InputError(f"scorer={scorer!r}: it scores choices, but the problems have none; use numeric or text")

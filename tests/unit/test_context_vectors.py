@@ -162,6 +162,30 @@ def test_the_prompt_may_be_a_part_of_what_is_given_and_is_remembered_for_single_
         assert torch.allclose(seen[1] - found[1], vectors[:, None], atol=1e-4)
 
 
+def test_a_steered_prompt_ends_where_it_is_said_to_and_before_what_goes_on_from_it(learned, toy_model, backend):
+    model, tokens = toy_model(backend), torch.tensor([[1, 5, 9, 7, 6], [1, 8, 4, 9, 5]])
+    point = hook_name(model, 1, "resid_post")
+    mask = torch.tensor([[True, True, True, False, False], [True, True, False, False, False]])
+
+    def streams(**how) -> list[torch.Tensor]:
+        seen = []
+        look = [(point, lambda resid: seen.append(resid.detach().clone()))]
+        with learned.steer(model, **how), hooks(model, look), torch.no_grad():
+            forward(model, tokens)
+            forward(model, tokens[:, :1])
+        return seen
+
+    plain, everywhere = streams(alpha=0.0), streams(prompt=mask)
+    for span in ([3, 2], mask):
+        whole, following = streams(prompt=span, positions="prompt")
+        assert torch.allclose(whole, torch.where(mask[:, :, None], everywhere[0], plain[0]), atol=1e-5)
+        assert torch.equal(following, plain[1])
+    first, following = streams(prompt=mask, positions=[0])
+    assert torch.allclose(first[:, :1], everywhere[0][:, :1], atol=1e-5)
+    assert torch.equal(first[:, 1:], plain[0][:, 1:])
+    assert torch.equal(following, plain[1])
+
+
 def test_a_file_gives_back_what_was_written_and_the_same_bytes_again(learned, toy_model, backends, tmp_path):
     path = sl.save_context_vector(tmp_path / "v.safetensors", learned)
     again = sl.load_context_vector(path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from steerlab.tasks import SCORERS, Problem, extract_number, load_task
-from steerlab.tasks.numbers import exact_number, find_number, parse_number, same_number, written
+from steerlab.tasks.numbers import decimal_text, exact_number, find_number, parse_number, same_number
 from steerlab.tasks.scorers import Answer
 
 RULE = [
@@ -148,7 +148,7 @@ def test_what_is_not_one_number_as_a_whole_is_none(value):
     ],
 )
 def test_a_number_is_shown_exactly(number, shown):
-    assert written(Decimal(number)) == shown
+    assert decimal_text(Decimal(number)) == shown
 
 
 @pytest.mark.parametrize("unit", ["1", ",11", "1,111", "1,11,", "-$ ", "1e", "$-"])
