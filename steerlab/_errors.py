@@ -5,7 +5,16 @@ A script ends with one line and exit code 2 on these. Any other exception is a b
 
 
 class InputError(ValueError):
-    """An input that cannot be used; the message names the value, what was expected and what to do."""
+    """An input that cannot be used; the message names the value, what was expected and what to do.
+
+    Example:
+        >>> import steerlab as sl
+        >>> try:
+        ...     sl.load_task("arithmetic", variant="divisions")
+        ... except sl.InputError as error:
+        ...     print(str(error).split(";")[0])
+        variant='divisions'
+    """
 
 
 class InputTypeError(InputError, TypeError):

@@ -34,7 +34,12 @@ def report_parts(significance: Significance, provenance: Mapping[str, Any]) -> d
 def flat_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Provenance as one table for a report."""
     groups = ("config", "model", "versions", "task")
-    return {f"{group}: {key}": value for group in groups for key, value in sorted(provenance.get(group, {}).items())}
+    return {f"{group}: {key}": _shown(value) for group in groups for key, value in sorted(provenance.get(group, {}).items())}
+
+
+def _shown(value: Any) -> Any:
+    """A table within the table in one order, whether it was just measured or read back."""
+    return ", ".join(f"{key}: {_shown(value[key])}" for key in sorted(value)) if isinstance(value, Mapping) else value
 
 
 def figures(significance: Significance) -> list[Drawing]:

@@ -1,11 +1,27 @@
-"""Small configurations of many architectures, each of which differs from the others in something that a short cut may get wrong.
+"""What models of the tests are made of: a tokenizer, and small configurations of many architectures, each of which differs from the others in something that a short cut may get wrong.
 
 Three blocks, d_model 32, 64 tokens; random weights are drawn from a seed when a checkpoint is written.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import transformers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+STORIES = Path(__file__).resolve().parents[2] / "shared" / "models" / "stories260K"
+SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
+
+
+def word_tokenizer(words: tuple[str, ...]) -> PreTrainedTokenizerFast:
+    """One token a word or sign, with a beginning-of-sequence token in front, like the embedded model's."""
+    raw = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*SPECIAL, *words])}, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), behavior="removed", invert=True)
+    raw.decoder = decoders.WordPiece(prefix="", cleanup=True)
+    raw.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
+    special = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), SPECIAL, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=raw, add_bos_token=True, **special)
 
 
 def config(model_type: str, **options: object) -> transformers.PretrainedConfig:

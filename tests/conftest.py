@@ -73,9 +73,7 @@ import hypothesis
 import pytest
 import torch
 import transformers
-from configurations import FAMILIES, config
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from configurations import FAMILIES, SPECIAL, STORIES, config, word_tokenizer
 
 import steerlab as sl
 from steerlab.tasks.arithmetic import vocabulary
@@ -89,8 +87,6 @@ hypothesis.settings.load_profile("steerlab")
 torch.set_num_threads(1)  # the models here are so small that threads only wait for each other
 
 BACKENDS = ("hooked", "bridge") if int(version("transformer-lens").split(".")[0]) < 4 else ("bridge",)
-STORIES = Path(__file__).resolve().parents[2] / "shared" / "models" / "stories260K"
-SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
 
 
 def write_checkpoint(folder: Path, config: transformers.PretrainedConfig, seed: int = 1) -> Path:
@@ -107,16 +103,6 @@ def write_checkpoint(folder: Path, config: transformers.PretrainedConfig, seed: 
     if bars:
         transformers.utils.logging.enable_progress_bar()
     return folder
-
-
-def word_tokenizer(words: tuple[str, ...]) -> PreTrainedTokenizerFast:
-    """One token a word or sign, with a beginning-of-sequence token in front, like the embedded model's."""
-    raw = Tokenizer(models.WordLevel({word: i for i, word in enumerate([*SPECIAL, *words])}, unk_token="<unk>"))
-    raw.pre_tokenizer = pre_tokenizers.Split(Regex(r"\w+|[^\w\s]"), behavior="removed", invert=True)
-    raw.decoder = decoders.WordPiece(prefix="", cleanup=True)
-    raw.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
-    special = dict(zip(("pad_token", "bos_token", "eos_token", "unk_token"), SPECIAL, strict=True))
-    return PreTrainedTokenizerFast(tokenizer_object=raw, add_bos_token=True, **special)
 
 
 def pytest_unconfigure() -> None:

@@ -148,7 +148,7 @@ class Problem:
         found = by_text if by_index is None else by_index
         if found is not None:
             return found
-        if not isinstance(self.target, str | float):
+        if isinstance(self.target, int):
             raise InputError(f"problem {self.id!r}: target={self.target}; use an index from 0 to {len(self.choices) - 1}")
         raise InputError(f"problem {self.id!r}: target={self.target!r} is not one of the choices {self.choices}")
 

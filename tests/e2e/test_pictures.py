@@ -41,13 +41,13 @@ def test_without_a_browser_the_error_says_what_to_install(monkeypatch: pytest.Mo
         raise ChromeNotFoundError
 
     monkeypatch.setattr(kaleido, "Kaleido", missing)
-    with pytest.raises(RuntimeError, match="need Chromium or Chrome; install one, or set BROWSER_PATH"):
+    with pytest.raises(sl.InputError, match="need Chromium or Chrome; install one, or set BROWSER_PATH"):
         draw_images([go.Figure()])
 
 
 def test_without_kaleido_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "kaleido", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'steerlab\[images\]'"):
+    with pytest.raises(sl.InputError, match=r"pip install 'steerlab\[images\]'"):
         draw_images([go.Figure()])
 
 

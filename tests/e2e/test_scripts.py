@@ -323,7 +323,7 @@ BAD = {
     "unknown positions": (["--positions", "middle"], "positions='middle'"),
     "unknown scorer": (["--scorer", "guess"], "scorer='guess'"),
     "unknown operator": (["--operator", "multiply"], "operator='multiply'"),
-    "prompt beyond the context": (["--task", "jsonl", "--task-path", "long.jsonl"], "context is"),
+    "prompt beyond the context": (["--task", "jsonl", "--task-path", "long.jsonl"], "context of"),
     "choice of several tokens": (["--task", "jsonl", "--task-path", "several.jsonl", "--scorer", "choice"], "is 2 tokens"),
     "malformed line": (["--task", "jsonl", "--task-path", "broken.jsonl"], "broken.jsonl"),
     "output below a file": (["--out", "long.jsonl/run"], "long.jsonl"),

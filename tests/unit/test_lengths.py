@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import STORIES
+from configurations import STORIES
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import steerlab as sl

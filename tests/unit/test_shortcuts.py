@@ -200,8 +200,9 @@ def test_attention_only_models_are_steered_at_their_other_sites(handmade):
     tokens = torch.tensor([[3, 1, 4, 1, 5]])
     with torch.no_grad():
         unsteered = model(tokens)
+    vector = torch.randn(16, generator=torch.Generator().manual_seed(0))
     for site in ("resid_pre", "resid_post"):
-        with sl.steer(model, sl.Direction(torch.ones(16), 1, site), alpha=3.0), torch.no_grad():
+        with sl.steer(model, sl.Direction(vector, 1, site), alpha=3.0), torch.no_grad():
             assert (model(tokens) - unsteered).abs().max() > 0.01
     with pytest.raises(sl.InputError, match="no MLP"), sl.steer(model, sl.Direction(torch.ones(16), 1, "resid_mid")):
         pass

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from conftest import SPECIAL, word_tokenizer
+from configurations import SPECIAL, word_tokenizer
 
 import steerlab as sl
 from steerlab.tasks import Problem
