@@ -130,13 +130,14 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
 
 @pytest.fixture(scope="session")
 def worded_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """``worded_checkpoint(family)``: the same with a tokenizer of 60 words, w0 to w59; it ends generation with token 2. Do not change it: copy it."""
+    """``worded_checkpoint(family)``: the same with a tokenizer of 60 words, w0 to w59 (Qwen2 without); it ends generation with token 2. Do not change it: copy it."""
 
     def write(family: str) -> Path:
         shape = FAMILIES[family]()
         shape.update({"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2})
         folder = write_checkpoint(tmp_path_factory.mktemp("checkpoint") / family, shape)
-        word_tokenizer(tuple(f"w{i}" for i in range(60))).save_pretrained(folder)
+        if shape.model_type != "qwen2":  # for which transformers takes a tokenizer class of its own, whatever the files say
+            word_tokenizer(tuple(f"w{i}" for i in range(60))).save_pretrained(folder)
         return folder
 
     return cache(write)

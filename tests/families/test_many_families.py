@@ -103,13 +103,28 @@ def published(case, worded_checkpoint):
 
 @pytest.fixture(scope="module")
 def tokenizer(case, loaded, worded_checkpoint):
-    """The published tokenizer. Whether <bos> stands first is TransformerLens' rule for the model, which differs from the tokenizer's in some."""
+    """The published tokenizer. Whether <bos> stands first is TransformerLens' rule for the model, which differs from the tokenizer's in some.
+
+    Without a tokenizer words are token ids, and so are problems.
+    """
+    if loaded.tokenizer is None:
+        return SimpleNamespace(
+            encode=lambda text: [4 + int(word[1:]) for word in text.split()],
+            decode=lambda ids, **_: " ".join(str(token) for token in ids if token != 2),
+            given=lambda text: tuple(4 + int(word[1:]) for word in text.split()),
+        )
     own = transformers.AutoTokenizer.from_pretrained(worded_checkpoint(case[0]))
 
     def encode(text):
         return [own.bos_token_id] * loaded.cfg.default_prepend_bos + own(text, add_special_tokens=False).input_ids
 
-    return SimpleNamespace(encode=encode, decode=own.decode)
+    return SimpleNamespace(encode=encode, decode=own.decode, given=lambda text: text)
+
+
+@pytest.fixture(scope="module")
+def problems(tokenizer):
+    given = tokenizer.given
+    return [sl.Problem(f"p{i}", given(prompt), 0, tuple(map(given, CHOICES))) for i, prompt in enumerate(PROMPTS)]
 
 
 @pytest.fixture(scope="module")
@@ -121,10 +136,6 @@ def load(folder, backend):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*is run without some short cuts")
         return sl.load_model(str(folder), backend=backend, device="cpu")
-
-
-def problems():
-    return [sl.Problem(f"p{i}", prompt, 0, CHOICES) for i, prompt in enumerate(PROMPTS)]
 
 
 def blocks_of(published):
@@ -197,41 +208,41 @@ def test_logits(loaded, published, tokenizer):
         torch.testing.assert_close(loaded(ids), published(ids).logits, rtol=0, atol=CLOSE)
 
 
-def test_likelihoods_of_many_problems_together_are_those_of_each_alone(loaded, published, tokenizer):
-    found = sl.evaluate(loaded, problems(), scorer="continuation").frame
+def test_likelihoods_of_many_problems_together_are_those_of_each_alone(loaded, published, tokenizer, problems):
+    found = sl.evaluate(loaded, problems, scorer="continuation").frame
     expected = [margin(published, tokenizer, prompt) for prompt in PROMPTS]
     assert found["margin"].tolist() == pytest.approx(expected, abs=CLOSE)
     assert found["nll"].tolist() == pytest.approx([-likelihood(published, tokenizer, p, CHOICES[0]) for p in PROMPTS], abs=CLOSE)
 
 
-def test_steering_everywhere_is_adding_to_a_blocks_output(loaded, published, tokenizer):
+def test_steering_everywhere_is_adding_to_a_blocks_output(loaded, published, tokenizer, problems):
     directions = {layer: sl.Direction(vector(layer), layer) for layer in range(3)}
-    swept = sl.sweep(loaded, problems(), directions, alphas=[-1.0, 0.0, 1.5], scorer="continuation").frame
+    swept = sl.sweep(loaded, problems, directions, alphas=[-1.0, 0.0, 1.5], scorer="continuation").frame
     for (layer, alpha), mine in swept.groupby(["layer", "alpha"]):
         with Added(published, layer, alpha * vector(layer)):
             expected = [margin(published, tokenizer, prompt) for prompt in PROMPTS]
         assert mine["margin"].tolist() == pytest.approx(expected, abs=CLOSE), (layer, alpha)
 
 
-def test_steering_the_last_token_is_adding_there(loaded, published, tokenizer):
-    swept = sl.sweep(loaded, problems(), sl.Direction(vector(1), 1), alphas=[2.0], positions="last", scorer="continuation").frame
+def test_steering_the_last_token_is_adding_there(loaded, published, tokenizer, problems):
+    swept = sl.sweep(loaded, problems, sl.Direction(vector(1), 1), alphas=[2.0], positions="last", scorer="continuation").frame
     for prompt, found in zip(PROMPTS, swept["margin"], strict=True):
         end = len(tokenizer.encode(prompt))
         with Added(published, 1, 2.0 * vector(1), end - 1, end):
             assert found == pytest.approx(margin(published, tokenizer, prompt), abs=CLOSE)
 
 
-def test_what_enters_a_block_is_what_leaves_the_one_before(loaded):
+def test_what_enters_a_block_is_what_leaves_the_one_before(loaded, problems):
     """Steering resid_pre of block l + 1 is steering resid_post of block l, which the tests above compare with the published model."""
     found = [
-        sl.sweep(loaded, problems(), sl.Direction(vector(0), layer, site), alphas=[1.5], scorer="continuation").frame["margin"].tolist()
+        sl.sweep(loaded, problems, sl.Direction(vector(0), layer, site), alphas=[1.5], scorer="continuation").frame["margin"].tolist()
         for layer, site in ((0, "resid_post"), (1, "resid_pre"))
     ]
     assert found[0] == pytest.approx(found[1], abs=CLOSE)
 
 
 def test_generated_texts(loaded, published, tokenizer):
-    asked = [sl.Problem(f"p{i}", prompt, "w1") for i, prompt in enumerate(PROMPTS)]
+    asked = [sl.Problem(f"p{i}", tokenizer.given(prompt), tokenizer.given("w1")) for i, prompt in enumerate(PROMPTS)]
     unsteered = [continued(published, tokenizer, prompt, 6) for prompt in PROMPTS]
     assert sl.evaluate(loaded, asked, scorer=text(6)).frame["prediction"].tolist() == unsteered
     swept = sl.sweep(loaded, asked, sl.Direction(vector(1), 1), alphas=[0.0, 2.0], scorer=text(6)).frame
@@ -241,8 +252,8 @@ def test_generated_texts(loaded, published, tokenizer):
     assert swept.loc[swept["alpha"] == 2, "prediction"].tolist() == steered
 
 
-def test_the_first_order_effect_is_the_derivative_of_the_margin(loaded, published, tokenizer):
-    found = sl.preview(loaded, problems(), [sl.Direction(vector(1), 1)], scorer="continuation").slopes
+def test_the_first_order_effect_is_the_derivative_of_the_margin(loaded, published, tokenizer, problems):
+    found = sl.preview(loaded, problems, [sl.Direction(vector(1), 1)], scorer="continuation").slopes
     for prompt, slope in zip(PROMPTS, found["slope"], strict=True):
         alpha = torch.zeros((), requires_grad=True)
         with Added(published, 1, alpha * vector(1)):
@@ -251,8 +262,8 @@ def test_the_first_order_effect_is_the_derivative_of_the_margin(loaded, publishe
         assert slope == pytest.approx(float(alpha.grad), abs=1e-3 * max(1.0, abs(slope)))
 
 
-def test_a_learned_vector_is_that_of_a_plain_training_loop(loaded, published, tokenizer):
-    found = sl.learn_vector(loaded, problems(), layer=1, epochs=2, batch_size=len(PROMPTS), lr=0.05, seed=3)
+def test_a_learned_vector_is_that_of_a_plain_training_loop(loaded, published, tokenizer, problems):
+    found = sl.learn_vector(loaded, problems, layer=1, epochs=2, batch_size=len(PROMPTS), lr=0.05, seed=3)
     learned = torch.nn.Parameter(torch.zeros(32))
     optimizer = torch.optim.Adam([learned], lr=0.05)
     for parameter in published.parameters():
@@ -269,8 +280,8 @@ def test_a_learned_vector_is_that_of_a_plain_training_loop(loaded, published, to
     assert float(found.norm) == pytest.approx(float(learned.detach().norm()), rel=1e-2)
 
 
-def test_activations_are_what_the_blocks_return(loaded, published, tokenizer):
-    acts = sl.cache_activations(loaded, problems(), layers=[0, 1, 2], positions="last")
+def test_activations_are_what_the_blocks_return(loaded, published, tokenizer, problems):
+    acts = sl.cache_activations(loaded, problems, layers=[0, 1, 2], positions="last")
     kept = {}
     handles = [
         block.register_forward_hook(lambda m, a, out, k=k: kept.update({k: out[0] if isinstance(out, tuple) else out}))

@@ -87,8 +87,8 @@ def test_a_model_without_kept_keys_generates_what_it_generates_alone(worded_chec
 
 
 def test_what_is_left_out_is_said_once_and_recorded(worded_checkpoint):
-    folder = worded_checkpoint("falcon-alibi")
-    with pytest.warns(UserWarning, match=r"^falcon-alibi is run without some short cuts.*kept keys and values \(logits differ by"):
+    folder = worded_checkpoint("mamba")
+    with pytest.warns(UserWarning, match=r"^mamba is run without some short cuts.*kept keys and values \(logits differ by"):
         model = sl.load_model(str(folder), backend="bridge", device="cpu")
     sl.evaluate(model, problems(), scorer="continuation")  # a second warning would be an error
     assert describe(model)["short_cuts_off"] == ["aligned", "pieces"]
