@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from steerlab._errors import InputError
+from steerlab._errors import InputError, InputTypeError
 from steerlab.activations import Activations
 
 Group = Activations | np.ndarray | Tensor | pd.DataFrame | list[Any]
@@ -57,6 +57,12 @@ def as_group(given: object, *, layer: int) -> Activations:
     """
     if isinstance(given, Activations):
         return given
-    array = given if isinstance(given, Tensor) else np.array(given, dtype=np.float64)
+    try:
+        array = given if isinstance(given, Tensor) else np.array(given, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputTypeError(
+            f"a group is a {type(given).__name__} that is no array of numbers ({error}); give what steerlab.cache_activations returned, or numbers of shape "
+            "[problem, d_model]"
+        ) from error
     positions: str | tuple[int, ...] = tuple(range(array.shape[1])) if array.ndim == 3 and array.shape[1] > 1 else "last"
     return as_activations(array, layer=layer, positions=positions)

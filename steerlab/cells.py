@@ -14,9 +14,9 @@ import torch
 from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.generation import generate_cells
-from steerlab.interventions import Operator, operator_named
+from steerlab.interventions import Operator, check_operator, operator_named
 from steerlab.memory import generated_rows, logit_values, pass_tokens, shrinking
-from steerlab.models import Model, hooks, is_hooked
+from steerlab.models import Model, backend_of, hooks, is_hooked
 from steerlab.passes import forward
 from steerlab.precision import Precision, dtype_named, in_precision
 from steerlab.progress import progress_bar
@@ -84,6 +84,7 @@ def run_cells(
     """
     as_problems(problems)
     run = partial(_run_cells, model, operator=operator, positions=positions, scorer=scorer, max_tokens=max_tokens, memory=memory)
+    backend_of(model)  # a clear error for anything that is no model
     own = next(iter(model.parameters())).dtype
     if precision is None or dtype_named(precision) == own:
         return run(problems, cells, progress=progress, label=label)
@@ -117,6 +118,7 @@ def _run_cells(
     progress: bool = False,
     label: str = "",
 ) -> CellRun:
+    check_operator(model, operator, (place.direction for cell in cells for place in cell.places))
     front = Front(model, operator_named(operator), positions)
     work = plan(model, problems, scorer_for(problems, scorer))
     check_cells(model, cells, positions, min(row.prompt_length for row in work.rows))

@@ -4,14 +4,14 @@ Sums, differences and multiples are operators of `Direction` itself. Directions 
 refuse directions of different models, layers or sites.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from steerlab._errors import InputError
+from steerlab._errors import InputError, InputTypeError
 from steerlab.activations import indices
 from steerlab.directions import Direction, check_alike, weighted_sum
 
@@ -137,6 +137,8 @@ def cosine_table(directions: Sequence[Direction], *, layers: bool = False) -> pd
         >>> cosine_table([a, b]).round(2).to_dict("list")
         {'a': [1.0, 0.6], 'b': [0.6, 1.0]}
     """
+    if not isinstance(directions, Iterable):
+        raise InputTypeError(f"directions is a {type(directions).__name__}; give a list of steerlab Directions")
     given = list(directions)
     check_alike(given, layers=not layers)
     shapes = {tuple(one.vector.shape) for one in given}

@@ -162,7 +162,7 @@ class ContextVector:
         limits: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
         cell = Cell((Place(self.on(model, problems, **limits), self.layer, self.site),), check_alpha(alpha))
         act, at = self._how(operator, positions)
-        done = run_cells(model, problems, [cell], operator=act, positions=at, progress=progress, label=self.name, **limits)
+        done = run_cells(model, problems, [cell], operator=operator_named(act), positions=at, progress=progress, label=self.name, **limits)
         return Evaluation(tuple(problems), done.frames[0], done.baseline.scorer)
 
     @contextlib.contextmanager

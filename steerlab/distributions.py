@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steerlab._errors import InputError
 from steerlab.activations import Positions
-from steerlab.interventions import Operator, Patch, operator_named
+from steerlab.interventions import Operator, Patch, check_operator, operator_named
 from steerlab.memory import parse_memory, pass_tokens, shrinking
 from steerlab.models import Model, context_length, device_of, hook_name, hooks, n_layers, n_outputs, token_ids, unknown_tokens
 from steerlab.passes import entering, forward
@@ -41,6 +41,8 @@ def text_rows(model: Model, texts: Sequence[str | Sequence[int]]) -> tuple[Row, 
     """
     found = []
     for i, text in enumerate(as_texts(texts)):
+        if not isinstance(text, str) and not all(isinstance(token, int | np.integer) and not isinstance(token, bool) for token in text):
+            raise InputError(f"texts[{i}] is {text!r}; give text, or token ids, which are whole numbers")
         tokens = token_ids(model, text) if isinstance(text, str) else [int(token) for token in text]
         strange = [token for token in tokens if not 0 <= token < model.cfg.d_vocab]
         if strange:
@@ -118,6 +120,7 @@ def compare_positions(
         ValueError: bad input, found before the first run, or logits that become NaN.
         RuntimeError: the resumed run disagrees with a plain hooked run on the shortest text.
     """
+    check_operator(model, operator, (place.direction for cell in cells for place in cell.places))
     front = Front(model, operator_named(operator), positions)
     _check(model, cells, positions, min(len(row.tokens) for row in rows))
     room = pass_tokens(model, max_tokens, memory)

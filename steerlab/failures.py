@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from steerlab._errors import InputError
+from steerlab._errors import InputError, InputTypeError
 from steerlab.statistics import format_p, holm
 from steerlab.sweeps import SweepResult
 
@@ -147,6 +147,8 @@ def failure_analysis(sw: SweepResult, *, layer: int | None = None, direction: st
         >>> found.headroom[["wrong", "right"]].sum(axis=1).tolist()
         [40, 40]
     """
+    if not isinstance(sw, SweepResult):
+        raise InputTypeError(f"sw is a {type(sw).__name__}; give what steerlab.sweep(model, problems, direction) returned")
     lines = sw.frame[["layer", "direction"]].drop_duplicates()
     if layer is not None:
         lines = lines[lines["layer"] == layer]

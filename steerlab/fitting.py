@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steerlab._errors import InputError
 from steerlab.activations import Positions, indices
-from steerlab.interventions import Operator, operator_label, operator_named, position_mask
+from steerlab.interventions import Operator, check_operator, operator_label, operator_named, position_mask
 from steerlab.learnables import Learnable
 from steerlab.models import Model, backend_of, describe, device_of, frozen, hook_name
 from steerlab.objectives import AnswerLoss, ValidationScore
@@ -85,6 +85,7 @@ def fit(
     check_problems(model, problems, validation)
     for spot in {spot for candidate in candidates for spot in candidate.spots}:
         hook_name(model, spot.layer, spot.site)
+    check_operator(model, how.operator)
     operator, target = operator_named(how.operator), target_named(how.loss)
     shortest = min(target(model, problem).prompt_length for problem in problems)
     position_mask(how.positions, [shortest], shortest)

@@ -5,8 +5,9 @@ Every operator leaves the stream untouched, bit for bit, where alpha is 0.
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,6 +63,34 @@ def operator_named(operator: str | Operator) -> Operator:
     if operator not in OPERATORS:
         raise InputError(f"operator={operator!r}; use one of {', '.join(OPERATORS)} or a function of (resid, vector, alpha)")
     return OPERATORS[operator]
+
+
+def check_operator(model: Model, operator: str | Operator, directions: Iterable[Direction] = ()) -> None:
+    """Make sure that an operator can act in a model, and that it is the one that directions were learned under, where that was the user's own.
+
+    Args:
+        model: the model.
+        operator: a name, or a function; those that look along a direction of their own (`steerlab.conditional`) must be of this model.
+        directions: what it will act with.
+
+    Raises:
+        ValueError: an unknown name, a direction of another model to look along, or a built-in's name for vectors learned under another function.
+    """
+    inner: Any = operator_named(operator)
+    while inner is not None:
+        along = getattr(inner, "along", None)
+        if isinstance(along, Direction):
+            check_directions(model, [along])
+        inner = getattr(inner, "operator", None)
+    if not isinstance(operator, str):
+        return
+    for direction in directions:
+        own = direction.method.get("operator", operator)
+        if isinstance(own, str) and own not in OPERATORS:
+            raise InputError(
+                f"direction {direction.name!r} was learned under the operator {own!r}, a function, and would act under {operator!r}; give that function "
+                f"as operator=, or steerlab.interventions.OPERATORS[{operator!r}] if {operator!r} is meant"
+            )
 
 
 def operator_label(operator: str | Operator) -> str:
@@ -255,6 +284,11 @@ class _Prompts:
         if before is not None and len(before) == len(resid):
             if resid.shape[1] == 1 and before.shape[1] > 1:
                 return True
+            if resid.shape[1] == 1:
+                raise InputError(
+                    "positions='prompt': a call of one token follows another one, and steer does not know whether that is a further prompt or a generation "
+                    "that goes on from a prompt of one token; use sweep, or begin a new steer block for each prompt"
+                )
             n = before.shape[1]
             if resid.shape[1] > n:
                 gap = (resid[:, :n].detach().float() - before.float()).norm(dim=-1)
@@ -294,7 +328,8 @@ def steer(
 
     When the model generates with kept keys and values, the first call has the prompt and every further call the one token that was generated
     last. "all" steers every token; "last" the prompt's last token and then each generated one; "prompt" acts in the first call alone (a call of one
-    token with as many rows as the call before goes on from it, any other call is a prompt from end to end). An index is one of the prompt's tokens
+    token with as many rows as the call before goes on from it, any other call is a prompt from end to end; behind a prompt of one token that is not
+    known, and an error). An index is one of the prompt's tokens
     only in the first call, and beyond the only column of the next, which is an error (0 and -1 are that column, which is warned of).
     Without kept keys and values every call has the whole sequence so far: "last" is its newest token alone, negative indices move along, and
     "prompt" ends with an error at the first call that repeats the one before and adds to it, because nothing says whether that is a longer prompt.
@@ -353,6 +388,7 @@ def steer(
         longest = max(longest, length)
 
     check_directions(model, directions)
+    check_operator(model, operator, directions)
     for k, ((one, at), strength) in enumerate(zip(placed, alphas, strict=True)):
         if one.by_prompt:
             raise InputError(
@@ -360,7 +396,6 @@ def steer(
                 "the steer method of a context-dependent vector"
             )
         point = hook_name(model, *place(one, layer if at is None else at, site))
-        operator_named(operator)
         check_alpha(strength)
         if isinstance(positions, str):
             position_mask(positions, [1], 1)

@@ -224,7 +224,9 @@ class _Probe:
         self._expected = self._of(lambda tokens: hf_model(tokens).logits, hf_model.device)
         if bool(self._expected.isnan().any()):
             raise InputError(f"{path}: in {hf_model.dtype} this model's logits are NaN; its weights are damaged or need a wider dtype")
-        self._allowed = 1e-3 if hf_model.dtype in (torch.float32, torch.float64) else 0.5
+        # A share of how far apart log-probabilities are: an untrained model's are close together, and so are those of a wrong conversion of it.
+        spread = float(self._expected.max() - self._expected.min())
+        self._allowed = max(1e-5, 1e-4 * spread) if hf_model.dtype in (torch.float32, torch.float64) else 0.5
 
     def _of(self, logits: Callable[[torch.Tensor], torch.Tensor], device: torch.device) -> torch.Tensor:
         with torch.no_grad():

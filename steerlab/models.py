@@ -100,7 +100,9 @@ def hook_name(model: Model, layer: int, site: str = "resid_post") -> str:
     """
     if site not in SITES:
         raise InputError(f"site={site!r}; use one of {', '.join(SITES)}")
-    if isinstance(layer, bool) or not isinstance(layer, int | np.integer) or not 0 <= layer < n_layers(model):
+    if isinstance(layer, bool) or not isinstance(layer, int | np.integer):
+        raise InputError(f"layer={layer!r} is a {type(layer).__name__}; use a whole number from 0 to {n_layers(model) - 1}")
+    if not 0 <= layer < n_layers(model):
         raise InputError(f"layer={layer!r}: this model has {n_layers(model)} layers; use 0 to {n_layers(model) - 1}")
     name = f"blocks.{layer}.hook_{site}"
     if _point(model, name) is None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from steerlab._errors import InputError
 from steerlab.activations import Positions, indices
 from steerlab.directions import Direction, Directions, as_directions, check_directions, place
-from steerlab.interventions import ALPHAS, Operator, Patch, check_alpha, operator_label, operator_named, patch
+from steerlab.interventions import ALPHAS, Operator, Patch, check_alpha, check_operator, operator_label, operator_named, patch
 from steerlab.memory import pass_tokens
 from steerlab.models import HookFn, Model, device_of, frozen, hook_name, hooks, n_layers
 from steerlab.passes import entering
@@ -147,6 +147,7 @@ def preview(
         >>> bool((changes[1.0] == -changes[-1.0]).all())  # first order: what alpha gives, -alpha takes
         True
     """
+    check_operator(model, operator)
     act = operator_named(operator)
     coefficients = tuple(check_alpha(alpha) for alpha in ([alphas] if isinstance(alphas, int | float) else alphas))
     places = _places(model, directions, site)

@@ -8,6 +8,7 @@ for each. Neither may look at the answers: both see prompts, and what the model 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from steerlab.directions import Direction
 from steerlab.models import Model
 from steerlab.operators import projections
 from steerlab.tasks import Problem, written
+from steerlab.weights import another_model
 
 Router = Callable[[Model, Sequence[Problem]], Sequence[str]]
 AlphaRule = Callable[[Model, Sequence[Problem]], Sequence[float]]
@@ -69,6 +71,7 @@ class NearestMean:
         means: ``[class pos*d_model]``.
         layer, site, positions: where activations are compared.
         cosine: compare angles rather than distances.
+        model: whose activations they are.
     """
 
     names: tuple[str, ...]
@@ -77,17 +80,21 @@ class NearestMean:
     site: str
     positions: str | tuple[int, ...]
     cosine: bool = False
+    model: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, acts: Activations) -> list[str]:
         """The nearest class of each problem, of equals the first.
 
         Raises:
-            ValueError: activations of another site, positions or width, or without the layer.
+            ValueError: activations of another model, site, positions or width, or without the layer.
         """
         if (acts.site, acts.positions) != (self.site, self.positions):
             raise InputError(
                 f"the activations are of {acts.site} at {acts.positions!r}, the class means of {self.site} at {self.positions!r}; cache both alike"
             )
+        different = another_model(self.model, acts.model)
+        if different:
+            raise InputError(f"the activations are of another model than the class means ({different}); cache the classes in this model")
         rows = _flat(acts, self.layer)
         if rows.shape[1] != self.means.shape[1]:
             raise InputError(f"the activations have {rows.shape[1]} values a problem, the class means {self.means.shape[1]}; use one model")
@@ -134,7 +141,7 @@ def nearest_mean(classes: Mapping[str, Activations], *, layer: int, cosine: bool
         means.append(_flat(acts, layer).mean(0))
     if len({mean.shape for mean in means}) > 1:
         raise InputError("the classes hold different numbers of positions; cache all alike")
-    return NearestMean(tuple(classes), np.stack(means), layer, first.site, first.positions, cosine)
+    return NearestMean(tuple(classes), np.stack(means), layer, first.site, first.positions, cosine, first.model)
 
 
 @dataclass(frozen=True, eq=False)

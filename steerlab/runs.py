@@ -243,6 +243,7 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
     """
     folder = Path(path)
     provenance = store.read_run(folder)
+    sealed = store.sealed_files(folder)
     if "experiment" not in provenance:
         raise InputError(f"{folder}: a run of another script; give one that analyses/random_control.py wrote")
     file = folder / store.PROVENANCE
@@ -298,7 +299,7 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
         test,
         tuple(controls[True]),
         tuple(controls[False]),
-        _diagnostics(folder),
+        _diagnostics(folder) if "diagnostics.json" in sealed else None,
         side,
         about["settings"],
     )

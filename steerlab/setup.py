@@ -54,6 +54,8 @@ class Setup:
             ValueError, FileNotFoundError, OSError: what the loaders say.
         """
         options: dict[str, Any] = {} if self.paradigm is None else {"paradigm": self.paradigm}
+        if self.task == "jsonl":
+            options["scorer"] = self.scorer
         task = load_task(self.task, path=self.task_path, form=self.form, limit=self.limit, seed=self.seed, **options)
         if self.scorer is not None:
             task = task.scored_by(self.scorer)
@@ -154,6 +156,8 @@ class SeveralTasks(Setup):
                 if option is None:
                     raise InputError(f"tasks: {name!r} is no task, and {kind} has no variants; use {', '.join(KNOWN)}, perhaps with =FILE")
                 given[option] = name
+            if kind == "jsonl":
+                given["scorer"] = self.scorer
             task = load_task(kind, **given)
             if label in found:
                 raise InputError(f"tasks={','.join(self.tasks)}: two are called {label!r}; give each once, files under names of their own")

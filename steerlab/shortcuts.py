@@ -35,12 +35,14 @@ from steerlab.models import (
     processing_of,
 )
 from steerlab.passes import Past, Stop, call, entering, forward, run_to
+from steerlab.threads import suitable_threads
 
 __all__ = ["ShortCuts", "mlp_only_at", "next_logits", "read_out", "run_from", "runs_whole", "short_cuts"]
 
 PROBE = (13, 8, 5)  # tokens of the rows that are compared, where the context has room for them
 MOST_BLOCKS = 4  # entries that are tried, spread over the model, beside the first two and the last
-ALLOWED = {torch.float32: 1e-4, torch.float64: 1e-4}  # difference of logits, as a share of the largest or of 1; other dtypes: 0.05
+ALLOWED = {torch.float32: 1e-4, torch.float64: 1e-4}  # difference of logits, as a share of the largest; other dtypes: 0.05
+SMALLEST = 0.05  # logits of untrained models are small, and so are the differences of what is wrong in them
 SAID = {
     "read_out": "logits of single positions",
     "narrow": "the last MLP at single positions",
@@ -115,10 +117,11 @@ def short_cuts(model: Model) -> ShortCuts:
     Warns:
         UserWarning: once for a model, where a short cut is switched off.
     """
+    backend_of(model)  # a clear error for anything that is no model
     key = (processing_of(model), n_layers(model))
     known = getattr(model, CHECKED, None)
     if known is None or known[0] != key:
-        with _as_published(model), torch.no_grad():
+        with _as_published(model), suitable_threads(model), torch.no_grad():
             known = (key, ShortCuts(_differing(model)))
         object.__setattr__(model, CHECKED, known)
         slower = {name: reason for name, reason in known[1].off.items() if name != "resid_mid"}
@@ -373,7 +376,7 @@ def _difference(model: Model, pairs: Iterable[tuple[Tensor, Tensor]]) -> str | N
             if found.shape != wanted.shape:
                 return f"shape {tuple(found.shape)} instead of {tuple(wanted.shape)}"
             gap = float((found.float() - wanted.float()).abs().max())
-            if not gap <= allowed * max(1.0, float(wanted.float().abs().max())):
+            if not gap <= allowed * max(SMALLEST, float(wanted.float().abs().max())):
                 return f"logits differ by {gap:.2g}"
     except FAULTS as error:
         return f"{type(error).__name__}: {_first_line(error)}"

@@ -264,6 +264,12 @@ def problems_frame(splits: Mapping[str, Sequence[Problem]]) -> pd.DataFrame:
     return frame.assign(prompt_tokens=tokens) if any(tokens) else frame
 
 
+def sealed_files(path: str | Path) -> frozenset[str]:
+    """The files that a run wrote, by their names in its folder; what else lies there is not of the run."""
+    file = Path(path) / PROVENANCE
+    return frozenset(files.own_files(file, files.read_sealed(file, RUN_FORMAT, AGAIN).get("files")))
+
+
 def read_run(path: str | Path) -> dict[str, Any]:
     """The provenance of a run folder, which is sealed: every file of the run must be as it was written.
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from steerlab._errors import InputError
+from steerlab._errors import InputError, InputTypeError
 from steerlab.memory import logit_values, pass_tokens, shrinking
 from steerlab.models import Model, backend_of
 from steerlab.progress import job, progress_bar
@@ -174,6 +174,8 @@ def balance(evaluation: Evaluation, *, rng: np.random.Generator, train: float = 
         Balanced(train_correct=8, train_incorrect=8, test_correct=2, test_incorrect=2)
     """
     check_rng(rng)
+    if not isinstance(evaluation, Evaluation):
+        raise InputTypeError(f"evaluation is a {type(evaluation).__name__}; give what steerlab.evaluate(model, problems) returned")
     if not 0 < train <= 1:
         raise InputError(f"train={train}; use a share above 0 and at most 1")
     right, wrong = evaluation.correct(), evaluation.incorrect()

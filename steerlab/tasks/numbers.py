@@ -165,7 +165,7 @@ def same_number(target: object, said: Decimal) -> bool:
         return True
     if number.is_integer():
         return int(number) == said
-    if _size(decimal) <= DOUBLE_DIGITS:
+    if _size(decimal) <= DOUBLE_DIGITS or said == said.to_integral_value():
         return False
     rounding = DOUBLE_ROUNDING
     if abs(number) < 3e38 and struct.unpack("f", struct.pack("f", number))[0] == number:

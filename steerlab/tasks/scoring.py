@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from steerlab._errors import InputError
-from steerlab.models import Model
+from steerlab.models import Model, backend_of
 from steerlab.tasks.batches import Batch, batches_for
 from steerlab.tasks.problem import Problem, as_problems
 from steerlab.tasks.scorers import Answer, Read, Row, Scorer
@@ -62,6 +62,7 @@ def plan(model: Model, problems: Sequence[Problem], scorer: Scorer) -> Plan:
     Raises:
         ValueError: no problems, repeated ids, or a problem that the scorer or the model cannot take.
     """
+    backend_of(model)  # a clear error for anything that is no model
     check_ids(problems)
     if not problems:
         raise InputError("no problems given; an empty split cannot be scored")

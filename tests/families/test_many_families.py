@@ -85,7 +85,7 @@ CASES = [(family, "bridge") for family in FAMILIES if family not in REFUSED] + [
 CLOSE = 1e-4
 # Prompts of several lengths that begin alike, also beyond 16 tokens, where some models turn their positions otherwise.
 START = " ".join(f"w{(7 * i) % 60}" for i in range(9))
-PROMPTS = (START, f"{START} w3", f"{START} w3 w8 w21", "w5 w6", " ".join(f"w{(11 * i) % 60}" for i in range(18)))
+PROMPTS = (START, f"{START} w3", f"{START} w3 w8 w21", "w5 w6", *(" ".join(f"w{(11 * i) % 60}" for i in range(n)) for n in (15, 18)))
 CHOICES = (" w7", " w9 w3", " w9 w4 w1")
 
 
@@ -162,9 +162,9 @@ class Added:
 
 
 def log_likelihood(published, tokenizer, prompt, choice):
-    """Log-likelihood of a continuation, from one run of the whole text, as a tensor with its graph."""
+    """Log-likelihood of a continuation, from one run of the text without its last token (as lm-evaluation-harness feeds it), with its graph."""
     begin, whole = tokenizer.encode(prompt), tokenizer.encode(prompt + choice)
-    logits = published(torch.tensor([whole]), use_cache=False).logits[0].log_softmax(-1)
+    logits = published(torch.tensor([whole[:-1]]), use_cache=False).logits[0].log_softmax(-1)
     return sum(logits[i - 1, whole[i]] for i in range(len(begin), len(whole)))
 
 

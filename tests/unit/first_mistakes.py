@@ -97,9 +97,27 @@ def main() -> None:
                 except Exception as error:  # noqa: BLE001 - what a newcomer must never see is what this looks for
                     said = [f"bug: {type(error).__name__}", str(error)]
                 told[f"{group} | {name} | {given}"] = said
+    elsewhere = {
+        "balance": lambda: sl.balance(problems, rng=rng),
+        "contrast_directions": lambda: sl.contrast_directions(model, task, rng=rng, layers=[2]),
+        "failure_analysis": lambda: sl.failure_analysis(task),
+        "mean_difference": lambda: sl.mean_difference(task, ["a"], layer=2),
+        "cosine_table": lambda: sl.cosine_table(task),
+        "a name where a model is wanted": lambda: sl.sweep("tiny-arithmetic", problems, direction),
+        "a model of transformers": lambda: sl.evaluate(torch.nn.Linear(2, 2), problems),
+        "a layer with a point": lambda: sl.cache_activations(model, problems, layers=[1.0]),
+        "texts of texts": lambda: sl.side_effects(model, direction, [("a", "b")], alphas=[1]),
+        "token ids with a point": lambda: sl.side_effects(model, direction, [(1.5, 2)], alphas=[1]),
+    }
+    others_told = {}
+    for name, call in elsewhere.items():
+        try:
+            others_told[name] = [type(call()).__name__, ""]
+        except Exception as error:  # noqa: BLE001 - as above
+            others_told[name] = ["InputError" if isinstance(error, sl.InputError) else f"bug: {type(error).__name__}", str(error)]
     one = sl.cache_activations(model, ["Tom has 3 apples."], layers=[3])
     same = sl.cache_activations(model, [sl.Problem("p", "Tom has 3 apples.", "")], layers=[3])
-    print(json.dumps({"told": told, "ids": one.problem_ids, "same": bool((one.values == same.values).all())}))
+    print(json.dumps({"told": told, "elsewhere": others_told, "ids": one.problem_ids, "same": bool((one.values == same.values).all())}))
 
 
 if __name__ == "__main__":

@@ -570,6 +570,22 @@ def test_steer_at_the_prompt_refuses_to_guess_without_kept_keys_and_values(loade
             model.generate(tokens, use_past_kv_cache=False, **generation)
 
 
+def test_steer_at_the_prompt_refuses_to_guess_behind_a_prompt_of_one_token(loaded):
+    """Before: every generated token was steered, without a word."""
+    model = loaded()
+    generation = {"max_new_tokens": 3, "do_sample": False, "stop_at_eos": False, "verbose": False, "return_type": "tokens"}
+    with torch.no_grad(), sl.steer(model, sl.Direction(torch.ones(32), 1), positions="prompt"):
+        model(torch.tensor([[5]]))
+        with pytest.raises(ValueError, match="a call of one token follows another one"):
+            model(torch.tensor([[6]]))
+    with (
+        torch.no_grad(),
+        sl.steer(model, sl.Direction(torch.ones(32), 1), positions="prompt"),
+        pytest.raises(ValueError, match="a call of one token follows another one"),
+    ):
+        model.generate(torch.tensor([[5]]), use_past_kv_cache=True, **generation)
+
+
 def test_indices_in_a_generation_are_warned_of(loaded):
     model = loaded()
     tokens = torch.tensor([token_ids(model, "w5 w6 w7")])

@@ -11,6 +11,7 @@ import torch
 import steerlab as sl
 from steerlab import training
 from steerlab.context_learnables import DictionaryVector, MLPVector, ModulatedVector, pool
+from steerlab.interventions import OPERATORS
 from steerlab.models import hook_name, hooks
 from steerlab.passes import forward
 
@@ -284,7 +285,15 @@ def test_an_operator_of_ones_own_is_never_replaced_by_another_one(operator, toy_
     """Oracle: the vector of every prompt, added by a hook times -0.5, through sweep and the built-in operator."""
     model = toy_model(backend)
     learned = sl.learn_context_vector(model, TASK.train, layer=1, kind="modulated", epochs=1, lr=0.5, operator=operator)
-    expected = sl.sweep(model, TASK.test, learned.on(model, TASK.test), alphas=[-0.5]).frame["margin"].to_numpy()
+    added = {"alphas": [-0.5], "operator": OPERATORS["add"]}
+    expected = sl.sweep(model, TASK.test, learned.on(model, TASK.test), **added).frame["margin"].to_numpy()
+    for run in (sl.sweep, sl.side_effects):
+        given = TASK.test if run is sl.sweep else learned.on(model, TASK.test)
+        other = learned.on(model, TASK.test) if run is sl.sweep else [p.prompt for p in TASK.test]
+        with pytest.raises(
+            sl.InputError, match=r"learned under the operator '(add \(custom\)|own)', a function, and would act under 'add'"
+        ):
+            run(model, given, other, alphas=[1.0])
     assert learned.evaluate(model, TASK.test).frame["margin"].to_numpy() == pytest.approx(expected, abs=1e-5)
     again = pickle.loads(pickle.dumps(learned))  # noqa: S301 - our own bytes
     assert again.evaluate(model, TASK.test).frame["margin"].to_numpy() == pytest.approx(expected, abs=1e-5)

@@ -188,6 +188,16 @@ def test_an_experiment_is_read_back_from_its_run_folder(
     assert sl.Significance(sl.load_experiment(tmp_path / "run")[0]).answer() == found["answer"]
 
 
+def test_a_file_that_the_run_did_not_write_is_not_read(experiment, toy_model, task, tmp_path):
+    """Before: the diagnostics of another run were taken for this one's."""
+    about = provenance(toy_model("bridge"), {"seed": 0}, task.about)
+    other = sl.save_experiment(tmp_path / "other", experiment, about)
+    mine = sl.save_experiment(tmp_path / "mine", replace(experiment, diagnostics=None), about)
+    (mine / "diagnostics.json").write_bytes((other / "diagnostics.json").read_bytes())
+    assert sl.load_experiment(other)[0].diagnostics is not None
+    assert sl.load_experiment(mine)[0].diagnostics is None
+
+
 def test_an_experiment_is_not_written_without_the_name_of_its_model(experiment: Experiment, tmp_path) -> None:
     with pytest.raises(ValueError, match="provenance names no model; give what"):
         sl.save_experiment(tmp_path / "run", experiment, {"config": {}})

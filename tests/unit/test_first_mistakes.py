@@ -34,6 +34,23 @@ def test_every_function_tells_a_newcomer_what_to_give_instead(found):
     assert len(found["told"]) > 300
 
 
+def test_what_is_given_in_the_place_of_results_and_models_is_named_too(found):
+    fixes = {
+        "balance": "give what steerlab.evaluate(model, problems) returned",
+        "contrast_directions": "give what steerlab.evaluate(model, problems) returned",
+        "failure_analysis": "give what steerlab.sweep(model, problems, direction) returned",
+        "mean_difference": "give what steerlab.cache_activations returned",
+        "cosine_table": "give a list of steerlab Directions",
+        "a name where a model is wanted": "as steerlab.load_model returns",
+        "a model of transformers": "as steerlab.load_model returns",
+        "a layer with a point": "layer=1.0 is a float; use a whole number from 0 to 5",
+        "texts of texts": "give text, or token ids, which are whole numbers",
+        "token ids with a point": "give text, or token ids, which are whole numbers",
+    }
+    told = {name: kind if kind != "InputError" else message for name, (kind, message) in found["elsewhere"].items()}
+    assert {name: fix for name, fix in fixes.items() if fix not in told[name]} == {}, told
+
+
 def test_the_messages_name_the_value_and_the_fix(found):
     told = found["told"]
     for function in ("evaluate", "sweep", "random_control", "preview", "learn_vector", "critical_tokens"):

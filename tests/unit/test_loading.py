@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
+from configurations import FAMILIES
 from safetensors.torch import load_file, save_file
 
 import steerlab as sl
@@ -165,6 +167,14 @@ def test_a_repositorys_own_code_is_not_run(folder):
 def test_a_damaged_tokenizer_is_named(folder):
     (folder / "tokenizer.json").write_text("{")
     refused(f"{folder}: the tokenizer cannot be read", str(folder))
+
+
+@pytest.mark.skipif(not HAS_HOOKED, reason="this TransformerLens has no HookedTransformer")
+def test_a_wrong_conversion_is_seen_in_an_untrained_model_too(tmp_path):
+    """Its log-probabilities are close together, and so are the wrong ones; before, HookedTransformer took Phi-3's long rotary factors for plain ones."""
+    torch.manual_seed(0)
+    transformers.AutoModelForCausalLM.from_config(FAMILIES["phi3-longrope"]()).save_pretrained(tmp_path / "mine")
+    refused("changes log-probabilities by .*use backend='bridge'", str(tmp_path / "mine"), backend="hooked")
 
 
 def test_a_model_that_transformer_lens_gets_wrong_is_refused(folder, backend, monkeypatch):

@@ -55,10 +55,15 @@ def test_a_site_has_the_name_that_transformer_lens_gives_it(model):
     assert hook_name(model, 0, "resid_pre") == "blocks.0.hook_resid_pre"
 
 
-@pytest.mark.parametrize("layer", [3, -1, 14, True])
+@pytest.mark.parametrize("layer", [3, -1, 14])
 def test_a_layer_that_is_not_there_is_named_with_those_that_are(layer, gpt2):
     with pytest.raises(ValueError, match=f"layer={layer}: this model has 3 layers; use 0 to 2"):
         hook_name(gpt2, layer)
+
+
+def test_a_layer_that_is_no_whole_number_is_named_by_its_kind(gpt2):
+    with pytest.raises(ValueError, match="layer=True is a bool; use a whole number from 0 to 2"):
+        hook_name(gpt2, True)
 
 
 def test_an_unknown_site_is_named_with_those_that_exist(gpt2):

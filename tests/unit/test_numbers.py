@@ -210,3 +210,8 @@ def test_a_single_precision_column_holds_the_decimals_that_were_written_into_it(
         task = load_task("jsonl", path=tmp_path / "own.parquet", shares=(1, 0, 0))
         wanted = [float(str(v)) for v in given]
         assert [p.target for p in sorted(task.train, key=lambda p: p.prompt)] == wanted, kind
+
+
+@pytest.mark.parametrize(("target", "said"), [(5600000000001.25, "5600000000002"), (123456789012.34567, "123456789012"), (1 / 3, "0")])
+def test_a_tolerance_passes_no_whole_number_for_a_fraction(target, said):
+    assert not same_number(target, Decimal(said))

@@ -161,6 +161,32 @@ def test_vectors_of_prompts_and_of_several_layers_move_too(pair):
         assert len(points) == 2
 
 
+def test_operators_that_look_along_a_direction_look_in_its_model(pair):
+    test, free = PROBLEMS.test[:2], sl.Direction(torch.ones(32), 1)
+    for operator in (
+        sl.conditional("add", above=0.0, along=pair.direction),
+        sl.adaptive(torch.sigmoid, along=pair.direction),
+        sl.norm_preserving(sl.conditional("add", above=0.0, along=pair.direction)),
+    ):
+        assert len(sl.sweep(pair.home, test, free, alphas=[1], operator=operator).frame) == 2
+        with pytest.raises(sl.InputError, match=REFUSED):
+            sl.sweep(pair.model, test, free, alphas=[1], operator=operator)
+        with pytest.raises(sl.InputError, match=REFUSED), sl.steer(pair.model, free, operator=operator):
+            pass
+        with pytest.raises(sl.InputError, match=REFUSED):
+            sl.preview(pair.model, test, [free], alphas=[1], operator=operator)
+        with pytest.raises(sl.InputError, match=REFUSED):
+            sl.learn_vector(pair.model, PROBLEMS.train[:4], layer=1, operator=operator, epochs=1)
+
+
+def test_classes_of_one_model_route_no_problem_of_another(pair):
+    ids = [p.id for p in PROBLEMS.train]
+    router = sl.nearest_mean({"a": pair.acts.select(ids[:6]), "b": pair.acts.select(ids[6:])}, layer=1)
+    assert len(router(pair.home, PROBLEMS.test)) == len(PROBLEMS.test)
+    with pytest.raises(sl.InputError, match=r"are of another model than the class means \('toy' and 'tuned'\)"):
+        router(pair.model, PROBLEMS.test)
+
+
 def test_other_processing_is_not_overcome_by_moving(pair):
     processed = sl.Direction(pair.direction.vector, 1, model={**pair.direction.model, "processing": "processed", "weights_sha256": "x"})
     with pytest.raises(sl.InputError, match="processed weights, this one has raw weights"):

@@ -46,7 +46,7 @@ def expected_margins(folder, model, prompts=PROMPTS):
         scores = []
         for choice in CHOICES:
             ids = encode(prompt + choice)
-            logits = published(torch.tensor([ids]), use_cache=False).logits[0].log_softmax(-1)
+            logits = published(torch.tensor([ids[:-1]]), use_cache=False).logits[0].log_softmax(-1)
             scores.append(math.fsum(float(logits[i - 1, ids[i]]) for i in range(len(encode(prompt)), len(ids))))
         found.append(scores[0] - scores[1])
     return found
