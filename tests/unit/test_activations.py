@@ -134,7 +134,7 @@ def test_streamed_memory_does_not_grow_with_the_number_of_prompts(tmp_path):
     out = subprocess.run([sys.executable, script, tmp_path], capture_output=True, check=True, text=True, env=ENVIRONMENT).stdout
     unit = 1 if sys.platform == "darwin" else 1024
     few, many = (unit * int(line) for line in out.split())
-    assert (tmp_path / "1000" / "values.npy").stat().st_size > 0.15 * few
+    assert (tmp_path / "1000" / "values.npy").stat().st_size > 0.12 * few  # more than what is allowed to be added below
     assert many < 1.1 * few
 
 
