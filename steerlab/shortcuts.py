@@ -19,6 +19,7 @@ from torch import Tensor
 
 from steerlab._errors import InputError
 from steerlab.keyvalues import KeyValueCache, Lent
+from steerlab.memory import is_out_of_memory
 from steerlab.models import (
     CHECKED,
     HookFn,
@@ -341,7 +342,7 @@ def _differing(model: Model) -> dict[str, str]:
         probes = _Probes(model)
         _check_stream(model, probes)
     except FAULTS as error:
-        if isinstance(error, InputError):
+        if isinstance(error, InputError) or is_out_of_memory(error):
             raise
         raise InputError(
             f"{_called(model)} cannot be run at all: {type(error).__name__}: {_first_line(error)}; use another model"
@@ -379,6 +380,8 @@ def _difference(model: Model, pairs: Iterable[tuple[Tensor, Tensor]]) -> str | N
             if not gap <= allowed * max(SMALLEST, float(wanted.float().abs().max())):
                 return f"logits differ by {gap:.2g}"
     except FAULTS as error:
+        if is_out_of_memory(error):
+            raise
         return f"{type(error).__name__}: {_first_line(error)}"
     return None
 

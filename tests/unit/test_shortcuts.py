@@ -236,3 +236,17 @@ def test_a_bridge_made_by_hand_is_checked_like_one_that_is_loaded(worded_checkpo
     with pytest.warns(UserWarning, match="logits of single positions"):
         found = sl.evaluate(model, problems(), scorer="continuation").frame["margin"].tolist()
     assert found == pytest.approx(expected_margins(folder, model), abs=1e-4)
+
+
+def test_a_device_without_room_is_no_disagreement(handmade, monkeypatch):
+    """A short cut that could not be tried is not called wrong."""
+
+    def full(*args, **options):
+        raise torch.OutOfMemoryError("no more room")
+
+    model = handmade()
+    monkeypatch.setattr(shortcuts, "_read_out", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        short_cuts(model)
+    monkeypatch.undo()
+    assert dict(short_cuts(model).off) == {}
