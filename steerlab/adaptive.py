@@ -1,6 +1,6 @@
 """The adaptive protocol: a vector from a grid of layers and seeds, trained for as long as it pays, and chosen by a stated rule."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -11,12 +11,15 @@ import pandas as pd
 
 from steerlab._errors import InputError
 from steerlab.aft import LearnedVector
-from steerlab.candidates import LearnedVectors, learn_vectors, listed
+from steerlab.candidates import LearnedVectors, learn_vectors, listed, vectors_work
 from steerlab.fitting import check_problems
+from steerlab.forecasts import forecast
 from steerlab.models import Model, n_layers
+from steerlab.progress import job
 from steerlab.sweeps import sweep
 from steerlab.tasks import Problem, in_both
 from steerlab.tasks.problem import as_problems
+from steerlab.work_kinds import rows_of, steered
 
 SELECT = ("validation", "retry")
 MIDDLE = (0.25, 0.75)  # the sources' "25%-75% depth"
@@ -80,6 +83,7 @@ class AdaptiveResult:
         return f"<p>{escape(repr(self))}</p>{notes}" + self.frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
 
 
+@job("problems", "layers", "seeds", "l2s", "epochs")
 def adaptive_aft(
     model: Model,
     problems: Sequence[Problem],
@@ -150,7 +154,10 @@ def adaptive_aft(
     tried: list[LearnedVectors] = []
     outcomes: list[float] = []
     path = shared.pop("path", None)
-    for seed in listed("seeds", range(seeds) if isinstance(seeds, int | np.integer) else seeds):
+    which = listed("seeds", range(seeds) if isinstance(seeds, int | np.integer) else seeds)
+    if options.get("progress"):
+        _foretold(model, problems, outcome, where, len(which), l2s, epochs, validation, options)
+    for seed in which:
         own = None if path is None else Path(path).with_name(f"{Path(path).stem}-attempt{len(tried) + 1}{Path(path).suffix}")
         tried.append(learn_vectors(model, problems, seeds=[seed], path=own, **shared))
         names = ("operator", "positions", "scorer", "max_tokens", "memory")
@@ -159,6 +166,26 @@ def adaptive_aft(
         if outcomes[-1] >= 0:
             break
     return _result(tried, tried[-1].best(), outcomes, select)
+
+
+def _foretold(
+    model: Model,
+    problems: Sequence[Problem],
+    outcome: Sequence[Problem],
+    layers: Sequence[int],
+    attempts: int,
+    l2s: float | Sequence[float],
+    epochs: int,
+    validation: Sequence[Problem],
+    options: Mapping[str, Any],
+) -> None:
+    """How long all attempts take, if all are needed."""
+    how = {name: options[name] for name in ("operator", "positions", "scorer") if name in options}
+    known = {name: options[name] for name in ("lrs", "batch_size") if name in options} | how
+    times = attempts * len(listed("l2s", l2s))
+    trained = vectors_work(model, problems, layers=layers, epochs=epochs, validation=validation, times=times, **known)
+    tested = steered(model, outcome, 2 * attempts * rows_of(model, outcome, how.get("scorer")), layers=layers, together=1, **how)
+    forecast(model, [*trained, tested], show=True, extra=f" in {attempts} attempts, at most")
 
 
 def _check_outcome(model: Model, select: str, outcome: Sequence[Problem] | None, others: Sequence[Problem]) -> None:

@@ -6,6 +6,7 @@ Every scenario draws data and gives them to the public functions of `steerlab.st
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from scipy.stats import norm
 
 from steerlab import statistics as st
 from steerlab._errors import InputError
+from steerlab.forecasts import Work, forecast
 from steerlab.progress import job, progress_bar
 from steerlab.scenarios import LEVELS, SCENARIOS, Scenario
 
@@ -88,9 +90,12 @@ def calibrate(
     if simulations < 10:
         raise InputError(f"simulations={simulations}; use at least 10 (thousands for rates that mean something)")
     chosen = SCENARIOS if scenarios is None else scenarios
+    times = [max(10, round(simulations * scenario.share)) for scenario in chosen]
+    if progress:
+        made_of = [Work("simulation", n, range(n), partial(_drawn, scenario)) for scenario, n in zip(chosen, times, strict=True)]
+        forecast(None, made_of, show=True, unit="simulation", extra=f" of {len(chosen)} scenarios")
     lines = []
-    for scenario in progress_bar(chosen, desc="calibrate", unit="scenario", show=progress):
-        n = max(10, round(simulations * scenario.share))
+    for n, scenario in zip(times, progress_bar(chosen, desc="calibrate", unit="scenario", show=progress), strict=True):
         rng = np.random.default_rng([seed, zlib.crc32(f"{scenario.procedure}|{scenario.setting}".encode())])
         found = np.array([scenario.draw(rng) for _ in range(n)])
         for level, values in zip(LEVELS, found.T, strict=True):
@@ -99,6 +104,14 @@ def calibrate(
             lines.append((scenario.procedure, scenario.setting, scenario.null, level, n, rate, low, high, verdict, scenario.why))
     columns = ["procedure", "setting", "null", "level", "simulations", "rate", "low", "high", "verdict", "why"]
     return Calibration(pd.DataFrame(lines, columns=columns), seed)
+
+
+def _drawn(scenario: Scenario, some: Sequence[int]) -> int:
+    """How many simulations were made, from a stream of their own, to see how long they take."""
+    rng = np.random.default_rng(0)
+    for _ in some:
+        scenario.draw(rng)
+    return len(some)
 
 
 def _interval(values: NDArray[np.float64]) -> tuple[float, float]:

@@ -16,7 +16,8 @@ import pandas as pd
 from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.aft import LearnedVector, learned_vector, settings
-from steerlab.fitting import How, fit
+from steerlab.fitting import How, fit, training_work
+from steerlab.forecasts import Work
 from steerlab.interventions import Operator
 from steerlab.learnables import StaticVector
 from steerlab.models import Model, d_model, n_layers
@@ -197,6 +198,35 @@ def learn_vectors(
             f"none of {len(frame)} candidates gave a vector; {frame['name'].iloc[0]}: {frame['stopped'].iloc[0]}; use a smaller lr"
         )
     return LearnedVectors(tuple(vectors), frame, found.unsteered)
+
+
+def vectors_work(
+    model: Model,
+    problems: Sequence[Problem],
+    *,
+    layers: Sequence[int],
+    seeds: int = 1,
+    lrs: float | Sequence[float] = 1e-2,
+    epochs: int,
+    batch_size: int = 4,
+    operator: str | Operator = "add",
+    positions: Positions = "all",
+    scorer: str | Scorer | None = None,
+    validation: Sequence[Problem] | None = None,
+    times: float = 1,
+) -> list[Work]:
+    """What `learn_vectors` is made of, for the forecast of a larger job.
+
+    Args:
+        seeds: how many.
+        times: so many trainings like this one.
+        model, problems, layers, lrs, epochs, batch_size, operator, positions, scorer, validation: see `learn_vectors`.
+    """
+    candidates = [Candidate((Spot(layer),), seed, 0.0, lr) for layer, seed, lr in product(layers, range(seeds), listed("lrs", lrs))]
+    how = How(operator, positions, "answer", scorer)
+    return training_work(
+        model, problems, candidates, StaticVector(d_model(model)), Schedule(epochs, batch_size), how, validation=validation, times=times
+    )
 
 
 def listed(name: str, given: Number | Sequence[Number]) -> list[Number]:

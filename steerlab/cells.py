@@ -6,6 +6,7 @@ Each batch is run once, and every cell goes on from it (see `steerlab.wavefront`
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import torch
 
 from steerlab._errors import InputError
 from steerlab.activations import Positions
+from steerlab.forecasts import TIMED, Work, forecast
 from steerlab.generation import generate_cells
 from steerlab.interventions import Operator, check_operator, operator_named
 from steerlab.memory import generated_rows, logit_values, pass_tokens, shrinking
@@ -132,7 +134,23 @@ def _run_cells(
     engine = _Engine(front, [cells[k] for k in order], memory)
     base = [Answer()] * len(work.rows)
     answers = {k: list(base) for k in order}
-    with progress_bar(total=len(work.rows) * (1 + len(order)), desc=label, unit="run", show=progress) as bar:
+    total = len(work.rows) * (1 + len(order))
+    if progress:
+        few = [cells[order[k]] for k in _spread(len(order), TIMED)]
+
+        def timed(some: Sequence[Problem]) -> int:
+            how: dict[str, Any] = {
+                "operator": operator,
+                "positions": positions,
+                "scorer": scorer,
+                "max_tokens": max_tokens,
+                "memory": memory,
+            }
+            _run_cells(model, some, few, **how)
+            return len(plan(model, some, work.scorer).rows) * (1 + len(few))
+
+        forecast(model, [Work("steered", total, problems, timed)], show=True)
+    with progress_bar(total=total, desc=label, unit="run", show=progress, foretold=True) as bar:
         for batch, (plain, steered) in shrinking(work.batches(model, room), room, engine.run, partial(smaller, work.rows), least):
             for place, i in enumerate(batch.index):
                 base[i] = plain[place]

@@ -10,7 +10,8 @@ import torch
 
 from steerlab._errors import InputError
 from steerlab.activations import Positions
-from steerlab.directions import Direction, check_type
+from steerlab.directions import Direction, check_type, place
+from steerlab.forecasts import forecast
 from steerlab.interventions import Operator
 from steerlab.models import Model
 from steerlab.progress import job
@@ -18,6 +19,7 @@ from steerlab.statistics import Interval, SignTest, paired_interval, sign_test
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks import Problem, Scorer, in_both
 from steerlab.tasks.problem import as_problems
+from steerlab.work_kinds import rows_of, steered
 
 COEFFICIENTS: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0, 1.3, 1.5, 2.0)
 
@@ -127,6 +129,16 @@ def coefficient_grid(
         raise InputError(f"{len(validation)} validation and {len(test)} test problems; give some of both")
     if 0 in list(coefficients):
         raise InputError("coefficients hold 0, which is the baseline and is always run; leave it out")
+    if progress:
+        limits: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
+        where, at = place(direction, layer, site)
+        how: dict[str, Any] = {"layers": [where], "site": at, "operator": operator, "positions": positions, **limits}
+        n = len(list(coefficients))
+        made_of = [
+            steered(model, validation, (1 + n) * rows_of(model, validation, scorer), together=n, **how),
+            steered(model, test, 2 * rows_of(model, test, scorer), together=1, **how),
+        ]
+        forecast(model, made_of, show=True)
     options: dict[str, Any] = {"positions": positions, "operator": operator, "layer": layer, "site": site, "scorer": scorer}
     options |= {"max_tokens": max_tokens, "memory": memory, "precision": precision, "progress": progress}
     tried = sweep(model, validation, direction, alphas=list(coefficients), **options)

@@ -8,15 +8,21 @@ import numpy as np
 
 from steerlab._errors import InputError
 from steerlab.activations import Positions
-from steerlab.candidates import learn_vectors
+from steerlab.candidates import learn_vectors, vectors_work
 from steerlab.contrasts import balanced_activations
 from steerlab.directions import Direction, mean_difference
 from steerlab.estimators import ESTIMATORS
+from steerlab.fitting import How, training_work
+from steerlab.forecasts import Work
 from steerlab.function_vectors import prompt_contrast
-from steerlab.models import Model, n_layers
+from steerlab.learnables import StaticVector
+from steerlab.models import Model, d_model, n_layers
 from steerlab.multilayer import SOURCE_DEPTHS, SOURCE_SCALES, learn_multilayer
 from steerlab.prompting import contrast_pairs
+from steerlab.resumed import Spot
+from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks import Problem, evaluate
+from steerlab.work_kinds import rows_of, unsteered
 
 METHODS = ("mean_difference", "function_vector", "pca", "probe", "aft", "multilayer_aft", "prompt")
 """What is compared by default."""
@@ -150,6 +156,31 @@ def contenders(
             continue
         found.append(Contender(name, vectors, about))
     return found, missing
+
+
+def contenders_work(
+    model: Model,
+    train: Sequence[Problem],
+    *,
+    methods: Sequence[str],
+    layers: Sequence[int],
+    epochs: int,
+    batch_size: int,
+    positions: Positions,
+) -> list[Work]:
+    """What `contenders` is made of; problems that are run again for their activations, and pairs of prompts, are not counted."""
+    rows = rows_of(model, train)
+    found = [unsteered(model, train, rows, again=rows)] if set(methods) & set(ESTIMATORS) else []
+    if "function_vector" in methods:
+        found.append(unsteered(model, train, 0, again=2 * len(contrast_pairs(model, train)[0])))
+    if "aft" in methods:
+        found += vectors_work(model, train, layers=layers, epochs=epochs, batch_size=batch_size, positions=positions)
+    if "multilayer_aft" in methods:
+        at, scales = spread_layers(model, layers[len(layers) // 2])
+        candidate, learnable = Candidate(tuple(Spot(layer) for layer in at)), StaticVector(d_model(model), tuple(scales), learn_scales=True)
+        schedule, how = Schedule(epochs, batch_size), How(positions=positions)
+        found += training_work(model, train, [candidate], learnable, schedule, how, times=len(layers))
+    return found
 
 
 def spread_layers(model: Model, layer: int) -> tuple[list[int], list[float]]:

@@ -28,6 +28,7 @@ from steerlab.directions import Direction, check_direction, moved, moved_from
 from steerlab.fitting import How, fit
 from steerlab.interventions import OPERATORS, Operator, Patch, check_alpha, operator_named, position_mask
 from steerlab.models import Model, d_model, describe, hook_name, hooks
+from steerlab.progress import job
 from steerlab.prompt_vectors import PromptVectors
 from steerlab.prompted import prompts_of, rule_of, vectors_of
 from steerlab.resumed import Spot
@@ -273,6 +274,7 @@ def _span(prompt: SpanOfPrompt, rows: int, length: int, device: torch.device) ->
     return torch.arange(length, device=device) < torch.tensor(list(prompt), device=device)[:, None]
 
 
+@job("problems", "epochs")
 def learn_context_vector(
     model: Model,
     problems: Sequence[Problem],

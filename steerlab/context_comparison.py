@@ -17,7 +17,8 @@ from steerlab.cells import Cell, Place, run_cells
 from steerlab.context import ContextVector
 from steerlab.context_learnables import KINDS, ContextLearnable, learnable_named
 from steerlab.directions import Direction
-from steerlab.fitting import How, check_problems, fit
+from steerlab.fitting import How, check_problems, fit, training_work
+from steerlab.forecasts import Work, forecast
 from steerlab.learnables import StaticVector
 from steerlab.models import Model, d_model, describe
 from steerlab.progress import job, progress_bar
@@ -28,6 +29,7 @@ from steerlab.statistics._input import check_rng
 from steerlab.tasks import Evaluation, Problem, Scorer
 from steerlab.tasks.problem import as_problems
 from steerlab.training import Trained
+from steerlab.work_kinds import rows_of, steered
 
 STATIC = "static"
 LEVEL = 0.05
@@ -170,6 +172,16 @@ def compare_context_vectors(
     cells: list[Cell] = []
     lines: list[dict[str, Any]] = []
     broken: list[str] = []
+    if progress:
+        like, spots = train[:n_train], [Candidate((Spot(layer),), 0, l2, lr) for lr in lrs]
+        made_of = list[Work]()
+        for learnable in made.values():
+            made_of += training_work(model, like, spots, learnable, schedule, how, validation=validation, times=len(seeds))
+        at: dict[str, Any] = {"layers": [layer], **limits}
+        made_of.append(steered(model, like, len(seeds) * (1 + len(made)) * rows_of(model, like, scorer), together=len(made), **at))
+        n = len(seeds) * len(made)
+        made_of.append(steered(model, test, (1 + n) * rows_of(model, test, scorer), together=n, **at))
+        forecast(model, made_of, show=True, extra=f" for {n} vectors")
     with progress_bar(total=len(seeds) * len(made), desc="kinds x seeds", unit="training", show=progress) as bar:
         for seed in seeds:
             some = [train[i] for i in sorted(np.random.default_rng([int(seed), 2]).choice(len(train), n_train, replace=False))]

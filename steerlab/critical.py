@@ -8,6 +8,7 @@ log p(right token) minus log p(wrong token), says at which tokens right and wron
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,14 +17,17 @@ from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.directions import Direction, check_type, place
 from steerlab.distributions import NUMBERS, compare_positions
+from steerlab.forecasts import Work, forecast
 from steerlab.interventions import Operator, check_alpha
 from steerlab.models import Model, context_length, n_outputs, token_text
+from steerlab.progress import job
 from steerlab.statistics import bootstrap, paired_t_test
 from steerlab.tasks import Problem, evaluate
 from steerlab.tasks.problem import as_problems
 from steerlab.tasks.scorers import Read, Row, encode_choices
 from steerlab.threads import on_suitable_threads
 from steerlab.variants import Cell, Place
+from steerlab.work_kinds import rows_of, unsteered
 
 PARTS = ("prompt", "shared start", "differing", "shared end")
 
@@ -164,6 +168,7 @@ class CriticalTokens:
         return f"<p>{escape(repr(self))}</p>" + self.by_part().to_html(index=False, float_format="{:.3g}".format, escape=True)
 
 
+@job("problems")
 @on_suitable_threads
 def critical_tokens(
     model: Model,
@@ -226,18 +231,17 @@ def critical_tokens(
             f"problem {beyond[0]!r}: token {beyond[1]}, and this model predicts tokens 0 to {n_outputs(model) - 1} only; give problems in tokens that it predicts"
         )
     flat = tuple(_fed(model, row) for rows in every for row in rows)
-    measured = iter(
-        compare_positions(
-            model,
-            flat,
-            [Cell((Place(direction, *at),), float(alpha))],
-            operator=operator,
-            positions=positions,
-            max_tokens=max_tokens,
-            memory=memory,
-            progress=progress,
-        )
-    )
+    cells = [Cell((Place(direction, *at),), float(alpha))]
+    how: dict[str, Any] = {"operator": operator, "positions": positions, "max_tokens": max_tokens, "memory": memory}
+    if progress:
+
+        def timed(some: Sequence[Row]) -> int:
+            compare_positions(model, some, cells, **how)
+            return 2 * len(some)
+
+        made_of = [Work("texts", 2 * len(flat), flat, timed), unsteered(model, problems, rows_of(model, problems))]
+        forecast(model, made_of, show=True)
+    measured = iter(compare_positions(model, flat, cells, progress=progress, **how))
     right = evaluate(model, problems, max_tokens=max_tokens).frame["correct"].to_numpy(bool)
     nll, kl = NUMBERS.index("nll"), NUMBERS.index("kl")
     parts = []

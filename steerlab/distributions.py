@@ -11,6 +11,7 @@ from torch import Tensor
 
 from steerlab._errors import InputError
 from steerlab.activations import Positions
+from steerlab.forecasts import TIMED, Work, forecast
 from steerlab.interventions import Operator, Patch, check_operator, operator_named
 from steerlab.memory import parse_memory, pass_tokens, shrinking
 from steerlab.models import Model, context_length, device_of, hook_name, hooks, n_layers, n_outputs, token_ids, unknown_tokens
@@ -133,7 +134,16 @@ def compare_positions(
     def run(batch: Batch, room: int) -> tuple[np.ndarray, np.ndarray]:
         return _run(front, batch, [cells[k] for k in acting], room, limit)
 
-    with progress_bar(total=len(rows) * (1 + len(acting)), desc="side effects", unit="run", show=progress) as bar:
+    total = len(rows) * (1 + len(acting))
+    if progress:
+        few = [cells[acting[k]] for k in np.linspace(0, len(acting) - 1, min(TIMED, len(acting))).round().astype(int)]
+
+        def timed(some: Sequence[Row]) -> int:
+            compare_positions(model, some, few, operator=operator, positions=positions, max_tokens=max_tokens, memory=memory)
+            return len(some) * (1 + len(few))
+
+        forecast(model, [Work("texts", total, rows, timed)], show=True)
+    with progress_bar(total=total, desc="side effects", unit="run", show=progress, foretold=True) as bar:
         for batch, (plain, moved) in shrinking(batches, room, run, partial(smaller, rows), least):
             ends = np.cumsum([len(row.tokens) for row in batch.rows])[:-1]
             for i, base, theirs in zip(batch.index, np.split(plain, ends), np.split(moved, ends, axis=1), strict=True):

@@ -16,6 +16,7 @@ import pandas as pd
 
 from steerlab._errors import InputError
 from steerlab.eas import COLUMNS, check_stream, run_eas, stream
+from steerlab.forecasts import Work, forecast
 from steerlab.models import Model, d_model
 from steerlab.progress import job
 from steerlab.statistics import SignTest, format_p, holm, paired_interval, sign_test, wilson_interval
@@ -252,6 +253,18 @@ def compare_eas(
     for name, chosen in settings.items():
         runs += [(name, 0, None)] if chosen is None else [(name, r, Watching(chosen, start)) for r, start in enumerate(starts)]
     states = [state for _, _, state in runs]
+    if progress:
+
+        def some_of(some: Sequence[Problem]) -> int:
+            fresh = [None if state is None else Watching(state.watcher, state.attractors.copy()) for state in states]
+            stream(model, some, fresh, layer=layer, scorer=scorer, memory=memory)
+            return len(some) * len(fresh)
+
+        # A problem alone under one variant takes about as long as under all of them.
+        alone = len(problems[:timed]) * len(names) * len(states)
+        forecast(
+            model, [Work("stream", len(problems) * len(states), problems, some_of, alone)], show=True, extra=f" in {len(problems)} problems"
+        )
     frames, _ = stream(model, problems, states, layer=layer, scorer=scorer, memory=memory, progress=progress)
     frame = pd.concat([f.assign(variant=name, repeat=r) for (name, r, _), f in zip(runs, frames, strict=True)], ignore_index=True)
     latency = {}

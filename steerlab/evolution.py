@@ -20,12 +20,14 @@ from steerlab._errors import InputError
 from steerlab.activations import Positions, cache_activations, indices
 from steerlab.cells import Cell, Place, run_cells
 from steerlab.directions import Direction
+from steerlab.forecasts import forecast
 from steerlab.models import Model, d_model, describe, hook_name
 from steerlab.progress import job, progress_bar
 from steerlab.statistics._input import check_rng, count
 from steerlab.tasks import Problem, Scorer, in_both
 from steerlab.tasks.problem import as_problems
 from steerlab.tasks.scoring import check_ids
+from steerlab.work_kinds import rows_of, steered
 
 FIRST_STEP = 0.25  # size of the first vectors, as a share of the norm allowed, or of the stream's
 SCALED_ON = 64  # problems that tell the stream's norm
@@ -126,6 +128,19 @@ def evolve_vector(
         return [OBJECTIVES[objective](frame) for frame in done.frames]
 
     search = _search(dimensions, FIRST_STEP * size / math.sqrt(dimensions), population, rng)
+    if progress:
+        how: dict[str, Any] = {
+            "scorer": scorer,
+            "max_tokens": max_tokens,
+            "memory": memory,
+            "layers": [layer],
+            "site": site,
+            "positions": positions,
+        }
+        asked, judging = rows_of(model, problems, scorer), 0 if validation is None else rows_of(model, validation, scorer)
+        made_of = [steered(model, problems, generations * (1 + search.popsize) * asked, together=search.popsize, **how)]
+        made_of += [steered(model, validation, 2 * generations * judging, together=1, **how)] if validation is not None else []
+        forecast(model, made_of, show=True, extra=f" in {generations} generations, at most")
     lines: list[dict[str, float]] = []
     best_so_far, chosen_score, chosen, chosen_at, evaluations = math.inf, math.inf, None, 0, 0
     for generation in progress_bar(range(generations), desc="evolve", unit="generation", show=progress):

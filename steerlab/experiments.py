@@ -20,6 +20,7 @@ from steerlab.controls import ControlResult, random_control
 from steerlab.diagnostics import ContrastDiagnostics, contrast_diagnostics
 from steerlab.directions import Direction, mean_difference, random_directions
 from steerlab.distributions import positions_on_text
+from steerlab.forecasts import forecast
 from steerlab.interventions import ALPHAS
 from steerlab.matching import SCALED, match_kl
 from steerlab.models import Model, n_layers
@@ -29,7 +30,7 @@ from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks import Evaluation, Task, evaluate, fit_to_context
 from steerlab.tasks.problem import as_texts, check_task
 from steerlab.threads import on_suitable_threads
-from steerlab.workload import forecast, workload
+from steerlab.workload import parts, workload
 
 FAMILIES = ("covariance_matched", "shuffled_labels", "orthogonal", "equal_kl")
 FOLDS = 5  # of the diagnostics, where there are problems enough
@@ -265,7 +266,9 @@ def _begun(
     where = list(range(n_layers(model))) if layers is None else list(layers)
     work = workload(model, task, texts, layers=len(where), alphas=alphas, n_controls=n_controls, families=families)
     if where:  # without any, the job says what is wrong
-        forecast(model, task, texts, work, layers=where, operator=operator, positions=positions)
+        more = ", beside a search for controls of equal KL" if work.search else ""
+        made_of = parts(model, task, texts, work, layers=where, operator=operator, positions=positions)
+        forecast(model, made_of, show=True, extra=f" in {work.stages} stages{more}")
     return Stages(work.stages, show=True)
 
 

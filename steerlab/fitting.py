@@ -14,6 +14,7 @@ from torch import Tensor
 
 from steerlab._errors import InputError
 from steerlab.activations import Positions, indices
+from steerlab.forecasts import Work, forecast
 from steerlab.interventions import Operator, check_operator, operator_label, operator_named, position_mask
 from steerlab.learnables import Learnable
 from steerlab.models import Model, backend_of, describe, device_of, frozen, hook_name
@@ -25,6 +26,7 @@ from steerlab.tasks.scoring import check_ids
 from steerlab.tasks.targets import Target, target_named
 from steerlab.threads import on_suitable_threads
 from steerlab.training import Trained, train
+from steerlab.work_kinds import rows_of
 
 
 @dataclass(frozen=True)
@@ -86,14 +88,17 @@ def fit(
     for spot in {spot for candidate in candidates for spot in candidate.spots}:
         hook_name(model, spot.layer, spot.site)
     check_operator(model, how.operator)
-    operator, target = operator_named(how.operator), target_named(how.loss)
+    target = target_named(how.loss)
     shortest = min(target(model, problem).prompt_length for problem in problems)
     position_mask(how.positions, [shortest], shortest)
-    paths = [candidate.spots for candidate in candidates]
-    options: dict[str, Any] = {"operator": operator, "positions": how.positions, "max_tokens": how.max_tokens, "memory": how.memory}
+    if len(problems) >= schedule.per_step:
+        fresh = path is None or not Path(path).exists()  # what is done already is known to the bar alone
+        more = f", and up to {schedule.extend} epochs more while the loss falls" if schedule.extend else ""
+        made_of = training_work(model, problems, candidates, learnable, schedule, how, validation=validation) if progress and fresh else []
+        forecast(model, made_of, show=progress and fresh, extra=more)
     with frozen(model):
-        score = None if validation is None else ValidationScore(model, validation, paths, learnable, scorer=how.scorer, **options)
-        objective = AnswerLoss(model, problems, paths, learnable, target, **options)
+        score = None if validation is None else _score(model, validation, candidates, learnable, how)
+        objective = _objective(model, problems, candidates, learnable, how)
         trained = train(
             objective,
             learnable,
@@ -108,6 +113,81 @@ def fit(
         with torch.no_grad():
             unsteered = None if score is None else score.unsteered()
     return Fit(trained, unsteered)
+
+
+def _options(how: How) -> dict[str, Any]:
+    return {"operator": operator_named(how.operator), "positions": how.positions, "max_tokens": how.max_tokens, "memory": how.memory}
+
+
+def _objective(model: Model, problems: Sequence[Problem], candidates: Sequence[Candidate], learnable: Learnable, how: How) -> AnswerLoss:
+    return AnswerLoss(model, problems, [one.spots for one in candidates], learnable, target_named(how.loss), **_options(how))
+
+
+def _score(model: Model, problems: Sequence[Problem], candidates: Sequence[Candidate], learnable: Learnable, how: How) -> ValidationScore:
+    return ValidationScore(model, problems, [one.spots for one in candidates], learnable, scorer=how.scorer, **_options(how))
+
+
+def training_work(
+    model: Model,
+    problems: Sequence[Problem],
+    candidates: Sequence[Candidate],
+    learnable: Learnable,
+    schedule: Schedule,
+    how: How,
+    *,
+    validation: Sequence[Problem] | None = None,
+    times: float = 1,
+) -> list[Work]:
+    """What a training is made of: every problem forward and back under every candidate, and validation, in every epoch that is planned.
+
+    Args:
+        model, problems, candidates, learnable, schedule, how, validation: as in `fit`.
+        times: so many trainings like this one.
+
+    Raises:
+        ValueError: problems that the model or their scorer cannot take.
+    """
+    passes = min(3, schedule.epochs)  # streams are found once for all epochs
+    epochs = _candidate_epochs(len(candidates), schedule)
+
+    def begun() -> dict[int, dict[str, Tensor]]:
+        rngs = {c: np.random.default_rng([int(one.seed), 1]) for c, one in enumerate(candidates)}
+        return {
+            c: {name: (value + 1e-3).to(device_of(model), torch.float32) for name, value in learnable.initial(rng).items()}
+            for c, rng in rngs.items()
+        }
+
+    def steps(some: Sequence[Problem]) -> int:
+        parameters = {c: {name: value.requires_grad_() for name, value in mine.items()} for c, mine in begun().items()}
+        with frozen(model):
+            objective = _objective(model, some, candidates, learnable, how)
+            for start in [*range(0, len(some), schedule.per_step)] * passes:
+                batch = range(start, min(start + schedule.per_step, len(some)))
+                for _, losses in objective.losses([(c, i) for c in parameters for i in batch], parameters):
+                    if losses.requires_grad:
+                        losses.sum().backward()
+        return len(some) * len(candidates) * passes
+
+    def measure(some: Sequence[Problem]) -> int:
+        with frozen(model):
+            score = _score(model, some, candidates, learnable, how)
+            for _ in range(passes):
+                score(begun())
+        return rows_of(model, some, how.scorer) * len(candidates) * passes
+
+    found = [Work("training", round(times * len(problems) * epochs), problems, steps, least=schedule.per_step)]
+    if validation is not None:
+        found.append(Work("validation", round(times * rows_of(model, validation, how.scorer) * (epochs + 1)), validation, measure))
+    return found
+
+
+def _candidate_epochs(n: int, schedule: Schedule) -> int:
+    """Epochs of all candidates together, where none ends early."""
+    total = 0
+    for epoch in range(1, schedule.epochs + 1):
+        total += n
+        n = (n + 1) // 2 if schedule.halve_every and epoch % schedule.halve_every == 0 else n
+    return total
 
 
 def check_problems(model: Model, problems: Sequence[Problem], validation: Sequence[Problem] | None) -> None:

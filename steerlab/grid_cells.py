@@ -14,14 +14,17 @@ from typing import Any
 import numpy as np
 
 from steerlab._errors import InputError
-from steerlab.adaptive import adaptive_aft
+from steerlab.adaptive import adaptive_aft, chosen_layers
+from steerlab.candidates import vectors_work
 from steerlab.controls import random_control
 from steerlab.files import reading
+from steerlab.forecasts import Work
 from steerlab.loading import load_model
-from steerlab.models import Model, describe
+from steerlab.models import Model, describe, n_layers
 from steerlab.tasks import Task, load_task
 from steerlab.tasks.arithmetic import VARIANTS
 from steerlab.weights import brief
+from steerlab.work_kinds import rows_of, steered
 
 STREAMS = {"controls": 1}  # of the seed
 
@@ -212,6 +215,22 @@ def run_cell(cell: GridCell, model: Model | None = None) -> dict[str, Any]:
         "weights": brief(about),
         "source": task.about.get("source"),
     }
+
+
+def cell_work(cell: GridCell, model: Model) -> list[Work]:
+    """What `run_cell` is made of, for a forecast.
+
+    Raises:
+        ValueError, OSError: what loading says.
+    """
+    task = cell.load_task()
+    layers = chosen_layers(n_layers(model), cell.layers if isinstance(cell.layers, str) else list(cell.layers))
+    how: dict[str, Any] = {"epochs": cell.epochs, "lrs": cell.lr, "batch_size": cell.batch_size, "validation": task.validation}
+    n = 1 + max(1, cell.controls)
+    return [
+        *vectors_work(model, task.train, layers=layers, **how),
+        steered(model, task.test, (1 + n) * rows_of(model, task.test), layers=layers, together=n),
+    ]
 
 
 def described(cell: GridCell) -> dict[str, Any]:

@@ -3,15 +3,17 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from steerlab import files
 from steerlab._errors import InputError, InputFileError
-from steerlab.grid_cells import GridCell, described, run_cell
+from steerlab.forecasts import forecast
+from steerlab.grid_cells import GridCell, cell_work, described, run_cell
 from steerlab.loading import load_model
 from steerlab.models import Model
-from steerlab.progress import job, progress_bar
+from steerlab.progress import forecast_wanted, job, progress_bar
 from steerlab.universality import Universality
 
 FORMAT, CELL = "steerlab-grid-2", "steerlab-grid-cell-1"
@@ -90,12 +92,17 @@ def run_grid(
 
 def _run_in(folder: Path, cells: Sequence[GridCell], runner: Callable[..., dict[str, Any]], progress: bool) -> Universality:
     held: dict[tuple[Any, ...], Model] = {}
+    paths = [
+        folder / "cells" / f"{number:03d}-{re.sub(r'[^A-Za-z0-9.=-]+', '-', '-'.join(cell.key))[:80]}.json"
+        for number, cell in enumerate(cells)
+    ]
+    found = {file: _kept(file, cell) for file, cell in zip(paths, cells, strict=True)}
+    left = sum(record is None or "error" in record for record in found.values())
     records = []
-    for number, cell in enumerate(progress_bar(cells, desc="cells", unit="cell", show=progress)):
-        file = folder / "cells" / f"{number:03d}-{re.sub(r'[^A-Za-z0-9.=-]+', '-', '-'.join(cell.key))[:80]}.json"
-        record = _kept(file, cell)
+    for file, cell in zip(paths, progress_bar(cells, desc="cells", unit="cell", show=progress), strict=True):
+        record = found[file]
         if record is None or "error" in record:
-            record = _run(cell, runner, held)
+            record = _run(cell, runner, held, left if progress and runner is run_cell else 0)
             files.write_sealed(file, CELL, {"cell": described(cell), "record": record})
         records.append(record)
     return Universality(tuple(cells), tuple(records))
@@ -113,12 +120,16 @@ def _kept(file: Path, cell: GridCell) -> dict[str, Any] | None:
     return record
 
 
-def _run(cell: GridCell, runner: Callable[..., dict[str, Any]], held: dict[tuple[Any, ...], Model]) -> dict[str, Any]:
+def _run(cell: GridCell, runner: Callable[..., dict[str, Any]], held: dict[tuple[Any, ...], Model], foretold: int) -> dict[str, Any]:
+    """The record of a cell; so many cells like it are forecast first, unless that is done."""
     key = (cell.model, cell.backend, cell.device, cell.dtype, cell.prepend_bos)
     try:
         if key not in held:
             held.clear()
             held[key] = load_model(cell.model, backend=cell.backend, device=cell.device, dtype=cell.dtype, prepend_bos=cell.prepend_bos)
+        if foretold and forecast_wanted():
+            made_of = [replace(one, runs=foretold * one.runs) for one in cell_work(cell, held[key])]
+            forecast(held[key], made_of, show=True, extra=f" in {foretold} cells, if all are like the first")
         # As it will be read back, so that a run in one go and a resumed one give the same.
         found: dict[str, Any] = json.loads(json.dumps(runner(cell, held[key]), allow_nan=False))
     except Exception as error:  # noqa: BLE001 - whatever ends one cell must not end a grid of days; the message is recorded and reported

@@ -9,6 +9,7 @@ that break everything do not pass for good ones. What it gives is a choice, not 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.cells import run_cells
 from steerlab.directions import Directions
+from steerlab.forecasts import forecast
 from steerlab.interventions import ALPHAS, Operator
 from steerlab.models import Model
 from steerlab.progress import job
@@ -24,6 +26,7 @@ from steerlab.statistics._input import check_rng
 from steerlab.sweeps import KEYS, cells_of, ranked
 from steerlab.tasks import Problem, Scorer, evaluate
 from steerlab.tasks.problem import as_problems
+from steerlab.work_kinds import rows_of, steered, unsteered
 
 ROUNDS = 4
 KEEP = 0.45  # of the cells goes on after each round
@@ -112,14 +115,24 @@ def successive_halving(
         raise InputError(f"alphas={alphas}: 0 is the baseline; give at least one other coefficient")
     if rounds < 1 or len(problems) < 2 ** (rounds - 1):
         raise InputError(f"rounds={rounds}: {len(problems)} problems allow 1 to {max(1, len(problems).bit_length())} rounds")
+    plan = _plan(len(problems), len(cells), rounds)
+    if progress:
+        each = rows_of(model, problems, scorer) / len(problems)
+        how: dict[str, Any] = {"operator": operator, "positions": positions, "scorer": scorer, "max_tokens": max_tokens, "memory": memory}
+        layers = sorted({cell.layer for cell in cells})
+        runs = sum(new * (1 + left) for new, left in plan)
+        made_of = [
+            unsteered(model, problems, round(each * len(problems)), scorer=scorer),
+            steered(model, problems, round(each * runs), layers=layers, site=cells[0].places[0].site, together=len(cells), **how),
+        ]
+        forecast(model, made_of, show=True, extra=f" in {rounds} rounds")
     plain = evaluate(model, problems, scorer=scorer, max_tokens=max_tokens, memory=memory, progress=progress)
     order = [problems[i] for i in _order(plain.frame["margin"].abs().to_numpy(), rng)]
     measured = [pd.DataFrame() for _ in cells]
     baseline = pd.DataFrame()
     left, lines, evaluations, seen = list(range(len(cells))), list[pd.DataFrame](), len(problems), 0
-    for r in range(rounds):
-        upto = -(-len(order) // 2 ** (rounds - 1 - r))
-        new = order[seen:upto]
+    for r, (more, _) in enumerate(plan):
+        new = order[seen : seen + more]
         done = run_cells(
             model,
             new,
@@ -133,7 +146,7 @@ def successive_halving(
             label=f"round {r + 1} of {rounds}",
         )
         evaluations += len(new) * (1 + len(left))
-        seen = upto
+        seen += more
         baseline = pd.concat([baseline, done.baseline.frame])
         for k, frame in zip(left, done.frames, strict=True):
             measured[k] = pd.concat([measured[k], frame])
@@ -146,12 +159,27 @@ def successive_halving(
         )
         table["change"] = table["accuracy"] - baseline["correct"].mean()
         table["margin_change"] -= baseline["margin"].mean()
-        keep = ranked(table)["cell"].tolist()[: len(left) if r == rounds - 1 else max(1, int(KEEP * len(left)))]
+        keep = ranked(table)["cell"].tolist()[: len(left) if r == rounds - 1 else _kept(len(left))]
         table["kept"] = table["cell"].isin(keep)
         lines.append(table.drop(columns="cell"))
         left = [k for k in left if k in set(keep)]
     frame = pd.concat(lines, ignore_index=True)[["round", *KEYS, "n", "accuracy", "change", "margin_change", "kept"]]
     return HalvingResult(frame, evaluations, len(problems) * (1 + len(cells)))
+
+
+def _plan(n_problems: int, n_cells: int, rounds: int) -> list[tuple[int, int]]:
+    """Of each round, how many problems are new, and how many cells see them."""
+    found, seen = [], 0
+    for r in range(rounds):
+        upto = -(-n_problems // 2 ** (rounds - 1 - r))
+        found.append((upto - seen, n_cells))
+        seen, n_cells = upto, _kept(n_cells)
+    return found
+
+
+def _kept(cells: int) -> int:
+    """How many of so many cells go on after a round."""
+    return max(1, int(KEEP * cells))
 
 
 def _order(distance: np.ndarray, rng: np.random.Generator) -> list[int]:

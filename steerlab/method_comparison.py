@@ -5,7 +5,7 @@ that on test all of them add a vector of the same norm, or change other text by 
 otherwise, and random vectors at the same places and levels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +14,18 @@ import pandas as pd
 
 from steerlab._errors import InputError
 from steerlab.activations import Positions
-from steerlab.contenders import METHODS, Contender, check_methods, contenders, label
+from steerlab.contenders import METHODS, Contender, check_methods, contenders, contenders_work, label
 from steerlab.directions import Direction
+from steerlab.forecasts import forecast
 from steerlab.method_tables import MethodComparison
-from steerlab.models import Model
+from steerlab.models import Model, n_layers
 from steerlab.progress import Stages, job
 from steerlab.prompting import wordings
 from steerlab.side_effects import side_texts
 from steerlab.tasks import Evaluation, Problem, Task, evaluate, in_both
 from steerlab.tasks.problem import as_texts, check_task
-from steerlab.trials import MATCHINGS, Bench, Tried, choose, looks, try_once
+from steerlab.trials import MATCHINGS, Bench, Tried, choose, looks, trials_work, try_once
+from steerlab.work_kinds import rows_of, unsteered
 
 NORM_SHARES = (0.1, 0.3, 1.0)
 KL_LEVELS = (0.003, 0.01, 0.03)
@@ -100,12 +102,15 @@ def compare_methods(
         about = f"{len(texts)} given texts"
     learning: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed, "positions": positions}
     stages = Stages(2 + ("prompt" in methods) + len(set(matchings)), show=progress)
+    bench = Bench(model, texts, positions, progress)
+    if progress:
+        sizes = {"kl": len(kls), "norm": len(NORM_SHARES) if norms is None else len(norms)}
+        _foretell(bench, task, methods, list(dict.fromkeys(matchings)), layers, sizes, n_controls, epochs, batch_size, stages.total)
     stages.next(f"find vectors in {len(methods)} ways")
     found, missing = contenders(
         model, task.train, methods=methods, layers=layers, cache_positions=cache_positions, progress=progress, **learning
     )
     notes = {one.name: one.about for one in found}
-    bench = Bench(model, texts, positions, progress)
     stages.next("test without steering")
     baseline = evaluate(model, task.test, progress=progress)
     asked = None
@@ -139,6 +144,40 @@ def compare_methods(
         "positions": positions if isinstance(positions, str) else list(np.atleast_1d(positions)),
     }
     return _comparison(baseline, found, tried, asked, notes, missing, settings)
+
+
+def _foretell(
+    bench: Bench,
+    task: Task,
+    methods: Sequence[str],
+    matchings: Sequence[str],
+    layers: Sequence[int] | None,
+    levels: Mapping[str, int],
+    n_controls: int,
+    epochs: int,
+    batch_size: int,
+    stages: int,
+) -> None:
+    """Where the comparison will take over a minute, say what it is made of."""
+    model, where = bench.model, list(range(n_layers(bench.model))) if layers is None else list(layers)
+    vectors = [method for method in methods if method != "prompt"]
+    spread = "multilayer_aft" in vectors
+    made_of = contenders_work(
+        model, task.train, methods=vectors, layers=where, epochs=epochs, batch_size=batch_size, positions=bench.positions
+    )
+    test, validation = rows_of(model, task.test), rows_of(model, task.validation)
+    ways = len(wordings(model, task.train, [*task.validation, *task.test])[0]) if "prompt" in methods else 0
+    made_of.append(unsteered(model, task.test, test * (1 + bool(ways)) + validation * (ways + bool(ways))))
+    if vectors:
+        # Methods that choose one layer and level share their controls; a multi-layer vector has its own.
+        alone = len(vectors) - spread
+        count: dict[str, Any] = {"levels": {**levels, "own": levels["norm"]}, "contenders": len(vectors)}
+        count["places"] = {"own": min(alone, len(where) * levels["norm"]) + spread} | dict.fromkeys(
+            ("norm", "kl"), min(alone, len(where)) + spread
+        )
+        made_of += trials_work(bench, task.validation, task.test, matchings, layers=where, n_controls=n_controls, **count)
+    more = ", beside a search for equal KL" if "kl" in matchings and vectors else ""
+    forecast(model, made_of, show=True, extra=f" in {stages} stages, at most{more}")
 
 
 def _check(task: Task, matchings: Sequence[str], levels: Sequence[float], n_controls: int) -> None:

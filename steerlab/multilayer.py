@@ -17,6 +17,7 @@ from steerlab.fitting import How, fit
 from steerlab.interventions import Operator
 from steerlab.learnables import StaticVector
 from steerlab.models import Model, d_model, describe, n_layers
+from steerlab.progress import job
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks import Problem, Scorer
@@ -85,6 +86,7 @@ class MultiLayerVector(Sequence[Direction]):
         return f"<p>{self!r}</p>" + self.history.to_html(index=False, float_format="{:.4f}".format, escape=True)
 
 
+@job("problems", "layers", "epochs")
 def learn_multilayer(
     model: Model,
     problems: Sequence[Problem],

@@ -51,12 +51,14 @@ _pace = _Pace()
 class ProgressBar:
     """Counts what is done; see `progress_bar`."""
 
-    def __init__(self, iterable: Iterable[Any] | None, desc: str, unit: str, total: int | None, initial: int, *, show: bool) -> None:
+    def __init__(
+        self, iterable: Iterable[Any] | None, desc: str, unit: str, total: int | None, initial: int, *, show: bool, foretold: bool
+    ) -> None:
         self.desc, self.unit, self.total, self.initial, self.n = desc, unit, total, initial, initial
         self._iterable, self._where = iterable, _where() if show else ""
         self._drawn: Any = None
         self._begun = clock()
-        self._forecast = bool(show and total) and not _forecast.get()
+        self._forecast = bool(show and total) and not foretold and not _forecast.get()
 
     def __enter__(self) -> Self:
         self._begun = clock()
@@ -98,7 +100,7 @@ class ProgressBar:
         now = clock()
         _pace.seen = now
         done, elapsed = self.n - self.initial, now - self._begun
-        if self._forecast and done > 0 and elapsed >= FIRST and self.total is not None:
+        if self._forecast and not _forecast.get() and done > 0 and elapsed >= FIRST and self.total is not None:
             self._forecast = False
             say_forecast(self.total - self.initial, (self.total - self.initial) * elapsed / done, unit=self.unit, what=f"{self.desc}: ")
         if self._drawn is not None:
@@ -127,7 +129,14 @@ class ProgressBar:
 
 
 def progress_bar(
-    iterable: Iterable[Any] | None = None, *, desc: str, unit: str, show: bool, total: int | None = None, initial: int = 0
+    iterable: Iterable[Any] | None = None,
+    *,
+    desc: str,
+    unit: str,
+    show: bool,
+    total: int | None = None,
+    initial: int = 0,
+    foretold: bool = False,
 ) -> ProgressBar:
     """What tells how far a piece of work is.
 
@@ -141,6 +150,7 @@ def progress_bar(
         show: False shows nothing.
         total: how many there are; default the length of `iterable`.
         initial: how many are done already.
+        foretold: what takes over a minute has been forecast already.
 
     Example:
         >>> with progress_bar(total=3, desc="sweep", unit="run", show=False) as bar:
@@ -152,7 +162,7 @@ def progress_bar(
     """
     if total is None and hasattr(iterable, "__len__"):
         total = len(cast("Sized", iterable))
-    return ProgressBar(iterable, desc, unit, total, initial, show=show)
+    return ProgressBar(iterable, desc, unit, total, initial, show=show, foretold=foretold)
 
 
 class Stages:
@@ -238,6 +248,11 @@ def forecast_made() -> None:
     """The running job has said how long all of it takes: its parts say no more about it."""
     if _cheaper.get() is not None:
         _forecast.set(True)
+
+
+def forecast_wanted() -> bool:
+    """Whether nobody has said yet how long all of the running job takes."""
+    return not _forecast.get()
 
 
 @contextmanager

@@ -15,8 +15,9 @@ import pandas as pd
 
 from steerlab._errors import InputError
 from steerlab.adaptive import chosen_layers
-from steerlab.candidates import learn_vectors
+from steerlab.candidates import learn_vectors, vectors_work
 from steerlab.directions import Direction
+from steerlab.forecasts import forecast
 from steerlab.interventions import Operator
 from steerlab.models import Model, n_layers
 from steerlab.progress import Stages, job
@@ -25,6 +26,7 @@ from steerlab.task_sets import check_tasks, drawn
 from steerlab.tasks import Task
 from steerlab.tasks.problem import check_task
 from steerlab.vector_effects import effect, mean_interval, score_vectors
+from steerlab.work_kinds import rows_of, steered
 
 RULES = {
     "rapid, chosen on outcome": ("rapid", "outcome", "first"),
@@ -188,6 +190,18 @@ def compare_protocols(
     picked: list[tuple[dict[str, Any], Direction]] = []
     tables = []
     stages = Stages(repetitions + 1, show=progress)
+    middle = chosen_layers(depth, "middle", 2)
+    if progress:
+        how: dict[str, Any] = {"seeds": attempts, "lrs": lr, "batch_size": batch_size, "operator": operator, "times": repetitions}
+        train, both = task.train[:n_train], task.validation[: n_validation + n_outcome]  # which are drawn is chance; these are like them
+        made_of = vectors_work(model, train, layers=middle, epochs=rapid_epochs, **how)
+        made_of += vectors_work(model, train, layers=range(depth), validation=both[:n_validation], epochs=epochs, **how)
+        found_of = attempts * (len(middle) + depth)
+        runs = [repetitions * (2 + found_of) * rows_of(model, both), (1 + len(RULES) * repetitions) * rows_of(model, fresh)]
+        for some, n in zip((both, fresh), runs, strict=True):
+            made_of.append(steered(model, some, n, layers=range(depth), operator=operator))
+        more = f", and up to {extend} epochs more of each adaptive vector while the loss falls" if extend else ""
+        forecast(model, made_of, show=True, extra=f" in {stages.total} stages{more}")
     for repetition in range(repetitions):
         stages.next(f"learn and choose, repetition {repetition + 1}")
         train = drawn(task.train, n_train, rng=rng, what="train problems")
@@ -195,7 +209,7 @@ def compare_protocols(
         validation = both[:n_validation]
         seeds = rng.choice(2**31, attempts, replace=False).tolist()
         grids = {
-            "rapid": learn_vectors(model, train, layers=chosen_layers(depth, "middle", 2), seeds=seeds, epochs=rapid_epochs, **shared),
+            "rapid": learn_vectors(model, train, layers=middle, seeds=seeds, epochs=rapid_epochs, **shared),
             "adaptive": learn_vectors(
                 model, train, seeds=seeds, validation=validation, epochs=epochs, extend=extend, early_stopping=early_stopping, **shared
             ),

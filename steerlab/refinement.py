@@ -14,14 +14,17 @@ from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.aft import LearnedVector, learned_vector, settings
 from steerlab.cells import Cell, Place, run_cells
-from steerlab.fitting import How, check_problems, fit
+from steerlab.fitting import How, check_problems, fit, training_work
+from steerlab.forecasts import forecast
 from steerlab.interventions import Operator
 from steerlab.learnables import StaticVector
 from steerlab.models import Model, d_model
+from steerlab.progress import job
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks import Problem, Scorer
 from steerlab.tasks.targets import Target
+from steerlab.work_kinds import rows_of, steered
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +71,7 @@ class _Continued(StaticVector):
         return {"vector": torch.tensor(self.start)}
 
 
+@job("problems", "rounds", "epochs")
 def self_refine(
     model: Model,
     problems: Sequence[Problem],
@@ -125,6 +129,11 @@ def self_refine(
     candidate = Candidate((Spot(layer, site),), seed, l2, lr)
     learnable = StaticVector(d_model(model))
     options: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
+    if progress:
+        made_of = training_work(model, problems, [candidate], learnable, schedule, how, validation=validation, times=rounds)
+        at: dict[str, Any] = {"layers": [layer], "together": 1, "site": site, "operator": operator, "positions": positions}
+        made_of.append(steered(model, problems, 2 * rounds * rows_of(model, problems, scorer), **at, **options))
+        forecast(model, made_of, show=True, extra=f" in {rounds} rounds, at most")
     working, vectors, lines, stopped = list(problems), list[LearnedVector](), [], f"all {rounds} rounds done"
     for k in range(1, rounds + 1):
         found = fit(model, working, [candidate], learnable, schedule, how, validation=validation, progress=progress)

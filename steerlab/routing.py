@@ -12,14 +12,17 @@ from steerlab._errors import InputError
 from steerlab.activations import Positions
 from steerlab.cells import Cell, Place, run_cells
 from steerlab.directions import Direction, check_alike, check_type, place
+from steerlab.forecasts import forecast
 from steerlab.interventions import Operator, check_alpha
 from steerlab.models import Model
+from steerlab.progress import job
 from steerlab.routers import AlphaRule, Router
 from steerlab.statistics import wilson_interval
 from steerlab.sweeps import inert
 from steerlab.tasks import Evaluation, Problem, Scorer, evaluate
 from steerlab.tasks.scorers import scorer_for
 from steerlab.tasks.scoring import check_ids
+from steerlab.work_kinds import rows_of, steered, unsteered
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +79,7 @@ class RoutedResult:
         return f"<p>{escape(repr(self))}</p>" + self.by_route().to_html(index=False, float_format="{:.3f}".format, escape=True)
 
 
+@job("problems")
 def evaluate_routed(
     model: Model,
     problems: Sequence[Problem],
@@ -148,7 +152,18 @@ def evaluate_routed(
         groups.setdefault(key, []).append(i)
     judge = scorer_for(problems, scorer)  # of all problems, not of each group
     running: dict[str, Any] = {"scorer": judge, "max_tokens": max_tokens, "memory": memory, "progress": progress}
-    plain, steered, checks = [], [], []
+    if progress:
+        runs = {key: rows_of(model, [problems[i] for i in places], judge) for key, places in groups.items()}
+        acting = [one for route, one in known.items() if one is not None and any(key[0] == route for key in runs)]
+        plainly = sum(n for (route, _), n in runs.items() if known[route] is None)
+        made_of = [unsteered(model, problems, plainly, scorer=judge)]
+        if acting:
+            limits: dict[str, Any] = {"scorer": judge, "max_tokens": max_tokens, "memory": memory}
+            at = [place(one, layer, site) for one in acting]
+            how: dict[str, Any] = {"layers": [where for where, _ in at], "site": at[0][1], "operator": operator, "positions": positions}
+            made_of.append(steered(model, problems, 2 * (sum(runs.values()) - plainly), together=1, **how, **limits))
+        forecast(model, made_of, show=True)
+    plain, moved, checks = [], [], []
     for (route, strength), places in groups.items():
         some, one = [problems[i] for i in places], known[route]
         if one is None:
@@ -164,8 +179,8 @@ def evaluate_routed(
             "direction": "none" if one is None else one.name,
             "alpha": 0.0 if one is None else strength,
         }
-        steered.append(after.assign(**about, place=places))
-    before, after = (pd.concat(parts).sort_values("place").drop(columns="place").reset_index(drop=True) for parts in (plain, steered))
+        moved.append(after.assign(**about, place=places))
+    before, after = (pd.concat(parts).sort_values("place").drop(columns="place").reset_index(drop=True) for parts in (plain, moved))
     outcome = list(before.columns)
     columns = ["problem_id", "route", "direction", "alpha", *(column for column in outcome if column != "problem_id")]
     empty = pd.DataFrame(columns=["layer", "direction", "alpha", "calls", "resid_change", "score_change"])

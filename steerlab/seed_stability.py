@@ -16,7 +16,8 @@ import torch
 
 from steerlab._errors import InputError
 from steerlab.aft import LearnedVector
-from steerlab.candidates import learn_vectors
+from steerlab.candidates import learn_vectors, vectors_work
+from steerlab.forecasts import Work, forecast
 from steerlab.interventions import Operator
 from steerlab.models import Model, n_layers
 from steerlab.progress import Stages, job
@@ -25,6 +26,7 @@ from steerlab.task_sets import drawn, shuffled_targets
 from steerlab.tasks import Problem, Task, in_both
 from steerlab.tasks.problem import check_task
 from steerlab.vector_effects import cosine_band, effect, mean_interval, score_vectors
+from steerlab.work_kinds import rows_of, steered
 
 KINDS = ("seed", "subset", "shuffled")
 
@@ -212,16 +214,26 @@ def seed_stability(
         more = max(1, round(epochs * steps / -(-size // batch_size)))
         plan += [("subset", part, _seeds(1, rng), more) for part in _parts(rest, reference, size, subsets, rng)]
     plan += [("shuffled", shuffled_targets(reference, rng=rng), _seeds(1, rng), epochs) for _ in range(n_shuffled)]
+    tests = task.test if n_test is None else drawn(task.test, n_test, rng=rng, what="test problems")
+    stages = Stages(len(plan) + 1, show=progress)
+    if progress:
+        how: dict[str, Any] = {"layers": [where], "operator": operator}
+        made_of = list[Work]()
+        for size in dict.fromkeys(len(which) for _, _, which, _ in plan):
+            rows = sum(len(problems) * rounds for _, problems, which, rounds in plan if len(which) == size)
+            times = rows / (len(reference) * epochs)
+            made_of += vectors_work(model, reference, seeds=size, epochs=epochs, batch_size=batch_size, times=times, **how)
+        n = sum(len(which) for _, _, which, _ in plan)
+        made_of.append(steered(model, tests, (1 + n) * rows_of(model, tests), together=n, **how))
+        forecast(model, made_of, show=True, extra=f" in {stages.total} stages")
     lines, vectors, ids = list[tuple[Any, ...]](), list[LearnedVector](), list[set[str]]()
     known = {p.id for p in reference}
-    stages = Stages(len(plan) + 1, show=progress)
     for kind, problems, which, rounds in plan:
         stages.next(f"learn: {kind}, {len(problems)} problems")
         for one in learn_vectors(model, problems, seeds=which, epochs=rounds, **shared):
             vectors.append(one)
             ids.append({p.id for p in problems})
             lines.append((f"{kind} {len(lines)}", kind, len(problems), rounds, one.norm, len(ids[-1] & known) / len(problems)))
-    tests = task.test if n_test is None else drawn(task.test, n_test, rng=rng, what="test problems")
     stages.next(f"test on {len(tests)} problems")
     done = score_vectors(model, tests, [(one, 1.0) for one in vectors], operator=operator, progress=progress, label="test")
     frame = pd.DataFrame(lines, columns=["name", "kind", "size", "epochs", "norm", "shared"])

@@ -16,6 +16,7 @@ import pandas as pd
 from steerlab._errors import InputError
 from steerlab.directions import Direction, random_directions
 from steerlab.estimators import ESTIMATORS
+from steerlab.forecasts import Work, forecast
 from steerlab.interventions import Operator
 from steerlab.models import Model, d_model
 from steerlab.progress import Stages, job
@@ -23,8 +24,20 @@ from steerlab.statistics import format_p, holm, rank_test, rank_tests
 from steerlab.sweeps import inert
 from steerlab.task_sets import check_tasks, drawn
 from steerlab.tasks import Problem, Task
-from steerlab.transfer_sources import ALPHAS, LEARNED, Found, Learning, contrast_source, cosines, learned_source
+from steerlab.transfer_sources import (
+    ALPHAS,
+    LEARNED,
+    Found,
+    Learning,
+    chosen_depths,
+    contrast_source,
+    contrast_work,
+    cosines,
+    learned_source,
+    learned_work,
+)
 from steerlab.vector_effects import cosine_band, effect, score_vectors
+from steerlab.work_kinds import rows_of, steered
 
 KEYS = ["method", "source", "target"]
 
@@ -172,6 +185,19 @@ def transfer(
     learning = Learning(epochs, lr, operator, n_shuffled_learned, progress)
     found: dict[tuple[str, str], Found] = {}
     stages = Stages(len(tasks) * (len(methods) + 1), show=progress)
+    if progress:
+        made_of = list[Work]()
+        tested = len(tasks) * sum(1 + n_random + (n_shuffled_learned if method == LEARNED else n_shuffled) for method in methods)
+        for task in tasks.values():
+            train, validation, test = task.train[:n_train], task.validation[:n_validation], task.test[:n_test]
+            for method in methods:
+                if method == LEARNED:
+                    made_of += learned_work(model, train, validation, layers, learning)
+                else:
+                    made_of += contrast_work(model, train, validation, layers, alphas, operator=operator)
+            runs = (1 + tested) * rows_of(model, test)
+            made_of.append(steered(model, test, runs, layers=chosen_depths(model, layers), operator=operator, together=tested))
+        forecast(model, made_of, show=True, extra=f" in {stages.total} stages, at most")
     for name, task in tasks.items():
         train = drawn(task.train, n_train, rng=rng, what=f"train problems of {name!r}")
         validation = drawn(task.validation, n_validation, rng=rng, what=f"validation problems of {name!r}")

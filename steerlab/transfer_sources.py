@@ -9,16 +9,18 @@ import numpy as np
 import pandas as pd
 
 from steerlab._errors import InputError
-from steerlab.candidates import learn_vectors
+from steerlab.candidates import learn_vectors, vectors_work
 from steerlab.contrasts import balanced_activations
 from steerlab.control_families import shuffled_labels
 from steerlab.directions import Direction
 from steerlab.estimators import ESTIMATORS
+from steerlab.forecasts import Work
 from steerlab.interventions import Operator
 from steerlab.models import Model, n_layers
 from steerlab.sweeps import sweep
 from steerlab.task_sets import shuffled_targets
 from steerlab.tasks import Problem, evaluate
+from steerlab.work_kinds import rows_of, steered, unsteered
 
 Item = TypeVar("Item")
 LEARNED = "learned"
@@ -159,6 +161,35 @@ def contrast_source(
     by_draw = {at: draw(by_layer[at], n_shuffled, rng=rng) for at in where}
     shuffled = tuple(one.with_vector(alpha * one.vector, one.name) for one in by_draw[layer])
     return Found(vector, layer, alpha, len(where) * len(list(alphas)), float(best["change"]), shuffled, by_layer, reliability, by_draw)
+
+
+def learned_work(
+    model: Model, train: Sequence[Problem], validation: Sequence[Problem], layers: Sequence[int] | None, learning: Learning
+) -> list[Work]:
+    """What `learned_source` is made of; its shuffled vectors as if they trained for all epochs."""
+    how: dict[str, Any] = {"epochs": learning.epochs, "operator": learning.operator}
+    where, half = chosen_depths(model, layers), train[: len(train) // 2]
+    return [
+        *vectors_work(model, train, validation=validation, layers=where, **how),
+        *vectors_work(model, half, layers=where, times=2, **how),
+        *vectors_work(model, train, layers=where[len(where) // 2 :][:1], times=learning.n_shuffled, **how),
+    ]
+
+
+def contrast_work(
+    model: Model,
+    train: Sequence[Problem],
+    validation: Sequence[Problem],
+    layers: Sequence[int] | None,
+    alphas: Sequence[float],
+    *,
+    operator: str | Operator,
+) -> list[Work]:
+    """What `contrast_source` is made of; train problems run once more for their activations, at most, which is not counted."""
+    where, rows = chosen_depths(model, layers), rows_of(model, train)
+    cells = len(where) * sum(alpha != 0 for alpha in alphas)
+    swept = steered(model, validation, (1 + cells) * rows_of(model, validation), layers=where, operator=operator, together=cells)
+    return [unsteered(model, train, rows, again=rows), swept]
 
 
 def _halves(items: Sequence[Item], rng: np.random.Generator) -> tuple[list[Item], list[Item]]:

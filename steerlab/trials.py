@@ -4,7 +4,7 @@ A level is how much everything that is added weighs: its norm (over all layers t
 methods get the same layers, levels and signs, so all look at validation equally often.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,14 @@ from steerlab.cells import Cell, Place, run_cells
 from steerlab.contenders import Contender
 from steerlab.directions import Direction, random_directions
 from steerlab.distributions import mean_kl, positions_on_text, text_rows
+from steerlab.forecasts import Work
 from steerlab.matching import scales_for
 from steerlab.models import Model
 from steerlab.tasks import Evaluation, Problem
+from steerlab.work_kinds import on_texts, rows_of, steered
 
 MATCHINGS = ("norm", "kl", "own")
+SOUGHT = (2.0, 3.5)  # passes over the texts that a search for a KL takes, about: of contenders, and of controls
 TOLERANCE = 0.02  # of a wanted KL
 MOST_SCALE = 1024.0  # a learned vector may have to grow a lot to do what a long one does
 
@@ -42,6 +45,42 @@ class Bench:
         """Unsteered outcomes, and those of each cell."""
         done = run_cells(self.model, problems, cells, positions=self.positions, progress=self.progress, label=label)
         return done.baseline, done.frames
+
+
+def trials_work(
+    bench: Bench,
+    validation: Sequence[Problem],
+    test: Sequence[Problem],
+    matchings: Sequence[str],
+    *,
+    layers: Sequence[int],
+    levels: Mapping[str, int],
+    contenders: int,
+    places: Mapping[str, int],
+    n_controls: int,
+) -> list[Work]:
+    """What all looks and tests of a comparison are made of; searches for a KL, whose passes depend on what is found, are not counted.
+
+    Args:
+        bench, validation, test, matchings, layers, n_controls: what is compared.
+        levels, places: of each matching, how many levels there are, and at how many places controls act, at most.
+        contenders: how many.
+    """
+    model, texts = bench.model, len(bench.texts)
+    looked, tested, read, search = 0, 0, 0, 0
+    for matching in matchings:
+        seen, doses, drawn = contenders * len(layers) * levels[matching] * 2, contenders * levels[matching], places[matching] * n_controls
+        looked, tested = looked + 1 + seen, tested + 1 + doses + drawn
+        if matching == "kl":
+            search += texts * round(SOUGHT[0] * (seen + doses) + SOUGHT[1] * drawn)
+        else:
+            read += texts * (2 + places[matching] + seen + doses + drawn)
+    how: dict[str, Any] = {"layers": layers, "positions": bench.positions}
+    return [
+        steered(model, validation, looked * rows_of(model, validation), **how),
+        steered(model, test, tested * rows_of(model, test), **how),
+        on_texts(model, bench.texts, read, search=search, **how),
+    ]
 
 
 def cell_of(directions: Sequence[Direction], alpha: float) -> Cell:

@@ -14,8 +14,9 @@ import pandas as pd
 
 from steerlab._errors import InputError
 from steerlab.aft import LearnedVector
-from steerlab.candidates import learn_vectors
+from steerlab.candidates import learn_vectors, vectors_work
 from steerlab.directions import random_directions
+from steerlab.forecasts import forecast
 from steerlab.interventions import Operator
 from steerlab.models import Model
 from steerlab.progress import Stages, job
@@ -25,6 +26,7 @@ from steerlab.task_sets import check_tasks, drawn, mixture
 from steerlab.tasks import Task
 from steerlab.transfer_sources import chosen_depths
 from steerlab.vector_effects import effect, score_vectors
+from steerlab.work_kinds import rows_of, steered
 
 ALL = "mixture of all"
 
@@ -163,6 +165,19 @@ def universal_booster(
     vectors: dict[str, LearnedVector] = {}
     lines = []
     stages = Stages(len(parts) + len(tasks), show=progress)
+    if progress:
+        # Which problems are drawn is chance; these are like them.
+        some = {
+            split: mixture({name: getattr(task, split) for name, task in tasks.items()}, n, rng=np.random.default_rng(0))
+            for split, n in (("train", n_train), ("validation", n_validation))
+        }
+        how: dict[str, Any] = {"layers": where, "operator": operator}
+        made_of = vectors_work(model, some["train"], validation=some["validation"], epochs=epochs, times=len(parts), **how)
+        n = len(parts) + n_random * sum(kind != "single" for kind, _ in parts.values())
+        for given in tasks.values():
+            like = given.test[:n_test]
+            made_of.append(steered(model, like, (1 + n) * rows_of(model, like), together=n, **how))
+        forecast(model, made_of, show=True, extra=f" in {stages.total} stages")
     for name, (kind, members) in parts.items():
         stages.next(f"learn: {name}")
         train = mixture({n: tasks[n].train for n in members}, n_train, rng=rng)

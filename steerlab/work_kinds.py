@@ -1,0 +1,111 @@
+"""The kinds of runs that jobs are made of, each with a small batch to time it on before the job starts."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from steerlab.activations import Positions
+from steerlab.cells import run_cells
+from steerlab.directions import Direction, random_directions
+from steerlab.distributions import compare_distributions, positions_on_text, text_rows
+from steerlab.forecasts import TIMED, Work
+from steerlab.interventions import Operator
+from steerlab.models import Model, d_model
+from steerlab.tasks import Problem, Scorer, evaluate
+from steerlab.tasks.scorers import Row, scorer_for
+from steerlab.tasks.scoring import plan
+from steerlab.variants import Cell, Place
+
+
+def unsteered(model: Model, problems: Sequence[Problem], runs: int, *, again: int = 0, scorer: str | Scorer | None = None) -> Work:
+    """Rows that are evaluated as they are.
+
+    Args:
+        model: the model.
+        problems: what they are like.
+        runs: how many.
+        again: so many more that are run for something else, such as their activations; they take as long, and are not counted.
+        scorer: default the problems' own.
+    """
+
+    def run(some: Sequence[Problem]) -> int:
+        evaluate(model, some, scorer=scorer)
+        return rows_of(model, some, scorer)
+
+    return Work("unsteered", runs, problems, run, again)
+
+
+def steered(
+    model: Model,
+    problems: Sequence[Problem],
+    runs: int,
+    *,
+    layers: Sequence[int],
+    operator: str | Operator = "add",
+    positions: Positions = "all",
+    site: str = "resid_post",
+    together: int = TIMED,
+    **limits: Any,
+) -> Work:
+    """Rows that are scored under many interventions.
+
+    Args:
+        model: the model.
+        problems: what the rows are like.
+        runs: how many: of each row one under each intervention, and one without.
+        layers: where interventions act.
+        operator, positions, site: how.
+        together: how many interventions a row runs under at once; a timed batch has no more than that.
+        limits: scorer, max_tokens and memory, as in `steerlab.sweep`.
+    """
+
+    def run(some: Sequence[Problem]) -> int:
+        cells = _cells(model, layers, site, min(together, TIMED))
+        run_cells(model, some, cells, operator=operator, positions=positions, **limits)
+        return rows_of(model, some, limits.get("scorer")) * (1 + len(cells))
+
+    return Work("steered", runs, problems, run)
+
+
+def on_texts(
+    model: Model,
+    texts: Sequence[str | Sequence[int]],
+    runs: int,
+    *,
+    layers: Sequence[int],
+    search: int = 0,
+    operator: str | Operator = "add",
+    positions: Positions = "all",
+) -> Work:
+    """Texts whose next-token distributions are compared under many interventions.
+
+    Args:
+        model: the model.
+        texts: the texts.
+        runs: how many: of each text one under each intervention, and one without.
+        layers: where interventions act.
+        search: so many more, about, which depend on what is found.
+        operator, positions: how.
+    """
+
+    def run(some: Sequence[Row]) -> int:
+        cells = _cells(model, layers, "resid_post", TIMED)
+        compare_distributions(model, some, cells, operator=operator, positions=positions_on_text(positions))
+        return len(some) * (1 + len(cells))
+
+    return Work("texts", runs, text_rows(model, texts), run, search)
+
+
+def rows_of(model: Model, problems: Sequence[Problem], scorer: str | Scorer | None = None) -> int:
+    """How many rows problems are scored by."""
+    return len(plan(model, problems, scorer_for(problems, scorer)).rows)
+
+
+def _cells(model: Model, layers: Sequence[int], site: str, n: int) -> list[Cell]:
+    """Interventions with random directions, spread over layers."""
+    at = [layers[k] for k in np.linspace(0, len(layers) - 1, n).round().astype(int)]
+    like = Direction(torch.ones(d_model(model)) / d_model(model) ** 0.5, layers[0], site)
+    drawn = random_directions(like, len(at), rng=np.random.default_rng(0))
+    return [Cell((Place(one, layer, site),), 1.0) for one, layer in zip(drawn, at, strict=True)]
