@@ -9,7 +9,7 @@ Finished cells are kept in the run folder; the same command goes on where it was
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from steerlab import files, grid_files, plots, store
 from steerlab._errors import InputError
@@ -39,6 +39,9 @@ class Config:
     device: str | None = None  # e.g. cpu or cuda; CUDA where there is one
     dtype: str = "float32"  # float32, bfloat16 or float16
     prepend_bos: bool | None = None  # whether a beginning-of-sequence token stands before each text; TransformerLens' default for the model
+    too_long: Literal["error", "drop", "truncate"] = (
+        "error"  # problems beyond a model's context: no result, leave them out, or cut prompts from the left
+    )
     seed: int = 0  # the only source of chance
     out: str = "runs/universality"  # run folder, taken up again where it holds the same grid
 

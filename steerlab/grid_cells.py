@@ -21,7 +21,7 @@ from steerlab.files import reading
 from steerlab.forecasts import Work
 from steerlab.loading import load_model
 from steerlab.models import Model, describe, n_layers
-from steerlab.tasks import Task, load_task
+from steerlab.tasks import Task, fit_to_context, load_task
 from steerlab.tasks.arithmetic import VARIANTS
 from steerlab.weights import brief
 from steerlab.work_kinds import rows_of, steered
@@ -43,6 +43,7 @@ class GridCell:
         seed: of data, training and controls.
         backend, device, dtype, prepend_bos: as in `steerlab.load_model`.
         form, scorer: of the task, where not its own.
+        too_long: what to do with problems beyond the model's context: "error", "drop" or "truncate".
 
     Example:
         >>> GridCell("tiny-arithmetic", "arithmetic:bare").layers
@@ -66,6 +67,7 @@ class GridCell:
     form: str | None = None
     scorer: str | None = None
     prepend_bos: bool | None = None
+    too_long: str = "error"
 
     @property
     def key(self) -> tuple[str, str]:
@@ -165,14 +167,13 @@ def run_cell(cell: GridCell, model: Model | None = None) -> dict[str, Any]:
         (20, 3, 0.0)
     """
     task = cell.load_task()
-    for split in ("train", "validation", "test"):
-        if not getattr(task, split):
-            raise InputError(f"the {split} split of {cell.dataset} is empty; a cell needs all three")
+    _check(cell, task)
     model = (
         load_model(cell.model, backend=cell.backend, device=cell.device, dtype=cell.dtype, prepend_bos=cell.prepend_bos)
         if model is None
         else model
     )
+    task = _fitted(cell, task, model)
     layers = cell.layers if isinstance(cell.layers, str) else list(cell.layers)
     learned = adaptive_aft(
         model,
@@ -211,10 +212,25 @@ def run_cell(cell: GridCell, model: Model | None = None) -> dict[str, Any]:
         "p_controls": tested.rank_test().p_value if cell.controls else None,
         "n_train": len(task.train),
         "n_validation": len(task.validation),
-        "warnings": [*vector.warnings(), *tested.warnings()],
+        "warnings": [*vector.warnings(), *tested.warnings(), *task.left_out()],
         "weights": brief(about),
         "source": task.about.get("source"),
     }
+
+
+def _check(cell: GridCell, task: Task) -> None:
+    for split in ("train", "validation", "test"):
+        if not getattr(task, split):
+            raise InputError(f"the {split} split of {cell.dataset} is empty; a cell needs all three")
+
+
+def _fitted(cell: GridCell, task: Task, model: Model) -> Task:
+    """The task without what the model cannot hold, where that was asked for."""
+    if cell.too_long == "error":  # it comes where such a problem is used
+        return task
+    task = fit_to_context(model, task, too_long=cell.too_long)
+    _check(cell, task)
+    return task
 
 
 def cell_work(cell: GridCell, model: Model) -> list[Work]:
@@ -223,7 +239,7 @@ def cell_work(cell: GridCell, model: Model) -> list[Work]:
     Raises:
         ValueError, OSError: what loading says.
     """
-    task = cell.load_task()
+    task = _fitted(cell, cell.load_task(), model)
     layers = chosen_layers(n_layers(model), cell.layers if isinstance(cell.layers, str) else list(cell.layers))
     how: dict[str, Any] = {"epochs": cell.epochs, "lrs": cell.lr, "batch_size": cell.batch_size, "validation": task.validation}
     n = 1 + max(1, cell.controls)
@@ -238,6 +254,8 @@ def described(cell: GridCell) -> dict[str, Any]:
     values = asdict(cell)
     if cell.prepend_bos is None:
         del values["prepend_bos"]  # as in folders that were kept before there was a choice
+    if cell.too_long == "error":
+        del values["too_long"]
     values["model"], values["dataset"] = cell.key
     _, path, _ = parsed(cell.dataset)
     return values | {"model_files": _digest_of(cell.model), "data_files": None if path is None else _digest_of(path)}

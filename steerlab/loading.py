@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from steerlab import checkpoints, encoding, weights
 from steerlab._errors import InputError
 from steerlab.backends import BACKENDS, HookedTransformer, Model, TransformerBridge
+from steerlab.memory import is_out_of_memory
 from steerlab.shortcuts import short_cuts
 
 __all__ = ["load_model"]
@@ -195,6 +196,8 @@ def _bridged_directory(path: Path, device: torch.device, dtype: torch.dtype, pro
         model = TransformerBridge.boot_transformers(str(path), hf_model=hf_model.to(device), tokenizer=stand_in, device=device, dtype=dtype)
         check(model, type(hf_model).__name__)
     except (ValueError, RuntimeError, AttributeError, TypeError, LookupError, NotImplementedError) as error:
+        if is_out_of_memory(error):
+            raise
         raise _CannotConvert(checkpoints.one_line(error)) from error
     if tokenizer is None:
         model.tokenizer = None
@@ -207,6 +210,8 @@ def _usable(model: Model, path: Path, source: Mapping[str, Any], processing: str
     try:
         return _named(model, path.name, source, processing)
     except InputError as error:
+        if is_out_of_memory(error):
+            raise
         raise _CannotConvert(checkpoints.one_line(error).removesuffix("; use another model")) from error
 
 
@@ -260,6 +265,8 @@ def _hooked_from(
                 model = HookedTransformer(cfg, tokenizer, move_to_device=False)
             model.load_and_process_state_dict(state, **flags)
         except (NotImplementedError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             reason = checkpoints.one_line(error)
             raise _CannotConvert(f"its converters do not take this {type(hf_model).__name__}: {reason}") from error
     check(model, type(hf_model).__name__)
@@ -324,6 +331,8 @@ def _hooked_by_name(name: str, device: torch.device, dtype: torch.dtype, revisio
         try:
             return loader(name, device=str(device), dtype=dtype, **options)
         except (NotImplementedError, KeyError, AttributeError, TypeError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise
             raise _CannotConvert(f"its converters do not take this model: {checkpoints.one_line(error)}") from error
 
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import steerlab as sl
 from steerlab import loading
+from steerlab._errors import InputMemoryError
 from steerlab.models import _point, backend_of, describe, processing_of
 from steerlab.passes import forward, run_to
 
@@ -192,7 +193,38 @@ def test_a_window_longer_than_the_probe_is_still_found(folder, tiny_checkpoint, 
     assert backend_of(sl.load_model(str(other))) == "bridge"
 
 
+def full(*args, **options):
+    raise torch.OutOfMemoryError("no more room")
+
+
+def test_a_model_for_which_there_is_no_room_is_not_called_impossible(folder, backend, monkeypatch):
+    """Whoever is told so looks for another model in vain."""
+    monkeypatch.setattr(loading, "_Probe", lambda path, hf_model: full)
+    if backend == "hooked":
+        monkeypatch.setattr(loading.HookedTransformer, "load_and_process_state_dict", full)
+    for wanted in dict.fromkeys((backend, "auto" if backend == "hooked" else backend)):
+        with pytest.raises(torch.OutOfMemoryError, match="no more room"):
+            sl.load_model(str(folder), backend=wanted)
+
+
+def test_no_room_for_the_check_of_short_cuts_is_told_as_it_is(folder, backend, monkeypatch):
+    def none_left(model):
+        raise InputMemoryError("not even 9 positions at a time fit into memory")
+
+    monkeypatch.setattr(loading, "short_cuts", none_left)
+    with pytest.raises(MemoryError, match="not even 9 positions"):
+        sl.load_model(str(folder), backend=backend)
+
+
 # The Hub
+
+
+@pytest.mark.skipif(not HAS_HOOKED, reason="this TransformerLens has no HookedTransformer")
+def test_no_room_for_a_model_of_the_hub_does_not_make_it_another_backends(hub, monkeypatch):
+    hub("EleutherAI/pythia-14m", "gpt_neox")
+    monkeypatch.setattr(loading.HookedTransformer, "from_pretrained_no_processing", full)
+    with pytest.raises(torch.OutOfMemoryError, match="no more room"):
+        sl.load_model("EleutherAI/pythia-14m")
 
 
 @pytest.mark.parametrize("name", ["nobody/nothing", "not-a-model", "a/b/c", "two words"])

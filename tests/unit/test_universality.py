@@ -187,3 +187,29 @@ def test_a_cell_gives_what_its_vector_does_on_test(toy_model, backends):
     assert found["steered"] == pytest.approx(swept.frame["correct"].mean())
     assert found["p_controls"] in {k / 5 for k in range(1, 6)}
     assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_what_is_too_long_for_a_model_is_left_out_or_cut_where_that_is_asked_for(toy_model, tmp_path):
+    """The settings of a folder that was kept before there was a choice are those without one."""
+    file = tmp_path / "mine.jsonl"
+    asked = [
+        {"id": str(k), "prompt": f"{k} + 1 = " * (99 if k % 4 == 0 else 1), "target": k % 2, "choices": [" A", " B"]} for k in range(80)
+    ]
+    file.write_text("\n".join(map(json.dumps, asked)))
+    options = {"train": 16, "validation": 8, "test": 8, "layers": (1,), "epochs": 1, "controls": 0}
+    model = toy_model("bridge")
+
+    def ran(**more):
+        (cell,) = sl.grid(models=["toy"], datasets=[f"jsonl={file}"], **options, **more)
+        return cell, grid_files.run_cell(cell, model)
+
+    with pytest.raises(ValueError, match="context"):
+        ran()
+    cell, dropped = ran(too_long="drop")
+    _, cut = ran(too_long="truncate")
+    assert dropped["n"] < cut["n"] == 8
+    assert any("left out" in warning for warning in dropped["warnings"])
+    assert any("cut from the left" in warning for warning in cut["warnings"])
+    assert grid_files.described(cell)["too_long"] == "drop"
+    (plain,) = sl.grid(models=["toy"], datasets=[f"jsonl={file}"])
+    assert "too_long" not in grid_files.described(plain)
