@@ -199,9 +199,10 @@ def full(*args, **options):
 
 def test_a_model_for_which_there_is_no_room_is_not_called_impossible(folder, backend, monkeypatch):
     """Whoever is told so looks for another model in vain."""
-    monkeypatch.setattr(loading, "_Probe", lambda path, hf_model: full)
     if backend == "hooked":
         monkeypatch.setattr(loading.HookedTransformer, "load_and_process_state_dict", full)
+    else:
+        monkeypatch.setattr(loading.TransformerBridge, "boot_transformers", full)
     for wanted in dict.fromkeys((backend, "auto" if backend == "hooked" else backend)):
         with pytest.raises(torch.OutOfMemoryError, match="no more room"):
             sl.load_model(str(folder), backend=wanted)
