@@ -655,6 +655,13 @@ def test_a_transfer_stands_in_the_row_of_its_source_and_the_column_of_its_target
     assert title(fig).startswith("1 of 2 transfers change accuracy after correction")
 
 
+def test_tasks_whose_names_begin_alike_keep_a_row_and_a_column_each():
+    fig = plots.transfer_matrix(transfers(("arithmetic, story, one step", "arithmetic, story, two steps")))
+    assert (fig.data[0].x, fig.data[0].y) == (None, None)
+    for axis in (fig.layout.xaxis, fig.layout.yaxis):
+        assert (list(axis.tickvals), list(axis.ticktext)) == ([0, 1], ["arithmetic, story…"] * 2)
+
+
 def test_norms_and_projections_stand_at_their_positions_each_in_its_panel():
     tokens = ["<bos>", " two", " two"]
     rows = pd.DataFrame({"layer": 3, "position": [2, 0, 1], "n": 1, "norm": [3.0, 5.0, 1.0], "projection": [2.0, -1.0, 0.5]})
