@@ -63,12 +63,15 @@ def transfer_matrix(found: Transfers) -> go.Figure:
             text[at] = theme.signed(values[at], 1) + ("*" if row["p_holm"] < 0.05 else "")
             hover[at] = _hover(row)
         trace = go.Heatmap(
-            z=values, x=labels, y=labels, text=text.tolist(), texttemplate="%{text}", hovertext=hover.tolist(), hoverinfo="text",
+            z=values, text=text.tolist(), texttemplate="%{text}", hovertext=hover.tolist(), hoverinfo="text",
             xgap=1, ygap=1, coloraxis="coloraxis",
         )  # fmt: skip
         fig.add_trace(trace, row=place, col=1)
-        fig.update_yaxes(title_text="found on", autorange="reversed", showgrid=False, zeroline=False, row=place, col=1)
-    fig.update_xaxes(showgrid=False, zeroline=False)
+        fig.update_yaxes(title_text="found on", autorange="reversed", row=place, col=1)
+    # Ticks at places, because Plotly lays names that are cut to the same letters over each other.
+    ticks = {"tickvals": list(range(len(names))), "ticktext": labels, "showgrid": False, "zeroline": False}
+    fig.update_xaxes(**ticks)
+    fig.update_yaxes(**ticks)
     fig.update_xaxes(title_text="tested on", row=len(methods), col=1)
     limit = theme.positive_range(float(100 * rows["change"].abs().max()))
     bar = theme.colorbar_below("change in accuracy (points)", inner)

@@ -67,6 +67,9 @@ def test_too_few_controls_for_the_p_asked_are_said_with_the_number_needed(experi
 def test_a_rare_kind_of_train_outcome_is_called_unbalanced(experiment):
     assert "Unbalanced: 3 of 60 train problems" in said(replace(experiment, train=with_outcomes(experiment.train, 3)))
     assert "Unbalanced: 30" not in said(replace(experiment, train=with_outcomes(experiment.train, 30)))
+    assert "Unbalanced: 57 of 60 train problems" in said(
+        replace(experiment, train=with_outcomes(experiment.train, 57))
+    )  # wrong ones are rare
 
 
 def test_splits_that_differ_beyond_chance_are_said_to(experiment):
@@ -75,8 +78,10 @@ def test_splits_that_differ_beyond_chance_are_said_to(experiment):
         validation=with_baseline(experiment.validation, with_outcomes(experiment.validation.baseline, 20)),
         test=with_baseline(experiment.test, with_outcomes(experiment.test.baseline, 4)),
     )
-    assert "The splits differ: unsteered accuracy is 100.0% on validation and 20.0% on test (Fisher's exact test, n = 20 and 20" in said(
-        differ
+    # Of 40 problems 24 are right: 2 C(24, 20) / C(40, 20) = 1.5e-07, by hand.
+    assert (
+        "The splits differ: unsteered accuracy is 100.0% on validation and 20.0% on test (Fisher's exact test, n = 20 and 20, p = 1.5e-07)"
+        in said(differ)
     )
 
 
@@ -174,3 +179,25 @@ def test_predictions_that_all_move_to_one_answer_are_called_a_preference(experim
     to_b = frame.assign(prediction=np.where(frame["alpha"] == 0, frame["prediction"], "B"))
     biased = said(replace(experiment, test=replace(experiment.test, baseline=before, frame=to_b)))
     assert "the 15 predictions that changed favour some answers ('B' +15 -0" in biased
+
+
+def test_a_preference_is_said_of_the_alpha_at_which_it_shows(experiment):
+    base = experiment.test.baseline
+    letters = np.resize(["A", "B", "C", "D"], base.n)
+    before = sl.Evaluation(base.problems, base.frame.assign(prediction=letters), base.scorer)
+    frame = experiment.test.frame.assign(prediction=np.tile(letters, len(experiment.test.frame) // base.n))
+    frame = frame.assign(prediction=np.where(frame["alpha"] == -2, "B", frame["prediction"]))
+    controls = tuple(replace(experiment.controls[0], alpha=alpha) for alpha in (1.0, -2.0))
+    test = replace(experiment.test, baseline=before, frame=frame)
+    found = said(replace(experiment, alpha=1.0, controls=controls, test=test))
+    assert "At alpha = -2 the 15 predictions that changed favour some answers ('B' +15 -0" in found
+    assert "At alpha = +1 the" not in found
+
+
+def test_fewer_than_thirty_problems_of_a_kind_are_few(experiment):
+    def resting_on(n):
+        mine = replace(experiment.direction, method={**experiment.direction.method, "n_correct": n})
+        return said(replace(experiment, directions={**experiment.directions, experiment.layer: mine}))
+
+    assert "The direction rests on 29 right and 29 wrong problems" in resting_on(29)
+    assert "rests on" not in resting_on(30)

@@ -175,6 +175,26 @@ def test_attractors_move_after_so_many_right_answers_and_wrong_ones_teach_nothin
     np.testing.assert_allclose(np.linalg.norm(watcher.attractors, axis=1), 1)
 
 
+def test_an_answer_to_a_prompt_that_has_no_direction_teaches_nothing():
+    """The third vector is the mean of all three: what was seen before it is not learned a second time."""
+    watcher = Watching(Watcher(attractors=1, every=2), np.array([[0.6, 0.8]]))
+    for vector in ([0.0, 0.0], [2.0, 4.0], [1.0, 2.0]):
+        added = watcher.see(np.array(vector)).added
+        watcher.learn(correct=True)
+    assert added is None
+    assert (watcher.wins, watcher.updates) == (1, 0)
+
+
+def test_the_cosine_of_a_nudge_is_with_the_nearest_attractor_and_the_clamp_counts_coordinates():
+    """Seen (0, 0) then (2, 4): v' = (1, 1) / sqrt 2; halfway to (1, 0) it moves by ((1 - r) / 2, -r / 2) with r = sqrt 1/2."""
+    r = math.sqrt(0.5)
+    watcher = Watching(Watcher(attractors=1, strength=0.5, clamp=0.2, adaptive=False, epsilon=1e-12), np.array([[1.0, 0.0]]))
+    watcher.see(np.zeros(2))
+    glance = watcher.see(np.array([2.0, 4.0]))
+    assert glance.clamped == 0.5
+    assert glance.aligned == pytest.approx(((1 - r) / 2) / math.hypot((1 - r) / 2, 0.2))
+
+
 def test_without_updates_attractors_stay():
     rng = np.random.default_rng(0)
     watcher = Watching(Watcher(attractors=3, every=1, updates=False), random_attractors(3, 4, rng=rng))

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import steerlab as sl
+from steerlab import evolution
 from steerlab.evolution import _accuracy
+from steerlab.models import hook_name, hooks
 from steerlab.tasks.arithmetic import arithmetic
 
 TASK = arithmetic(n_train=16, n_validation=8, n_test=0)
@@ -54,6 +56,54 @@ def test_no_vector_is_longer_than_the_norm_allows(toy_model):
     assert found.norm <= 0.5 + 1e-5
 
 
+@pytest.mark.parametrize("norm", [None, 3.0])
+def test_the_first_step_is_a_quarter_of_the_streams_norm_or_of_the_norm_allowed(toy_model, monkeypatch, norm):
+    """Oracle: the stream at each prompt's last token, taken with a plain hook; a step of s in d dimensions is about s * sqrt(d) long."""
+    model, steps, norms = toy_model("bridge"), [], []
+    search = evolution._search
+    monkeypatch.setattr(evolution, "_search", lambda dimensions, step, *rest: (steps.append(step), search(dimensions, step, *rest))[1])
+    evolve(model, layer=2, dimensions=9, generations=1, norm=norm)
+    for problem in TASK.train:
+        with hooks(model, [(hook_name(model, 2), lambda resid: norms.append(float(resid[0, -1].norm())))]):
+            sl.evaluate(model, [problem])
+    wanted = norm or float(torch.tensor(norms).median())
+    assert steps == [pytest.approx(0.25 * wanted / 3, rel=1e-4)]
+
+
+def test_the_vector_is_searched_where_it_is_to_act(toy_model):
+    model = toy_model("bridge")
+    found = evolve(model, positions="last", generations=2, norm=20.0)
+    scored = {at: sl.sweep(model, TASK.train, found, alphas=1.0, positions=at).frame["nll"].mean() for at in ("last", "all")}
+    assert found.history["best_so_far"].iloc[-1] == pytest.approx(scored["last"], abs=1e-4)
+    assert abs(scored["last"] - scored["all"]) > 0.001
+    assert found.method["acted_on"] == "last"
+
+
+def test_a_vector_whose_score_is_not_finite_is_told_to_be_worse_than_all_others(toy_model, monkeypatch):
+    told = []
+
+    class Search:
+        popsize, sigma = 4, 1.0
+
+        def ask(self):
+            return [np.full(4, 0.1 * k) for k in (1, 2, 3, 4)]
+
+        def tell(self, points, values):
+            told.append(values)
+
+        def stop(self):
+            return {}
+
+    scores = iter([3.0, np.inf, 1.0, np.nan] * 2)
+    monkeypatch.setattr(evolution, "_search", lambda *given: Search())
+    monkeypatch.setitem(evolution.OBJECTIVES, "nll", lambda frame: next(scores))
+    found = evolve(toy_model("bridge"), population=4, generations=2)
+    assert told == [[3.0, 4.0, 1.0, 4.0]] * 2
+    assert found.history["best"].tolist() == [1.0, 1.0]
+    assert found.history["mean"].tolist() == [2.0, 2.0]
+    assert found.method["chosen_generation"] == 0  # the first of equals
+
+
 def test_with_validation_the_generation_that_is_best_there_is_returned(toy_model):
     model = toy_model("bridge")
     found = evolve(model, validation=TASK.validation, generations=4)
@@ -88,6 +138,7 @@ def test_accuracy_comes_first_and_the_nll_only_parts_equals():
     def frame(right, nll):
         return pd.DataFrame({"correct": [True] * right + [False] * (4 - right), "nll": nll})
 
+    """The nll is worth less than one answer of four, however large it is."""
     assert _accuracy(frame(2, 50.0)) < _accuracy(frame(1, 0.01)) < _accuracy(frame(1, 0.02))
 
 

@@ -12,6 +12,7 @@ import steerlab as sl
 from steerlab import exhibits
 from steerlab.controls import ControlResult
 from steerlab.experiments import Experiment
+from steerlab.models import hook_name, hooks
 from steerlab.store import provenance
 
 SMALL = {"seed": 0, "layers": [0, 1], "alphas": (-2.0, 0.0, 1.0), "n_controls": 4}
@@ -290,3 +291,152 @@ def test_a_null_result_says_how_far_out_an_effect_would_have_had_to_lie_among_th
     assert "outside -49.0 to +49.0 points" in said.answer()
     few = with_controls(experiment, control(1.0, 52, controls[:9]))
     assert "no effect, however large, could have stood out" in few.answer()
+
+
+# The protocol once more, by hand: a trained model, in which the chosen alpha is not the strongest suppression, with plain hooks.
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[object, sl.Task, Experiment]:
+    model = sl.load_model("tiny-arithmetic", device="cpu")
+    task = sl.load_task("arithmetic", variant="story", n_train=40, n_validation=16, n_test=16)
+    acting = {"operator": "rotate", "positions": "last", "cache_positions": "mean"}
+    found = sl.run_experiment(
+        model, task, seed=0, layers=[2, 4], alphas=(-1.0, -2.0, 0.0, 1.0, 2.0), n_controls=3, families=["orthogonal"], **acting
+    )
+    return model, task, found
+
+
+def turned(direction: sl.Direction, alpha: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The last column of a stream moved by alpha times the direction, at its former norm."""
+
+    def hook(resid: torch.Tensor) -> torch.Tensor:
+        last = resid[:, -1]
+        moved = last + alpha * direction.vector
+        return torch.cat([resid[:, :-1], (moved * last.norm(dim=-1, keepdim=True) / moved.norm(dim=-1, keepdim=True))[:, None]], dim=1)
+
+    return hook
+
+
+def steered_margins(model: object, problems: list[sl.Problem], direction: sl.Direction, alpha: float) -> list[float]:
+    """Oracle: one problem at a time, so that its last column is its last token."""
+    with hooks(model, [(hook_name(model, direction.layer), turned(direction, alpha))]):
+        return [float(sl.evaluate(model, [problem]).frame["margin"].iloc[0]) for problem in problems]
+
+
+def margins_of(frame: pd.DataFrame, problems: list[sl.Problem]) -> list[float]:
+    return frame.set_index("problem_id")["margin"].loc[[p.id for p in problems]].tolist()
+
+
+def test_the_direction_is_the_mean_of_right_problems_minus_that_of_as_many_wrong_ones_where_it_was_asked_for(trained) -> None:
+    """Oracle: wrong problems are rarer, so all count; what the direction adds to their mean is the mean of some right ones, and of no others."""
+    model, task, found = trained
+    right = found.train.frame.set_index("problem_id")["correct"]
+    for layer in (2, 4):
+        means: dict[bool, list[np.ndarray]] = {True: [], False: []}
+        for problem in task.train:
+            seen: list[torch.Tensor] = []
+            with hooks(model, [(hook_name(model, layer), lambda resid, seen=seen: seen.append(resid[0].detach().double().mean(0)))]):
+                model(model.to_tokens(problem.prompt))
+            means[bool(right[problem.id])].append(seen[0].numpy())
+        n = len(means[False])
+        assert n == found.directions[layer].method["n_correct"] < len(means[True])
+        wanted = found.directions[layer].vector.double().numpy() + np.mean(means[False], axis=0)
+        weights = np.linalg.lstsq(np.array(means[True]).T, wanted, rcond=None)[0]
+        np.testing.assert_allclose(np.sort(weights), [0.0] * (len(means[True]) - n) + [1 / n] * n, atol=1e-3)
+
+
+def test_the_dose_response_is_that_of_the_chosen_layer_on_test_problems(trained) -> None:
+    model, task, found = trained
+    assert (found.test.frame["layer"] == found.layer).all()
+    for alpha in (-2.0, 1.0):
+        frame = found.test.frame[found.test.frame["alpha"] == alpha]
+        np.testing.assert_allclose(margins_of(frame, task.test), steered_margins(model, task.test, found.direction, alpha), atol=1e-4)
+
+
+def test_controls_act_on_test_problems_at_the_chosen_alpha_and_at_the_strongest_suppression(trained) -> None:
+    model, task, found = trained
+    assert [c.alpha for c in found.controls] == [found.alpha, -2.0] == [-1.0, -2.0]
+    assert [c.alpha for c in found.families] == [-1.0]
+    for control in (*found.controls, *found.families):
+        for one in (control.direction, control.controls[1]):
+            frame = control.frame[control.frame["direction"] == one.name]
+            np.testing.assert_allclose(margins_of(frame, task.test), steered_margins(model, task.test, one, control.alpha), atol=1e-4)
+
+
+def test_side_effects_are_measured_with_the_operator_and_the_positions_of_the_experiment(trained) -> None:
+    model, task, found = trained
+    text, about = sl.side_texts(model, task.validation)
+    assert found.settings["texts"] == about
+    tokens = model.to_tokens(text[0])
+    plain = model(tokens)[0].detach().double().log_softmax(-1)
+    for direction, alpha in ((found.direction, 2.0), (found.controls[1].controls[0], -2.0)):
+        with hooks(model, [(hook_name(model, found.layer), turned(direction, alpha))]):
+            steered = model(tokens)[0].detach().double().log_softmax(-1)
+        kl = float((plain.exp() * (plain - steered)).sum())
+        row = found.side_effects.by_text.query("direction == @direction.name and alpha == @alpha and text == 0")
+        assert row["kl"].tolist() == [pytest.approx(kl, rel=1e-3)]
+
+
+# What is said, against counting by hand.
+
+
+def test_an_effect_on_the_margin_alone_is_said_to_be_one_on_the_margin(experiment: Experiment) -> None:
+    one = control(1.0, 51, spread(99))
+    one.frame.loc[~one.frame["is_control"], "margin"] += 10
+    said = with_controls(experiment, one)
+    verdict = said.verdict(said.experiment.controls[0])
+    assert "it is not shown that this direction moves accuracy" in verdict
+    assert verdict.endswith("Its effect on the margin, though, is outside what they do (p = 0.02 after correction).")
+    null = with_controls(experiment, control(1.0, 51, spread(99)))
+    assert "margin" not in null.verdict(null.experiment.controls[0])
+
+
+def test_a_finding_has_the_accuracy_before_and_after_and_the_central_95_percent_of_the_controls(experiment: Experiment) -> None:
+    """Controls of 0 to 100 right answers lie 50 points on either side; 2.5% of them from the ends is 47.5."""
+    said = with_controls(experiment, control(1.0, 90, list(range(101))))
+    finding = said.finding(said.experiment.controls[0])
+    assert finding.startswith("Test accuracy goes from 50.0% to 90.0% (+40.0 points, 95% interval")
+    assert "40 became right, 0 became wrong of 100" in finding
+    assert "change it by +0.0 points in the median, 95% of them by -47.5 to +47.5" in finding
+
+
+def test_the_headline_names_the_alphas_that_stand_out_and_no_others(experiment: Experiment) -> None:
+    said = with_controls(experiment, control(1.0, 90, spread(99)), control(-2.0, 49, spread(99)))
+    assert said.answer().startswith("At alpha = +1 this direction does to accuracy what random directions of its size do not.")
+    null = with_controls(experiment, control(1.0, 51, spread(99)), control(-2.0, 49, spread(99)))
+    assert null.answer().startswith("That it does is not shown at alpha = +1 or -2,")
+
+
+def test_a_negative_alpha_may_be_the_one_that_was_chosen(experiment: Experiment) -> None:
+    said = with_controls(experiment, control(-1.0, 90, spread(99)), control(-2.0, 10, spread(99)))
+    assert [said.place(one) for one in said.experiment.controls] == [
+        "at alpha = -1 (chosen on validation)",
+        "at alpha = -2 (the strongest suppression)",
+    ]
+
+
+def test_the_summary_counts_answers_that_became_right_before_those_that_became_wrong(trained) -> None:
+    found = trained[2]
+    lines = [line for line in sl.Significance(found).summary().splitlines() if line.startswith("  alpha ")]
+    before = found.test.baseline.frame.set_index("problem_id")["correct"].astype(bool)
+    counted = {}
+    for alpha, part in found.test.frame.groupby("alpha"):
+        now = part.set_index("problem_id")["correct"].astype(bool).loc[before.index]
+        counted[f"{alpha:+.1f}"] = (int((~before & now).sum()), int((before & ~now).sum()))
+    shown = {line.split()[1]: (int(line.split()[4]), int(line.split()[6])) for line in lines}
+    assert shown == counted
+    assert any(right != wrong for right, wrong in counted.values())
+
+
+def test_a_direction_that_beats_its_isotropic_controls_at_the_chosen_alpha_wants_shuffled_labels(experiment: Experiment) -> None:
+    beaten, level = control(1.0, 90, spread(99)), control(-2.0, 50, spread(99))
+    said = sl.Significance(replace(experiment, controls=(beaten, level), alpha=1.0, families=()))
+    assert any("Ask for the family shuffled_labels" in line for line in said.warnings())
+    said = sl.Significance(replace(experiment, controls=(beaten, level), alpha=-2.0, families=()))
+    assert not any("Ask for the family shuffled_labels" in line for line in said.warnings())
+
+
+def test_the_fewest_controls_say_how_small_a_corrected_p_value_can_be(experiment: Experiment) -> None:
+    warned = " ".join(with_controls(experiment, control(1.0, 90, spread(99)), control(-2.0, 50, spread(5))).warnings())
+    assert "With 5 controls and 4 tests the corrected p-value cannot fall below 0.67; use at least 80 controls" in warned

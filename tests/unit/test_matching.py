@@ -73,6 +73,10 @@ def test_random_control_takes_matched_controls(toy_model, backends):
         sl.random_control(model, problems, direction(), n=4, **options)
     with pytest.raises(ValueError, match="these controls are matched to 'mine', not to 'other'"):
         sl.random_control(model, problems, direction().with_vector(torch.ones(32), "other"), n=3, **options)
+    nearly = direction().vector.clone()
+    nearly[0] += 1
+    with pytest.raises(ValueError, match="these controls are matched to 'mine', not to 'nearly'"):
+        sl.random_control(model, problems, direction().with_vector(nearly, "nearly"), n=3, **options)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 
 from steerlab import plots
 from steerlab.moves import cell_key
-from steerlab.plots import theme
+from steerlab.plots import _cells, theme
 from steerlab.plots.heatmaps import _outline
 from steerlab.statistics import RankTest, rank_test
 
@@ -502,3 +502,231 @@ def test_a_figure_can_be_put_into_words(name: str):
 def test_only_our_own_figures_have_words():
     with pytest.raises(ValueError, match="put another one into words yourself"):
         plots.words(go.Figure())
+
+
+# What stands where: every number below was worked out by hand from the stand-in results.
+
+
+def panels(fig: go.Figure) -> list[list[float]]:
+    return [list(trace.y) for trace in fig.data]
+
+
+def test_the_ticks_of_a_heatmap_name_its_layers_upwards_and_its_alphas_to_the_right():
+    for fig in (plots.layer_alpha_heatmap(Sweep(SMALL)), plots.preview_heatmap(preview())):
+        assert (list(fig.layout.yaxis.tickvals), list(fig.layout.yaxis.ticktext)) == ([0, 1], ["6", "9"])
+        assert list(fig.layout.xaxis.tickvals) == [0, 1, 2]
+        assert list(fig.layout.xaxis.ticktext)[:2] == ["−1", "0"]
+        assert fig.layout.yaxis.autorange is None
+
+
+def test_of_many_alphas_the_whole_ones_have_a_tick_at_their_own_place():
+    assert _cells.alpha_ticks([-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0]) == ([0, 4, 8], ["−1", "0", "1"])
+    assert _cells.alpha_ticks([0.1 * k for k in range(1, 27)])[1][:3] == ["0.1", "0.3", "0.5"]
+
+
+def test_the_largest_change_is_the_one_furthest_from_zero_on_either_side():
+    assert "Largest change −10.0 points, at layer 6, alpha −1." in title(plots.layer_alpha_heatmap(Sweep(SMALL)))
+    opposite = preview()
+    opposite.frame["margin_change"] *= -1
+    assert "Largest −4.00, at layer 9, alpha 2." in title(plots.preview_heatmap(opposite))
+
+
+def test_an_outline_goes_around_the_cells_that_survive_at_the_level_asked_for():
+    survivors = {0.05: [(9, "contrast", -1.0)], 0.2: [(6, "contrast", 1.0)]}
+    tested = SimpleNamespace(n_cells=4, survivors=lambda level=0.05: pd.DataFrame(index=pd.MultiIndex.from_tuples(survivors[level])))
+    fig = plots.layer_alpha_heatmap(Sweep(SMALL), tested=tested, level=0.2)
+    assert fig.layout.shapes[0].path == "M1.5,-0.5L1.5,0.5M2.5,-0.5L2.5,0.5M1.5,-0.5L2.5,-0.5M1.5,0.5L2.5,0.5"
+    assert "survives the correction at 0.2" in fig.data[0].hovertext[0][2]
+    assert "survives" not in fig.data[0].hovertext[1][0]
+
+
+def test_the_hover_of_a_cell_has_its_interval_from_low_to_high():
+    hover = plots.layer_alpha_heatmap(Sweep(SMALL)).data[0].hovertext
+    assert "95% interval 40.0% to 60.0%" in hover[0][0]
+    assert "change −10.0 points" in hover[0][0]
+    assert "layer 9, alpha 1" in hover[1][2]
+
+
+def test_the_bar_beside_controls_is_their_median_with_the_central_95_percent():
+    fig = plots.alpha_progression(Sweep(SMALL), control=Control())
+    bar = next(trace for trace in fig.data if trace.error_y.array is not None)
+    assert (list(bar.x), list(bar.y)) == ([-3.0], pytest.approx([60]))
+    # of 59, 60, 60 and 62: 59.075 and 61.85 by linear interpolation
+    assert list(bar.error_y.array) == pytest.approx([1.85])
+    assert list(bar.error_y.arrayminus) == pytest.approx([0.925])
+
+
+def test_the_progression_names_the_alphas_of_its_lowest_and_highest_accuracy():
+    fig = plots.alpha_progression(Sweep(SMALL), layer=6)
+    assert title(fig).startswith("Accuracy lies between 50.0% (alpha −1) and 64.0% (alpha 1), layer 6")
+    assert list(fig.data[1].x) == [-1, 0, 1]
+
+
+def test_a_history_in_any_order_is_drawn_by_epoch_each_column_in_its_panel():
+    fig = plots.training_curve(history().iloc[[2, 0, 1]])
+    assert panels(fig) == [[2.0, 1.0, 0.5], [0.1, 0.2, 0.3], pytest.approx([60, 70, 65])]
+    assert [axis.title.text for axis in fig.select_yaxes()] == ["training loss (nats)", "norm of the vector", "validation<br>accuracy (%)"]
+    assert "falls from 2 to 0.5" in title(fig)
+
+
+def test_the_transitions_title_has_the_largest_net_change_and_the_most_answers_that_moved():
+    fig = plots.transition_matrix(Sweep({(6, -1.0): (2, 12), (6, 0.0): (0, 0), (6, 1.0): (9, 8)}))
+    assert "Largest net change −10 of 100 problems, at layer 6, alpha −1." in title(fig)
+    assert title(fig).startswith("At most 17 of 100 answers change")
+
+
+def test_bars_stand_at_their_own_alpha_where_a_layer_lacks_some():
+    fig = plots.transition_matrix(Sweep({(0, -1.0): (1, 0), (0, 0.0): (0, 0), (0, 1.0): (1, 0), (1, 0.0): (0, 0), (1, 1.0): (3, 4)}))
+    assert [list(trace.x) for trace in fig.data] == [[0, 1, 2], [0, 1, 2], [1, 2], [1, 2]]
+    assert panels(fig)[2:] == [[0, 3], [0, -4]]
+
+
+def test_distance_in_the_null_distribution_counts_from_the_median_of_controls_and_direction_together():
+    fig = plots.null_distribution(Control(changes_of_controls=(0.0, 0.1, 0.2), observed=-0.2))
+    assert fig.layout.shapes[0].x0 == pytest.approx(5)  # of -20, 0, 10 and 20
+    fig = plots.null_distribution(Control(changes_of_controls=(-0.3, -0.35, 0.0, 0.01, 0.0, 0.0, 0.25), observed=-0.2))
+    assert "2 below and 1 above the median (dotted) of all 8, 0.0" in title(fig)
+    assert "Controls: −35.0 to +25.0." in title(fig)
+
+
+def test_the_bars_of_the_null_distribution_stand_over_the_changes_that_they_count():
+    bars = plots.null_distribution(Control()).data[0]
+    assert list(bars.x) == pytest.approx([-0.7, -0.1, 0.5, 1.1, 1.7])  # five bins between -1 and 2
+    assert list(bars.y) == [1, 2, 0, 0, 1]
+
+
+def test_a_forest_has_its_effects_from_top_to_bottom_with_their_own_intervals():
+    lines = [("a", 0.05, 0.02, 0.09), ("b", -0.01, -0.04, 0.03), ("c", -0.03, -0.07, -0.01), ("d", 0.02, None, None)]
+    fig = plots.forest(pd.DataFrame(lines, columns=["name", "change", "low", "high"]))
+    points = fig.data[0]
+    assert (list(points.x), list(points.y)) == (pytest.approx([5, -1, -3, 2]), [4, 3, 2, 1])
+    assert list(points.error_x.array) == pytest.approx([4, 4, 2, 0])
+    assert list(points.error_x.arrayminus) == pytest.approx([3, 3, 4, 0])
+    assert list(points.marker.symbol) == ["diamond", "circle", "diamond", "circle-open"]
+    assert dict(zip(fig.layout.yaxis.tickvals, fig.layout.yaxis.ticktext, strict=True)) == {4: "a", 3: "b", 2: "c", 1: "d"}
+    assert title(fig).startswith("2 of 4 intervals leave out zero")
+
+
+def test_effects_against_kl_are_lines_in_the_order_of_kl_with_the_tested_level_filled():
+    lines = [("a", 3, 0.1, 0.02, True), ("a", 1, 0.01, -0.01, False), ("b", 3, 0.2, 0.05, True), ("b", 1, 0.3, 0.9, False)]
+    doses = pd.DataFrame(lines, columns=["method", "level", "kl", "change", "chosen"])
+    fig = plots.effect_against_kl(doses, pd.DataFrame({"kl": [0.05, 0.0], "change": [0.03, 0.5]}))
+    random, a, b = fig.data
+    assert (list(random.x), list(random.y)) == ([0.05], [3])
+    assert (list(a.x), list(a.y)) == ([0.01, 0.1], pytest.approx([-1, 2]))
+    assert (list(b.x), list(b.y)) == ([0.2, 0.3], pytest.approx([5, 90]))
+    assert (list(a.marker.size), list(b.marker.size)) == ([8, 13], [13, 8])
+    assert list(a.marker.symbol) == ["circle-open", "circle"]
+    assert title(fig).startswith("At the tested level, accuracy changes by +2.0 to +5.0 points")
+
+
+def test_headroom_has_what_was_seen_as_marks_and_what_was_expected_as_lines():
+    table = pd.DataFrame(
+        {"alpha": [2.0, -1.0], "fixed": [7, 1], "fixed_expected": [6.5, 2.5], "broken": [3, 8], "broken_expected": [4.5, 9.5],
+         "wrong": [20, 20], "right": [30, 30], "change": [0.08, -0.14], "change_expected": [0.04, -0.15]}
+    )  # fmt: skip
+    fig = plots.headroom(SimpleNamespace(layer=4, headroom=table))
+    assert all(list(trace.x) == [-1, 2] for trace in fig.data)
+    assert panels(fig) == [[2.5, 6.5], [1, 7], [9.5, 4.5], [8, 3]]
+    assert [trace.name for trace in fig.data] == ["fixed, expected", "fixed, observed", "broken, expected", "broken, observed"]
+    assert "1 of 20 wrong answers fixed<br>2.5 expected" in fig.data[1].hovertext[0]
+    assert "net change to within 4.0 points, and counts to within 2 answers" in title(fig)
+
+
+def transfers(names: tuple[str, str] = ("a", "b")) -> SimpleNamespace:
+    first, second = names
+    lines = [
+        (first, first, 0.1, 0.01, None),
+        (first, second, -0.2, 0.001, 0.002),
+        (second, first, 0.05, 0.04, 0.08),
+        (second, second, 0.0, 1.0, None),
+    ]
+    frame = pd.DataFrame(lines, columns=["source", "target", "change", "p", "p_holm"])
+    return SimpleNamespace(frame=frame.assign(method="learned", low=-0.5, high=0.5, n=40, random=0.0, shuffled=0.0, p_random=0.5))
+
+
+def test_a_transfer_stands_in_the_row_of_its_source_and_the_column_of_its_target():
+    fig = plots.transfer_matrix(transfers())
+    assert np.array_equal(fig.data[0].z, [[10, -20], [5, 0]])
+    assert [list(row) for row in fig.data[0].text] == [["+10.0", "−20.0*"], ["+5.0", "0.0"]]
+    assert "a to b, n = 40" in fig.data[0].hovertext[0][1]
+    assert (fig.layout.yaxis.title.text, fig.layout.xaxis.title.text) == ("found on", "tested on")
+    assert fig.layout.yaxis.autorange == "reversed"
+    assert title(fig).startswith("1 of 2 transfers change accuracy after correction")
+
+
+def test_tasks_whose_names_begin_alike_keep_a_row_and_a_column_each():
+    fig = plots.transfer_matrix(transfers(("arithmetic, story, one step", "arithmetic, story, two steps")))
+    assert (fig.data[0].x, fig.data[0].y) == (None, None)
+    for axis in (fig.layout.xaxis, fig.layout.yaxis):
+        assert (list(axis.tickvals), list(axis.ticktext)) == ([0, 1], ["arithmetic, story…"] * 2)
+
+
+def test_norms_and_projections_stand_at_their_positions_each_in_its_panel():
+    tokens = ["<bos>", " two", " two"]
+    rows = pd.DataFrame({"layer": 3, "position": [2, 0, 1], "n": 1, "norm": [3.0, 5.0, 1.0], "projection": [2.0, -1.0, 0.5]})
+    frame = pd.DataFrame({"problem_id": "p", "position": [0, 1, 2], "token": tokens})
+    fig = plots.token_magnitudes(SimpleNamespace(frame=frame, by_position=lambda: rows))
+    assert panels(fig) == [[5, 1, 3], [-1, 0.5, 2]]
+    assert [list(trace.x) for trace in fig.data] == [[0, 1, 2]] * 2
+    assert (list(fig.layout.xaxis2.tickvals), list(fig.layout.xaxis2.ticktext)) == ([0, 1, 2], ["&lt;bos&gt;", "·two", "·two"])
+    assert "largest at layer 3, position 0" in title(fig)
+
+
+def test_vectors_of_other_sizes_have_means_with_their_own_intervals():
+    names = ["reference", "v1", "v2", "v3"]
+    frame = pd.DataFrame(
+        {"name": names, "kind": ["reference", "subset", "subset", "subset"], "size": [8, 8, 4, 4], "cosine": [1.0, 0.8, 0.4, 0.6],
+         "change": [0.2, 0.1, 0.0, 0.04], "low": -0.1, "high": 0.3, "n": 50}
+    )  # fmt: skip
+    curve = pd.DataFrame(
+        {"kind": "subset", "size": [8, 4], "cosine": [0.8, 0.5], "cosine_low": [0.7, 0.2], "cosine_high": [0.85, 0.6], "change": [0.1, 0.02],
+         "change_low": [0.05, -0.01], "change_high": [0.2, 0.03]}
+    )  # fmt: skip
+    fig = plots.data_size_curve(SimpleNamespace(frame=frame, band=0.15, layer=2, curve=lambda: curve))
+    each, means, each_change, means_change = fig.data
+    assert (list(each.x), list(each.y)) == ([8, 4, 4], [0.8, 0.4, 0.6])
+    assert list(each_change.y) == pytest.approx([10, 0, 4])
+    assert (list(means.x), list(means.y)) == ([4, 8], [0.5, 0.8])
+    assert (list(means.error_y.array), list(means.error_y.arrayminus)) == (pytest.approx([0.1, 0.05]), pytest.approx([0.3, 0.1]))
+    assert list(means_change.y) == pytest.approx([2, 10])
+    assert (list(means_change.error_y.array), list(means_change.error_y.arrayminus)) == (pytest.approx([1, 10]), pytest.approx([3, 5]))
+    assert title(fig).startswith("Cosine 0.80 between vectors of 8 problems each")
+
+
+def test_reported_gains_go_to_the_right_and_fresh_ones_upwards():
+    frame = pd.DataFrame(
+        {"protocol": ["rapid", "rapid", "plain"], "repetition": [0, 1, 0], "layer": 1, "candidates": 3, "attempts": 1, "reported_on": "train",
+         "reported": [0.3, 0.2, 0.05], "change": [0.1, -0.1, 0.06], "low": -0.2, "high": 0.2}
+    )  # fmt: skip
+    table = pd.DataFrame({"protocol": ["rapid", "plain"], "reported": [0.25, 0.05], "change": [0.0, 0.06], "bias": [0.25, -0.01]})
+    fig = plots.reported_against_fresh(SimpleNamespace(frame=frame, table=lambda: table))
+    diagonal, rapid, plain = fig.data
+    assert list(diagonal.x) == list(diagonal.y) == pytest.approx([-11, 31])
+    assert (list(rapid.x), list(rapid.y)) == (pytest.approx([30, 20]), pytest.approx([10, -10]))
+    assert (list(plain.x), list(plain.y)) == (pytest.approx([5]), pytest.approx([6]))
+    assert title(fig).startswith("Rapid: +25.0 points reported, 0.0 on fresh problems")
+
+
+def test_kinds_of_vectors_have_their_means_with_their_own_intervals_beside_each_seed():
+    kinds = pd.DataFrame(
+        {"kind": ["static", "modulated"], "n_parameters": [64, 4096], "change": [0.1, 0.02], "low": [0.04, -0.05], "high": [0.12, 0.1]}
+    )
+    runs = pd.DataFrame({"kind": ["modulated", "static"], "seed": [0, 1], "change": [0.03, 0.11]})
+    each, means = plots.context_kinds(SimpleNamespace(kinds=kinds, runs=runs, verdict="holds")).data
+    assert (list(each.x), list(each.y)) == (["modulated<br>4,096", "static<br>64"], pytest.approx([3, 11]))
+    assert (list(means.x), list(means.y)) == (["static<br>64", "modulated<br>4,096"], pytest.approx([10, 2]))
+    assert (list(means.error_y.array), list(means.error_y.arrayminus)) == (pytest.approx([2, 8]), pytest.approx([6, 7]))
+
+
+def test_the_divergence_of_parts_is_their_kl_and_the_title_has_the_median_text():
+    rows = pd.DataFrame(
+        {"correct": [True, True, False, False], "run": ["right", "right", "wrong", "wrong"], "part": ["prompt", "answer"] * 2, "tokens": 9, "n": 3,
+         "kl": [0.2, 0.5, 0.1, 0.3], "share": [0.4, 0.6, 0.7, 0.3]}
+    )  # fmt: skip
+    needed = pd.DataFrame({"needed_share": [0.1, 0.2, 0.9]})
+    fig = plots.critical_tokens(SimpleNamespace(alpha=2.0, layer=1, by_part=lambda: rows, concentration=lambda share=0.9: needed))
+    assert panels(fig) == [[0.2, 0.5], [0.1, 0.3]]
+    assert [trace.name for trace in fig.data] == ["right answer, problem solved", "wrong answer, problem not solved"]
+    assert [trace.marker.pattern.shape for trace in fig.data] == ["", "/"]
+    assert title(fig).startswith("90% of the KL sits on 20% of a text's tokens")

@@ -69,6 +69,21 @@ def test_separability_shows_what_was_measured_with_its_bands(paired):
     assert ("30 pairs" if paired else "30 against 20 problems") in title(fig)
 
 
+def test_separability_is_drawn_by_layer_and_its_bands_go_from_low_to_high():
+    found = diagnostics()
+    found.frame = found.frame.iloc[[3, 1, 0, 2]]
+    bands = [trace for trace in plots.separability(found).data if trace.fill == "toself"]
+    assert list(bands[0].x) == [0, 1, 2, 3, 3, 2, 1, 0]
+    assert list(bands[0].y) == pytest.approx([0.6, 0.8, 1.0, 0.9, 0.7, 0.8, 0.6, 0.4])
+    assert list(bands[1].y) == pytest.approx([0.1, 0.5, 0.9, 0.8, 0.6, 0.7, 0.3, -0.1])
+
+
+def test_the_pareto_title_counts_the_points_under_test_and_the_note_all_points():
+    shown = title(plots.pareto(effects().assign(is_control=[False, False, True, True], dominant=[True, False, True, True])))
+    assert shown.startswith("1 of 2 points under test is on the Pareto front")
+    assert "4 points, 3 on the front (blue rim)." in shown
+
+
 def test_the_pareto_plot_tells_directions_from_controls():
     fig = plots.pareto(effects())
     controls, mine = fig.data

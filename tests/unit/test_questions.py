@@ -1,6 +1,7 @@
 """The further questions of an experiment, and what a sweep gives to the tests."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -87,6 +88,56 @@ def test_the_wrong_way_is_down_at_every_alpha(experiment):
     for control in experiment.controls:
         (answer,) = (said for asked, said in Questions(experiment).about(control) if "wrong way (down)" in asked)
         assert answer == str(sl.statistics.anti_steerable_share(*control.paired("margin"), wanted="up"))
+
+
+def answer(experiment, part: str) -> str:
+    frame = Questions(experiment).frame
+    (found,) = frame.loc[frame["question"].str.contains(part, regex=False), "answer"]
+    return found
+
+
+def test_the_p_value_of_the_chosen_cell_is_that_of_its_own_layer_and_alpha(experiment):
+    """Oracle: of two cells, the one whose accuracy changed more has no larger p; the best cell's is the test's own."""
+    tested = Questions(experiment).best_cell
+    ps = {}
+    for layer, name, alpha in tested.frame.index:
+        ps[layer, name, alpha] = Questions(replace(experiment, layer=layer, alpha=alpha)).chosen_p
+    assert ps == tested.frame["p_value"].to_dict()
+    assert ps[tested.best] == min(ps.values()) < max(ps.values())
+
+
+def test_the_most_extreme_cell_may_be_one_that_harms():
+    index = pd.MultiIndex.from_product([[0, 1], ["d"], [-1.0, 1.0]], names=["layer", "direction", "alpha"])
+    after = pd.DataFrame({cell: [cell != (1, "d", -1.0)] * 20 for cell in index})
+    after.columns = index
+    found = Questions(None)
+    found.__dict__["best_cell"] = sl.statistics.max_statistic_test(pd.Series([True] * 20), after, rng=rng())
+    assert found._most_extreme().startswith("at layer 1, alpha -1 (accuracy -100.0 points)")
+
+
+def test_what_controls_do_to_other_text_is_told_without_the_direction(experiment):
+    for control in experiment.controls:
+        frame = experiment.side_effects.frame.query("alpha == @control.alpha").set_index("direction")["kl"]
+        kls = np.sort([frame[one.name] for one in control.controls])  # six of them
+        middle, low, high = (kls[2] + kls[3]) / 2, kls[0] + 0.125 * (kls[1] - kls[0]), kls[5] - 0.125 * (kls[5] - kls[4])
+        said = Questions(experiment).beside(control)
+        assert said.startswith(f"KL {frame[experiment.direction.name]:.3g} nats a token")
+        assert said.endswith(f"KL of 6 random directions {middle:.3g} in the median, 95% of them {low:.3g} to {high:.3g}")
+
+
+def test_a_repetition_is_planned_for_all_answers_that_moved_and_for_their_net_change(experiment):
+    control = experiment.controls[0]
+    n = control.baseline.n
+    before = control.baseline.frame.assign(correct=np.arange(n) < 12)
+    moved = np.isin(np.arange(n), [0, 1, 2, 3, 4, 20])  # five became wrong, one right
+    mine = ~control.frame["is_control"].to_numpy()
+    frame = control.frame.copy()
+    frame.loc[mine, "correct"] = (np.arange(n) < 12) ^ moved
+    one = replace(control, frame=frame, baseline=sl.Evaluation(control.baseline.problems, before, "choice"))
+    told = replace(experiment, controls=(one,))
+    assert answer(told, "repetition need") == str(sl.statistics.plan(change=4 / n, discordant=6 / n, p=0.01))
+    right, wrong = before["correct"].to_numpy(), (np.arange(n) < 12) ^ moved
+    assert answer(told, "practically unchanged") == str(sl.statistics.equivalence_test(right, wrong, margin=0.05))
 
 
 def test_the_main_jobs_words_and_tables_hold_the_questions(experiment):

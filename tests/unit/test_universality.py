@@ -61,6 +61,28 @@ def test_the_summary_has_the_sources_shape_and_what_they_leave_out(found):
     assert summary["uncertainty"]["by_interval"] == {"positive": 1, "neutral": 2, "negative": 0}
 
 
+def test_after_correction_a_cell_counts_by_holm_and_not_by_false_discoveries(cells):
+    """8 right and 1 wrong: p = 2 * 10 / 2^9 = 0.039 in both cells; Holm's 0.078, Benjamini and Hochberg's 0.039."""
+    found = sl.Universality(tuple(cells[:2]), (record(8, 1), record(8, 1)))
+    assert found.frame["p_bh"].tolist() == pytest.approx([20 / 512] * 2)
+    assert found.counts().set_index("judged by").loc["sign test after Holm"].tolist() == [0, 2, 0]
+
+
+def test_the_most_consistent_model_is_the_one_whose_least_improvement_is_highest(cells):
+    found = sl.Universality(tuple(cells), (record(30, 2), record(0, 1), record(3, 1), record(2, 0)))
+    summary = found.summary_json()
+    assert summary["most_consistent_model"] == "two"
+    assert summary["average_improvement"] == {"one": pytest.approx(0.135), "two": pytest.approx(0.02)}
+
+
+def test_percentages_are_of_finished_cells_and_the_least_p_is_of_the_fewest_controls(cells):
+    found = sl.Universality(tuple(cells), (record(30, 2), record(5, 4, controls=9), record(3, 3), {"error": "x"}))
+    assert found.summary_json()["positive_results"] == {"count": 2, "percentage": pytest.approx(200 / 3)}
+    assert "In 3 of 3 cells the learned vector's effect stands out" in found.summary()
+    assert "p cannot fall below 0.1)" in found.summary()
+    assert found.effects()["change"].tolist() == pytest.approx([0.28, 0.01, 0.0])
+
+
 def test_words_name_failures_and_the_largest_cell(found):
     assert "Of 3 finished cells (1 failed)" in found.summary()
     assert "one on arithmetic:bare: +28.0 points" in found.summary()
