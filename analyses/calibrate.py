@@ -10,9 +10,9 @@ written too; the one that the repository keeps is made by `make calibrate`.
 from dataclasses import dataclass
 from pathlib import Path
 
+from steerlab._files import writable_folder, write_text
 from steerlab.calibration import CONFIDENCE, calibrate
 from steerlab.cli import run
-from steerlab.files import writable_folder, write_text
 from steerlab.scenarios import NOT_SIMULATED
 
 

@@ -15,7 +15,7 @@ from steerlab import store
 from steerlab.cli import run
 from steerlab.contenders import METHODS
 from steerlab.method_comparison import KL_LEVELS
-from steerlab.plots import words
+from steerlab.plots.theme import words
 from steerlab.runs import save_figures
 from steerlab.setup import Setup, writes_run
 

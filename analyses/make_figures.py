@@ -11,8 +11,8 @@ from pathlib import Path
 import random_control
 
 import steerlab as sl
-from steerlab import files
-from steerlab._errors import InputError
+from steerlab import _files
+from steerlab._checks import InputError
 from steerlab.cli import run
 from steerlab.images import draw_images
 from steerlab.questions import Questions
@@ -48,7 +48,7 @@ def main(config: Config) -> Path:
     }
     drawn = draw_images(list(figures.values()), ["png"], width=config.width, scale=config.scale, progress=True)
     for name, picture in zip(figures, drawn, strict=True):
-        files.write_bytes(config.out / f"{name}.png", picture["png"])
+        _files.write_bytes(config.out / f"{name}.png", picture["png"])
     size = sum(file.stat().st_size for file in config.out.iterdir())
     if size > MOST_BYTES:
         raise InputError(f"{config.out} has {size:,} bytes: at most {MOST_BYTES:,} are allowed; use a smaller scale than {config.scale:g}")

@@ -10,9 +10,9 @@ rounding, and prints claim, recomputed value, verdict (follows, does not follow,
 from dataclasses import dataclass
 from pathlib import Path
 
+from steerlab._files import writable_folder, write_text
 from steerlab.cli import run
-from steerlab.files import writable_folder, write_text
-from steerlab.published import Audit, audit
+from steerlab.published.auditing import Audit, audit
 
 COMMAND = "python analyses/published_audit.py --out data/published"
 HEAD = f"Written by `{COMMAND}`; do not edit. README.md beside it says how numbers are read and claims are judged."

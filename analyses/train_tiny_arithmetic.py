@@ -20,9 +20,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from steerlab import files
+from steerlab import _files
+from steerlab._progress import progress_bar, say
 from steerlab.cli import run
-from steerlab.progress import progress_bar, say
 from steerlab.tasks.arithmetic import TRAINED, generate, vocabulary
 from steerlab.tasks.problem import Problem
 
@@ -204,7 +204,7 @@ def main(config: Config) -> Path:
                 say(f"update {update}: loss {loss_sum:.3f}, stories by steps " + " ".join(f"{s:.2f}" for s in scores))
                 if sum(scores) / len(STEPS) >= config.target_accuracy:
                     decay_from = min(decay_from, update)
-                with files.replacing(checkpoint) as temporary:
+                with _files.replacing(checkpoint) as temporary:
                     torch.save(
                         {
                             "model": model.state_dict(),
@@ -221,11 +221,11 @@ def main(config: Config) -> Path:
         for form in ("choice", "numeric")
         for s in STEPS
     }
-    with files.new_folder(out, own=OWN) as folder:
+    with _files.new_folder(out, own=OWN) as folder:
         model.save_pretrained(folder)
         tokenizer().save_pretrained(folder)
-        files.write_text(folder / "README.md", card(config, table, update, (time.monotonic() - started) / 60))
-        files.write_text(folder / "training.json", json.dumps({"updates": update, "accuracy": table}, indent=2) + "\n")
+        _files.write_text(folder / "README.md", card(config, table, update, (time.monotonic() - started) / 60))
+        _files.write_text(folder / "training.json", json.dumps({"updates": update, "accuracy": table}, indent=2) + "\n")
     checkpoint.unlink(missing_ok=True)
     return out
 

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from steerlab import files, grid_files, plots, store
-from steerlab._errors import InputError
+from steerlab import _files, grid_files, plots, store
+from steerlab._checks import InputError
 from steerlab.cli import run
 from steerlab.grid_cells import GridCell, grid
 from steerlab.runs import write_figures
@@ -54,7 +54,7 @@ def main(config: Config) -> Path:
     except ValueError:
         raise InputError(f"layers={config.layers!r}; use all, middle, or numbers such as 2,4") from None
     cells = grid(config.models, config.datasets, layers=layers, **options)
-    with files.locked(config.out) as folder:  # until the report is written, too
+    with _files.locked(config.out) as folder:  # until the report is written, too
         found = grid_files.run_grid(cells, folder, progress=True)
         show(found)
         write(config, cells, found, folder)
@@ -71,7 +71,7 @@ def show(found: Universality) -> None:
 
 def write(config: Config, cells: Sequence[GridCell], found: Universality, folder: Path) -> None:
     """Write tables and report beside the cells."""
-    files.write_json(folder / "summary.json", found.summary_json())
+    _files.write_json(folder / "summary.json", found.summary_json())
     effects = found.effects()
     figures = []
     if len(effects):

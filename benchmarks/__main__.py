@@ -19,10 +19,10 @@ import transformers
 from benchmarks import machine, memory, plan, shapes, table, training, works
 from benchmarks.measure import Measured, measure, say
 from benchmarks.plan import QUICK, Row, Scale
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._files import writable_folder
 from steerlab.backends import HookedTransformer
 from steerlab.cli import run
-from steerlab.files import writable_folder
 
 PARTIAL = ".partial"
 

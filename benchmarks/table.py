@@ -11,7 +11,7 @@ from benchmarks.flops import ROWS
 from benchmarks.measure import Measured, Timing
 from benchmarks.memory import AT_MOST, LENGTH, Peak
 from benchmarks.plan import Target
-from steerlab import files
+from steerlab import _files
 
 HEAD = ["work", "ours (median; min to max)", "rival (median; min to max)", "times as fast (worst to best)", "at least", "reached"]
 
@@ -27,11 +27,11 @@ def write(folder: Path, stem: str, note: str, machine: Mapping[str, Any], rows: 
         rows: measurements.
         peaks: peak memory.
     """
-    files.write_json(
+    _files.write_json(
         folder / f"{stem}.json",
         {"note": note, "machine": dict(machine), "rows": [_as_json(row) for row in rows], "memory": [asdict(p) for p in peaks]},
     )
-    files.write_text(folder / f"{stem}.md", markdown(note, machine, rows, peaks))
+    _files.write_text(folder / f"{stem}.md", markdown(note, machine, rows, peaks))
 
 
 def markdown(note: str, machine: Mapping[str, Any], rows: Sequence[Measured], peaks: Sequence[Peak]) -> str:

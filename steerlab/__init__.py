@@ -13,7 +13,7 @@ pandas frames.
 from importlib.metadata import version
 
 from steerlab import plots, statistics
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.activations import Activations, cache_activations, load_activations
 from steerlab.adaptive import AdaptiveResult, adaptive_aft
 from steerlab.aft import LearnedVector, learn_vector
@@ -57,8 +57,8 @@ from steerlab.previews import Preview, preview
 from steerlab.prompt_rules import propagated_vectors, recursive_vectors
 from steerlab.prompt_vectors import PromptVectors
 from steerlab.protocols import ProtocolComparison, compare_protocols
-from steerlab.published import Audit
-from steerlab.published import audit as published_audit
+from steerlab.published.auditing import Audit
+from steerlab.published.auditing import audit as published_audit
 from steerlab.refinement import Refinement, self_refine
 from steerlab.reporting import write_report
 from steerlab.routers import KeywordRouter, NearestMean, ReachProjection, nearest_mean
@@ -68,10 +68,13 @@ from steerlab.seed_stability import SeedStability, seed_stability
 from steerlab.separating import contrastive_direction, lda_direction, probe_direction, whitened_mean_difference
 from steerlab.side_effects import SideEffects, changed_predictions, side_effects, side_texts
 from steerlab.significance import Significance
-from steerlab.statistics import ControlOutcomes, controls_from_frame
+from steerlab.statistics.outcomes import ControlOutcomes, controls_from_frame
 from steerlab.store import load_direction, save_direction
 from steerlab.sweeps import SweepResult, sweep
-from steerlab.tasks import Balanced, Evaluation, Problem, Task, balance, evaluate, fit_to_context, load_task
+from steerlab.tasks.evaluation import Balanced, Evaluation, balance, evaluate
+from steerlab.tasks.lengths import fit_to_context
+from steerlab.tasks.loaders import load_task
+from steerlab.tasks.problem import Problem, Task
 from steerlab.transfer import TransferResult, transfer
 from steerlab.universal import UniversalBooster, universal_booster
 from steerlab.universality import Universality

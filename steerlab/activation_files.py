@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from steerlab import files
-from steerlab._errors import InputError, InputFileError, MissingFileError
+from steerlab import _files
+from steerlab._checks import InputError, InputFileError, MissingFileError
 
 DESCRIPTION, VALUES, MASK, DONE, DIGESTS = "activations.json", "values.npy", "mask.npy", "done", "sha256"
 FORMAT = "steerlab-activations-1"
@@ -59,7 +59,7 @@ class Growing:
         Plain writes, because the pages of a memory map would count as memory of this process until it lets go of them.
         """
         _, layers, width, d_model = self.shape
-        with files.writing(self.values.name):
+        with _files.writing(self.values.name):
             for problem, part in zip(problems, parts, strict=True):
                 seen = hashlib.sha256()
                 for k, resid in enumerate(part):
@@ -101,16 +101,16 @@ def growing(
         ValueError: what grows there is something else, or damaged.
         OSError: the folder cannot be made or written.
     """
-    with files.locked(path):
-        files.check_vacant(path)
+    with _files.locked(path):
+        _files.check_vacant(path)
         folder = partial_folder(path)
-        if files.is_vacant(folder):
-            with files.new_folder(folder) as new, files.writing(folder):
+        if _files.is_vacant(folder):
+            with _files.new_folder(folder) as new, _files.writing(folder):
                 _allocate(new, header, mask, shape)
         done, offset = _take_up(folder, header, mask, shape)
         try:
             with contextlib.ExitStack() as opened:
-                with files.writing(folder):
+                with _files.writing(folder):
                     streams = [opened.enter_context((folder / name).open("r+b", buffering=0)) for name in (VALUES, DIGESTS, DONE)]
                 yield Growing(done, shape, offset, *streams)
         except BaseException:
@@ -118,15 +118,15 @@ def growing(
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         _describe(folder, header, complete=True)
-        files.move_folder(folder, path)
+        _files.move_folder(folder, path)
         # Last: with it, an interruption just now leaves a complete cache; without it, nobody could tell what is complete.
         (Path(path) / DONE).unlink()
 
 
 def _describe(folder: Path, header: Mapping[str, Any], *, complete: bool) -> None:
     """Write what is cached, with the digests of the files that do not change any more."""
-    sealed = files.digests(folder, [MASK, DIGESTS] if complete else [MASK])
-    files.write_sealed(folder / DESCRIPTION, FORMAT, {**header, "files": sealed, "complete": complete})
+    sealed = _files.digests(folder, [MASK, DIGESTS] if complete else [MASK])
+    _files.write_sealed(folder / DESCRIPTION, FORMAT, {**header, "files": sealed, "complete": complete})
 
 
 def _changed(folder: Path, offset: int, shape: tuple[int, ...], problems: Sequence[int]) -> int | None:
@@ -156,7 +156,7 @@ def _take_up(
     """Which problems are done, and where the values begin; also makes sure that the folder is what `header` says."""
     remedy = f"give another path, or delete {folder} to start anew"
     try:
-        there = files.read_sealed(folder / DESCRIPTION, FORMAT, remedy)
+        there = _files.read_sealed(folder / DESCRIPTION, FORMAT, remedy)
     except InputFileError as error:
         raise InputFileError(f"{folder} is no unfinished cache that can be taken up: {error}") from error
     unlike = _differences({key: value for key, value in there.items() if key not in SEALS}, json.loads(json.dumps(header)))
@@ -227,10 +227,10 @@ def read(
                 f"{folder}: only {np.count_nonzero(done)} of {len(done)} problems are done; "
                 "call cache_activations again with the same arguments to finish it"
             )
-    header = files.read_sealed(folder / DESCRIPTION, FORMAT, AGAIN)
+    header = _files.read_sealed(folder / DESCRIPTION, FORMAT, AGAIN)
     if not header.pop("complete", False):
         raise InputFileError(f"{folder / DESCRIPTION}: of an unfinished cache; {AGAIN}")
-    files.check_digests(folder, {name: header["files"].get(name, "") for name in (MASK, DIGESTS)}, AGAIN)
+    _files.check_digests(folder, {name: header["files"].get(name, "") for name in (MASK, DIGESTS)}, AGAIN)
     del header["files"]
     mask = np.load(folder / MASK, allow_pickle=False)
     try:

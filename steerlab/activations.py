@@ -15,15 +15,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steerlab import activation_files
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import job, progress_bar
+from steerlab.backends import Model
 from steerlab.memory import pass_tokens, shrinking
-from steerlab.models import HookFn, Model, d_model, describe, hook_name, hooks
+from steerlab.models import HookFn, d_model, describe, hook_name, hooks
 from steerlab.passes import residuals
-from steerlab.progress import job, progress_bar
 from steerlab.shortcuts import mlp_only_at
-from steerlab.tasks import Problem
 from steerlab.tasks.batches import Batch, batches_for, least, smaller
-from steerlab.tasks.problem import as_problems
+from steerlab.tasks.problem import Problem, as_problems
 from steerlab.tasks.scorers import Row, encode_prompt
 from steerlab.tasks.scoring import check_ids
 from steerlab.threads import on_suitable_threads

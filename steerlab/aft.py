@@ -12,18 +12,20 @@ from typing import Any
 import pandas as pd
 from torch import Tensor
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import job
 from steerlab.activations import Positions, indices
+from steerlab.backends import Model
 from steerlab.context_learnables import ContextLearnable
 from steerlab.directions import Direction
 from steerlab.fitting import Fit, How, fit
 from steerlab.interventions import Operator
 from steerlab.learnables import StaticVector
-from steerlab.models import Model, d_model, describe
-from steerlab.progress import job
+from steerlab.models import d_model, describe
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
-from steerlab.tasks import Problem, Scorer
+from steerlab.tasks.problem import Problem
+from steerlab.tasks.scorers import Scorer
 from steerlab.tasks.targets import Target
 from steerlab.training import COLUMNS, Trained
 

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from steerlab._errors import InputError, InputTypeError
+from steerlab._checks import InputError, InputTypeError
 from steerlab.activations import Activations
 
 Group = Activations | np.ndarray | Tensor | pd.DataFrame | list[Any]

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from steerlab import statistics as st
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import job, progress_bar
 from steerlab.forecasts import Work, forecast
-from steerlab.progress import job, progress_bar
-from steerlab.scenarios import LEVELS, SCENARIOS, Scenario
+from steerlab.scenarios import SCENARIOS
+from steerlab.scenarios._common import LEVELS, Scenario
 
 CONFIDENCE = 0.999  # of the Monte Carlo intervals; of two hundred rates one or two would lie off at 0.99
 

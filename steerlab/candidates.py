@@ -13,18 +13,20 @@ from typing import TypeVar, overload
 import numpy as np
 import pandas as pd
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import job
 from steerlab.activations import Positions
 from steerlab.aft import LearnedVector, learned_vector, settings
+from steerlab.backends import Model
 from steerlab.fitting import How, fit, training_work
 from steerlab.forecasts import Work
 from steerlab.interventions import Operator
 from steerlab.learnables import StaticVector
-from steerlab.models import Model, d_model, n_layers
-from steerlab.progress import job
+from steerlab.models import d_model, n_layers
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
-from steerlab.tasks import Problem, Scorer
+from steerlab.tasks.problem import Problem
+from steerlab.tasks.scorers import Scorer
 from steerlab.tasks.targets import Target
 
 Number = TypeVar("Number", int, float)

@@ -5,8 +5,10 @@ from collections import Counter
 from scipy import stats
 
 from steerlab.experiments import Experiment
-from steerlab.statistics import DoseResponse, format_p, holm
-from steerlab.tasks import Evaluation
+from steerlab.statistics._display import format_p
+from steerlab.statistics.corrections import holm
+from steerlab.statistics.dose_response import DoseResponse
+from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problem import content, left_out
 
 LEVEL = 0.05

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from steerlab._errors import InputError, MissingFileError
+from steerlab._checks import InputError, MissingFileError
 
 EMBEDDED = ("tiny-arithmetic",)
 # TransformerLens picks a converter by these words in a path, before it looks at the config.

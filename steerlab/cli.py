@@ -14,8 +14,8 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from steerlab._errors import InputError
-from steerlab.progress import with_options
+from steerlab._checks import InputError
+from steerlab._progress import with_options
 
 C = TypeVar("C")
 

@@ -8,17 +8,18 @@ from typing import Any
 import pandas as pd
 import torch
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import job
 from steerlab.activations import Positions
+from steerlab.backends import Model
 from steerlab.directions import Direction, check_type, place
 from steerlab.forecasts import forecast
 from steerlab.interventions import Operator
-from steerlab.models import Model
-from steerlab.progress import job
-from steerlab.statistics import Interval, SignTest, paired_interval, sign_test
+from steerlab.statistics.intervals import Interval, paired_interval
+from steerlab.statistics.paired import SignTest, sign_test
 from steerlab.sweeps import SweepResult, sweep
-from steerlab.tasks import Problem, Scorer, in_both
-from steerlab.tasks.problem import as_problems
+from steerlab.tasks.problem import Problem, as_problems, in_both
+from steerlab.tasks.scorers import Scorer
 from steerlab.work_kinds import rows_of, steered
 
 COEFFICIENTS: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0, 1.3, 1.5, 2.0)

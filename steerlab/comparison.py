@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.cautions import LEVEL
 from steerlab.significance import Significance, points
-from steerlab.statistics import format_p, holm
+from steerlab.statistics._display import format_p
+from steerlab.statistics.corrections import holm
 
 
 @dataclass(frozen=True, eq=False)

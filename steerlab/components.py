@@ -10,11 +10,10 @@ from typing import Literal
 
 import numpy as np
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError, check_rng
 from steerlab.arrays import Group
 from steerlab.contrasts import Rows, Scale, Vector, fitted
 from steerlab.directions import Direction
-from steerlab.statistics._input import check_rng
 
 Centre = Literal["own", "negative", "none"]
 MOST = 16  # independent components, unless a number is given

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from steerlab._errors import InputError, InputTypeError
+from steerlab._checks import InputError, InputTypeError
 from steerlab.activations import indices
 from steerlab.directions import Direction, check_alike, weighted_sum
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.activations import Positions
+from steerlab.backends import Model
 from steerlab.candidates import learn_vectors, vectors_work
 from steerlab.contrasts import balanced_activations
 from steerlab.directions import Direction, mean_difference
@@ -16,12 +17,13 @@ from steerlab.fitting import How, training_work
 from steerlab.forecasts import Work
 from steerlab.function_vectors import prompt_contrast
 from steerlab.learnables import StaticVector
-from steerlab.models import Model, d_model, n_layers
+from steerlab.models import d_model, n_layers
 from steerlab.multilayer import SOURCE_DEPTHS, SOURCE_SCALES, learn_multilayer
 from steerlab.prompting import contrast_pairs
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
-from steerlab.tasks import Problem, evaluate
+from steerlab.tasks.evaluation import evaluate
+from steerlab.tasks.problem import Problem
 from steerlab.work_kinds import rows_of, unsteered
 
 METHODS = ("mean_difference", "function_vector", "pca", "probe", "aft", "multilayer_aft", "prompt")

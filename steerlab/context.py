@@ -19,23 +19,27 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import job
 from steerlab.activations import Positions
 from steerlab.aft import broken_off, check_not_zero, outcome, settings
-from steerlab.cells import Cell, Place, run_cells
+from steerlab.backends import Model
+from steerlab.cells import run_cells
 from steerlab.context_learnables import ContextLearnable, learnable_named
 from steerlab.directions import Direction, check_direction, moved, moved_from
 from steerlab.fitting import How, fit
 from steerlab.interventions import OPERATORS, Operator, Patch, check_alpha, operator_named, position_mask
-from steerlab.models import Model, d_model, describe, hook_name, hooks
-from steerlab.progress import job
+from steerlab.models import d_model, describe, hook_name, hooks
 from steerlab.prompt_vectors import PromptVectors
 from steerlab.prompted import prompts_of, rule_of, vectors_of
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
-from steerlab.tasks import Evaluation, Problem, Scorer
+from steerlab.tasks.evaluation import Evaluation
+from steerlab.tasks.problem import Problem
+from steerlab.tasks.scorers import Scorer
 from steerlab.tasks.targets import Target
 from steerlab.training import COLUMNS
+from steerlab.variants import Cell, Place
 
 SpanOfPrompt = str | Sequence[int] | Tensor
 

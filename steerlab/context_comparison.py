@@ -12,23 +12,27 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steerlab._errors import InputError
-from steerlab.cells import Cell, Place, run_cells
+from steerlab._checks import InputError, check_rng
+from steerlab._progress import job, progress_bar
+from steerlab.backends import Model
+from steerlab.cells import run_cells
 from steerlab.context import ContextVector
 from steerlab.context_learnables import KINDS, ContextLearnable, learnable_named
 from steerlab.directions import Direction
 from steerlab.fitting import How, check_problems, fit, training_work
 from steerlab.forecasts import Work, forecast
 from steerlab.learnables import StaticVector
-from steerlab.models import Model, d_model, describe
-from steerlab.progress import job, progress_bar
+from steerlab.models import d_model, describe
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
-from steerlab.statistics import holm, paired_interval, sign_flip_test
-from steerlab.statistics._input import check_rng
-from steerlab.tasks import Evaluation, Problem, Scorer
-from steerlab.tasks.problem import as_problems
+from steerlab.statistics.corrections import holm
+from steerlab.statistics.intervals import paired_interval
+from steerlab.statistics.signed import sign_flip_test
+from steerlab.tasks.evaluation import Evaluation
+from steerlab.tasks.problem import Problem, as_problems
+from steerlab.tasks.scorers import Scorer
 from steerlab.training import Trained
+from steerlab.variants import Cell, Place
 from steerlab.work_kinds import rows_of, steered
 
 STATIC = "static"

@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from steerlab import files
-from steerlab._errors import InputError, MissingFileError
+from steerlab import _files
+from steerlab._checks import InputError, MissingFileError
 from steerlab.context import ContextVector
 from steerlab.context_learnables import KINDS
 
@@ -61,8 +61,8 @@ def save_context_vector(path: str | Path, vector: ContextVector) -> Path:
     }
     # One tensor, because the order of several is not stable from run to run.
     numbers = torch.cat([vector.parameters[key].flatten() for key in about["shapes"]])
-    about["sha256"] = files.digest(numbers.numpy().tobytes(), about)
-    return files.write_bytes(path, save({"parameters": numbers}, metadata={"steerlab": json.dumps(about, sort_keys=True)}))
+    about["sha256"] = _files.digest(numbers.numpy().tobytes(), about)
+    return _files.write_bytes(path, save({"parameters": numbers}, metadata={"steerlab": json.dumps(about, sort_keys=True)}))
 
 
 def load_context_vector(path: str | Path) -> ContextVector:
@@ -97,7 +97,7 @@ def load_context_vector(path: str | Path) -> ContextVector:
     missing = sorted(NEEDED - set(about))
     if missing:
         raise InputError(f"{file}: its description lacks {missing[0]!r}; the file was changed or damaged")
-    if files.digest(numbers.numpy().tobytes(), about) != about["sha256"]:
+    if _files.digest(numbers.numpy().tobytes(), about) != about["sha256"]:
         raise InputError(f"{file}: parameters and description do not match their sha256; the file was changed or damaged")
     sizes = [torch.Size(shape).numel() for shape in about["shapes"].values()]
     parts = numbers.split(sizes)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.learnables import Parameters, check_start, start
 
 POOLS = ("mean", "last")

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.activations import Activations, Positions, cache_activations
 from steerlab.arrays import Group, as_group
+from steerlab.backends import Model
 from steerlab.directions import Direction, check_groups, differing, precision_of
-from steerlab.models import Model, n_layers
-from steerlab.tasks import Evaluation, balance
+from steerlab.models import n_layers
+from steerlab.tasks.evaluation import Evaluation, balance
 from steerlab.tasks.scorers import encode_prompt
 
 Scale = Literal["contrast", "unit", "natural"]

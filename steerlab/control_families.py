@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.activations import Activations
 from steerlab.directions import Direction, check_draw, mean_difference
 from steerlab.weights import another_model

@@ -8,17 +8,20 @@ import numpy as np
 import pandas as pd
 import torch
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import job
 from steerlab.activations import Positions
-from steerlab.cells import Cell, Place, run_cells
+from steerlab.backends import Model
+from steerlab.cells import run_cells
 from steerlab.directions import Direction, check_type, moved, place, random_directions
 from steerlab.interventions import Operator, check_alpha
-from steerlab.models import Model
 from steerlab.precision import Precision
-from steerlab.progress import job
-from steerlab.statistics import ControlTests
+from steerlab.statistics.outcomes import ControlTests
 from steerlab.sweeps import inert
-from steerlab.tasks import Evaluation, Problem, Scorer
+from steerlab.tasks.evaluation import Evaluation
+from steerlab.tasks.problem import Problem
+from steerlab.tasks.scorers import Scorer
+from steerlab.variants import Cell, Place
 
 
 @dataclass(frozen=True, eq=False)

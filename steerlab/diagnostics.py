@@ -8,21 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError, check_rng
+from steerlab._html import html_table
 from steerlab.activations import Activations
 from steerlab.directions import mean_difference
-from steerlab.statistics import (
-    AUC,
-    DirectionalAgreement,
-    SplitHalf,
-    cross_validated_auc,
-    directional_agreement,
-    effective_dimension,
-    effective_size,
-    split_half_cosines,
-)
-from steerlab.statistics._display import html_table
-from steerlab.statistics._input import check_rng
+from steerlab.statistics.effective import effective_dimension, effective_size
+from steerlab.statistics.separability import AUC, cross_validated_auc
+from steerlab.statistics.stability import DirectionalAgreement, SplitHalf, directional_agreement, split_half_cosines
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlab._errors import InputError, InputTypeError
+from steerlab._checks import InputError, InputTypeError, check_rng
 from steerlab.activations import Activations, indices
 from steerlab.arrays import Group, as_group
-from steerlab.models import SITES, Model, d_model, describe, hook_name, prepends_bos, processing_of
-from steerlab.statistics._input import check_rng
+from steerlab.backends import Model
+from steerlab.encoding import prepends_bos
+from steerlab.models import SITES, d_model, describe, hook_name, processing_of
 from steerlab.weights import another_model
 
 CANCELLED = 1e-6  # of the longest part's length: a sum that is shorter is rounding

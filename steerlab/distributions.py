@@ -9,14 +9,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import progress_bar
 from steerlab.activations import Positions
+from steerlab.backends import Model
+from steerlab.encoding import token_ids
 from steerlab.forecasts import TIMED, Work, forecast
 from steerlab.interventions import Operator, Patch, check_operator, operator_named
 from steerlab.memory import parse_memory, pass_tokens, shrinking
-from steerlab.models import Model, context_length, device_of, hook_name, hooks, n_layers, n_outputs, token_ids, unknown_tokens
+from steerlab.models import context_length, device_of, hook_name, hooks, n_layers, n_outputs, unknown_tokens
 from steerlab.passes import entering, forward
-from steerlab.progress import progress_bar
 from steerlab.shortcuts import read_out, run_from
 from steerlab.tasks.batches import Batch, batches_for, least, smaller
 from steerlab.tasks.problem import as_texts

@@ -16,15 +16,14 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from steerlab._errors import InputError
-from steerlab.models import Model, backend_of, d_model, hook_name, is_hooked
+from steerlab._checks import InputError, check_rng
+from steerlab._progress import job, progress_bar
+from steerlab.backends import Model
+from steerlab.models import backend_of, d_model, hook_name, is_hooked
 from steerlab.nudging import Nudger
-from steerlab.progress import job, progress_bar
-from steerlab.statistics import wilson_interval
-from steerlab.statistics._input import check_rng
-from steerlab.tasks import Problem, Scorer
-from steerlab.tasks.problem import as_problems
-from steerlab.tasks.scorers import Outcome, scorer_for
+from steerlab.statistics.intervals import wilson_interval
+from steerlab.tasks.problem import Problem, as_problems
+from steerlab.tasks.scorers import Outcome, Scorer, scorer_for
 from steerlab.tasks.scoring import check_ids, plan
 from steerlab.threads import on_suitable_threads
 from steerlab.watchers import Glance, Watcher, Watching, random_attractors, variant_named

@@ -14,15 +14,18 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError, count
+from steerlab._progress import job
+from steerlab.backends import Model
 from steerlab.eas import COLUMNS, check_stream, run_eas, stream
 from steerlab.forecasts import Work, forecast
-from steerlab.models import Model, d_model
-from steerlab.progress import job
-from steerlab.statistics import SignTest, format_p, holm, paired_interval, sign_test, wilson_interval
-from steerlab.statistics._input import count
-from steerlab.tasks import Problem, Scorer
-from steerlab.tasks.scorers import scorer_for
+from steerlab.models import d_model
+from steerlab.statistics._display import format_p
+from steerlab.statistics.corrections import holm
+from steerlab.statistics.intervals import paired_interval, wilson_interval
+from steerlab.statistics.paired import SignTest, sign_test
+from steerlab.tasks.problem import Problem
+from steerlab.tasks.scorers import Scorer, scorer_for
 from steerlab.watchers import VARIANTS, Watcher, Watching, random_attractors, variant_named
 
 Window = Literal["all", "before", "after"]

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 
 T = TypeVar("T")
 PROBES = ("a", "0", "the", "A")  # some token of a text that any tokenizer knows

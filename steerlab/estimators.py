@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.activations import Activations
 from steerlab.arrays import Group, as_group
 from steerlab.components import ica_direction, pca_direction, singular_direction

@@ -16,17 +16,18 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError, check_rng, count
+from steerlab._progress import job, progress_bar
 from steerlab.activations import Positions, cache_activations, indices
-from steerlab.cells import Cell, Place, run_cells
+from steerlab.backends import Model
+from steerlab.cells import run_cells
 from steerlab.directions import Direction
 from steerlab.forecasts import forecast
-from steerlab.models import Model, d_model, describe, hook_name
-from steerlab.progress import job, progress_bar
-from steerlab.statistics._input import check_rng, count
-from steerlab.tasks import Problem, Scorer, in_both
-from steerlab.tasks.problem import as_problems
+from steerlab.models import d_model, describe, hook_name
+from steerlab.tasks.problem import Problem, as_problems, in_both
+from steerlab.tasks.scorers import Scorer
 from steerlab.tasks.scoring import check_ids
+from steerlab.variants import Cell, Place
 from steerlab.work_kinds import rows_of, steered
 
 FIRST_STEP = 0.25  # size of the first vectors, as a share of the norm allowed, or of the stream's

@@ -10,7 +10,7 @@ from steerlab.controls import ControlResult
 from steerlab.moves import changes
 from steerlab.parts import Drawing, Examples, Part, Section, Table
 from steerlab.significance import P_COLUMNS, Significance, percent, points
-from steerlab.statistics import format_p
+from steerlab.statistics._display import format_p
 
 
 def report_parts(significance: Significance, provenance: Mapping[str, Any]) -> dict[str, Any]:

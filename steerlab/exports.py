@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from steerlab import files, pages, parts
-from steerlab._errors import ExistingFileError, InputError
+from steerlab import _files, _html, parts
+from steerlab._checks import ExistingFileError, InputError
 from steerlab.images import FORMATS as PICTURES
 from steerlab.images import draw_images
 from steerlab.markdown import render_markdown
@@ -49,32 +49,32 @@ def export_report(
         raise InputError(f"formats={list(formats)!r}; use some of {', '.join(FORMATS)}")
     drawings, tables = _numbered(report)
     page = render_report(**report)
-    with files.locked(path), files.new_folder(path, own=_earlier(Path(path)), last=MANIFEST) as folder:
+    with _files.locked(path), _files.new_folder(path, own=_earlier(Path(path)), last=MANIFEST) as folder:
         if "html" in formats:
-            files.write_text(folder / "report.html", page)
+            _files.write_text(folder / "report.html", page)
         if "csv" in formats:
             for place, table in enumerate(tables, start=1):
-                files.write_text(folder / "tables" / f"table-{place}.csv", to_csv(table.frame))
+                _files.write_text(folder / "tables" / f"table-{place}.csv", to_csv(table.frame))
         wanted = [name for name in PICTURES if name in formats]
         drawn = draw_images([drawing.figure for drawing in drawings], wanted, width=width, scale=scale, progress=progress)
         for place, pictures in enumerate(drawn, start=1):
             for name, picture in pictures.items():
-                files.write_bytes(folder / "figures" / f"figure-{place}.{name}", picture)
+                _files.write_bytes(folder / "figures" / f"figure-{place}.{name}", picture)
         if "md" in formats:
             named = [f"figures/figure-{place}.{wanted[0]}" for place in range(1, len(drawings) + 1)] if wanted else []
-            files.write_text(folder / "report.md", render_markdown(**report, pictures=named))
-        files.write_sealed(folder / MANIFEST, FORMAT, {"files": files.digests(folder)})
+            _files.write_text(folder / "report.md", render_markdown(**report, pictures=named))
+        _files.write_sealed(folder / MANIFEST, FORMAT, {"files": _files.digests(folder)})
     return Path(path)
 
 
 def _earlier(folder: Path) -> list[str] | None:
     """The files of an earlier export; None where nothing is there."""
-    if files.is_vacant(folder):
+    if _files.is_vacant(folder):
         return None
     if not (folder / MANIFEST).is_file():
         raise ExistingFileError(f"{folder} exists and is not an earlier export; choose another or remove it")
     remedy = "which files there are an export's cannot be known: choose another folder, or remove it"
-    return [*files.own_files(folder / MANIFEST, files.read_sealed(folder / MANIFEST, FORMAT, remedy).get("files")), MANIFEST]
+    return [*_files.own_files(folder / MANIFEST, _files.read_sealed(folder / MANIFEST, FORMAT, remedy).get("files")), MANIFEST]
 
 
 def _numbered(report: dict[str, Any]) -> tuple[list[Drawing], list[Table]]:
@@ -103,9 +103,9 @@ def to_csv(frame: pd.DataFrame) -> str:
         "a, b",3
     """
     safe = frame.map(_inert) if len(frame) else frame
-    names = {column: str(pages.column(column)) for column in frame.columns}
+    names = {column: str(_html.column(column)) for column in frame.columns}
     safe = safe.set_axis([_inert(names[column]) for column in frame.columns], axis=1)
-    return str(safe.to_csv(index=pages.heads_of(frame) > 0, lineterminator="\n"))
+    return str(safe.to_csv(index=_html.heads_of(frame) > 0, lineterminator="\n"))
 
 
 def _inert(value: Any) -> Any:

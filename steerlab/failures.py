@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from steerlab._errors import InputError, InputTypeError
-from steerlab.statistics import format_p, holm
+from steerlab._checks import InputError, InputTypeError
+from steerlab.statistics._display import format_p
+from steerlab.statistics.corrections import holm
 from steerlab.sweeps import SweepResult
 
 GROUPS = ("fixed", "broken", "stayed right", "stayed wrong")

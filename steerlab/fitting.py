@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.activations import Positions, indices
+from steerlab.backends import Model
 from steerlab.forecasts import Work, forecast
 from steerlab.interventions import Operator, check_operator, operator_label, operator_named, position_mask
 from steerlab.learnables import Learnable
-from steerlab.models import Model, backend_of, describe, device_of, frozen, hook_name
+from steerlab.models import backend_of, describe, device_of, frozen, hook_name
 from steerlab.objectives import AnswerLoss, ValidationScore
 from steerlab.schedules import Candidate, Schedule
-from steerlab.tasks import Problem, Scorer, in_both
-from steerlab.tasks.problem import as_problems
+from steerlab.tasks.problem import Problem, as_problems, in_both
+from steerlab.tasks.scorers import Scorer
 from steerlab.tasks.scoring import check_ids
 from steerlab.tasks.targets import Target, target_named
 from steerlab.threads import on_suitable_threads

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steerlab import progress
-from steerlab.progress import forecast_made, forecast_wanted, say_forecast
+from steerlab import _progress
+from steerlab._progress import forecast_made, forecast_wanted, say_forecast
 from steerlab.threads import suitable_threads
 
 TIMED = 12  # interventions of a timed batch, at most
@@ -50,7 +50,7 @@ class Work:
         while True:
             taken, found = self._timed(size)
             first = size == self.least
-            if taken >= min(progress.FIRST, found * SHARE):
+            if taken >= min(_progress.FIRST, found * SHARE):
                 # A first batch may have waited for what is set up once; a long one cannot be spared for that.
                 return min(found, self._timed(size)[1]) if first and 0 < taken < LONG else found
             if size >= len(self.given):
@@ -59,9 +59,9 @@ class Work:
 
     def _timed(self, size: int) -> tuple[float, float]:
         """Seconds that a batch takes, and all of it."""
-        begun = progress.clock()
+        begun = _progress.clock()
         done = self.run(self.given[:size])
-        taken = progress.clock() - begun
+        taken = _progress.clock() - begun
         return taken, taken / done * (self.runs + self.unforeseen)
 
 

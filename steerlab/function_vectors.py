@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.activations import Activations, Positions, cache_activations
+from steerlab.backends import Model
 from steerlab.directions import Direction, mean_difference
-from steerlab.models import Model, readable, token_ids
-from steerlab.tasks import Problem, Text
+from steerlab.encoding import token_ids
+from steerlab.models import readable
+from steerlab.tasks.problem import Problem, Text
 
 # The queries and the two prompts of the experiment on Phi-2 (project sources, proof of concept 3).
 QUERIES: tuple[str, ...] = (

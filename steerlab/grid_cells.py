@@ -13,16 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._files import reading
 from steerlab.adaptive import adaptive_aft, chosen_layers
+from steerlab.backends import Model
 from steerlab.candidates import vectors_work
 from steerlab.controls import random_control
-from steerlab.files import reading
 from steerlab.forecasts import Work
 from steerlab.loading import load_model
-from steerlab.models import Model, describe, n_layers
-from steerlab.tasks import Task, fit_to_context, load_task
+from steerlab.models import describe, n_layers
 from steerlab.tasks.arithmetic import VARIANTS
+from steerlab.tasks.lengths import fit_to_context
+from steerlab.tasks.loaders import load_task
+from steerlab.tasks.problem import Task
 from steerlab.weights import brief
 from steerlab.work_kinds import rows_of, steered
 

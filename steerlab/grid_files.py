@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from steerlab import files
-from steerlab._errors import InputError, InputFileError
+from steerlab import _files
+from steerlab._checks import InputError, InputFileError
+from steerlab._progress import forecast_wanted, job, progress_bar
+from steerlab.backends import Model
 from steerlab.forecasts import forecast
 from steerlab.grid_cells import GridCell, cell_work, described, run_cell
 from steerlab.loading import load_model
-from steerlab.models import Model
-from steerlab.progress import forecast_wanted, job, progress_bar
 from steerlab.universality import Universality
 
 FORMAT, CELL = "steerlab-grid-2", "steerlab-grid-cell-1"
@@ -30,10 +30,10 @@ def check_grid_folder(path: str | Path, cells: Sequence[GridCell]) -> Path:
     """
     folder = Path(path)
     if not (folder / GRID).is_file():
-        files.check_vacant(folder, "a grid of ours")
-        files.writable_folder(folder.parent)
+        _files.check_vacant(folder, "a grid of ours")
+        _files.writable_folder(folder.parent)
         return folder
-    kept = files.read_sealed(folder / GRID, FORMAT, "give another folder, or remove this one to begin anew")
+    kept = _files.read_sealed(folder / GRID, FORMAT, "give another folder, or remove this one to begin anew")
     wanted = json.loads(json.dumps([described(cell) for cell in cells]))
     if kept.get("cells") != wanted:
         raise InputError(
@@ -83,10 +83,10 @@ def run_grid(
         >>> first.records == again.records
         True
     """
-    with files.locked(path):
+    with _files.locked(path):
         folder = check_grid_folder(path, cells)
-        files.writable_folder(folder / "cells")
-        files.write_sealed(folder / GRID, FORMAT, {"cells": [described(cell) for cell in cells]})
+        _files.writable_folder(folder / "cells")
+        _files.write_sealed(folder / GRID, FORMAT, {"cells": [described(cell) for cell in cells]})
         return _run_in(folder, cells, runner, progress)
 
 
@@ -103,7 +103,7 @@ def _run_in(folder: Path, cells: Sequence[GridCell], runner: Callable[..., dict[
         record = found[file]
         if record is None or "error" in record:
             record = _run(cell, runner, held, left if progress and runner is run_cell else 0)
-            files.write_sealed(file, CELL, {"cell": described(cell), "record": record})
+            _files.write_sealed(file, CELL, {"cell": described(cell), "record": record})
         records.append(record)
     return Universality(tuple(cells), tuple(records))
 
@@ -111,7 +111,7 @@ def _run_in(folder: Path, cells: Sequence[GridCell], runner: Callable[..., dict[
 def _kept(file: Path, cell: GridCell) -> dict[str, Any] | None:
     if not file.is_file():
         return None
-    loaded = files.read_sealed(file, CELL, "remove it, and the cell is run again")
+    loaded = _files.read_sealed(file, CELL, "remove it, and the cell is run again")
     if loaded.get("cell") != json.loads(json.dumps(described(cell))):
         raise InputError(f"{file} holds another cell; use another folder, or remove it")
     record = loaded.get("record")

@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError, check_rng
+from steerlab._progress import job
 from steerlab.activations import Positions
+from steerlab.backends import Model
 from steerlab.cells import run_cells
 from steerlab.directions import Directions
 from steerlab.forecasts import forecast
 from steerlab.interventions import ALPHAS, Operator
-from steerlab.models import Model
-from steerlab.progress import job
-from steerlab.statistics._input import check_rng
 from steerlab.sweeps import KEYS, cells_of, ranked
-from steerlab.tasks import Problem, Scorer, evaluate
-from steerlab.tasks.problem import as_problems
+from steerlab.tasks.evaluation import evaluate
+from steerlab.tasks.problem import Problem, as_problems
+from steerlab.tasks.scorers import Scorer
 from steerlab.work_kinds import rows_of, steered, unsteered
 
 ROUNDS = 4

@@ -8,9 +8,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import progress_bar
 from steerlab.plots import theme
-from steerlab.progress import progress_bar
 
 FORMATS = ("png", "svg")
 

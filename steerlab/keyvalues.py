@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from steerlab.models import Model, backend_of, device_of, n_layers
+from steerlab.backends import Model
+from steerlab.models import backend_of, device_of, n_layers
 
 
 class _Store:

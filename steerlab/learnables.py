@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 
 Parameters = Mapping[str, Tensor]
 INITS = ("zero", "random")

@@ -15,7 +15,7 @@ from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 
 from steerlab import checkpoints, encoding, weights
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.backends import BACKENDS, HookedTransformer, Model, TransformerBridge
 from steerlab.memory import is_out_of_memory
 from steerlab.shortcuts import short_cuts

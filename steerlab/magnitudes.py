@@ -7,15 +7,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import job, progress_bar
+from steerlab.backends import Model
 from steerlab.directions import Direction, check_direction
+from steerlab.encoding import token_text
 from steerlab.memory import pass_tokens
-from steerlab.models import Model, hook_name, token_text
+from steerlab.models import hook_name
 from steerlab.passes import residuals
-from steerlab.progress import job, progress_bar
-from steerlab.tasks import Problem
 from steerlab.tasks.batches import batches_for
-from steerlab.tasks.problem import as_problems
+from steerlab.tasks.problem import Problem, as_problems
 from steerlab.tasks.scorers import Row, encode_prompt
 from steerlab.threads import on_suitable_threads
 

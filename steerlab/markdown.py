@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from steerlab import pages, parts
-from steerlab._errors import InputError
-from steerlab.pages import ANSWER_LENGTH, CELL_LENGTH, LINE_LENGTH, PARAGRAPH_LENGTH, PROMPT_LENGTH
+from steerlab import _html, parts
+from steerlab._checks import InputError
+from steerlab._html import ANSWER_LENGTH, CELL_LENGTH, LINE_LENGTH, PARAGRAPH_LENGTH, PROMPT_LENGTH
 from steerlab.parts import Drawing, Examples, Section, Table
 from steerlab.plots import theme
 
@@ -99,8 +99,8 @@ class _Writer:
             yield from self._drawing(part)
         elif isinstance(part, Table):
             frame = part.frame
-            yield f"**Table {next(self._tables)}.** {_lines(part.caption)}{pages.left_out(frame)}"
-            yield _table(pages.names_of(frame), pages.rows_of(frame.head(pages.MOST_ROWS)), pages.numeric(frame))
+            yield f"**Table {next(self._tables)}.** {_lines(part.caption)}{_html.left_out(frame)}"
+            yield _table(_html.names_of(frame), _html.rows_of(frame.head(_html.MOST_ROWS)), _html.numeric(frame))
         elif isinstance(part, Examples):
             yield from _examples(part)
         else:
@@ -127,7 +127,7 @@ def _examples(examples: Examples) -> Iterator[str]:
         yield f"### Became {became}: {len(rows)}{f', the first {len(shown)} shown' if len(shown) < len(rows) else ''}"
         for row in shown.to_dict("records"):
             yield f"{_line(row['problem_id'])}:"
-            yield _fenced(pages.middle(row["prompt"], PROMPT_LENGTH))
+            yield _fenced(_html.middle(row["prompt"], PROMPT_LENGTH))
             before, after, target = (_line(row[key], ANSWER_LENGTH) or "(no answer, or a tie)" for key in ("before", "after", "target"))
             marks = ("wrong", "right") if became == "right" else ("right", "wrong")
             yield f"Unsteered {before} ({marks[0]}), steered {after} ({marks[1]}); right is {target}."
@@ -141,17 +141,17 @@ def _fenced(said: str) -> str:
 
 def _table(names: Sequence[object], rows: Sequence[Sequence[Any]], right: Sequence[bool]) -> str:
     lines = [[_line(name, CELL_LENGTH) for name in names], ["---:" if number else "---" for number in right]]
-    lines += [[_line(pages.cell(value), CELL_LENGTH) for value in row] for row in rows]
+    lines += [[_line(_html.cell(value), CELL_LENGTH) for value in row] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _line(value: object, limit: int = LINE_LENGTH) -> str:
-    return _escaped(" ".join(pages.plain(value, limit).split()))
+    return _escaped(" ".join(_html.plain(value, limit).split()))
 
 
 def _lines(value: str, indent: str = "") -> str:
     """A paragraph whose line breaks show, and no line of which can become a heading, a list or a block of code."""
-    shown = [_escaped(line.strip()) for line in pages.plain(value, PARAGRAPH_LENGTH).split("\n")]
+    shown = [_escaped(line.strip()) for line in _html.plain(value, PARAGRAPH_LENGTH).split("\n")]
     starts = [re.sub(r"^(\d+)([.)])", r"\1\\\2", re.sub(r"^([#+\-=:])", r"\\\1", line)) for line in shown]
     return f"  \n{indent}".join(line for line in starts if line)
 

@@ -7,8 +7,9 @@ from typing import TypeVar
 
 import torch
 
-from steerlab._errors import InputError, InputMemoryError
-from steerlab.models import Model, d_model, device_of, n_layers
+from steerlab._checks import InputError, InputMemoryError
+from steerlab.backends import Model
+from steerlab.models import d_model, device_of, n_layers
 
 MAX_TOKENS = {"cpu": 8192, "cuda": 65536}  # rows times positions of one forward pass, at most
 CPU_WORKING_SET = 16 << 20  # bytes of the widest activation: beyond it a CPU waits for its memory, and the allocator for pages

@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import Stages, job
 from steerlab.activations import Positions
+from steerlab.backends import Model
 from steerlab.contenders import METHODS, Contender, check_methods, contenders, contenders_work, label
 from steerlab.directions import Direction
 from steerlab.forecasts import forecast
 from steerlab.method_tables import MethodComparison
-from steerlab.models import Model, n_layers
-from steerlab.progress import Stages, job
+from steerlab.models import n_layers
 from steerlab.prompting import wordings
 from steerlab.side_effects import side_texts
-from steerlab.tasks import Evaluation, Problem, Task, evaluate, in_both
-from steerlab.tasks.problem import as_texts, check_task
+from steerlab.tasks.evaluation import Evaluation, evaluate
+from steerlab.tasks.problem import Problem, Task, as_texts, check_task, in_both
 from steerlab.trials import MATCHINGS, Bench, Tried, choose, looks, trials_work, try_once
 from steerlab.work_kinds import rows_of, unsteered
 

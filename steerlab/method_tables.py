@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 
 from steerlab import method_words
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.directions import Direction
 from steerlab.method_words import LEVEL
-from steerlab.statistics import holm, rank_test, sign_test
-from steerlab.tasks import Evaluation
+from steerlab.statistics.against_controls import rank_test
+from steerlab.statistics.corrections import holm
+from steerlab.statistics.paired import sign_test
+from steerlab.tasks.evaluation import Evaluation
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,9 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from steerlab.statistics import format_p, smallest_detectable_change
-from steerlab.tasks import Evaluation
+from steerlab.statistics._display import format_p
+from steerlab.statistics.power import smallest_detectable_change
+from steerlab.tasks.evaluation import Evaluation
 
 LEVEL = 0.05
 MOST_SHOWN = 5  # differences that the summary names

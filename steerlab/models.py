@@ -18,7 +18,7 @@ from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
 from steerlab import weights
-from steerlab._errors import InputError, InputTypeError
+from steerlab._checks import InputError, InputTypeError
 from steerlab.backends import HookedTransformer, Model, TransformerBridge
 from steerlab.encoding import end_tokens, prepends_bos, said, token_ids, token_names, token_text
 

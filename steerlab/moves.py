@@ -4,9 +4,9 @@ import hashlib
 
 import pandas as pd
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.sweeps import SweepResult
-from steerlab.tasks import Problem, written
+from steerlab.tasks.problem import Problem, written
 
 KEYS = ["layer", "direction", "alpha"]
 COLUMNS = ["layer", "alpha", "direction", "problem_id", "prompt", "target", "before", "after", "became", "margin_change"]

@@ -9,18 +9,20 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import job
 from steerlab.activations import Positions
 from steerlab.aft import broken_off, check_not_zero, outcome, settings
+from steerlab.backends import Model
 from steerlab.directions import Direction
 from steerlab.fitting import How, fit
 from steerlab.interventions import Operator
 from steerlab.learnables import StaticVector
-from steerlab.models import Model, d_model, describe, n_layers
-from steerlab.progress import job
+from steerlab.models import d_model, describe, n_layers
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
-from steerlab.tasks import Problem, Scorer
+from steerlab.tasks.problem import Problem
+from steerlab.tasks.scorers import Scorer
 from steerlab.tasks.targets import Target
 
 SOURCE_DEPTHS = (0.1, 0.5, 0.8)  # of the sources' multi-layer vector

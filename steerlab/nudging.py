@@ -10,16 +10,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from steerlab.backends import Model
 from steerlab.directions import Direction
 from steerlab.generation import generate_cells
 from steerlab.interventions import OPERATORS, steer
 from steerlab.keyvalues import KeyValueCache
 from steerlab.memory import generated_rows, logit_values, pass_tokens
-from steerlab.models import Model, d_model
+from steerlab.models import d_model
 from steerlab.passes import entering
 from steerlab.shortcuts import runs_whole
-from steerlab.tasks import evaluate
 from steerlab.tasks.batches import Batch
+from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.reading import Reader, Run
 from steerlab.tasks.scorers import Answer, Outcome
 from steerlab.tasks.scoring import Plan

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlab._errors import InputError, InputTypeError
+from steerlab._checks import InputError, InputTypeError
 from steerlab.activations import Activations
 from steerlab.directions import Direction
 from steerlab.interventions import Operator, operator_named

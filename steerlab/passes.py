@@ -10,7 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steerlab.models import HookFn, Model, backend_of, hook_name, hooks, n_layers
+from steerlab.backends import Model
+from steerlab.models import HookFn, backend_of, hook_name, hooks, n_layers
 
 __all__ = ["Past", "Stop", "call", "entering", "forward", "residuals", "run_to"]
 

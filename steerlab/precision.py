@@ -7,8 +7,9 @@ from html import escape
 
 import torch
 
-from steerlab._errors import InputError
-from steerlab.models import Model, backend_of
+from steerlab._checks import InputError
+from steerlab.backends import Model
+from steerlab.models import backend_of
 
 
 @dataclass(frozen=True)

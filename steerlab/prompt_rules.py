@@ -11,15 +11,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.activations import Positions
+from steerlab.backends import Model
 from steerlab.context_learnables import POOLS, pool
 from steerlab.directions import Direction, check_direction
 from steerlab.interventions import Operator, check_alpha, patch, position_mask
-from steerlab.models import HookFn, Model, hook_name, n_layers
+from steerlab.models import HookFn, hook_name, n_layers
 from steerlab.prompt_vectors import Prompt, PromptVectors
 from steerlab.prompted import prompts_of, vectors_of
-from steerlab.tasks import Problem, Scorer
+from steerlab.tasks.problem import Problem
+from steerlab.tasks.scorers import Scorer
 
 FEEDBACKS = ("difference", "state")
 TOWARDS = ("left", "right", "both")

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.directions import Direction
 
 Prompt = tuple[int, ...]

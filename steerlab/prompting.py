@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from steerlab.backends import Model
+from steerlab.encoding import token_ids
 from steerlab.function_vectors import reasoning_pairs
-from steerlab.models import Model, context_length, readable, token_ids
-from steerlab.tasks import Problem, Text, written
+from steerlab.models import context_length, readable
+from steerlab.tasks.problem import Problem, Text, written
 
 STEP_BY_STEP = "Let's think step by step."
 PAIRS = 64  # prompts with and without a solved example, at most

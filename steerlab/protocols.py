@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import Stages, job
 from steerlab.adaptive import chosen_layers
+from steerlab.backends import Model
 from steerlab.candidates import learn_vectors, vectors_work
 from steerlab.directions import Direction
 from steerlab.forecasts import forecast
 from steerlab.interventions import Operator
-from steerlab.models import Model, n_layers
-from steerlab.progress import Stages, job
+from steerlab.models import n_layers
 from steerlab.sweeps import inert
 from steerlab.task_sets import check_tasks, drawn
-from steerlab.tasks import Task
-from steerlab.tasks.problem import check_task
+from steerlab.tasks.problem import Task, check_task
 from steerlab.vector_effects import effect, mean_interval, score_vectors
 from steerlab.work_kinds import rows_of, steered
 

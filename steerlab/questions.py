@@ -9,17 +9,13 @@ import pandas as pd
 
 from steerlab.controls import ControlResult
 from steerlab.experiments import Experiment
-from steerlab.statistics import (
-    DoseResponse,
-    MaxStatisticTest,
-    anti_steerable_share,
-    discordant_odds_ratio,
-    equivalence_test,
-    format_p,
-    paired_effect_size,
-    plan,
-    sign_flip_test,
-)
+from steerlab.statistics._display import format_p
+from steerlab.statistics.dose_response import DoseResponse
+from steerlab.statistics.effects import anti_steerable_share, discordant_odds_ratio, paired_effect_size
+from steerlab.statistics.equivalence import equivalence_test
+from steerlab.statistics.many_looks import MaxStatisticTest
+from steerlab.statistics.planning import plan
+from steerlab.statistics.signed import sign_flip_test
 
 KINDS = {  # families of controls, in words
     "covariance_matched": "directions in which activations vary",

@@ -10,20 +10,23 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import job
 from steerlab.activations import Positions
 from steerlab.aft import LearnedVector, learned_vector, settings
-from steerlab.cells import Cell, Place, run_cells
+from steerlab.backends import Model
+from steerlab.cells import run_cells
 from steerlab.fitting import How, check_problems, fit, training_work
 from steerlab.forecasts import forecast
 from steerlab.interventions import Operator
 from steerlab.learnables import StaticVector
-from steerlab.models import Model, d_model
-from steerlab.progress import job
+from steerlab.models import d_model
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
-from steerlab.tasks import Problem, Scorer
+from steerlab.tasks.problem import Problem
+from steerlab.tasks.scorers import Scorer
 from steerlab.tasks.targets import Target
+from steerlab.variants import Cell, Place
 from steerlab.work_kinds import rows_of, steered
 
 

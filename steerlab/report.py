@@ -15,9 +15,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from steerlab import pages, parts
-from steerlab._errors import InputError
-from steerlab.pages import ANSWER_LENGTH, CELL_LENGTH, LINE_LENGTH, PARAGRAPH_LENGTH, PROMPT_LENGTH, TOOLTIP_LENGTH, paragraph, text
+from steerlab import _html, parts
+from steerlab._checks import InputError
+from steerlab._html import ANSWER_LENGTH, CELL_LENGTH, LINE_LENGTH, PARAGRAPH_LENGTH, PROMPT_LENGTH, TOOLTIP_LENGTH, paragraph, text
 from steerlab.parts import Drawing, Examples, Part, Section, Table
 from steerlab.plots import theme
 
@@ -126,7 +126,7 @@ class _Writer:
             self.figures += 1
             return _figure(self.figures, part)
         if isinstance(part, Table):
-            return pages.table(next(self._tables), part.caption, part.frame)
+            return _html.table(next(self._tables), part.caption, part.frame)
         return _examples(part) if isinstance(part, Examples) else paragraph(part)
 
 
@@ -140,7 +140,7 @@ def _page(title: str, body: str, *, plotly: bool, scripts: bool) -> str:
     code = ""
     if plotly:
         themes = {"light": theme.TEMPLATE.to_plotly_json(), "dark": theme.DARK_TEMPLATE.to_plotly_json()}
-        code = f"{_map_styles()}{pages.data('themes', themes)}\n<script>{library}</script>\n"
+        code = f"{_map_styles()}{_html.data('themes', themes)}\n<script>{library}</script>\n"
     code += f"<script>{SCRIPT}</script>\n" if scripts else ""
     contents = re.findall(r'<h2 id="([a-z0-9-]+)">(.*?)</h2>', body)
     links = "\n".join(f'<li><a href="#{name}">{heading}</a></li>' for name, heading in contents)
@@ -153,7 +153,7 @@ def _page(title: str, body: str, *, plotly: bool, scripts: bool) -> str:
 <meta name="color-scheme" content="light dark">
 <meta name="referrer" content="no-referrer">
 <link rel="icon" href="data:,">
-<title>{escape(pages.plain(title, LINE_LENGTH))}</title>
+<title>{escape(_html.plain(title, LINE_LENGTH))}</title>
 <style>{STYLE}</style>
 </head>
 <body>
@@ -213,13 +213,13 @@ def _figure(place: int, drawing: Drawing) -> str:
     if own:
         del spec["layout"]["template"]
     kind = "own" if own else "foreign"
-    label = escape(pages.plain(words, TOOLTIP_LENGTH))
+    label = escape(_html.plain(words, TOOLTIP_LENGTH))
     return (
         f'<figure>\n{heading}<div class="plot {kind}" id="{name}" data-theme="{kind}" '
         f'role="img" aria-label="{label}"><p>{text(words, PARAGRAPH_LENGTH)}</p></div>\n'
         f"{_details(name, drawing.details)}"
         f"<figcaption>Figure {place}. {text(drawing.caption, PARAGRAPH_LENGTH)}</figcaption>\n"
-        f"{pages.data(f'{name}-data', _without_links(spec))}\n</figure>"
+        f"{_html.data(f'{name}-data', _without_links(spec))}\n</figure>"
     )
 
 
@@ -230,7 +230,7 @@ def _details(name: str, details: pd.DataFrame | None) -> str:
     return (
         f'<div class="details" data-figure="{name}" hidden>\n<p><label for="{name}-cell">Problems that changed at</label>\n'
         f'<select id="{name}-cell"><option value="">choose, or click in the figure</option></select></p>\n'
-        f'<p class="said" role="status"></p>\n<div class="listed"></div>\n</div>\n{pages.data(f"{name}-details", payload)}\n'
+        f'<p class="said" role="status"></p>\n<div class="listed"></div>\n</div>\n{_html.data(f"{name}-details", payload)}\n'
     )
 
 
@@ -260,7 +260,7 @@ def _example(row: Mapping[str, Any]) -> str:
     before, after = (_answer(row[key], good) for key, good in (("before", not right), ("after", right)))
     return (
         f'<li class="{row["became"]}"><p class="name">{text(row["problem_id"], ANSWER_LENGTH)}</p>\n'
-        f'<div class="prompt" dir="auto">{escape(pages.middle(row["prompt"], PROMPT_LENGTH))}</div>\n'
+        f'<div class="prompt" dir="auto">{escape(_html.middle(row["prompt"], PROMPT_LENGTH))}</div>\n'
         f"<p>Unsteered {before}, steered {after}; right is {text(row['target'], ANSWER_LENGTH)}.</p></li>"
     )
 
@@ -286,4 +286,4 @@ def _provenance(values: Mapping[str, object]) -> str:
         for name, value in values.items()
     )
     head = '<thead><tr><th scope="col">what</th><th scope="col">value</th></tr></thead>'
-    return pages.scrolling("provenance-table", "What this was made from", f"{head}\n<tbody>\n{rows}\n</tbody>")
+    return _html.scrolling("provenance-table", "What this was made from", f"{head}\n<tbody>\n{rows}\n</tbody>")

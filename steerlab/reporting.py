@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from steerlab import exhibits, plots, store
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.comparison import Comparison
 from steerlab.parts import Drawing, Section, Table
 from steerlab.runs import load_experiment

@@ -13,10 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlab.activations import Positions
+from steerlab.backends import Model
 from steerlab.interventions import Operator, Patch, position_mask
 from steerlab.learnables import Learnable, Parameters
 from steerlab.memory import parse_memory, pass_tokens
-from steerlab.models import HookFn, Model, d_model, device_of, hook_name, hooks, n_layers
+from steerlab.models import HookFn, d_model, device_of, hook_name, hooks, n_layers
 from steerlab.passes import entering
 from steerlab.shortcuts import mlp_only_at, run_from
 from steerlab.tasks.batches import Batch, batches_for

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.activations import Activations, cache_activations
+from steerlab.backends import Model
 from steerlab.directions import Direction
-from steerlab.models import Model
 from steerlab.operators import projections
-from steerlab.tasks import Problem, written
+from steerlab.tasks.problem import Problem, written
 from steerlab.weights import another_model
 
 Router = Callable[[Model, Sequence[Problem]], Sequence[str]]

@@ -8,20 +8,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import job
 from steerlab.activations import Positions
-from steerlab.cells import Cell, Place, run_cells
+from steerlab.backends import Model
+from steerlab.cells import run_cells
 from steerlab.directions import Direction, check_alike, check_type, place
 from steerlab.forecasts import forecast
 from steerlab.interventions import Operator, check_alpha
-from steerlab.models import Model
-from steerlab.progress import job
 from steerlab.routers import AlphaRule, Router
-from steerlab.statistics import wilson_interval
+from steerlab.statistics.intervals import wilson_interval
 from steerlab.sweeps import inert
-from steerlab.tasks import Evaluation, Problem, Scorer, evaluate
-from steerlab.tasks.scorers import scorer_for
+from steerlab.tasks.evaluation import Evaluation, evaluate
+from steerlab.tasks.problem import Problem
+from steerlab.tasks.scorers import Scorer, scorer_for
 from steerlab.tasks.scoring import check_ids
+from steerlab.variants import Cell, Place
 from steerlab.work_kinds import rows_of, steered, unsteered
 
 

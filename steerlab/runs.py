@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from steerlab import exhibits, files, store
-from steerlab._errors import InputError, InputFileError
+from steerlab import _files, exhibits, store
+from steerlab._checks import InputError, InputFileError
 from steerlab.controls import ControlResult
 from steerlab.diagnostics import ContrastDiagnostics
 from steerlab.directions import Direction
@@ -19,8 +19,8 @@ from steerlab.parts import Drawing
 from steerlab.side_effects import SideEffects
 from steerlab.significance import Significance
 from steerlab.sweeps import SweepResult
-from steerlab.tasks import Evaluation, Problem
-from steerlab.tasks.problem import left_out
+from steerlab.tasks.evaluation import Evaluation
+from steerlab.tasks.problem import Problem, left_out
 
 OUTCOMES = ["problem_id", "prediction", "correct", "margin", "nll"]
 # What the tables of a run hold.
@@ -107,7 +107,7 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
         store.write_table(folder, "side_effects", e.side_effects.by_text)
         store.write_table(folder, "side_effects_baseline", e.side_effects.baseline)
         if e.diagnostics is not None:
-            files.write_json(folder / "diagnostics.json", asdict(e.diagnostics))
+            _files.write_json(folder / "diagnostics.json", asdict(e.diagnostics))
         for name, direction in zip(names, e.directions.values(), strict=True):
             store.save_direction(folder / name, direction)
         store.save_direction(folder / "direction.safetensors", e.direction)
@@ -327,7 +327,7 @@ def _diagnostics(folder: Path) -> ContrastDiagnostics | None:
     file = folder / "diagnostics.json"
     if not file.is_file():
         return None
-    record = files.read_json(file, store.AGAIN)
+    record = _files.read_json(file, store.AGAIN)
     try:
         return ContrastDiagnostics.from_record(record)
     except (KeyError, TypeError, AttributeError) as error:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.resumed import Spot
 
 LARGEST = 1e6  # learning rate

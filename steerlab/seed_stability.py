@@ -14,17 +14,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import Stages, job
 from steerlab.aft import LearnedVector
+from steerlab.backends import Model
 from steerlab.candidates import learn_vectors, vectors_work
 from steerlab.forecasts import Work, forecast
 from steerlab.interventions import Operator
-from steerlab.models import Model, n_layers
-from steerlab.progress import Stages, job
+from steerlab.models import n_layers
 from steerlab.sweeps import inert
 from steerlab.task_sets import drawn, shuffled_targets
-from steerlab.tasks import Problem, Task, in_both
-from steerlab.tasks.problem import check_task
+from steerlab.tasks.problem import Problem, Task, check_task, in_both
 from steerlab.vector_effects import cosine_band, effect, mean_interval, score_vectors
 from steerlab.work_kinds import rows_of, steered
 

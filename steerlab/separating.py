@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from scipy.optimize import minimize
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.arrays import Group
 from steerlab.contrasts import Rows, Scale, Vector, by_covariance, fitted, spread_of, within
 from steerlab.directions import Direction

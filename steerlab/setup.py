@@ -10,12 +10,15 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from steerlab import store
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab.backends import Model
 from steerlab.directions import Direction, check_direction
 from steerlab.experiments import contrast_directions
 from steerlab.loading import load_model
-from steerlab.models import Model
-from steerlab.tasks import Task, evaluate, fit_to_context, load_task
+from steerlab.tasks.evaluation import evaluate
+from steerlab.tasks.lengths import fit_to_context
+from steerlab.tasks.loaders import load_task
+from steerlab.tasks.problem import Task
 
 LONGEST = 120  # of the name of a run folder that nobody chose
 KNOWN = ("arithmetic", "hellaswag", "arc_challenge", "gsm8k", "svamp", "blimp", "jsonl")

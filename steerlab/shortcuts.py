@@ -17,13 +17,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab.backends import Model
 from steerlab.keyvalues import KeyValueCache, Lent
 from steerlab.memory import is_out_of_memory
 from steerlab.models import (
     CHECKED,
     HookFn,
-    Model,
     backend_of,
     context_length,
     d_model,

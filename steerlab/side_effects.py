@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import job
 from steerlab.activations import Positions, indices
+from steerlab.backends import Model
 from steerlab.controls import ControlResult
 from steerlab.directions import Direction, Directions, moved
 from steerlab.distributions import NUMBERS, compare_distributions, text_rows
 from steerlab.interventions import ALPHAS, Operator, operator_label
-from steerlab.models import Model, n_outputs, readable
+from steerlab.models import n_outputs, readable
 from steerlab.neutral import NEUTRAL_TEXTS
-from steerlab.progress import job
-from steerlab.statistics import pareto_front, wilson_interval
+from steerlab.statistics.intervals import wilson_interval
 from steerlab.statistics.outcomes import MEASURES
+from steerlab.statistics.pareto import pareto_front
 from steerlab.sweeps import KEYS, SweepResult, cells_of
-from steerlab.tasks import Problem, Text, written
-from steerlab.tasks.problem import as_problems
+from steerlab.tasks.problem import Problem, Text, as_problems, written
 
 __all__ = ["SideEffects", "changed_predictions", "side_effects", "side_texts"]
 

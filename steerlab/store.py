@@ -17,12 +17,13 @@ import pyarrow as pa
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from steerlab import files, markdown, report
-from steerlab._errors import ExistingFileError, InputError, InputFileError, InputTypeError, MissingFileError
+from steerlab import _files, markdown, report
+from steerlab._checks import ExistingFileError, InputError, InputFileError, InputTypeError, MissingFileError
 from steerlab.aft import LearnedVector
+from steerlab.backends import Model
 from steerlab.directions import Direction
-from steerlab.models import Model, describe
-from steerlab.tasks import Problem, written
+from steerlab.models import describe
+from steerlab.tasks.problem import Problem, written
 
 FORMAT = "steerlab-direction-1"
 RUN_FORMAT = "steerlab-run-1"
@@ -71,9 +72,9 @@ def save_direction(path: str | Path, direction: Direction) -> Path:
     if isinstance(direction, LearnedVector):
         table = direction.history.astype(object).where(direction.history.notna(), None).to_dict("split")
         about["history"] = {name: table[name] for name in ("columns", "data")}
-    about["sha256"] = files.digest(vector.numpy().tobytes(), about)
+    about["sha256"] = _files.digest(vector.numpy().tobytes(), about)
     # one key, because the order of several is not stable from run to run
-    return files.write_bytes(path, save({"vector": vector}, metadata={"steerlab": json.dumps(about, sort_keys=True)}))
+    return _files.write_bytes(path, save({"vector": vector}, metadata={"steerlab": json.dumps(about, sort_keys=True)}))
 
 
 def load_direction(path: str | Path) -> Direction:
@@ -110,7 +111,7 @@ def load_direction(path: str | Path) -> Direction:
     missing = sorted({"layer", "site", "positions", "name", "method", "model", "sha256"} - set(about))
     if missing:
         raise InputError(f"{file}: its description lacks {missing[0]!r}; the file was changed or damaged")
-    if files.digest(vector.numpy().tobytes(), about) != about["sha256"]:
+    if _files.digest(vector.numpy().tobytes(), about) != about["sha256"]:
         raise InputError(f"{file}: vector and description do not match their sha256; the file was changed or damaged")
     positions = about["positions"] if isinstance(about["positions"], str) else tuple(about["positions"])
     parts = (vector, about["layer"], about["site"], positions, about["name"], about["method"], about["model"])
@@ -134,7 +135,7 @@ def write_report(path: str | Path, **parts: Any) -> Path:
         ...     path.read_text()[:15]
         '<!DOCTYPE html>'
     """
-    return files.write_text(path, markdown.render_markdown(**parts) if Path(path).suffix == ".md" else report.render_report(**parts))
+    return _files.write_text(path, markdown.render_markdown(**parts) if Path(path).suffix == ".md" else report.render_report(**parts))
 
 
 def provenance(model: Model | None, config: Mapping[str, Any], task: Mapping[str, Any], **more: Any) -> dict[str, Any]:
@@ -160,15 +161,15 @@ def run_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         FileExistsError: `path` holds a run and `overwrite` is False, or something else, or another process writes there.
         OSError: it cannot be written.
     """
-    with reserved(path, overwrite=overwrite) as target, files.new_folder(target, own=_own_files(target), last=PROVENANCE) as folder:
+    with reserved(path, overwrite=overwrite) as target, _files.new_folder(target, own=_own_files(target), last=PROVENANCE) as folder:
         yield folder
 
 
 @contextlib.contextmanager
 def reserved(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     """The place of a run, checked before the work and held while it is done, so that nobody else writes there; the errors are those of `run_folder`."""
-    with files.locked(path) as target:
-        if not files.is_vacant(target):
+    with _files.locked(path) as target:
+        if not _files.is_vacant(target):
             if not target.is_dir() or not (target / PROVENANCE).is_file():
                 raise ExistingFileError(f"{target} exists and is not a run of ours; choose another folder (--out), or remove it")
             if not overwrite:
@@ -181,24 +182,24 @@ def reserved(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 def _own_files(folder: Path) -> list[str] | None:
     """The files of the run in a folder; None where nothing is there."""
-    if files.is_vacant(folder):
+    if _files.is_vacant(folder):
         return None
-    record = files.read_sealed(
+    record = _files.read_sealed(
         folder / PROVENANCE, RUN_FORMAT, "which files there are a run's cannot be known: choose another folder (--out), or remove it"
     )
-    return [*files.own_files(folder / PROVENANCE, record.get("files")), PROVENANCE]
+    return [*_files.own_files(folder / PROVENANCE, record.get("files")), PROVENANCE]
 
 
 def write_provenance(folder: Path, provenance: Mapping[str, Any], names: Collection[str] | None = None) -> None:
     """Seal a run: write its provenance, with the SHA-256 of every file in the folder (or of those named) and of the provenance itself."""
-    listed = files.digests(folder, [name for name in names if name != PROVENANCE] if names is not None else None)
+    listed = _files.digests(folder, [name for name in names if name != PROVENANCE] if names is not None else None)
     listed.pop(PROVENANCE, None)
-    files.write_sealed(folder / PROVENANCE, RUN_FORMAT, {**provenance, "files": listed})
+    _files.write_sealed(folder / PROVENANCE, RUN_FORMAT, {**provenance, "files": listed})
 
 
 def write_table(folder: Path, name: str, table: pd.DataFrame) -> None:
     """Write a frame as Parquet."""
-    with files.replacing(folder / f"{name}.parquet") as temporary:
+    with _files.replacing(folder / f"{name}.parquet") as temporary:
         table.to_parquet(temporary, index=False)
 
 
@@ -267,7 +268,7 @@ def problems_frame(splits: Mapping[str, Sequence[Problem]]) -> pd.DataFrame:
 def sealed_files(path: str | Path) -> frozenset[str]:
     """The files that a run wrote, by their names in its folder; what else lies there is not of the run."""
     file = Path(path) / PROVENANCE
-    return frozenset(files.own_files(file, files.read_sealed(file, RUN_FORMAT, AGAIN).get("files")))
+    return frozenset(_files.own_files(file, _files.read_sealed(file, RUN_FORMAT, AGAIN).get("files")))
 
 
 def read_run(path: str | Path) -> dict[str, Any]:
@@ -280,7 +281,7 @@ def read_run(path: str | Path) -> dict[str, Any]:
     file = Path(path) / PROVENANCE
     if not file.is_file():
         raise MissingFileError(f"{path}: no {PROVENANCE} there; give a folder that a steerlab script wrote")
-    record = files.read_sealed(file, RUN_FORMAT, AGAIN)
-    files.own_files(file, record.get("files"))
-    files.check_digests(path, record.pop("files"), AGAIN)
+    record = _files.read_sealed(file, RUN_FORMAT, AGAIN)
+    _files.own_files(file, record.get("files"))
+    _files.check_digests(path, record.pop("files"), AGAIN)
     return record

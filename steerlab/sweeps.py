@@ -9,17 +9,21 @@ import numpy as np
 import pandas as pd
 import torch
 
-from steerlab._errors import InputError
+from steerlab._checks import Alternative, InputError
+from steerlab._progress import job
 from steerlab.activations import Positions, indices
-from steerlab.cells import Cell, Place, run_cells
+from steerlab.backends import Model
+from steerlab.cells import run_cells
 from steerlab.directions import Direction, Directions, as_directions, check_alike, moved, place
 from steerlab.interventions import ALPHAS, Operator, check_alpha, operator_label
-from steerlab.models import Model
 from steerlab.precision import Precision
-from steerlab.progress import job
-from steerlab.statistics import Alternative, DoseResponse, MaxStatisticTest, dose_response, max_statistic_test, wilson_interval
-from steerlab.tasks import Evaluation, Problem, Scorer
-from steerlab.variants import check_names
+from steerlab.statistics.dose_response import DoseResponse, dose_response
+from steerlab.statistics.intervals import wilson_interval
+from steerlab.statistics.many_looks import MaxStatisticTest, max_statistic_test
+from steerlab.tasks.evaluation import Evaluation
+from steerlab.tasks.problem import Problem
+from steerlab.tasks.scorers import Scorer
+from steerlab.variants import Cell, Place, check_names
 
 KEYS = ["layer", "direction", "alpha"]
 MEASURES = ("correct", "margin", "nll")

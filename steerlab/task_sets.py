@@ -6,10 +6,8 @@ from typing import cast
 
 import numpy as np
 
-from steerlab._errors import InputError, InputTypeError
-from steerlab.statistics._input import check_rng
-from steerlab.tasks import Problem, Task
-from steerlab.tasks.problem import as_problems, content, naming
+from steerlab._checks import InputError, InputTypeError, check_rng
+from steerlab.tasks.problem import Problem, Task, as_problems, content, naming
 
 SPLITS = ("train", "validation", "test")
 

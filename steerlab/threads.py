@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from steerlab.progress import noting
+from steerlab._progress import noting
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from steerlab import training_files
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import ProgressBar, progress_bar
 from steerlab.learnables import Learnable, Parameters
 from steerlab.objectives import Measured, Objective, Validator
-from steerlab.progress import ProgressBar, progress_bar
 from steerlab.schedules import Candidate, Schedule
 
 COLUMNS = ["epoch", "step", "loss", "norm", "validation_accuracy", "validation_nll"]

@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from steerlab import files
-from steerlab._errors import InputError
+from steerlab import _files
+from steerlab._checks import InputError
 
 FORMAT = "steerlab-training-2"
 
@@ -31,8 +31,8 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, A
     """
     kept = {k: t.detach().contiguous().clone() for k, t in tensors.items()}
     said: dict[str, Any] = {"format": FORMAT, "about": dict(about), "work": fingerprint(work)}
-    said["sha256"] = files.digest(_content(kept), said)
-    files.write_bytes(path, save(kept, metadata={"steerlab": json.dumps(said, sort_keys=True)}))
+    said["sha256"] = _files.digest(_content(kept), said)
+    _files.write_bytes(path, save(kept, metadata={"steerlab": json.dumps(said, sort_keys=True)}))
 
 
 def read(path: str | Path, work: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -52,7 +52,7 @@ def read(path: str | Path, work: Mapping[str, Any]) -> tuple[dict[str, Tensor], 
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise InputError(f"path={str(file)!r}: not a training that can be read ({error}); choose another path or remove it") from error
-    if said.get("sha256") != files.digest(_content(tensors), said):
+    if said.get("sha256") != _files.digest(_content(tensors), said):
         raise InputError(
             f"path={str(file)!r}: numbers and description do not match their sha256; the file was changed or damaged; remove it to begin anew"
         )

@@ -13,17 +13,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import Stages, job
+from steerlab.backends import Model
 from steerlab.directions import Direction, random_directions
 from steerlab.estimators import ESTIMATORS
 from steerlab.forecasts import Work, forecast
 from steerlab.interventions import Operator
-from steerlab.models import Model, d_model
-from steerlab.progress import Stages, job
-from steerlab.statistics import format_p, holm, rank_test, rank_tests
+from steerlab.models import d_model
+from steerlab.statistics._display import format_p
+from steerlab.statistics.against_controls import rank_test
+from steerlab.statistics.corrections import holm
+from steerlab.statistics.many_looks import rank_tests
 from steerlab.sweeps import inert
 from steerlab.task_sets import check_tasks, drawn
-from steerlab.tasks import Problem, Task
+from steerlab.tasks.problem import Problem, Task
 from steerlab.transfer_sources import (
     ALPHAS,
     LEARNED,

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab.backends import Model
 from steerlab.candidates import learn_vectors, vectors_work
 from steerlab.contrasts import balanced_activations
 from steerlab.control_families import shuffled_labels
@@ -16,10 +17,11 @@ from steerlab.directions import Direction
 from steerlab.estimators import ESTIMATORS
 from steerlab.forecasts import Work
 from steerlab.interventions import Operator
-from steerlab.models import Model, n_layers
+from steerlab.models import n_layers
 from steerlab.sweeps import sweep
 from steerlab.task_sets import shuffled_targets
-from steerlab.tasks import Problem, evaluate
+from steerlab.tasks.evaluation import evaluate
+from steerlab.tasks.problem import Problem
 from steerlab.work_kinds import rows_of, steered, unsteered
 
 Item = TypeVar("Item")

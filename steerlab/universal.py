@@ -12,18 +12,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab._progress import Stages, job
 from steerlab.aft import LearnedVector
+from steerlab.backends import Model
 from steerlab.candidates import learn_vectors, vectors_work
 from steerlab.directions import random_directions
 from steerlab.forecasts import forecast
 from steerlab.interventions import Operator
-from steerlab.models import Model
-from steerlab.progress import Stages, job
-from steerlab.statistics import format_p, holm, rank_tests
+from steerlab.statistics._display import format_p
+from steerlab.statistics.corrections import holm
+from steerlab.statistics.many_looks import rank_tests
 from steerlab.sweeps import inert
 from steerlab.task_sets import check_tasks, drawn, mixture
-from steerlab.tasks import Task
+from steerlab.tasks.problem import Task
 from steerlab.transfer_sources import chosen_depths
 from steerlab.vector_effects import effect, score_vectors
 from steerlab.work_kinds import rows_of, steered

@@ -9,7 +9,8 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from steerlab.grid_cells import GridCell
-from steerlab.statistics import benjamini_hochberg, format_p, holm
+from steerlab.statistics._display import format_p
+from steerlab.statistics.corrections import benjamini_hochberg, holm
 
 LEVEL = 0.05
 OUTCOMES = ("positive", "neutral", "negative")

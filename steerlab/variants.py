@@ -6,11 +6,12 @@ Steering position p changes nothing before it, so rows are run from the first co
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.activations import Positions
+from steerlab.backends import Model
 from steerlab.directions import Direction, check_directions
 from steerlab.interventions import check_alpha, first_position, patch, position_mask
-from steerlab.models import Model, hook_name
+from steerlab.models import hook_name
 from steerlab.tasks.batches import Batch
 
 ENOUGH = 512  # positions of a pass below which rows of several lengths are padded rather than run apart

@@ -8,14 +8,17 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import beta, t
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.activations import Positions
-from steerlab.cells import Cell, CellRun, Place, run_cells
+from steerlab.backends import Model
+from steerlab.cells import CellRun, run_cells
 from steerlab.directions import Direction
 from steerlab.interventions import Operator
-from steerlab.models import Model
-from steerlab.statistics import Interval, sign_test
-from steerlab.tasks import Problem, Scorer
+from steerlab.statistics.intervals import Interval
+from steerlab.statistics.paired import sign_test
+from steerlab.tasks.problem import Problem
+from steerlab.tasks.scorers import Scorer
+from steerlab.variants import Cell, Place
 
 EFFECT = ["n", "baseline", "accuracy", "change", "low", "high", "p", "margin_change"]
 

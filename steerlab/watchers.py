@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 
 Vector = NDArray[np.float64]
 Form = Literal["corrected", "literal"]

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from steerlab.activations import Positions
+from steerlab.backends import Model
 from steerlab.forecasts import Work
 from steerlab.interventions import Operator
-from steerlab.models import Model
-from steerlab.tasks import Task
+from steerlab.tasks.problem import Task
 from steerlab.work_kinds import on_texts, rows_of, steered, unsteered
 
 SEARCH = 6  # passes over the texts that a search for controls of equal KL takes, about

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.moves import cell_key
 from steerlab.plots import _input, theme
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 import pandas as pd
 
-from steerlab._errors import InputError, InputTypeError
+from steerlab._checks import InputError, InputTypeError
 
 Expected = TypeVar("Expected")
 

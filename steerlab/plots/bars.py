@@ -10,9 +10,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.plots import _cells, _input, theme
-from steerlab.statistics import format_p
+from steerlab.statistics._display import format_p
 
 MEASURES = {
     "accuracy": ("change", 100.0, "change in accuracy (percentage points)"),

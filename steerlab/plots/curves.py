@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 from plotly.subplots import make_subplots
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.plots import _cells, _input, theme
 
 PLOT_HEIGHT = 300

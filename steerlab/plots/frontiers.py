@@ -3,7 +3,7 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.plots import _input, theme
 
 HEIGHT = 340

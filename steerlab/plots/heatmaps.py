@@ -8,10 +8,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.moves import cell_key
 from steerlab.plots import _cells, _input, theme
-from steerlab.statistics import MaxStatisticTest
+from steerlab.statistics.many_looks import MaxStatisticTest
 
 MOST_DIMENSIONS = 64
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.plots import _input, theme
 
 HEIGHT = 330

@@ -8,7 +8,7 @@ from typing import Final
 
 import plotly.graph_objects as go
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 
 # Okabe and Ito (2008), those of the eight that keep a contrast of 3:1 on white and on near-black alike.
 BLUE: Final = "#0072B2"

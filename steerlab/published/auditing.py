@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 
 import pandas as pd
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.published.answers import VERDICTS, Answer, Judgement
 from steerlab.published.counting import COUNTING
 from steerlab.published.evidence import EVIDENCE

@@ -5,7 +5,7 @@ from fractions import Fraction
 from itertools import pairwise
 from math import ceil, floor
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.published.answers import Answer
 from steerlab.published.numbers import Number, Range
 from steerlab.published.recipes import count_of, mean, one, percent, problems, shown

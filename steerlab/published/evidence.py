@@ -5,12 +5,13 @@ from typing import cast
 
 import numpy as np
 
-from steerlab._errors import InputError
+from steerlab._checks import Alternative, InputError
 from steerlab.published.answers import Answer
 from steerlab.published.numbers import Range
 from steerlab.published.recipes import count_of, one, problems, shown, whole_number
 from steerlab.published.tables import Cell, Cells
-from steerlab.statistics import Alternative, cohens_d, one_sample_t_test, rank_test, sign_test
+from steerlab.statistics.against_controls import cohens_d, one_sample_t_test, rank_test
+from steerlab.statistics.paired import sign_test
 
 
 def paired_p(became_right: int, became_wrong: int) -> float:

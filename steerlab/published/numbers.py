@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, floor, inf
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 
 Number = Fraction | float
 

@@ -4,7 +4,7 @@ import math
 from fractions import Fraction
 from math import floor
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.published.answers import Answer
 from steerlab.published.numbers import Range
 from steerlab.published.tables import Cell, Cells

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from steerlab._errors import InputError, MissingFileError
-from steerlab.files import reading
+from steerlab._checks import InputError, MissingFileError
+from steerlab._files import reading
 from steerlab.published.numbers import Printed, printed
 
 CLAIMS = "claims.csv"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from steerlab.statistics import Interval
+from steerlab.statistics.intervals import Interval
 
 LEVELS = (0.05, 0.01)
 Draw = Callable[[np.random.Generator], NDArray[np.float64]]

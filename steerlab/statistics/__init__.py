@@ -5,8 +5,8 @@ Paired outcomes are compared by `sign_test` (with `paired_interval`), paired mar
 `prediction_test`, `one_sample_t_test` and `cohens_d` reported next to it. `bootstrap` gives intervals of anything else.
 """
 
+from steerlab._checks import Alternative
 from steerlab.statistics._display import format_p
-from steerlab.statistics._input import Alternative
 from steerlab.statistics._student import TTest
 from steerlab.statistics.against_controls import PredictionTest, RankTest, cohens_d, one_sample_t_test, prediction_test, rank_test
 from steerlab.statistics.bootstrap import Bootstrap, bootstrap

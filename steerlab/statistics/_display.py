@@ -1,10 +1,6 @@
 """How results look in text and in notebooks."""
 
-from collections.abc import Mapping
-from html import escape
-
-from steerlab._errors import InputError
-from steerlab.statistics._input import finite
+from steerlab._checks import InputError, finite
 
 SMALLEST_SHOWN = 1e-4
 
@@ -39,9 +35,3 @@ def format_p(p: float, *, digits: int | None = None) -> str:
         raise InputError(f"digits={digits}: use at least 1")
     shown = f"{number:.{digits}g}"
     return f"p = {shown}" if number == 1 or float(shown) < 1 else f"p > {1 - 10.0**-digits:.{digits}f}"
-
-
-def html_table(title: str, rows: Mapping[str, object]) -> str:
-    """A small table of names and values for notebooks; everything in it is escaped."""
-    body = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in rows.items())
-    return f"<table><caption>{escape(title)}</caption><tbody>{body}</tbody></table>"

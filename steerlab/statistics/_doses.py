@@ -7,9 +7,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 
-from steerlab._errors import InputError
-from steerlab.statistics._input import RELATIVE_NOISE, common_scale, reals
-from steerlab.statistics._tables import problem_table
+from steerlab._checks import RELATIVE_NOISE, InputError, common_scale, problem_table, reals
 
 BLOCK = 1 << 21
 

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from steerlab._errors import InputError
-from steerlab.statistics._display import format_p, html_table
-from steerlab.statistics._input import RELATIVE_NOISE, Alternative, open_share
+from steerlab._checks import RELATIVE_NOISE, Alternative, InputError, open_share
+from steerlab._html import html_table
+from steerlab.statistics._display import format_p
 from steerlab.statistics.intervals import Interval
 
 

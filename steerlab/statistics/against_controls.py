@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from steerlab._errors import InputError
-from steerlab.statistics._display import format_p, html_table
-from steerlab.statistics._input import RELATIVE_NOISE, Alternative, check_alternative, common_scale, finite, open_share, reals
+from steerlab._checks import RELATIVE_NOISE, Alternative, InputError, check_alternative, common_scale, finite, open_share, reals
+from steerlab._html import html_table
+from steerlab.statistics._display import format_p
 from steerlab.statistics._student import TTest, positive_p, student_t
 from steerlab.statistics.intervals import Interval
 

@@ -10,9 +10,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import norm
 
-from steerlab._errors import InputError
-from steerlab.statistics._display import html_table
-from steerlab.statistics._input import RELATIVE_NOISE, check_rng, count, finite, open_share, unmasked
+from steerlab._checks import RELATIVE_NOISE, InputError, check_rng, count, finite, open_share, unmasked
+from steerlab._html import html_table
 from steerlab.statistics.intervals import Interval
 
 Method = Literal["BCa", "percentile"]

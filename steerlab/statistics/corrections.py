@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control
 
-from steerlab.statistics._input import probabilities
+from steerlab._checks import probabilities
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

@@ -9,10 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import isotonic_regression
 
-from steerlab._errors import InputError
-from steerlab.statistics._display import html_table
+from steerlab._checks import InputError, check_rng, count, open_share
+from steerlab._html import html_table
 from steerlab.statistics._doses import Doses, bootstrap_means, read_doses
-from steerlab.statistics._input import check_rng, count, open_share
 from steerlab.statistics.intervals import Interval
 
 

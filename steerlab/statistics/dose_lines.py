@@ -8,10 +8,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from steerlab._errors import InputError
-from steerlab.statistics._display import html_table
+from steerlab._checks import InputError, open_share
+from steerlab._html import html_table
 from steerlab.statistics._doses import Doses, read_doses
-from steerlab.statistics._input import open_share
 from steerlab.statistics.intervals import Interval
 
 

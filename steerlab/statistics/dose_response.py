@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from steerlab.statistics._display import format_p, html_table
+from steerlab._checks import Alternative, check_alternative, check_rng, count
+from steerlab._html import html_table
+from steerlab.statistics._display import format_p
 from steerlab.statistics._doses import bootstrap_means, read_doses
-from steerlab.statistics._input import Alternative, check_alternative, check_rng, count
 from steerlab.statistics.dose_curves import IsotonicFit, SpearmanCorrelation, curve_of, rho_of
 from steerlab.statistics.dose_lines import Asymmetry, LinearFit, asymmetry_of, line_of, matched
 from steerlab.statistics.trends import Reversal, TrendTest, reversal_of, trend_of

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from steerlab._errors import InputError
-from steerlab.statistics._input import RELATIVE_NOISE, common_scale, vectors
+from steerlab._checks import RELATIVE_NOISE, InputError, common_scale, vectors
 
 ROWS = 512  # compared with all others at a time
 SAME = 1e-3  # two rows are copies if their distance is below this share of the rows' root mean square distance from the mean

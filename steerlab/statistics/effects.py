@@ -8,9 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import brentq
 
-from steerlab._errors import InputError
-from steerlab.statistics._display import html_table
-from steerlab.statistics._input import RELATIVE_NOISE, check_pairs, common_scale, finite, open_share, outcomes, reals
+from steerlab._checks import RELATIVE_NOISE, InputError, check_pairs, common_scale, finite, open_share, outcomes, reals
+from steerlab._html import html_table
 from steerlab.statistics.intervals import Interval, clopper_pearson_interval, wilson_interval
 
 NORMAL_NODES, _weights = np.polynomial.hermite_e.hermegauss(40)

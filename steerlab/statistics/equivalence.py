@@ -8,11 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import minimize_scalar
 
-from steerlab._errors import InputError
-from steerlab.statistics._display import format_p, html_table
-from steerlab.statistics._input import RELATIVE_NOISE, check_pairs, common_scale, finite, open_share, outcomes, reals
+from steerlab._checks import RELATIVE_NOISE, InputError, are_outcomes, check_pairs, common_scale, finite, open_share, outcomes, reals
+from steerlab._html import html_table
+from steerlab.statistics._display import format_p
 from steerlab.statistics._student import positive_p
-from steerlab.statistics._tables import are_outcomes
 from steerlab.statistics.intervals import Interval, paired_interval
 
 # Values of the nuisance parameter that are tried before the best of them are refined; dense at the ends, where few

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from numpy.typing import ArrayLike
 from scipy.stats import binomtest
 
-from steerlab._errors import InputError
-from steerlab.statistics._display import html_table
-from steerlab.statistics._input import check_pairs, count, open_share, outcomes
+from steerlab._checks import InputError, check_pairs, count, open_share, outcomes
+from steerlab._html import html_table
 
 
 @dataclass(frozen=True)

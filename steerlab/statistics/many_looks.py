@@ -10,22 +10,24 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from steerlab._errors import InputError
-from steerlab.statistics._display import format_p, html_table
-from steerlab.statistics._input import (
+from steerlab._checks import (
     RELATIVE_NOISE,
     Alternative,
+    InputError,
+    are_outcomes,
     check_alternative,
     check_pairs,
     check_rng,
     common_scale,
     count,
     open_share,
+    problem_table,
     reals,
     vectors,
 )
+from steerlab._html import html_table
+from steerlab.statistics._display import format_p
 from steerlab.statistics._sign_flips import enumerable, exceedance, flipped_sums
-from steerlab.statistics._tables import are_outcomes, problem_table
 from steerlab.statistics.against_controls import rank_test
 from steerlab.statistics.intervals import Interval, paired_interval
 

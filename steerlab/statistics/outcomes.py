@@ -10,8 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
-from steerlab._errors import InputError, InputTypeError
-from steerlab.statistics._input import Alternative, outcomes, reals
+from steerlab._checks import Alternative, InputError, InputTypeError, outcomes, reals
 from steerlab.statistics._student import TTest
 from steerlab.statistics.against_controls import PredictionTest, RankTest, cohens_d, one_sample_t_test, prediction_test, rank_test
 from steerlab.statistics.paired import SignTest, sign_test

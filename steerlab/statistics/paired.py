@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from numpy.typing import ArrayLike
 from scipy.stats import binom, binomtest
 
-from steerlab.statistics._display import format_p, html_table
-from steerlab.statistics._input import Alternative, check_alternative, check_pairs, common_scale, outcomes, reals
+from steerlab._checks import Alternative, check_alternative, check_pairs, common_scale, outcomes, reals
+from steerlab._html import html_table
+from steerlab.statistics._display import format_p
 from steerlab.statistics._student import TTest, positive_p, student_t
 from steerlab.statistics.intervals import Interval, newcombe_interval
 

@@ -3,8 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from steerlab._errors import InputError
-from steerlab.statistics._input import reals
+from steerlab._checks import InputError, reals
 
 
 def pareto_front(benefit: ArrayLike, cost: ArrayLike) -> NDArray[np.bool_]:

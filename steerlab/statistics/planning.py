@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from steerlab._errors import InputError
-from steerlab.statistics._display import html_table
-from steerlab.statistics._input import RELATIVE_NOISE, Alternative, check_alternative, count, finite, open_share
+from steerlab._checks import RELATIVE_NOISE, Alternative, InputError, check_alternative, count, finite, open_share
+from steerlab._html import html_table
 from steerlab.statistics.power import check_discordant, check_power, detected, win_share
 
 # Powers of all n up to this many are computed in a few seconds; beyond it the search is refused.

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.optimize import brentq
 
-from steerlab._errors import InputError
-from steerlab.statistics._input import RELATIVE_NOISE, Alternative, check_alternative, count, finite, open_share
+from steerlab._checks import RELATIVE_NOISE, Alternative, InputError, check_alternative, count, finite, open_share
 
 
 def power_of_sign_test(n: int, *, change: float, discordant: float, level: float = 0.05, alternative: Alternative = "two-sided") -> float:

@@ -10,9 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm, rankdata
 
-from steerlab._errors import InputError
-from steerlab.statistics._display import html_table
-from steerlab.statistics._input import RELATIVE_NOISE, check_rng, count, open_share, reals, two_groups
+from steerlab._checks import RELATIVE_NOISE, InputError, check_rng, count, open_share, reals, two_groups
+from steerlab._html import html_table
 from steerlab.statistics.intervals import Interval
 
 

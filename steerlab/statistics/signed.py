@@ -7,18 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from steerlab.statistics._display import format_p, html_table
-from steerlab.statistics._input import (
-    RELATIVE_NOISE,
-    Alternative,
-    check_alternative,
-    check_pairs,
-    check_rng,
-    common_scale,
-    count,
-    open_share,
-    reals,
-)
+from steerlab._checks import RELATIVE_NOISE, Alternative, check_alternative, check_pairs, check_rng, common_scale, count, open_share, reals
+from steerlab._html import html_table
+from steerlab.statistics._display import format_p
 from steerlab.statistics._sign_flips import enumerable, exceedance, flipped_sums
 from steerlab.statistics._student import TTest, positive_p
 from steerlab.statistics.intervals import Interval

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from steerlab._errors import InputError
-from steerlab.statistics._display import html_table
-from steerlab.statistics._input import RELATIVE_NOISE, check_rng, common_scale, count, two_groups, vectors
+from steerlab._checks import RELATIVE_NOISE, InputError, check_rng, common_scale, count, two_groups, vectors
+from steerlab._html import html_table
 
 
 @dataclass(frozen=True)

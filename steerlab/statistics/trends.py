@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from steerlab._errors import InputError
-from steerlab.statistics._display import format_p, html_table
+from steerlab._checks import Alternative, InputError, check_alternative, check_rng, count
+from steerlab._html import html_table
+from steerlab.statistics._display import format_p
 from steerlab.statistics._doses import BLOCK, Doses, read_doses
-from steerlab.statistics._input import Alternative, check_alternative, check_rng, count
 from steerlab.statistics._sign_flips import enumerable, exceedance, flipped_sums
 from steerlab.statistics.many_looks import max_statistic_test
 

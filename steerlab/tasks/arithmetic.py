@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.tasks.problem import LETTERS, Problem, Task, lettered, naming
 
 MAX_TOTAL = 30

@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from steerlab.backends import Model
 from steerlab.memory import ROW_POSITIONS
-from steerlab.models import Model, device_of, is_hooked
+from steerlab.models import device_of, is_hooked
 from steerlab.shortcuts import runs_whole, short_cuts
 from steerlab.tasks.scorers import Row
 

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from steerlab._errors import InputError, InputTypeError
+from steerlab._checks import InputError, InputTypeError, check_rng
+from steerlab._progress import job, progress_bar
+from steerlab.backends import Model
 from steerlab.memory import logit_values, pass_tokens, shrinking
-from steerlab.models import Model, backend_of
-from steerlab.progress import job, progress_bar
-from steerlab.statistics import Interval, wilson_interval
-from steerlab.statistics._input import check_rng
+from steerlab.models import backend_of
+from steerlab.statistics.intervals import Interval, wilson_interval
 from steerlab.tasks.batches import Batch, least, smaller
 from steerlab.tasks.generating import generate_batch
 from steerlab.tasks.problem import Problem

@@ -11,9 +11,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from steerlab.backends import Model
+from steerlab.encoding import end_tokens
 from steerlab.keyvalues import KeyValueCache, Lent
 from steerlab.memory import generated_rows
-from steerlab.models import Model, device_of, end_tokens, is_hooked, n_layers
+from steerlab.models import device_of, is_hooked, n_layers
 from steerlab.passes import run_to
 from steerlab.shortcuts import next_logits, read_out, short_cuts
 from steerlab.tasks.batches import Batch, batches_of

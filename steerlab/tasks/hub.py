@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from steerlab._errors import InputError, InputFileError
+from steerlab._checks import InputError, InputFileError
 from steerlab.tasks.rows import SPLIT_WORDS, Pools, Row, shown
 
 

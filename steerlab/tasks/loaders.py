@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.tasks.arithmetic import arithmetic
 from steerlab.tasks.hub import read_hub
 from steerlab.tasks.problem import Problem, Task

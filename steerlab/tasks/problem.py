@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from steerlab._errors import InputError, InputTypeError
+from steerlab._checks import InputError, InputTypeError
 from steerlab.encoding import check_text
 from steerlab.tasks.numbers import as_printed, parse_number
 

@@ -8,10 +8,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
+from steerlab.backends import Model
 from steerlab.keyvalues import KeyValueCache
 from steerlab.memory import READ_VALUES
-from steerlab.models import Model, n_layers, n_outputs
+from steerlab.models import n_layers, n_outputs
 from steerlab.passes import entering
 from steerlab.shortcuts import mlp_only_at, read_out
 from steerlab.tasks.batches import Batch

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from steerlab._errors import InputError, MissingFileError
-from steerlab.files import reading
+from steerlab._checks import InputError, MissingFileError
+from steerlab._files import reading
 from steerlab.tasks.numbers import as_printed, parse_number
 from steerlab.tasks.problem import whole_text
 

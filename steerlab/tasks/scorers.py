@@ -9,8 +9,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from steerlab._errors import InputError
-from steerlab.models import Model, context_length, n_outputs, token_ids, token_names
+from steerlab._checks import InputError
+from steerlab.backends import Model
+from steerlab.encoding import token_ids, token_names
+from steerlab.models import context_length, n_outputs
 from steerlab.tasks.numbers import decimal_text, exact_number, find_number, same_number
 from steerlab.tasks.problem import Problem, Text, as_problems, written
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from steerlab._errors import InputError
-from steerlab.models import Model, backend_of
+from steerlab._checks import InputError
+from steerlab.backends import Model
+from steerlab.models import backend_of
 from steerlab.tasks.batches import Batch, batches_for
 from steerlab.tasks.problem import Problem, as_problems
 from steerlab.tasks.scorers import Answer, Read, Row, Scorer

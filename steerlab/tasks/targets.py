@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from steerlab._errors import InputError
-from steerlab.models import Model
+from steerlab._checks import InputError
+from steerlab.backends import Model
 from steerlab.tasks.problem import Problem, Text
 from steerlab.tasks.scorers import Read, Row, encode_answer, likelihood_row
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from steerlab._errors import InputError
+from steerlab._checks import InputError
 from steerlab.tasks.numbers import parse_number
 from steerlab.tasks.problem import Problem, lettered, naming, readings
 from steerlab.tasks.rows import Row, checked_texts, shown

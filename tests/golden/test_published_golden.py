@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from steerlab.published import RECIPES, Audit, audit
 from steerlab.published.answers import Answer
+from steerlab.published.auditing import RECIPES, Audit, audit
 from steerlab.published.tables import CELL_COLUMNS, Numbers
 
 

@@ -8,7 +8,8 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as hs
 
-from steerlab.published import RECIPES, printed
+from steerlab.published.auditing import RECIPES
+from steerlab.published.numbers import printed
 from steerlab.published.tables import CELL_COLUMNS, Numbers
 
 decimals = hs.integers(0, 3)

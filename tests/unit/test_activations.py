@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import activation_files, activations, files
+from steerlab import _files, activation_files, activations
+from steerlab._progress import ProgressBar, progress_bar
 from steerlab.models import d_model, hooks
-from steerlab.progress import ProgressBar, progress_bar
 
 LAYERS = (0, 2)
 
@@ -486,7 +486,7 @@ def test_a_large_cache_can_be_opened_without_reading_it(toy, problems, tmp_path)
 
 
 def test_a_cache_that_another_process_writes_is_left_alone(toy, problems, tmp_path):
-    with files.locked(tmp_path / "acts"), ThreadPoolExecutor(1) as other:
+    with _files.locked(tmp_path / "acts"), ThreadPoolExecutor(1) as other:
         asked = other.submit(sl.cache_activations, toy, problems, layers=LAYERS, path=tmp_path / "acts")
         with pytest.raises(FileExistsError, match=rf"acts is being written by process {os.getpid()}"):
             asked.result()

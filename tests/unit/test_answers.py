@@ -20,12 +20,13 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedToken
 import steerlab as sl
 from steerlab import cli
 from steerlab.directions import check_direction
+from steerlab.encoding import end_tokens, token_ids
 from steerlab.interventions import patch
 from steerlab.methods import method
-from steerlab.models import describe, end_tokens, hook_name, hooks, token_ids
+from steerlab.models import describe, hook_name, hooks
 from steerlab.setup import Setup
 from steerlab.significance import Significance
-from steerlab.tasks import Problem, in_both
+from steerlab.tasks.problem import Problem, in_both
 from steerlab.tasks.scorers import encode_choices
 from steerlab.tasks.targets import first_token, whole_answer
 

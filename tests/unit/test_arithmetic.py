@@ -8,8 +8,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from steerlab.tasks import load_task
 from steerlab.tasks.arithmetic import GAINS, LOSSES, VARIANTS, arithmetic, generate, split_of, vocabulary
+from steerlab.tasks.loaders import load_task
 
 FORMS = ("choice", "numeric", "continuation")
 SPLITS = ("train", "validation", "test")

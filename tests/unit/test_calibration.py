@@ -12,7 +12,8 @@ import steerlab as sl
 from steerlab import control_families, scenarios
 from steerlab import statistics as st
 from steerlab.calibration import calibrate
-from steerlab.scenarios import LEVELS, NOT_SIMULATED, SCENARIOS, Scenario
+from steerlab.scenarios import NOT_SIMULATED, SCENARIOS
+from steerlab.scenarios._common import LEVELS, Scenario
 
 KEPT = Path(__file__).parents[2] / "data" / "calibration.md"
 

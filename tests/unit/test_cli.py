@@ -8,8 +8,7 @@ from typing import Literal, Optional
 
 import pytest
 
-from steerlab import InputError
-from steerlab._errors import InputFileError, InputTypeError, MissingFileError
+from steerlab._checks import InputError, InputFileError, InputTypeError, MissingFileError
 from steerlab.cli import parse, run
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab.models import backend_of, context_length, describe, token_ids
+from steerlab.encoding import token_ids
+from steerlab.models import backend_of, context_length, describe
 from steerlab.passes import forward
 from steerlab.tasks.arithmetic import arithmetic
 

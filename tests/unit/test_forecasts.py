@@ -17,7 +17,8 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import progress
+from steerlab import _progress
+from steerlab._progress import ProgressBar, job
 from steerlab.calibration import calibrate
 from steerlab.coefficients import coefficient_grid
 from steerlab.eas import run_eas
@@ -26,9 +27,8 @@ from steerlab.forecasts import Work, forecast
 from steerlab.grid_cells import grid
 from steerlab.grid_files import run_grid
 from steerlab.objectives import ValidationScore
-from steerlab.progress import ProgressBar, job
 from steerlab.routing import evaluate_routed
-from steerlab.scenarios import LEVELS, Scenario
+from steerlab.scenarios._common import LEVELS, Scenario
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -182,8 +182,8 @@ def test_a_long_job_says_once_what_it_is_made_of_and_a_short_one_nothing(toy_mod
     """What is said, and the batches that are timed for it, change nothing of what is found."""
     model, found = toy_model("bridge"), {}
     for pace, show in ((0.0, False), (100.0, True), (0.0, True)):
-        monkeypatch.setattr(progress, "clock", passing(pace))
-        monkeypatch.setattr(progress, "_pace", progress._Pace())
+        monkeypatch.setattr(_progress, "clock", passing(pace))
+        monkeypatch.setattr(_progress, "_pace", _progress._Pace())
         found[pace, show] = list(values(JOBS[name](model, task, progress=show)))
         said = [line for line in capsys.readouterr().err.splitlines() if "on this machine" in line]
         if not pace:
@@ -241,7 +241,7 @@ def test_a_job_that_is_part_of_another_says_nothing_of_its_own(capsys, monkeypat
         for _ in range(3):
             inner(n)
 
-    monkeypatch.setattr(progress, "clock", passing(20))
+    monkeypatch.setattr(_progress, "clock", passing(20))
     outer(50)
     assert capsys.readouterr().err == "150 runs in 3 parts, about 50 minutes on this machine; options that make it cheaper: n\n"
     assert timed == ["outer"]
@@ -267,7 +267,7 @@ def test_a_batch_is_as_large_as_the_work_is_worth(monkeypatch, each, batches, se
         done.append(len(some))
         return len(some)
 
-    monkeypatch.setattr(progress, "clock", lambda: clock)
+    monkeypatch.setattr(_progress, "clock", lambda: clock)
     assert Work("runs", 1200, range(1000), run).seconds() == pytest.approx(seconds)
     assert done == batches
 
@@ -280,11 +280,11 @@ def test_what_a_first_batch_waits_for_is_not_taken_for_work(monkeypatch):
         clock += 3.0 if next(calls) == 0 else 0.02
         return len(some)
 
-    monkeypatch.setattr(progress, "clock", lambda: clock)
+    monkeypatch.setattr(_progress, "clock", lambda: clock)
     assert Work("runs", 1200, range(10), run).seconds() == pytest.approx(24)
 
 
 def test_work_of_which_there_is_none_is_not_timed(capsys, monkeypatch):
-    monkeypatch.setattr(progress, "clock", passing(20))
+    monkeypatch.setattr(_progress, "clock", passing(20))
     forecast(None, [Work("none", 0, range(3), pytest.fail), Work("empty", 3, [], pytest.fail), Work("some", 6, "ab", len)], show=True)
     assert capsys.readouterr().err == "6 runs, about 2 minutes on this machine\n"

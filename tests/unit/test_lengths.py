@@ -9,10 +9,11 @@ from configurations import STORIES
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import steerlab as sl
-from steerlab.models import context_length, token_ids
+from steerlab.encoding import token_ids
+from steerlab.models import context_length
 from steerlab.setup import Setup
-from steerlab.tasks import SCORERS, Problem, Scorer, Task
-from steerlab.tasks.scorers import Row, _fits, numeric
+from steerlab.tasks.problem import Problem, Task
+from steerlab.tasks.scorers import SCORERS, Row, Scorer, _fits, numeric
 
 LETTERS = (" A", " B")
 

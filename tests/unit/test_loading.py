@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import steerlab as sl
 from steerlab import loading
-from steerlab._errors import InputMemoryError
+from steerlab._checks import InputMemoryError
 from steerlab.models import _point, backend_of, describe, processing_of
 from steerlab.passes import forward, run_to
 

@@ -8,9 +8,11 @@ import torch
 import steerlab as sl
 from steerlab import prompting
 from steerlab.contenders import contenders, spread_layers
-from steerlab.models import token_ids
+from steerlab.encoding import token_ids
 from steerlab.prompting import Wording, contrast_pairs, wordings
-from steerlab.statistics import holm, rank_test, sign_test
+from steerlab.statistics.against_controls import rank_test
+from steerlab.statistics.corrections import holm
+from steerlab.statistics.paired import sign_test
 from steerlab.trials import Bench, cell_of, choose
 
 METHODS = ["mean_difference", "function_vector", "aft", "multilayer_aft", "prompt"]

@@ -8,8 +8,9 @@ import torch
 
 import steerlab as sl
 from steerlab import loading
+from steerlab.encoding import token_ids
 from steerlab.keyvalues import KeyValueCache
-from steerlab.models import backend_of, context_length, d_model, describe, device_of, hook_name, hooks, n_layers, token_ids
+from steerlab.models import backend_of, context_length, d_model, describe, device_of, hook_name, hooks, n_layers
 from steerlab.passes import entering, forward, residuals, run_to
 from steerlab.shortcuts import next_logits, read_out, run_from
 from steerlab.tasks.generating import generate

@@ -5,9 +5,10 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from steerlab.tasks import SCORERS, Problem, extract_number, load_task
-from steerlab.tasks.numbers import decimal_text, exact_number, find_number, parse_number, same_number
-from steerlab.tasks.scorers import Answer
+from steerlab.tasks.loaders import load_task
+from steerlab.tasks.numbers import decimal_text, exact_number, extract_number, find_number, parse_number, same_number
+from steerlab.tasks.problem import Problem
+from steerlab.tasks.scorers import SCORERS, Answer
 
 RULE = [
     # which one

@@ -14,7 +14,7 @@ from steerlab import plots
 from steerlab.moves import cell_key
 from steerlab.plots import _cells, theme
 from steerlab.plots.heatmaps import _outline
-from steerlab.statistics import RankTest, rank_test
+from steerlab.statistics.against_controls import RankTest, rank_test
 
 EVIL = '</b><a href="https://example.org">x</a>\u202e<script>'
 N = 100

@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from steerlab import progress
+from steerlab import _progress
+from steerlab._progress import Stages, job, progress_bar, say, say_forecast, with_options
 from steerlab.cli import run
-from steerlab.progress import Stages, job, progress_bar, say, say_forecast, with_options
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,9 +31,9 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(progress, "clock", clock)
-    monkeypatch.setattr(progress, "_pace", progress._Pace())
-    monkeypatch.setattr(progress, "_open", [])
+    monkeypatch.setattr(_progress, "clock", clock)
+    monkeypatch.setattr(_progress, "_pace", _progress._Pace())
+    monkeypatch.setattr(_progress, "_open", [])
     return clock
 
 
@@ -179,7 +179,7 @@ class Drawn:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> type[Drawn]:
     kind = type("Drawn", (Drawn,), {"bars": [], "written": []})
-    monkeypatch.setattr(progress, "_tqdm", lambda: kind)
+    monkeypatch.setattr(_progress, "_tqdm", lambda: kind)
     return kind
 
 

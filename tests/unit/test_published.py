@@ -6,8 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from steerlab.published import RECIPES, Audit, Range, audit, judge, printed
 from steerlab.published.answers import Answer
+from steerlab.published.auditing import RECIPES, Audit, audit, judge
+from steerlab.published.numbers import Range, printed
 from steerlab.published.tables import CELL_COLUMNS, CLAIM_COLUMNS, Numbers, read_folder
 
 ROOT = Path(__file__).resolve().parents[2]

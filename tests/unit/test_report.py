@@ -11,9 +11,9 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from steerlab.moves import COLUMNS, cell_key
-from steerlab.parts import DETAILS_BYTES, details_payload
+from steerlab.parts import DETAILS_BYTES, Drawing, Examples, Table, details_payload
 from steerlab.plots import theme
-from steerlab.report import MOST_BYTES, Drawing, Examples, Table, render_report
+from steerlab.report import MOST_BYTES, render_report
 
 EVIL = '</script><script>window.pwned = 1</script><img src=x onerror="pwned=1">\' \u202e\u200f]]> <!-- &lt;'
 VOID = {"meta", "link", "img", "br"}

@@ -12,7 +12,7 @@ from steerlab import grid_cells, setup
 from steerlab.calibration import calibrate
 from steerlab.contenders import Contender
 from steerlab.questions import Questions
-from steerlab.scenarios import Scenario
+from steerlab.scenarios._common import Scenario
 from steerlab.trials import Bench, try_once
 
 SEED = 7

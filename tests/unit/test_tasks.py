@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from steerlab.task_sets import shuffled_targets
-from steerlab.tasks import Problem, Task, in_both, load_task
+from steerlab.tasks.loaders import load_task
 from steerlab.tasks.numbers import parse_number
+from steerlab.tasks.problem import Problem, Task, in_both
 from steerlab.tasks.rows import shown
 from steerlab.tasks.templates import common_prefix, wikihow_clean
 

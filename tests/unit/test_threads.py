@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import progress, threads
+from steerlab import _progress, threads
 from steerlab.threads import allowed_cores, on_suitable_threads, suitable_threads, threads_for
 
 
@@ -96,8 +96,8 @@ def test_everything_that_runs_a_model_does_it_on_suitable_threads(toy_model, bac
 
 
 def test_the_number_of_threads_is_said_where_a_job_is_forecast(capsys):
-    on_suitable_threads(lambda model: progress.say_forecast(1000, 120))(sized(64, 172))
-    progress.say_forecast(1000, 120)
+    on_suitable_threads(lambda model: _progress.say_forecast(1000, 120))(sized(64, 172))
+    _progress.say_forecast(1000, 120)
     assert capsys.readouterr().err.splitlines() == [
         "1,000 runs, about 2 minutes on this machine with 1 of 4 threads (OMP_NUM_THREADS sets another number)",
         "1,000 runs, about 2 minutes on this machine",

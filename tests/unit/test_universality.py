@@ -9,7 +9,8 @@ import pytest
 import steerlab as sl
 from steerlab import grid_files
 from steerlab.grid_files import check_grid_folder
-from steerlab.statistics import benjamini_hochberg, holm, sign_test
+from steerlab.statistics.corrections import benjamini_hochberg, holm
+from steerlab.statistics.paired import sign_test
 
 
 def record(right: int, wrong: int, n: int = 100, **more) -> dict:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import steerlab as sl
-from steerlab import progress
-from steerlab.progress import ProgressBar, with_options
+from steerlab import _progress
+from steerlab._progress import ProgressBar, with_options
 from steerlab.setup import Setup
 from steerlab.workload import workload
 
@@ -98,7 +98,7 @@ class Slow:
 
 
 def test_a_long_job_is_forecast_once_before_its_first_stage(toy_model, task, capsys, monkeypatch):
-    monkeypatch.setattr(progress, "clock", Slow())
+    monkeypatch.setattr(_progress, "clock", Slow())
     sl.run_experiment(toy_model("bridge"), task, seed=0, texts=TEXTS, progress=True, **SMALL)
     lines = capsys.readouterr().err.splitlines()
     assert re.fullmatch(
@@ -111,7 +111,7 @@ def test_a_long_job_is_forecast_once_before_its_first_stage(toy_model, task, cap
 
 
 def test_a_script_is_told_of_its_own_options(toy_model, task, capsys, monkeypatch):
-    monkeypatch.setattr(progress, "clock", Slow())
+    monkeypatch.setattr(_progress, "clock", Slow())
     names = [*(field.name for field in fields(Setup)), "layers", "alphas", "controls", "families", "operator"]
     with_options(names, sl.run_experiment)(toy_model("bridge"), task, seed=0, texts=TEXTS, families=(), progress=True, **SMALL)
     assert capsys.readouterr().err.splitlines()[0].endswith("make it cheaper: --limit, --layers, --alphas, --controls, --families")

@@ -1,7 +1,13 @@
-"""Checks of what callers pass in.
+"""What is raised about something that the user gave: a value, a file, a model, a folder.
+
+A script ends with one line and exit code 2 on these. Any other exception is a bug and keeps its traceback.
+
+Checks of what callers pass in.
 
 Each function returns its argument in the form that the tests compute with, or raises a ValueError that names the
 value, what was expected and what to do.
+
+Checks of tables with one row per problem, and of whether values are outcomes or real numbers.
 """
 
 import math
@@ -12,7 +18,39 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from steerlab._errors import InputError, InputTypeError
+
+class InputError(ValueError):
+    """An input that cannot be used; the message names the value, what was expected and what to do.
+
+    Example:
+        >>> import steerlab as sl
+        >>> try:
+        ...     sl.load_task("arithmetic", variant="divisions")
+        ... except sl.InputError as error:
+        ...     print(str(error).split(";")[0])
+        variant='divisions'
+    """
+
+
+class InputTypeError(InputError, TypeError):
+    """An input of a kind that cannot be used, such as one text where a list of texts is wanted."""
+
+
+class InputFileError(InputError, OSError):
+    """A file or folder that cannot be read or written as asked."""
+
+
+class InputMemoryError(InputError, MemoryError):
+    """Work that does not fit into this machine's memory, however it is cut."""
+
+
+class MissingFileError(InputFileError, FileNotFoundError):
+    """A file or folder that is not there, or lacks what was expected in it."""
+
+
+class ExistingFileError(InputFileError, FileExistsError):
+    """A file or folder that is there already, and would be lost."""
+
 
 Alternative = Literal["two-sided", "greater", "less"]
 
@@ -178,3 +216,34 @@ def _one_dimension(array: np.ndarray, name: str) -> np.ndarray:
     if array.ndim != 1:
         raise InputError(f"{name}: shape {array.shape}; give one value per problem, in one dimension")
     return array
+
+
+def problem_table(values: ArrayLike | pd.DataFrame, name: str, *, columns: str, at_least: int) -> tuple[NDArray[np.float64], pd.Index]:
+    """Finite real numbers with one row per problem, and the labels of the columns.
+
+    Args:
+        values: an array, or a frame whose columns keep their labels.
+        name: of the argument, for messages.
+        columns: what one column is, in the singular.
+        at_least: how many problems are needed.
+    """
+    array = values.to_numpy() if isinstance(values, pd.DataFrame) else unmasked(values, name)
+    if array.ndim != 2 or array.shape[1] < 1:
+        raise InputError(f"{name}: shape {array.shape}; give one row per problem and one column per {columns}")
+    if array.shape[0] < at_least:
+        raise InputError(f"{name}: {array.shape[0]} problem(s) given; at least {at_least} needed")
+    labels = values.columns if isinstance(values, pd.DataFrame) else pd.RangeIndex(array.shape[1], name=columns)
+    if not labels.is_unique:
+        raise InputError(f"{name}: two columns are called {labels[labels.duplicated()][0]!r}; give each {columns} its own label")
+    numbers = [reals(array[:, j], f"{name}[:, {j}]", at_least=1) for j in range(array.shape[1])]
+    return np.stack(numbers, axis=1), labels
+
+
+def are_outcomes(*values: ArrayLike | pd.DataFrame) -> bool:
+    """Whether all values say right or wrong: booleans, or integers that are all 0 or 1."""
+    try:
+        for part in values:
+            outcomes(np.asarray(part).ravel(), "values")
+    except ValueError:
+        return False
+    return True

@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from steerlab._errors import ExistingFileError, InputFileError, MissingFileError
+from steerlab._checks import ExistingFileError, InputFileError, MissingFileError
 
 if sys.platform != "win32":
     import fcntl

@@ -3,11 +3,18 @@
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
 import pandas as pd
+
+
+def html_table(title: str, rows: Mapping[str, object]) -> str:
+    """A small table of names and values for notebooks; everything in it is escaped."""
+    body = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in rows.items())
+    return f"<table><caption>{escape(title)}</caption><tbody>{body}</tbody></table>"
+
 
 MOST_ROWS: Final = 200
 LONG: Final = 30  # rows; more scroll in a window of their own
