@@ -19,7 +19,7 @@ from torch import Tensor
 
 import steerlab as sl
 from benchmarks.shapes import Shape
-from steerlab.models import backend_of
+from steerlab.models.model import backend_of
 
 
 @dataclass(frozen=True, eq=False)

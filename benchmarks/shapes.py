@@ -12,8 +12,9 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import steerlab as sl
-from steerlab.checkpoints import local_directory
-from steerlab.tasks.scorers import SCORERS, Answer, Outcome, Read, Row, Scorer, scorer_for
+from steerlab.models.batches import Answer, Read, Row
+from steerlab.models.checkpoints import local_directory
+from steerlab.tasks.scorers import SCORERS, Outcome, Scorer, scorer_for
 
 N_CHOICES = 4
 END = "<|endoftext|>"

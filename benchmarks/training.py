@@ -10,8 +10,8 @@ import steerlab as sl
 from benchmarks.plan import Answers, Row, Scale, Target
 from benchmarks.rivals import Cell, Rival, block
 from benchmarks.shapes import Shape
-from steerlab.tasks.scorers import Read
-from steerlab.tasks.scorers import Row as Tokens
+from steerlab.models.batches import Read
+from steerlab.models.batches import Row as Tokens
 from steerlab.tasks.targets import whole_answer
 
 LR, BATCH, SEED = 1e-2, 4, 0

@@ -43,11 +43,11 @@ from steerlab.grid_cells import GridCell, grid, run_cell
 from steerlab.grid_files import run_grid
 from steerlab.halving import HalvingResult, successive_halving
 from steerlab.interventions import ALPHAS, steer
-from steerlab.loading import load_model
 from steerlab.magnitudes import Magnitudes, token_magnitudes
 from steerlab.matching import MatchedControls, match_kl
 from steerlab.method_comparison import compare_methods
 from steerlab.method_tables import MethodComparison
+from steerlab.models.loading import load_model
 from steerlab.moves import changes
 from steerlab.multilayer import MultiLayerVector, learn_multilayer
 from steerlab.neutral import NEUTRAL_TEXTS

@@ -17,16 +17,16 @@ from torch import Tensor
 from steerlab import activation_files
 from steerlab._checks import InputError
 from steerlab._progress import job, progress_bar
-from steerlab.backends import Model
-from steerlab.memory import pass_tokens, shrinking
-from steerlab.models import HookFn, d_model, describe, hook_name, hooks
-from steerlab.passes import residuals
-from steerlab.shortcuts import mlp_only_at
-from steerlab.tasks.batches import Batch, batches_for, least, smaller
+from steerlab.models.backends import Model
+from steerlab.models.batches import Batch, Row, batches_for, least, smaller
+from steerlab.models.memory import pass_tokens, shrinking
+from steerlab.models.model import HookFn, d_model, describe, hook_name, hooks
+from steerlab.models.passes import residuals
+from steerlab.models.shortcuts import mlp_only_at
+from steerlab.models.threads import on_suitable_threads
 from steerlab.tasks.problem import Problem, as_problems
-from steerlab.tasks.scorers import Row, encode_prompt
+from steerlab.tasks.scorers import encode_prompt
 from steerlab.tasks.scoring import check_ids
-from steerlab.threads import on_suitable_threads
 
 Positions = str | int | np.integer | Sequence[int]
 Pick = Callable[[Tensor, Tensor], Tensor]  # of a batch's residual stream, by the prompts' lengths
@@ -44,7 +44,7 @@ class Activations:
         layers: 0-based blocks.
         site: "resid_pre", "resid_mid" or "resid_post".
         positions: what was asked for.
-        model: what `steerlab.models.describe` says of the model.
+        model: what `steerlab.models.model.describe` says of the model.
     """
 
     values: Float[Tensor, "problem layer pos d_model"]

@@ -12,11 +12,11 @@ import pandas as pd
 from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.aft import LearnedVector
-from steerlab.backends import Model
 from steerlab.candidates import LearnedVectors, learn_vectors, listed, vectors_work
 from steerlab.fitting import check_problems
-from steerlab.forecasts import forecast
-from steerlab.models import n_layers
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import forecast
+from steerlab.models.model import n_layers
 from steerlab.sweeps import sweep
 from steerlab.tasks.problem import Problem, as_problems, in_both
 from steerlab.work_kinds import rows_of, steered

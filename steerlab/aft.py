@@ -15,13 +15,13 @@ from torch import Tensor
 from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations import Positions, indices
-from steerlab.backends import Model
 from steerlab.context_learnables import ContextLearnable
 from steerlab.directions import Direction
 from steerlab.fitting import Fit, How, fit
 from steerlab.interventions import Operator
 from steerlab.learnables import StaticVector
-from steerlab.models import d_model, describe
+from steerlab.models.backends import Model
+from steerlab.models.model import d_model, describe
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks.problem import Problem

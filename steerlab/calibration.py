@@ -16,7 +16,7 @@ from scipy.stats import norm
 from steerlab import statistics as st
 from steerlab._checks import InputError
 from steerlab._progress import job, progress_bar
-from steerlab.forecasts import Work, forecast
+from steerlab.models.forecasts import Work, forecast
 from steerlab.scenarios import SCENARIOS
 from steerlab.scenarios._common import LEVELS, Scenario
 

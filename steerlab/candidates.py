@@ -17,12 +17,12 @@ from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations import Positions
 from steerlab.aft import LearnedVector, learned_vector, settings
-from steerlab.backends import Model
 from steerlab.fitting import How, fit, training_work
-from steerlab.forecasts import Work
 from steerlab.interventions import Operator
 from steerlab.learnables import StaticVector
-from steerlab.models import d_model, n_layers
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import Work
+from steerlab.models.model import d_model, n_layers
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks.problem import Problem

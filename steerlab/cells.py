@@ -15,23 +15,22 @@ import torch
 from steerlab._checks import InputError
 from steerlab._progress import progress_bar
 from steerlab.activations import Positions
-from steerlab.backends import Model
-from steerlab.forecasts import TIMED, Work, forecast
 from steerlab.generation import generate_cells
 from steerlab.interventions import Operator, check_operator, operator_named
-from steerlab.memory import generated_rows, logit_values, pass_tokens, shrinking
-from steerlab.models import backend_of, hooks, is_hooked
-from steerlab.passes import forward
-from steerlab.precision import Precision, dtype_named, in_precision
-from steerlab.shortcuts import runs_whole
-from steerlab.tasks.batches import Batch, least, smaller
+from steerlab.models.backends import Model
+from steerlab.models.batches import Answer, Batch, least, smaller
+from steerlab.models.forecasts import TIMED, Work, forecast
+from steerlab.models.generation import generate_batch
+from steerlab.models.memory import generated_rows, logit_values, pass_tokens, shrinking
+from steerlab.models.model import Precision, backend_of, dtype_named, hooks, in_precision, is_hooked
+from steerlab.models.passes import forward
+from steerlab.models.reading import Headers, Reader, run_batch
+from steerlab.models.shortcuts import runs_whole
+from steerlab.models.threads import on_suitable_threads
 from steerlab.tasks.evaluation import Evaluation
-from steerlab.tasks.generating import generate_batch
 from steerlab.tasks.problem import Problem, as_problems
-from steerlab.tasks.reading import Headers, Reader, run_batch
-from steerlab.tasks.scorers import Answer, Scorer, scorer_for
+from steerlab.tasks.scorers import Scorer, scorer_for
 from steerlab.tasks.scoring import plan
-from steerlab.threads import on_suitable_threads
 from steerlab.variants import Cell, Place, check_cells, shares
 from steerlab.wavefront import Front, Seen
 

@@ -11,10 +11,10 @@ import torch
 from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations import Positions
-from steerlab.backends import Model
 from steerlab.directions import Direction, check_type, place
-from steerlab.forecasts import forecast
 from steerlab.interventions import Operator
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import forecast
 from steerlab.statistics.intervals import Interval, paired_interval
 from steerlab.statistics.paired import SignTest, sign_test
 from steerlab.sweeps import SweepResult, sweep

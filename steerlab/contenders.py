@@ -8,16 +8,16 @@ import numpy as np
 
 from steerlab._checks import InputError
 from steerlab.activations import Positions
-from steerlab.backends import Model
 from steerlab.candidates import learn_vectors, vectors_work
 from steerlab.contrasts import balanced_activations
 from steerlab.directions import Direction, mean_difference
 from steerlab.estimators import ESTIMATORS
 from steerlab.fitting import How, training_work
-from steerlab.forecasts import Work
 from steerlab.function_vectors import prompt_contrast
 from steerlab.learnables import StaticVector
-from steerlab.models import d_model, n_layers
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import Work
+from steerlab.models.model import d_model, n_layers
 from steerlab.multilayer import SOURCE_DEPTHS, SOURCE_SCALES, learn_multilayer
 from steerlab.prompting import contrast_pairs
 from steerlab.resumed import Spot

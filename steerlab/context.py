@@ -23,13 +23,13 @@ from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations import Positions
 from steerlab.aft import broken_off, check_not_zero, outcome, settings
-from steerlab.backends import Model
 from steerlab.cells import run_cells
 from steerlab.context_learnables import ContextLearnable, learnable_named
 from steerlab.directions import Direction, check_direction, moved, moved_from
 from steerlab.fitting import How, fit
 from steerlab.interventions import OPERATORS, Operator, Patch, check_alpha, operator_named, position_mask
-from steerlab.models import d_model, describe, hook_name, hooks
+from steerlab.models.backends import Model
+from steerlab.models.model import d_model, describe, hook_name, hooks
 from steerlab.prompt_vectors import PromptVectors
 from steerlab.prompted import prompts_of, rule_of, vectors_of
 from steerlab.resumed import Spot
@@ -54,7 +54,7 @@ class ContextVector:
         layer, site: where the stream is looked at, and where the vector acts.
         name: for tables and figures.
         method: how it was learned.
-        model: what `steerlab.models.describe` says of the model it was learned in.
+        model: what `steerlab.models.model.describe` says of the model it was learned in.
         history: as of a `LearnedVector`; its norm is that of b, the part that all prompts share.
         operator: the function that it was learned with, where that is one of the user's own; files do not keep it.
 

@@ -14,15 +14,15 @@ import pandas as pd
 
 from steerlab._checks import InputError, check_rng
 from steerlab._progress import job, progress_bar
-from steerlab.backends import Model
 from steerlab.cells import run_cells
 from steerlab.context import ContextVector
 from steerlab.context_learnables import KINDS, ContextLearnable, learnable_named
 from steerlab.directions import Direction
 from steerlab.fitting import How, check_problems, fit, training_work
-from steerlab.forecasts import Work, forecast
 from steerlab.learnables import StaticVector
-from steerlab.models import d_model, describe
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import Work, forecast
+from steerlab.models.model import d_model, describe
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
 from steerlab.statistics.corrections import holm

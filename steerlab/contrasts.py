@@ -10,9 +10,9 @@ from jaxtyping import Float
 from steerlab._checks import InputError
 from steerlab.activations import Activations, Positions, cache_activations
 from steerlab.arrays import Group, as_group
-from steerlab.backends import Model
 from steerlab.directions import Direction, check_groups, differing, precision_of
-from steerlab.models import n_layers
+from steerlab.models.backends import Model
+from steerlab.models.model import n_layers
 from steerlab.tasks.evaluation import Evaluation, balance
 from steerlab.tasks.scorers import encode_prompt
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from steerlab._checks import InputError
 from steerlab.activations import Activations
 from steerlab.directions import Direction, check_draw, mean_difference
-from steerlab.weights import another_model
+from steerlab.models.weights import another_model
 
 __all__ = ["Draw", "Norm", "covariance_matched", "orthogonal_directions", "other_task", "ready", "shuffled_labels"]
 

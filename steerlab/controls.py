@@ -11,11 +11,11 @@ import torch
 from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations import Positions
-from steerlab.backends import Model
 from steerlab.cells import run_cells
 from steerlab.directions import Direction, check_type, moved, place, random_directions
 from steerlab.interventions import Operator, check_alpha
-from steerlab.precision import Precision
+from steerlab.models.backends import Model
+from steerlab.models.model import Precision
 from steerlab.statistics.outcomes import ControlTests
 from steerlab.sweeps import inert
 from steerlab.tasks.evaluation import Evaluation

@@ -16,19 +16,20 @@ import pandas as pd
 from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations import Positions
-from steerlab.backends import Model
 from steerlab.directions import Direction, check_type, place
 from steerlab.distributions import NUMBERS, compare_positions
-from steerlab.encoding import token_text
-from steerlab.forecasts import Work, forecast
 from steerlab.interventions import Operator, check_alpha
-from steerlab.models import context_length, n_outputs
+from steerlab.models.backends import Model
+from steerlab.models.batches import Read, Row
+from steerlab.models.encoding import token_text
+from steerlab.models.forecasts import Work, forecast
+from steerlab.models.model import context_length, n_outputs
+from steerlab.models.threads import on_suitable_threads
 from steerlab.statistics.bootstrap import bootstrap
 from steerlab.statistics.paired import paired_t_test
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.problem import Problem, as_problems
-from steerlab.tasks.scorers import Read, Row, encode_choices
-from steerlab.threads import on_suitable_threads
+from steerlab.tasks.scorers import encode_choices
 from steerlab.variants import Cell, Place
 from steerlab.work_kinds import rows_of, unsteered
 

@@ -14,10 +14,10 @@ from torch import Tensor
 from steerlab._checks import InputError, InputTypeError, check_rng
 from steerlab.activations import Activations, indices
 from steerlab.arrays import Group, as_group
-from steerlab.backends import Model
-from steerlab.encoding import prepends_bos
-from steerlab.models import SITES, d_model, describe, hook_name, processing_of
-from steerlab.weights import another_model
+from steerlab.models.backends import Model
+from steerlab.models.encoding import prepends_bos
+from steerlab.models.model import SITES, d_model, describe, hook_name, processing_of
+from steerlab.models.weights import another_model
 
 CANCELLED = 1e-6  # of the longest part's length: a sum that is shorter is rounding
 ROUNDING = 32  # units in the last place of float32, as a share of the activations' size: what is smaller is rounding
@@ -41,7 +41,7 @@ class Direction:
             where directions of one vector that were measured at different positions have been combined.
         name: what tables and figures call it.
         method: the estimator and its settings.
-        model: what `steerlab.models.describe` says of the model it was measured in; empty if unknown.
+        model: what `steerlab.models.model.describe` says of the model it was measured in; empty if unknown.
 
     Raises:
         ValueError: a vector that is empty, zero, not finite, complex or of the wrong rank, or an unknown layer or site.
@@ -70,7 +70,7 @@ class Direction:
         for which in ("model", "method"):
             if not isinstance(getattr(self, which), Mapping):
                 raise InputTypeError(
-                    f"direction {self.name!r}: {which} is a {type(getattr(self, which)).__name__}; give a dict (of a model, what steerlab.models.describe says)"
+                    f"direction {self.name!r}: {which} is a {type(getattr(self, which)).__name__}; give a dict (of a model, what steerlab.models.model.describe says)"
                 )
         if not isinstance(self.positions, str):
             object.__setattr__(self, "positions", tuple(indices(self.positions)))

@@ -12,18 +12,17 @@ from torch import Tensor
 from steerlab._checks import InputError
 from steerlab._progress import progress_bar
 from steerlab.activations import Positions
-from steerlab.backends import Model
-from steerlab.encoding import token_ids
-from steerlab.forecasts import TIMED, Work, forecast
 from steerlab.interventions import Operator, Patch, check_operator, operator_named
-from steerlab.memory import parse_memory, pass_tokens, shrinking
-from steerlab.models import context_length, device_of, hook_name, hooks, n_layers, n_outputs, unknown_tokens
-from steerlab.passes import entering, forward
-from steerlab.shortcuts import read_out, run_from
-from steerlab.tasks.batches import Batch, batches_for, least, smaller
+from steerlab.models.backends import Model
+from steerlab.models.batches import Batch, Row, batches_for, least, smaller
+from steerlab.models.encoding import token_ids
+from steerlab.models.forecasts import TIMED, Work, forecast
+from steerlab.models.memory import parse_memory, pass_tokens, shrinking
+from steerlab.models.model import context_length, device_of, hook_name, hooks, n_layers, n_outputs, unknown_tokens
+from steerlab.models.passes import entering, forward
+from steerlab.models.shortcuts import read_out, run_from
+from steerlab.models.threads import on_suitable_threads
 from steerlab.tasks.problem import as_texts
-from steerlab.tasks.scorers import Row
-from steerlab.threads import on_suitable_threads
 from steerlab.variants import Cell, check_cells
 from steerlab.wavefront import Front
 

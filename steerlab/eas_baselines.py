@@ -16,10 +16,10 @@ import pandas as pd
 
 from steerlab._checks import InputError, count
 from steerlab._progress import job
-from steerlab.backends import Model
 from steerlab.eas import COLUMNS, check_stream, run_eas, stream
-from steerlab.forecasts import Work, forecast
-from steerlab.models import d_model
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import Work, forecast
+from steerlab.models.model import d_model
 from steerlab.statistics._display import format_p
 from steerlab.statistics.corrections import holm
 from steerlab.statistics.intervals import paired_interval, wilson_interval

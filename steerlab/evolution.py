@@ -19,11 +19,11 @@ from jaxtyping import Float
 from steerlab._checks import InputError, check_rng, count
 from steerlab._progress import job, progress_bar
 from steerlab.activations import Positions, cache_activations, indices
-from steerlab.backends import Model
 from steerlab.cells import run_cells
 from steerlab.directions import Direction
-from steerlab.forecasts import forecast
-from steerlab.models import d_model, describe, hook_name
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import forecast
+from steerlab.models.model import d_model, describe, hook_name
 from steerlab.tasks.problem import Problem, as_problems, in_both
 from steerlab.tasks.scorers import Scorer
 from steerlab.tasks.scoring import check_ids

@@ -15,23 +15,23 @@ import numpy as np
 from steerlab._checks import InputError
 from steerlab._progress import Stages, job
 from steerlab.activations import Activations, Positions
-from steerlab.backends import Model
 from steerlab.contrasts import balanced_activations
 from steerlab.control_families import Draw, covariance_matched, orthogonal_directions, shuffled_labels
 from steerlab.controls import ControlResult, random_control
 from steerlab.diagnostics import ContrastDiagnostics, contrast_diagnostics
 from steerlab.directions import Direction, mean_difference, random_directions
 from steerlab.distributions import positions_on_text
-from steerlab.forecasts import forecast
 from steerlab.interventions import ALPHAS
 from steerlab.matching import SCALED, match_kl
-from steerlab.models import n_layers
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import forecast
+from steerlab.models.model import n_layers
+from steerlab.models.threads import on_suitable_threads
 from steerlab.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.problem import Task, as_texts, check_task
-from steerlab.threads import on_suitable_threads
 from steerlab.workload import parts, workload
 
 FAMILIES = ("covariance_matched", "shuffled_labels", "orthogonal", "equal_kl")

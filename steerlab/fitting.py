@@ -14,18 +14,18 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab.activations import Positions, indices
-from steerlab.backends import Model
-from steerlab.forecasts import Work, forecast
 from steerlab.interventions import Operator, check_operator, operator_label, operator_named, position_mask
 from steerlab.learnables import Learnable
-from steerlab.models import backend_of, describe, device_of, frozen, hook_name
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import Work, forecast
+from steerlab.models.model import backend_of, describe, device_of, frozen, hook_name
+from steerlab.models.threads import on_suitable_threads
 from steerlab.objectives import AnswerLoss, ValidationScore
 from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks.problem import Problem, as_problems, in_both
 from steerlab.tasks.scorers import Scorer
 from steerlab.tasks.scoring import check_ids
 from steerlab.tasks.targets import Target, target_named
-from steerlab.threads import on_suitable_threads
 from steerlab.training import Trained, train
 from steerlab.work_kinds import rows_of
 

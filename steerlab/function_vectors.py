@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from steerlab._checks import InputError
 from steerlab.activations import Activations, Positions, cache_activations
-from steerlab.backends import Model
 from steerlab.directions import Direction, mean_difference
-from steerlab.encoding import token_ids
-from steerlab.models import readable
+from steerlab.models.backends import Model
+from steerlab.models.encoding import token_ids
+from steerlab.models.model import readable
 from steerlab.tasks.problem import Problem, Text
 
 # The queries and the two prompts of the experiment on Phi-2 (project sources, proof of concept 3).

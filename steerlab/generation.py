@@ -1,7 +1,7 @@
 """Steered generation: every prompt under every cell, side by side.
 
 Prompts run once, unsteered. What of them is steered runs again for each cell, from its block and column on
-(`steerlab.wavefront`); then all go on together, token by token (`steerlab.tasks.generating`).
+(`steerlab.wavefront`); then all go on together, token by token (`steerlab.models.generation`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from steerlab.interventions import Patch
-from steerlab.keyvalues import KeyValueCache, Lent
-from steerlab.models import HookFn, hooks, n_layers
-from steerlab.shortcuts import short_cuts
-from steerlab.tasks.batches import Batch
-from steerlab.tasks.generating import Head, WholeRows, generate, heads, last_tokens, of_one_length
-from steerlab.tasks.reading import Headers, Reader
-from steerlab.tasks.scorers import Answer
+from steerlab.models.batches import Answer, Batch
+from steerlab.models.generation import Head, WholeRows, generate, heads, last_tokens, of_one_length
+from steerlab.models.kv_cache import KeyValueCache, Lent
+from steerlab.models.model import HookFn, hooks, n_layers
+from steerlab.models.reading import Headers, Reader
+from steerlab.models.shortcuts import short_cuts
 from steerlab.variants import Cell, shares
 from steerlab.wavefront import Front, Seen
 
@@ -36,7 +35,7 @@ def generate_cells(
         room: positions that one pass runs, at most.
         most: rows that are generated from at a time, at most.
         seen: for each cell, what it did; added to.
-        headers: see `steerlab.tasks.reading.run_batch`.
+        headers: see `steerlab.models.reading.run_batch`.
     """
     if not short_cuts(front.model).aligned:
         return _generate_whole(front, cells, batch, room, seen)

@@ -16,17 +16,17 @@ import numpy as np
 from steerlab._checks import InputError
 from steerlab._files import reading
 from steerlab.adaptive import adaptive_aft, chosen_layers
-from steerlab.backends import Model
 from steerlab.candidates import vectors_work
 from steerlab.controls import random_control
-from steerlab.forecasts import Work
-from steerlab.loading import load_model
-from steerlab.models import describe, n_layers
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import Work
+from steerlab.models.loading import load_model
+from steerlab.models.model import describe, n_layers
+from steerlab.models.weights import brief
 from steerlab.tasks.arithmetic import VARIANTS
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.loaders import load_task
 from steerlab.tasks.problem import Task
-from steerlab.weights import brief
 from steerlab.work_kinds import rows_of, steered
 
 STREAMS = {"controls": 1}  # of the seed

@@ -10,10 +10,10 @@ from typing import Any
 from steerlab import _files
 from steerlab._checks import InputError, InputFileError
 from steerlab._progress import forecast_wanted, job, progress_bar
-from steerlab.backends import Model
-from steerlab.forecasts import forecast
 from steerlab.grid_cells import GridCell, cell_work, described, run_cell
-from steerlab.loading import load_model
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import forecast
+from steerlab.models.loading import load_model
 from steerlab.universality import Universality
 
 FORMAT, CELL = "steerlab-grid-2", "steerlab-grid-cell-1"

@@ -17,11 +17,11 @@ import pandas as pd
 from steerlab._checks import InputError, check_rng
 from steerlab._progress import job
 from steerlab.activations import Positions
-from steerlab.backends import Model
 from steerlab.cells import run_cells
 from steerlab.directions import Directions
-from steerlab.forecasts import forecast
 from steerlab.interventions import ALPHAS, Operator
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import forecast
 from steerlab.sweeps import KEYS, cells_of, ranked
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.problem import Problem, as_problems

@@ -9,16 +9,16 @@ import torch
 
 from steerlab._checks import InputError
 from steerlab._progress import job, progress_bar
-from steerlab.backends import Model
 from steerlab.directions import Direction, check_direction
-from steerlab.encoding import token_text
-from steerlab.memory import pass_tokens
-from steerlab.models import hook_name
-from steerlab.passes import residuals
-from steerlab.tasks.batches import batches_for
+from steerlab.models.backends import Model
+from steerlab.models.batches import Row, batches_for
+from steerlab.models.encoding import token_text
+from steerlab.models.memory import pass_tokens
+from steerlab.models.model import hook_name
+from steerlab.models.passes import residuals
+from steerlab.models.threads import on_suitable_threads
 from steerlab.tasks.problem import Problem, as_problems
-from steerlab.tasks.scorers import Row, encode_prompt
-from steerlab.threads import on_suitable_threads
+from steerlab.tasks.scorers import encode_prompt
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,11 +13,11 @@ import pandas as pd
 
 from steerlab._checks import InputError
 from steerlab.activations import Positions
-from steerlab.backends import Model
 from steerlab.control_families import ready
 from steerlab.directions import Direction, as_directions, check_type, place
 from steerlab.distributions import mean_kl, text_rows
 from steerlab.interventions import Operator, check_alpha
+from steerlab.models.backends import Model
 from steerlab.neutral import NEUTRAL_TEXTS
 from steerlab.variants import Cell, Place
 

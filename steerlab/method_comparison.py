@@ -15,12 +15,12 @@ import pandas as pd
 from steerlab._checks import InputError
 from steerlab._progress import Stages, job
 from steerlab.activations import Positions
-from steerlab.backends import Model
 from steerlab.contenders import METHODS, Contender, check_methods, contenders, contenders_work, label
 from steerlab.directions import Direction
-from steerlab.forecasts import forecast
 from steerlab.method_tables import MethodComparison
-from steerlab.models import n_layers
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import forecast
+from steerlab.models.model import n_layers
 from steerlab.prompting import wordings
 from steerlab.side_effects import side_texts
 from steerlab.tasks.evaluation import Evaluation, evaluate

@@ -13,12 +13,12 @@ from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations import Positions
 from steerlab.aft import broken_off, check_not_zero, outcome, settings
-from steerlab.backends import Model
 from steerlab.directions import Direction
 from steerlab.fitting import How, fit
 from steerlab.interventions import Operator
 from steerlab.learnables import StaticVector
-from steerlab.models import d_model, describe, n_layers
+from steerlab.models.backends import Model
+from steerlab.models.model import d_model, describe, n_layers
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks.problem import Problem

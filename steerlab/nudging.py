@@ -10,19 +10,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlab.backends import Model
 from steerlab.directions import Direction
 from steerlab.generation import generate_cells
 from steerlab.interventions import OPERATORS, steer
-from steerlab.keyvalues import KeyValueCache
-from steerlab.memory import generated_rows, logit_values, pass_tokens
-from steerlab.models import d_model
-from steerlab.passes import entering
-from steerlab.shortcuts import runs_whole
-from steerlab.tasks.batches import Batch
+from steerlab.models.backends import Model
+from steerlab.models.batches import Answer, Batch
+from steerlab.models.kv_cache import KeyValueCache
+from steerlab.models.memory import generated_rows, logit_values, pass_tokens
+from steerlab.models.model import d_model
+from steerlab.models.passes import entering
+from steerlab.models.reading import Reader, Run
+from steerlab.models.shortcuts import runs_whole
 from steerlab.tasks.evaluation import evaluate
-from steerlab.tasks.reading import Reader, Run
-from steerlab.tasks.scorers import Answer, Outcome
+from steerlab.tasks.scorers import Outcome
 from steerlab.tasks.scoring import Plan
 from steerlab.variants import Cell, Place, shares
 from steerlab.wavefront import Front, Seen

@@ -13,20 +13,20 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab.activations import Positions
-from steerlab.backends import Model
 from steerlab.cells import run_cells
 from steerlab.directions import Direction
 from steerlab.interventions import Operator
 from steerlab.learnables import Learnable, Parameters
-from steerlab.memory import logit_values
-from steerlab.models import describe
+from steerlab.models.backends import Model
+from steerlab.models.batches import Answer, Batch
+from steerlab.models.memory import logit_values
+from steerlab.models.model import describe
+from steerlab.models.reading import Reader
 from steerlab.prompted import rule_of, vectors_of
 from steerlab.resumed import Pair, Resumed, Spot
-from steerlab.tasks.batches import Batch
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.problem import Problem
-from steerlab.tasks.reading import Reader
-from steerlab.tasks.scorers import Answer, Scorer, scorer_for
+from steerlab.tasks.scorers import Scorer, scorer_for
 from steerlab.tasks.scoring import plan
 from steerlab.tasks.targets import Target
 from steerlab.variants import Cell, Place

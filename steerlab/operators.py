@@ -21,7 +21,7 @@ from steerlab._checks import InputError, InputTypeError
 from steerlab.activations import Activations
 from steerlab.directions import Direction
 from steerlab.interventions import Operator, operator_named
-from steerlab.weights import another_model
+from steerlab.models.weights import another_model
 
 Rule = Callable[[Tensor], Tensor]
 

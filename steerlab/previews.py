@@ -17,20 +17,20 @@ from torch import Tensor
 from steerlab._checks import InputError
 from steerlab._progress import job, progress_bar
 from steerlab.activations import Positions, indices
-from steerlab.backends import Model
 from steerlab.directions import Direction, Directions, as_directions, check_directions, place
 from steerlab.interventions import ALPHAS, Operator, Patch, check_alpha, check_operator, operator_label, operator_named, patch
-from steerlab.memory import pass_tokens
-from steerlab.models import HookFn, device_of, frozen, hook_name, hooks, n_layers
-from steerlab.passes import entering
-from steerlab.shortcuts import short_cuts
+from steerlab.models.backends import Model
+from steerlab.models.batches import Answer, Batch, Row
+from steerlab.models.memory import pass_tokens
+from steerlab.models.model import HookFn, device_of, frozen, hook_name, hooks, n_layers
+from steerlab.models.passes import entering
+from steerlab.models.reading import Reader
+from steerlab.models.shortcuts import short_cuts
+from steerlab.models.threads import on_suitable_threads
 from steerlab.sweeps import KEYS, SweepResult
-from steerlab.tasks.batches import Batch
 from steerlab.tasks.problem import Problem
-from steerlab.tasks.reading import Reader
-from steerlab.tasks.scorers import Answer, Row, Scorer, scorer_for
+from steerlab.tasks.scorers import Scorer, scorer_for
 from steerlab.tasks.scoring import check_ids
-from steerlab.threads import on_suitable_threads
 from steerlab.variants import Place, check_names
 
 STEP = 1e-4  # of the numbers read, in the central difference that tells how the margin hangs on each of them

@@ -7,15 +7,15 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steerlab.backends import Model
 from steerlab.learnables import Learnable, Parameters
-from steerlab.memory import pass_tokens
-from steerlab.models import HookFn, describe, hooks
-from steerlab.passes import residuals
+from steerlab.models.backends import Model
+from steerlab.models.batches import Row, batches_for
+from steerlab.models.memory import pass_tokens
+from steerlab.models.model import HookFn, describe, hooks
+from steerlab.models.passes import residuals
 from steerlab.prompt_vectors import Prompt, PromptVectors
-from steerlab.tasks.batches import batches_for
 from steerlab.tasks.problem import Problem
-from steerlab.tasks.scorers import Row, Scorer, scorer_for
+from steerlab.tasks.scorers import Scorer, scorer_for
 from steerlab.tasks.scoring import plan
 
 Rule = Callable[[Float[Tensor, "row pos d_model"], Bool[Tensor, "row pos"]], Tensor]  # to [row d_model] or [row pos d_model]

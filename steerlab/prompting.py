@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from steerlab.backends import Model
-from steerlab.encoding import token_ids
 from steerlab.function_vectors import reasoning_pairs
-from steerlab.models import context_length, readable
+from steerlab.models.backends import Model
+from steerlab.models.encoding import token_ids
+from steerlab.models.model import context_length, readable
 from steerlab.tasks.problem import Problem, Text, written
 
 STEP_BY_STEP = "Let's think step by step."

@@ -16,12 +16,12 @@ import pandas as pd
 from steerlab._checks import InputError
 from steerlab._progress import Stages, job
 from steerlab.adaptive import chosen_layers
-from steerlab.backends import Model
 from steerlab.candidates import learn_vectors, vectors_work
 from steerlab.directions import Direction
-from steerlab.forecasts import forecast
 from steerlab.interventions import Operator
-from steerlab.models import n_layers
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import forecast
+from steerlab.models.model import n_layers
 from steerlab.sweeps import inert
 from steerlab.task_sets import check_tasks, drawn
 from steerlab.tasks.problem import Task, check_task

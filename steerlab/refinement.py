@@ -14,13 +14,13 @@ from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations import Positions
 from steerlab.aft import LearnedVector, learned_vector, settings
-from steerlab.backends import Model
 from steerlab.cells import run_cells
 from steerlab.fitting import How, check_problems, fit, training_work
-from steerlab.forecasts import forecast
 from steerlab.interventions import Operator
 from steerlab.learnables import StaticVector
-from steerlab.models import d_model
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import forecast
+from steerlab.models.model import d_model
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks.problem import Problem

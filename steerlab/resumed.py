@@ -13,15 +13,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlab.activations import Positions
-from steerlab.backends import Model
 from steerlab.interventions import Operator, Patch, position_mask
 from steerlab.learnables import Learnable, Parameters
-from steerlab.memory import parse_memory, pass_tokens
-from steerlab.models import HookFn, d_model, device_of, hook_name, hooks, n_layers
-from steerlab.passes import entering
-from steerlab.shortcuts import mlp_only_at, run_from
-from steerlab.tasks.batches import Batch, batches_for
-from steerlab.tasks.scorers import Read, Row
+from steerlab.models.backends import Model
+from steerlab.models.batches import Batch, Read, Row, batches_for
+from steerlab.models.memory import parse_memory, pass_tokens
+from steerlab.models.model import HookFn, d_model, device_of, hook_name, hooks, n_layers
+from steerlab.models.passes import entering
+from steerlab.models.shortcuts import mlp_only_at, run_from
 
 KEPT = 2 * 10**9  # bytes of streams that are kept where no budget is given; on a GPU, half of what is free
 Pair = tuple[int, int]  # a candidate and a row

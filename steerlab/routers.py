@@ -14,11 +14,11 @@ import numpy as np
 
 from steerlab._checks import InputError
 from steerlab.activations import Activations, cache_activations
-from steerlab.backends import Model
 from steerlab.directions import Direction
+from steerlab.models.backends import Model
+from steerlab.models.weights import another_model
 from steerlab.operators import projections
 from steerlab.tasks.problem import Problem, written
-from steerlab.weights import another_model
 
 Router = Callable[[Model, Sequence[Problem]], Sequence[str]]
 AlphaRule = Callable[[Model, Sequence[Problem]], Sequence[float]]

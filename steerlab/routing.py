@@ -11,11 +11,11 @@ import pandas as pd
 from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations import Positions
-from steerlab.backends import Model
 from steerlab.cells import run_cells
 from steerlab.directions import Direction, check_alike, check_type, place
-from steerlab.forecasts import forecast
 from steerlab.interventions import Operator, check_alpha
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import forecast
 from steerlab.routers import AlphaRule, Router
 from steerlab.statistics.intervals import wilson_interval
 from steerlab.sweeps import inert

@@ -17,11 +17,11 @@ import torch
 from steerlab._checks import InputError
 from steerlab._progress import Stages, job
 from steerlab.aft import LearnedVector
-from steerlab.backends import Model
 from steerlab.candidates import learn_vectors, vectors_work
-from steerlab.forecasts import Work, forecast
 from steerlab.interventions import Operator
-from steerlab.models import n_layers
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import Work, forecast
+from steerlab.models.model import n_layers
 from steerlab.sweeps import inert
 from steerlab.task_sets import drawn, shuffled_targets
 from steerlab.tasks.problem import Problem, Task, check_task, in_both

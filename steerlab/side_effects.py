@@ -11,12 +11,12 @@ import pandas as pd
 from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations import Positions, indices
-from steerlab.backends import Model
 from steerlab.controls import ControlResult
 from steerlab.directions import Direction, Directions, moved
 from steerlab.distributions import NUMBERS, compare_distributions, text_rows
 from steerlab.interventions import ALPHAS, Operator, operator_label
-from steerlab.models import n_outputs, readable
+from steerlab.models.backends import Model
+from steerlab.models.model import n_outputs, readable
 from steerlab.neutral import NEUTRAL_TEXTS
 from steerlab.statistics.intervals import wilson_interval
 from steerlab.statistics.outcomes import MEASURES

@@ -20,9 +20,9 @@ from safetensors.torch import save
 from steerlab import _files, markdown, report
 from steerlab._checks import ExistingFileError, InputError, InputFileError, InputTypeError, MissingFileError
 from steerlab.aft import LearnedVector
-from steerlab.backends import Model
 from steerlab.directions import Direction
-from steerlab.models import describe
+from steerlab.models.backends import Model
+from steerlab.models.model import describe
 from steerlab.tasks.problem import Problem, written
 
 FORMAT = "steerlab-direction-1"

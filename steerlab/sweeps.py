@@ -12,11 +12,11 @@ import torch
 from steerlab._checks import Alternative, InputError
 from steerlab._progress import job
 from steerlab.activations import Positions, indices
-from steerlab.backends import Model
 from steerlab.cells import run_cells
 from steerlab.directions import Direction, Directions, as_directions, check_alike, moved, place
 from steerlab.interventions import ALPHAS, Operator, check_alpha, operator_label
-from steerlab.precision import Precision
+from steerlab.models.backends import Model
+from steerlab.models.model import Precision
 from steerlab.statistics.dose_response import DoseResponse, dose_response
 from steerlab.statistics.intervals import wilson_interval
 from steerlab.statistics.many_looks import MaxStatisticTest, max_statistic_test

@@ -15,12 +15,12 @@ import pandas as pd
 
 from steerlab._checks import InputError
 from steerlab._progress import Stages, job
-from steerlab.backends import Model
 from steerlab.directions import Direction, random_directions
 from steerlab.estimators import ESTIMATORS
-from steerlab.forecasts import Work, forecast
 from steerlab.interventions import Operator
-from steerlab.models import d_model
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import Work, forecast
+from steerlab.models.model import d_model
 from steerlab.statistics._display import format_p
 from steerlab.statistics.against_controls import rank_test
 from steerlab.statistics.corrections import holm

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError
-from steerlab.backends import Model
 from steerlab.candidates import learn_vectors, vectors_work
 from steerlab.contrasts import balanced_activations
 from steerlab.control_families import shuffled_labels
 from steerlab.directions import Direction
 from steerlab.estimators import ESTIMATORS
-from steerlab.forecasts import Work
 from steerlab.interventions import Operator
-from steerlab.models import n_layers
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import Work
+from steerlab.models.model import n_layers
 from steerlab.sweeps import sweep
 from steerlab.task_sets import shuffled_targets
 from steerlab.tasks.evaluation import evaluate

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from steerlab.activations import Positions
-from steerlab.backends import Model
 from steerlab.cells import run_cells
 from steerlab.contenders import Contender
 from steerlab.directions import Direction, random_directions
 from steerlab.distributions import mean_kl, positions_on_text, text_rows
-from steerlab.forecasts import Work
 from steerlab.matching import scales_for
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import Work
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problem import Problem
 from steerlab.variants import Cell, Place

@@ -15,11 +15,11 @@ import pandas as pd
 from steerlab._checks import InputError
 from steerlab._progress import Stages, job
 from steerlab.aft import LearnedVector
-from steerlab.backends import Model
 from steerlab.candidates import learn_vectors, vectors_work
 from steerlab.directions import random_directions
-from steerlab.forecasts import forecast
 from steerlab.interventions import Operator
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import forecast
 from steerlab.statistics._display import format_p
 from steerlab.statistics.corrections import holm
 from steerlab.statistics.many_looks import rank_tests

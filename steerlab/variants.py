@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from steerlab._checks import InputError
 from steerlab.activations import Positions
-from steerlab.backends import Model
 from steerlab.directions import Direction, check_directions
 from steerlab.interventions import check_alpha, first_position, patch, position_mask
-from steerlab.models import hook_name
-from steerlab.tasks.batches import Batch
+from steerlab.models.backends import Model
+from steerlab.models.batches import Batch
+from steerlab.models.model import hook_name
 
 ENOUGH = 512  # positions of a pass below which rows of several lengths are padded rather than run apart
 

@@ -10,10 +10,10 @@ from scipy.stats import beta, t
 
 from steerlab._checks import InputError
 from steerlab.activations import Positions
-from steerlab.backends import Model
 from steerlab.cells import CellRun, run_cells
 from steerlab.directions import Direction
 from steerlab.interventions import Operator
+from steerlab.models.backends import Model
 from steerlab.statistics.intervals import Interval
 from steerlab.statistics.paired import sign_test
 from steerlab.tasks.problem import Problem

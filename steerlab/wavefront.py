@@ -16,14 +16,14 @@ import torch
 from torch import Tensor
 
 from steerlab.activations import Positions
-from steerlab.backends import Model
 from steerlab.interventions import Operator, Patch, patch
-from steerlab.keyvalues import KeyValueCache
-from steerlab.memory import keys_width, widest
-from steerlab.models import HookFn, hook_name, hooks, n_layers
-from steerlab.shortcuts import mlp_only_at, run_from
-from steerlab.tasks.batches import Batch
-from steerlab.tasks.reading import Reader, Reads, Run
+from steerlab.models.backends import Model
+from steerlab.models.batches import Batch
+from steerlab.models.kv_cache import KeyValueCache
+from steerlab.models.memory import keys_width, widest
+from steerlab.models.model import HookFn, hook_name, hooks, n_layers
+from steerlab.models.reading import Reader, Reads, Run
+from steerlab.models.shortcuts import mlp_only_at, run_from
 from steerlab.variants import Cell, Piece, Place
 
 

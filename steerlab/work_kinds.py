@@ -7,16 +7,17 @@ import numpy as np
 import torch
 
 from steerlab.activations import Positions
-from steerlab.backends import Model
 from steerlab.cells import run_cells
 from steerlab.directions import Direction, random_directions
 from steerlab.distributions import compare_distributions, positions_on_text, text_rows
-from steerlab.forecasts import TIMED, Work
 from steerlab.interventions import Operator
-from steerlab.models import d_model
+from steerlab.models.backends import Model
+from steerlab.models.batches import Row
+from steerlab.models.forecasts import TIMED, Work
+from steerlab.models.model import d_model
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.problem import Problem
-from steerlab.tasks.scorers import Row, Scorer, scorer_for
+from steerlab.tasks.scorers import Scorer, scorer_for
 from steerlab.tasks.scoring import plan
 from steerlab.variants import Cell, Place
 

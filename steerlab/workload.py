@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from steerlab.activations import Positions
-from steerlab.backends import Model
-from steerlab.forecasts import Work
 from steerlab.interventions import Operator
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import Work
 from steerlab.tasks.problem import Task
 from steerlab.work_kinds import on_texts, rows_of, steered, unsteered
 

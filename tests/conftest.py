@@ -22,9 +22,9 @@ from jaxtyping import install_import_hook
 
 # Modules whose signatures hold shapes. The others take arrays and frames, and answer for wrong types with errors of their own.
 SHAPED = (
-    "models",
-    "shortcuts",
-    "passes",
+    "models.model",
+    "models.shortcuts",
+    "models.passes",
     "tasks",
     "activations",
     "activation_files",

@@ -11,17 +11,17 @@ import torch
 
 from steerlab._checks import InputError, InputTypeError, check_rng
 from steerlab._progress import job, progress_bar
-from steerlab.backends import Model
-from steerlab.memory import logit_values, pass_tokens, shrinking
-from steerlab.models import backend_of
+from steerlab.models.backends import Model
+from steerlab.models.batches import Answer, Batch, least, smaller
+from steerlab.models.generation import generate_batch
+from steerlab.models.memory import logit_values, pass_tokens, shrinking
+from steerlab.models.model import backend_of
+from steerlab.models.reading import Headers, Reader, run_batch
+from steerlab.models.threads import on_suitable_threads
 from steerlab.statistics.intervals import Interval, wilson_interval
-from steerlab.tasks.batches import Batch, least, smaller
-from steerlab.tasks.generating import generate_batch
 from steerlab.tasks.problem import Problem
-from steerlab.tasks.reading import Headers, Reader, run_batch
-from steerlab.tasks.scorers import Answer, Scorer, scorer_for
+from steerlab.tasks.scorers import Scorer, scorer_for
 from steerlab.tasks.scoring import plan
-from steerlab.threads import on_suitable_threads
 
 
 @dataclass(frozen=True, eq=False)

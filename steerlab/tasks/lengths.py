@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any, overload
 
 from steerlab._checks import InputError
-from steerlab.backends import Model
-from steerlab.models import context_length
+from steerlab.models.backends import Model
+from steerlab.models.model import context_length
 from steerlab.tasks.problem import Problem, Task, as_problems
 from steerlab.tasks.rows import shown
 from steerlab.tasks.scorers import Scorer, TooLongError, scorer_for

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from steerlab._checks import InputError, InputTypeError
-from steerlab.encoding import check_text
+from steerlab.models.encoding import check_text
 from steerlab.tasks.numbers import as_printed, parse_number
 
 Tokens = tuple[int, ...]

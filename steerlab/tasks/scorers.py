@@ -10,53 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from steerlab._checks import InputError
-from steerlab.backends import Model
-from steerlab.encoding import token_ids, token_names
-from steerlab.models import context_length, n_outputs
+from steerlab.models.backends import Model
+from steerlab.models.batches import Answer, Read, Row
+from steerlab.models.encoding import token_ids, token_names
+from steerlab.models.model import context_length, n_outputs
 from steerlab.tasks.numbers import decimal_text, exact_number, find_number, same_number
 from steerlab.tasks.problem import Problem, Text, as_problems, written
-
-
-@dataclass(frozen=True)
-class Read:
-    """What to read behind one position of a row.
-
-    Attributes:
-        position: the position whose next-token distribution is read.
-        tokens: vocabulary columns.
-        log_prob: log-probabilities over the whole vocabulary, or (False) plain logits of those columns only.
-    """
-
-    position: int
-    tokens: tuple[int, ...]
-    log_prob: bool
-
-
-@dataclass(frozen=True)
-class Row:
-    """One sequence to run: its tokens, how many of them are the prompt, what to read, how many tokens to generate.
-
-    Where it is the beginning of another one, `whole_prompt` is the prompt of that.
-    """
-
-    tokens: tuple[int, ...]
-    prompt_length: int
-    reads: tuple[Read, ...] = ()
-    new_tokens: int = 0
-    whole_prompt: tuple[int, ...] = ()
-
-    @property
-    def prompt(self) -> tuple[int, ...]:
-        """The tokens of the prompt."""
-        return self.whole_prompt or self.tokens[: self.prompt_length]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back from a row: one tuple of numbers for each read, and the generated token ids."""
-
-    reads: tuple[tuple[float, ...], ...] = ()
-    generated: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

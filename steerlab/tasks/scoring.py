@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from steerlab._checks import InputError
-from steerlab.backends import Model
-from steerlab.models import backend_of
-from steerlab.tasks.batches import Batch, batches_for
+from steerlab.models.backends import Model
+from steerlab.models.batches import Answer, Batch, Read, Row, batches_for
+from steerlab.models.model import backend_of
 from steerlab.tasks.problem import Problem, as_problems
-from steerlab.tasks.scorers import Answer, Read, Row, Scorer
+from steerlab.tasks.scorers import Scorer
 
 
 @dataclass(frozen=True)

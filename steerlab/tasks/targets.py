@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 from steerlab._checks import InputError
-from steerlab.backends import Model
+from steerlab.models.backends import Model
+from steerlab.models.batches import Read, Row
 from steerlab.tasks.problem import Problem, Text
-from steerlab.tasks.scorers import Read, Row, encode_answer, likelihood_row
+from steerlab.tasks.scorers import encode_answer, likelihood_row
 
 Target = Callable[[Model, Problem], Row]
 

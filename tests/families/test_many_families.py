@@ -13,7 +13,7 @@ from configurations import FAMILIES
 from transformers import AutoModelForCausalLM
 
 import steerlab as sl
-from steerlab.shortcuts import short_cuts
+from steerlab.models.shortcuts import short_cuts
 from steerlab.tasks.scorers import text
 
 pytestmark = pytest.mark.families

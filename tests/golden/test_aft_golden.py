@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import steerlab as sl
-from steerlab.tasks.scorers import Read, Row
+from steerlab.models.batches import Read, Row
 
 SEED, LR = 4, 1e-2
 

@@ -10,10 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import steerlab as sl
-from steerlab.keyvalues import KeyValueCache
-from steerlab.models import backend_of
-from steerlab.passes import run_to
-from steerlab.shortcuts import next_logits, read_out, run_from
+from steerlab.models.kv_cache import KeyValueCache
+from steerlab.models.model import backend_of
+from steerlab.models.passes import run_to
+from steerlab.models.shortcuts import next_logits, read_out, run_from
 
 HOOKED = (
     "gpt2",

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import steerlab as sl
-from steerlab.backends import HookedTransformer
+from steerlab.models.backends import HookedTransformer
 from steerlab.tasks.problem import Problem
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

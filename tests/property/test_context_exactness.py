@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 import steerlab as sl
 from steerlab.context_learnables import DictionaryVector, MLPVector, ModulatedVector
 from steerlab.interventions import OPERATORS, position_mask
-from steerlab.models import frozen, hook_name, hooks
+from steerlab.models.batches import Read, Row
+from steerlab.models.model import frozen, hook_name, hooks
+from steerlab.models.passes import forward
 from steerlab.objectives import AnswerLoss
-from steerlab.passes import forward
 from steerlab.resumed import Spot
-from steerlab.tasks.scorers import Outcome, Read, Row, Scorer
+from steerlab.tasks.scorers import Outcome, Scorer
 
 D, NEW = 32, 3
 KINDS = (ModulatedVector, DictionaryVector, MLPVector)

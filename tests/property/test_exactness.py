@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import steerlab as sl
-from steerlab.models import hook_name, hooks
-from steerlab.passes import forward
-from steerlab.tasks.scorers import Outcome, Read, Row, Scorer
+from steerlab.models.batches import Read, Row
+from steerlab.models.model import hook_name, hooks
+from steerlab.models.passes import forward
+from steerlab.tasks.scorers import Outcome, Scorer
 
 SEQUENTIAL = ("gpt2", "llama-grouped", "mistral-sliding", "qwen2", "gpt_neox-sequential")  # these have a resid_mid
 PARALLEL = ("gpt_neox", "phi-2")

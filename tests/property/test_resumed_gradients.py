@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 import steerlab as sl
 from steerlab.interventions import OPERATORS, position_mask
 from steerlab.learnables import StaticVector
-from steerlab.models import frozen, hook_name, hooks
+from steerlab.models.batches import Read, Row
+from steerlab.models.model import frozen, hook_name, hooks
+from steerlab.models.passes import forward
 from steerlab.objectives import AnswerLoss
-from steerlab.passes import forward
 from steerlab.resumed import Spot
-from steerlab.tasks.scorers import Read, Row
 
 SEQUENTIAL, PARALLEL = ("gpt2", "llama-grouped", "mistral-sliding"), ("gpt_neox", "phi-2")
 

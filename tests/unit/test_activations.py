@@ -16,7 +16,7 @@ import torch
 import steerlab as sl
 from steerlab import _files, activation_files, activations
 from steerlab._progress import ProgressBar, progress_bar
-from steerlab.models import d_model, hooks
+from steerlab.models.model import d_model, hooks
 
 LAYERS = (0, 2)
 
@@ -196,7 +196,7 @@ def test_a_cache_that_was_killed_goes_on_where_it_stopped(problems, tmp_path):
         "import os, signal, sys\n"
         "import torch\n"
         "import steerlab as sl\n"
-        "from steerlab.models import hooks\n"
+        "from steerlab.models.model import hooks\n"
         "torch.set_num_threads(1)\n"
         "left = 3\n"
         "def kill(activation):\n"

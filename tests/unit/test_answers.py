@@ -20,10 +20,10 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedToken
 import steerlab as sl
 from steerlab import cli
 from steerlab.directions import check_direction
-from steerlab.encoding import end_tokens, token_ids
 from steerlab.interventions import patch
 from steerlab.methods import method
-from steerlab.models import describe, hook_name, hooks
+from steerlab.models.encoding import end_tokens, token_ids
+from steerlab.models.model import describe, hook_name, hooks
 from steerlab.setup import Setup
 from steerlab.significance import Significance
 from steerlab.tasks.problem import Problem, in_both

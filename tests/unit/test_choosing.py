@@ -9,7 +9,7 @@ import torch
 
 import steerlab as sl
 from steerlab import halving
-from steerlab.models import hook_name, hooks
+from steerlab.models.model import hook_name, hooks
 
 ALPHAS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 

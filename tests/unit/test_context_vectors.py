@@ -12,8 +12,8 @@ import steerlab as sl
 from steerlab import training
 from steerlab.context_learnables import DictionaryVector, MLPVector, ModulatedVector, pool
 from steerlab.interventions import OPERATORS
-from steerlab.models import hook_name, hooks
-from steerlab.passes import forward
+from steerlab.models.model import hook_name, hooks
+from steerlab.models.passes import forward
 
 TASK = sl.load_task("arithmetic", n_train=12, n_validation=10, n_test=10)
 NUMERIC = sl.load_task("arithmetic", n_train=6, n_validation=4, n_test=4, form="numeric")

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab.encoding import token_ids
-from steerlab.models import hook_name
+from steerlab.models.encoding import token_ids
+from steerlab.models.model import hook_name
 
 WORDS = [
     sl.Problem("same start", "1 + 2 =", "3 , 4", ("3 , 4", "3 , 5", "6 7 8")),

@@ -8,7 +8,7 @@ import pytest
 
 import steerlab as sl
 from steerlab.eas_baselines import Claim
-from steerlab.models import hook_name, hooks
+from steerlab.models.model import hook_name, hooks
 from steerlab.plots.streams import eas_stream
 from steerlab.tasks.arithmetic import arithmetic
 from steerlab.watchers import VARIANTS, Watcher, Watching, random_attractors

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab.encoding import token_ids
-from steerlab.models import backend_of, context_length, describe
-from steerlab.passes import forward
+from steerlab.models.encoding import token_ids
+from steerlab.models.model import backend_of, context_length, describe
+from steerlab.models.passes import forward
 from steerlab.tasks.arithmetic import arithmetic
 
 FOLDER = Path(str(resources.files("steerlab") / "embedded" / "tiny-arithmetic"))

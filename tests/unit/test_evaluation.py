@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab.models import d_model
+from steerlab.models.model import d_model
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 import steerlab as sl
 from steerlab import evolution
 from steerlab.evolution import _accuracy
-from steerlab.models import hook_name, hooks
+from steerlab.models.model import hook_name, hooks
 from steerlab.tasks.arithmetic import arithmetic
 
 TASK = arithmetic(n_train=16, n_validation=8, n_test=0)

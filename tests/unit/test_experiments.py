@@ -12,7 +12,7 @@ import steerlab as sl
 from steerlab import exhibits
 from steerlab.controls import ControlResult
 from steerlab.experiments import Experiment
-from steerlab.models import hook_name, hooks
+from steerlab.models.model import hook_name, hooks
 from steerlab.store import provenance
 
 SMALL = {"seed": 0, "layers": [0, 1], "alphas": (-2.0, 0.0, 1.0), "n_controls": 4}

@@ -5,16 +5,15 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import memory, wavefront
-from steerlab.keyvalues import KeyValueCache
-from steerlab.memory import parse_memory, pass_tokens, token_bytes
-from steerlab.models import hook_name, hooks, n_layers
-from steerlab.passes import entering, forward, run_to
-from steerlab.precision import in_precision
-from steerlab.shortcuts import mlp_only_at, run_from
-from steerlab.tasks import generating, reading
-from steerlab.tasks.batches import batches_of, smaller
-from steerlab.tasks.scorers import Outcome, Read, Row, Scorer
+from steerlab import wavefront
+from steerlab.models import generation, memory, reading
+from steerlab.models.batches import Read, Row, batches_of, smaller
+from steerlab.models.kv_cache import KeyValueCache
+from steerlab.models.memory import parse_memory, pass_tokens, token_bytes
+from steerlab.models.model import hook_name, hooks, in_precision, n_layers
+from steerlab.models.passes import entering, forward, run_to
+from steerlab.models.shortcuts import mlp_only_at, run_from
+from steerlab.tasks.scorers import Outcome, Scorer
 
 CLOSE = {"rtol": 0, "atol": 1e-4}
 FAMILIES = ("gpt2", "gpt_neox", "gpt_neox-sequential", "llama-grouped", "mistral-sliding", "qwen2", "phi-2", "stablelm", "gemma", "gemma2")
@@ -462,7 +461,7 @@ def test_a_header_is_encoded_once_for_all_that_generates(gpt2, steered):
 def test_generation_goes_on_with_one_row_where_the_device_takes_no_more(gpt2):
     problems = choice(*(tuple(tokens(50, seed=i).tolist()) for i in range(6)))
     expected = sl.sweep(gpt2, problems, direction(1), alphas=[-1.0, 1.0], positions="last", scorer=CONTINUED).frame
-    original, most = generating.next_logits, []
+    original, most = generation.next_logits, []
 
     def scarce(model, cache, fed):
         if len(fed) > 1:
@@ -471,7 +470,7 @@ def test_generation_goes_on_with_one_row_where_the_device_takes_no_more(gpt2):
         return original(model, cache, fed)
 
     with pytest.MonkeyPatch.context() as patching:
-        patching.setattr(generating, "next_logits", scarce)
+        patching.setattr(generation, "next_logits", scarce)
         found = sl.sweep(gpt2, problems, direction(1), alphas=[-1.0, 1.0], positions="last", scorer=CONTINUED).frame
     assert set(most) == {1}
     assert found["prediction"].tolist() == expected["prediction"].tolist()

@@ -142,7 +142,7 @@ def test_what_is_said_names_the_thing_and_the_fix(said, given, message):
         ("place negative layer", "layer=-1; use a block number from 0"),
         ("place text layer", "layer='3'; use a block number from 0"),
         ("place site", "site='resid_pots'; use one of resid_pre, resid_mid, resid_post"),
-        ("place model", "give a dict (of a model, what steerlab.models.describe says)"),
+        ("place model", "give a dict (of a model, what steerlab.models.model.describe says)"),
         ("place positions", "positions=1.5; give a whole number or several"),
     ],
 )

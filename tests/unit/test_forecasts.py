@@ -23,9 +23,9 @@ from steerlab.calibration import calibrate
 from steerlab.coefficients import coefficient_grid
 from steerlab.eas import run_eas
 from steerlab.evolution import evolve_vector
-from steerlab.forecasts import Work, forecast
 from steerlab.grid_cells import grid
 from steerlab.grid_files import run_grid
+from steerlab.models.forecasts import Work, forecast
 from steerlab.objectives import ValidationScore
 from steerlab.routing import evaluate_routed
 from steerlab.scenarios._common import LEVELS, Scenario

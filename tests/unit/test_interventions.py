@@ -9,8 +9,8 @@ import torch
 import steerlab as sl
 from steerlab.activations import indices
 from steerlab.interventions import OPERATORS, Patch, ablate, add, check_alpha, clamp, patch, position_mask, rotate
-from steerlab.models import hook_name, hooks
-from steerlab.passes import residuals
+from steerlab.models.model import hook_name, hooks
+from steerlab.models.passes import residuals
 
 
 @pytest.fixture(scope="module")

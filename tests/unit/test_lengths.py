@@ -9,11 +9,12 @@ from configurations import STORIES
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import steerlab as sl
-from steerlab.encoding import token_ids
-from steerlab.models import context_length
+from steerlab.models.batches import Row
+from steerlab.models.encoding import token_ids
+from steerlab.models.model import context_length
 from steerlab.setup import Setup
 from steerlab.tasks.problem import Problem, Task
-from steerlab.tasks.scorers import SCORERS, Row, Scorer, _fits, numeric
+from steerlab.tasks.scorers import SCORERS, Scorer, _fits, numeric
 
 LETTERS = (" A", " B")
 

@@ -13,10 +13,10 @@ from configurations import FAMILIES
 from safetensors.torch import load_file, save_file
 
 import steerlab as sl
-from steerlab import loading
 from steerlab._checks import InputMemoryError
-from steerlab.models import _point, backend_of, describe, processing_of
-from steerlab.passes import forward, run_to
+from steerlab.models import loading
+from steerlab.models.model import _point, backend_of, describe, processing_of
+from steerlab.models.passes import forward, run_to
 
 TOKENS = torch.randint(0, 64, (2, 9), generator=torch.Generator().manual_seed(0))
 HAS_HOOKED = loading.HookedTransformer is not None

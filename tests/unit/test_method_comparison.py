@@ -8,7 +8,7 @@ import torch
 import steerlab as sl
 from steerlab import prompting
 from steerlab.contenders import contenders, spread_layers
-from steerlab.encoding import token_ids
+from steerlab.models.encoding import token_ids
 from steerlab.prompting import Wording, contrast_pairs, wordings
 from steerlab.statistics.against_controls import rank_test
 from steerlab.statistics.corrections import holm

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import loading
-from steerlab.encoding import token_ids
-from steerlab.keyvalues import KeyValueCache
-from steerlab.models import backend_of, context_length, d_model, describe, device_of, hook_name, hooks, n_layers
-from steerlab.passes import entering, forward, residuals, run_to
-from steerlab.shortcuts import next_logits, read_out, run_from
-from steerlab.tasks.generating import generate
+from steerlab.models import loading
+from steerlab.models.encoding import token_ids
+from steerlab.models.generation import generate
+from steerlab.models.kv_cache import KeyValueCache
+from steerlab.models.model import backend_of, context_length, d_model, describe, device_of, hook_name, hooks, n_layers
+from steerlab.models.passes import entering, forward, residuals, run_to
+from steerlab.models.shortcuts import next_logits, read_out, run_from
 
 TOKENS = torch.randint(0, 64, (3, 11), generator=torch.Generator().manual_seed(0))
 FAMILIES = ("gpt2", "gpt_neox", "llama-grouped", "phi")

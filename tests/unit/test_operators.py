@@ -9,8 +9,8 @@ import torch
 
 import steerlab as sl
 from steerlab.interventions import ablate, add, rotate
-from steerlab.models import hook_name, hooks
-from steerlab.passes import forward
+from steerlab.models.model import hook_name, hooks
+from steerlab.models.passes import forward
 
 
 def some(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -13,7 +13,7 @@ import transformers
 
 import steerlab as sl
 from steerlab.context_learnables import ModulatedVector
-from steerlab.models import describe
+from steerlab.models.model import describe
 from steerlab.operators import projections
 
 PROBLEMS = sl.load_task("arithmetic", n_train=12, n_validation=4, n_test=6)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab.models import hook_name, hooks
-from steerlab.passes import forward
+from steerlab.models.model import hook_name, hooks
+from steerlab.models.passes import forward
 from steerlab.prompt_rules import propagate
 from steerlab.tasks.scorers import encode_prompt
 

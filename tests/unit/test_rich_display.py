@@ -12,7 +12,7 @@ import pytest
 
 import steerlab as sl
 from steerlab.halving import HalvingResult
-from steerlab.precision import Precision
+from steerlab.models.model import Precision
 from steerlab.previews import Correlation
 from steerlab.statistics.trends import Reversal
 

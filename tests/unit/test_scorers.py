@@ -6,12 +6,13 @@ import torch
 
 import steerlab as sl
 from steerlab.interventions import position_mask
-from steerlab.models import context_length, d_model, hook_name, hooks
-from steerlab.passes import forward
+from steerlab.models.batches import Answer
+from steerlab.models.model import context_length, d_model, hook_name, hooks
+from steerlab.models.passes import forward
 from steerlab.tasks.loaders import load_task
 from steerlab.tasks.numbers import extract_number
 from steerlab.tasks.problem import Problem
-from steerlab.tasks.scorers import SCORERS, Answer, Outcome, Scorer, numeric, scorer_for, text
+from steerlab.tasks.scorers import SCORERS, Outcome, Scorer, numeric, scorer_for, text
 
 SETTINGS = [
     ("choice", "choice"),

@@ -12,11 +12,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import steerlab as sl
-from steerlab import shortcuts
-from steerlab.backends import HookedTransformer
-from steerlab.models import describe, hook_name
-from steerlab.passes import forward
-from steerlab.shortcuts import short_cuts
+from steerlab.models import shortcuts
+from steerlab.models.backends import HookedTransformer
+from steerlab.models.model import describe, hook_name
+from steerlab.models.passes import forward
+from steerlab.models.shortcuts import short_cuts
 from steerlab.tasks.scorers import text
 
 CHOICES = (" w7", " w9 w3")
@@ -226,7 +226,7 @@ def test_a_preview_keeps_rows_of_other_lengths_apart_where_they_would_change_eac
 
 
 def test_a_bridge_made_by_hand_is_checked_like_one_that_is_loaded(worded_checkpoint, tmp_path):
-    from steerlab.backends import TransformerBridge
+    from steerlab.models.backends import TransformerBridge
 
     folder = shutil.copytree(worded_checkpoint("granite"), tmp_path / "granite")
     published = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import distributions, loading
-from steerlab.models import hook_name
+from steerlab import distributions
+from steerlab.models import loading
+from steerlab.models.batches import Batch, Read, Row
+from steerlab.models.model import hook_name
+from steerlab.models.reading import Reader
 from steerlab.side_effects import joined
-from steerlab.tasks.batches import Batch
-from steerlab.tasks.reading import Reader
-from steerlab.tasks.scorers import Read, Row
 
 TOKENS = [(3, 9, 27, 17), (5, 6, 7, 8, 9, 10, 11), (2, 4), (60, 1, 33, 20, 21, 22), (44,)]
 ALPHAS = (-2.0, 0.0, 0.5, 3.0)
@@ -97,7 +97,7 @@ def test_the_middle_of_a_block_can_be_steered(tiny_model, backend):
     if backend == "hooked":
         expected = plain(model, one, 1.0)
         assert row["kl"] == pytest.approx(expected["kl"], rel=1e-4)
-    else:  # a bridge's own hook there reaches the MLP alone, see steerlab.models.hooks
+    else:  # a bridge's own hook there reaches the MLP alone, see steerlab.models.model.hooks
         with sl.steer(model, one, alpha=1.0), torch.no_grad():
             steered = [model(torch.tensor([tokens]))[0].double().log_softmax(-1) for tokens in TOKENS]
         with torch.no_grad():

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import _progress, threads
-from steerlab.threads import allowed_cores, on_suitable_threads, suitable_threads, threads_for
+from steerlab import _progress
+from steerlab.models import threads
+from steerlab.models.threads import allowed_cores, on_suitable_threads, suitable_threads, threads_for
 
 
 @pytest.fixture(autouse=True)

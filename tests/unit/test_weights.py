@@ -10,11 +10,10 @@ import transformers
 from huggingface_hub import constants
 
 import steerlab as sl
-from steerlab import loading, weights
 from steerlab.directions import check_direction
-from steerlab.models import describe
-from steerlab.precision import in_precision
-from steerlab.weights import another_model, same_weights
+from steerlab.models import loading, weights
+from steerlab.models.model import describe, in_precision
+from steerlab.models.weights import another_model, same_weights
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 

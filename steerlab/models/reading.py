@@ -9,14 +9,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlab._checks import InputError
-from steerlab.backends import Model
-from steerlab.keyvalues import KeyValueCache
-from steerlab.memory import READ_VALUES
-from steerlab.models import n_layers, n_outputs
-from steerlab.passes import entering
-from steerlab.shortcuts import mlp_only_at, read_out
-from steerlab.tasks.batches import Batch
-from steerlab.tasks.scorers import Answer
+from steerlab.models.backends import Model
+from steerlab.models.batches import Answer, Batch
+from steerlab.models.kv_cache import KeyValueCache
+from steerlab.models.memory import READ_VALUES
+from steerlab.models.model import n_layers, n_outputs
+from steerlab.models.passes import entering
+from steerlab.models.shortcuts import mlp_only_at, read_out
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,53 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from steerlab.backends import Model
-from steerlab.memory import ROW_POSITIONS
-from steerlab.models import device_of, is_hooked
-from steerlab.shortcuts import runs_whole, short_cuts
-from steerlab.tasks.scorers import Row
+from steerlab.models.backends import Model
+from steerlab.models.memory import ROW_POSITIONS
+from steerlab.models.model import device_of, is_hooked
+from steerlab.models.shortcuts import runs_whole, short_cuts
+
+
+@dataclass(frozen=True)
+class Read:
+    """What to read behind one position of a row.
+
+    Attributes:
+        position: the position whose next-token distribution is read.
+        tokens: vocabulary columns.
+        log_prob: log-probabilities over the whole vocabulary, or (False) plain logits of those columns only.
+    """
+
+    position: int
+    tokens: tuple[int, ...]
+    log_prob: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sequence to run: its tokens, how many of them are the prompt, what to read, how many tokens to generate.
+
+    Where it is the beginning of another one, `whole_prompt` is the prompt of that.
+    """
+
+    tokens: tuple[int, ...]
+    prompt_length: int
+    reads: tuple[Read, ...] = ()
+    new_tokens: int = 0
+    whole_prompt: tuple[int, ...] = ()
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """The tokens of the prompt."""
+        return self.whole_prompt or self.tokens[: self.prompt_length]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back from a row: one tuple of numbers for each read, and the generated token ids."""
+
+    reads: tuple[tuple[float, ...], ...] = ()
+    generated: tuple[int, ...] = ()
+
 
 PADDING = 1.0625  # positions that are run, at most, for each one that is needed
 OVERHEAD = 64  # positions that could be run in the time that a further batch costs before its first one
@@ -116,10 +158,10 @@ def batches_for(model: Model, rows: Sequence[Row], *, room: int, generated: bool
     """Group rows by length, and find what they share, as far as the model gives the same results together as alone.
 
     Args:
-        model: the model; see `steerlab.shortcuts`. Hooks on it may count positions, so that rows are then whole and unpadded.
+        model: the model; see `steerlab.models.shortcuts`. Hooks on it may count positions, so that rows are then whole and unpadded.
         rows: what has to run.
         room: positions that a pass over one batch runs, at most; at least one row goes into each.
-        generated: the rows that generate (of which lengths are mixed, see `steerlab.tasks.generating`), or (False) the others.
+        generated: the rows that generate (of which lengths are mixed, see `steerlab.models.generation`), or (False) the others.
         share: cut batches into levels where rows begin alike.
     """
     chosen = [i for i, row in enumerate(rows) if bool(row.new_tokens) == generated]

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from steerlab.backends import Model
-from steerlab.models import backend_of, device_of, n_layers
+from steerlab.models.backends import Model
+from steerlab.models.model import backend_of, device_of, n_layers
 
 
 class _Store:
@@ -118,7 +118,7 @@ class Lent:
 class KeyValueCache:
     """Keys and values of every block, for a batch whose rows have the same length, or end together (see `aligned`).
 
-    It is filled by the functions of `steerlab.passes`, and rows of it can be taken for variants of what follows.
+    It is filled by the functions of `steerlab.models.passes`, and rows of it can be taken for variants of what follows.
 
     Attributes:
         length: positions that are stored, padding included.

@@ -14,11 +14,11 @@ import transformers
 from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 
-from steerlab import checkpoints, encoding, weights
 from steerlab._checks import InputError
-from steerlab.backends import BACKENDS, HookedTransformer, Model, TransformerBridge
-from steerlab.memory import is_out_of_memory
-from steerlab.shortcuts import short_cuts
+from steerlab.models import checkpoints, encoding, weights
+from steerlab.models.backends import BACKENDS, HookedTransformer, Model, TransformerBridge
+from steerlab.models.memory import is_out_of_memory
+from steerlab.models.shortcuts import short_cuts
 
 __all__ = ["load_model"]
 
@@ -70,7 +70,7 @@ def load_model(
         MissingFileError: a directory that is missing or is not a model's.
 
     Warns:
-        UserWarning: where a way to do less work does not give this model's own results; it is then not used (see `steerlab.shortcuts`).
+        UserWarning: where a way to do less work does not give this model's own results; it is then not used (see `steerlab.models.shortcuts`).
 
     Example:
         >>> model = load_model("tiny-arithmetic")

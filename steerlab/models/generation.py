@@ -11,16 +11,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steerlab.backends import Model
-from steerlab.encoding import end_tokens
-from steerlab.keyvalues import KeyValueCache, Lent
-from steerlab.memory import generated_rows
-from steerlab.models import device_of, is_hooked, n_layers
-from steerlab.passes import run_to
-from steerlab.shortcuts import next_logits, read_out, short_cuts
-from steerlab.tasks.batches import Batch, batches_of
-from steerlab.tasks.reading import Headers, Reader, Run, run_batch
-from steerlab.tasks.scorers import Answer
+from steerlab.models.backends import Model
+from steerlab.models.batches import Answer, Batch, batches_of
+from steerlab.models.encoding import end_tokens
+from steerlab.models.kv_cache import KeyValueCache, Lent
+from steerlab.models.memory import generated_rows
+from steerlab.models.model import device_of, is_hooked, n_layers
+from steerlab.models.passes import run_to
+from steerlab.models.reading import Headers, Reader, Run, run_batch
+from steerlab.models.shortcuts import next_logits, read_out, short_cuts
 
 Told = Callable[[int, Int[Tensor, " row"]], None]  # of the step that comes next, and the rows that still go on
 
@@ -52,7 +51,7 @@ def heads(model: Model, batch: Batch, room: int, blocks: Sequence[int] = (), hea
         batch: prompts to generate from.
         room: positions that one pass runs, at most.
         blocks: blocks whose entering streams are kept.
-        headers: see `steerlab.tasks.reading.run_batch`.
+        headers: see `steerlab.models.reading.run_batch`.
     """
     rows = [replace(row, tokens=row.tokens[:-1], reads=(), new_tokens=0, whole_prompt=row.prompt) for row in batch.rows]
     chosen = [i for i, row in enumerate(rows) if row.tokens]
@@ -86,7 +85,7 @@ class WholeRows:
 def generate(
     model: Model, cache: KeyValueCache | WholeRows, fed: Int[Tensor, "batch pos"], new_tokens: int, told: Told = lambda step, rows: None
 ) -> list[Answer]:
-    """Continue rows greedily with cached keys and values, each until the first of the model's end tokens (`steerlab.models.end_tokens`).
+    """Continue rows greedily with cached keys and values, each until the first of the model's end tokens (`steerlab.models.model.end_tokens`).
 
     Args:
         model: the model.
@@ -123,8 +122,8 @@ def generate_batch(model: Model, batch: Batch, room: int, memory: str | int | No
         model: the model.
         batch: prompts to generate from.
         room: positions that one pass runs, at most.
-        memory: see `steerlab.memory.generated_rows`.
-        headers: see `steerlab.tasks.reading.run_batch`.
+        memory: see `steerlab.models.memory.generated_rows`.
+        headers: see `steerlab.models.reading.run_batch`.
     """
     if is_hooked(model) or not short_cuts(model).aligned:  # whoever hooks a model counts on whole prompts, without padding
         return _by_length(model, batch, room)

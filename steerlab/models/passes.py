@@ -1,4 +1,4 @@
-"""Plain runs of a TransformerLens model, whole or up to a block: what every short cut has to agree with (`steerlab.shortcuts`).
+"""Plain runs of a TransformerLens model, whole or up to a block: what every short cut has to agree with (`steerlab.models.shortcuts`).
 
 Blocks are 0-based. "Entering block l" is the residual stream before it, and ``l == n_layers`` means what leaves the last block.
 """
@@ -10,8 +10,8 @@ from typing import Any, Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from steerlab.backends import Model
-from steerlab.models import HookFn, backend_of, hook_name, hooks, n_layers
+from steerlab.models.backends import Model
+from steerlab.models.model import HookFn, backend_of, hook_name, hooks, n_layers
 
 __all__ = ["Past", "Stop", "call", "entering", "forward", "residuals", "run_to"]
 
@@ -22,7 +22,7 @@ class Stop(Exception):
 
 @runtime_checkable
 class Past(Protocol):
-    """What went before the tokens that are run; see `steerlab.keyvalues.KeyValueCache`."""
+    """What went before the tokens that are run; see `steerlab.models.kv_cache.KeyValueCache`."""
 
     def options(self, fed: Tensor) -> dict[str, Any]:
         """The arguments that make a model attend to it, and store `fed` in it."""

@@ -8,8 +8,8 @@ from typing import TypeVar
 import torch
 
 from steerlab._checks import InputError, InputMemoryError
-from steerlab.backends import Model
-from steerlab.models import d_model, device_of, n_layers
+from steerlab.models.backends import Model
+from steerlab.models.model import d_model, device_of, n_layers
 
 MAX_TOKENS = {"cpu": 8192, "cuda": 65536}  # rows times positions of one forward pass, at most
 CPU_WORKING_SET = 16 << 20  # bytes of the widest activation: beyond it a CPU waits for its memory, and the allocator for pages

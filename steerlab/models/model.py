@@ -5,10 +5,14 @@ whether it holds a `HookedTransformer` or a `TransformerBridge`. Everything else
 
 Sites follow TransformerLens: ``resid_pre``, ``resid_mid`` and ``resid_post`` of 0-based block l. ``resid_post``
 of block l is the output of block l, and the same tensor as ``resid_pre`` of block l + 1.
+
+Run a model in another precision for a while, and say how often its predictions then differ.
 """
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
 from importlib.metadata import version
 from typing import Any
 
@@ -17,37 +21,14 @@ import torch
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from steerlab import weights
 from steerlab._checks import InputError, InputTypeError
-from steerlab.backends import HookedTransformer, Model, TransformerBridge
-from steerlab.encoding import end_tokens, prepends_bos, said, token_ids, token_names, token_text
-
-__all__ = [
-    "SITES",
-    "HookFn",
-    "Model",
-    "backend_of",
-    "context_length",
-    "d_model",
-    "describe",
-    "device_of",
-    "end_tokens",
-    "frozen",
-    "hook_name",
-    "hooks",
-    "is_hooked",
-    "n_layers",
-    "n_outputs",
-    "prepends_bos",
-    "processing_of",
-    "token_ids",
-    "token_names",
-    "token_text",
-]
+from steerlab.models import weights
+from steerlab.models.backends import HookedTransformer, Model, TransformerBridge
+from steerlab.models.encoding import prepends_bos, said, token_ids
 
 HookFn = Callable[[Tensor], Tensor | None]
 SITES = ("resid_pre", "resid_mid", "resid_post")
-CHECKED = "steerlab_short_cuts"  # where a model carries what `steerlab.shortcuts` found out about it
+CHECKED = "steerlab_short_cuts"  # where a model carries what `steerlab.models.shortcuts` found out about it
 
 
 def backend_of(model: Model) -> str:
@@ -144,7 +125,7 @@ def describe(model: Model, *, anew: bool = False) -> dict[str, Any]:
 
     Args:
         model: the model.
-        anew: look at every weight in memory again; see `steerlab.weights.fingerprint`.
+        anew: look at every weight in memory again; see `steerlab.models.weights.fingerprint`.
     """
     cfg = model.cfg
     origin = getattr(model, "steerlab_origin", {})
@@ -252,3 +233,62 @@ def unknown_tokens(model: Model, rows: Sequence[Sequence[int]]) -> tuple[int, in
     unknown = getattr(model.tokenizer, "unk_token_id", None)
     every = [token for tokens in rows for token in tokens]
     return (0 if unknown is None else every.count(unknown)), len(every)
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How predictions in a lower precision compare with the model's own on a sample of problems and cells.
+
+    Attributes:
+        dtype: the precision that was used, e.g. "bfloat16".
+        compared: predictions compared, unsteered ones included.
+        different: how many of them differ.
+    """
+
+    dtype: str
+    compared: int
+    different: int
+
+    def __str__(self) -> str:
+        return f"{self.dtype}: {self.different} of {self.compared} predictions in a sample differ from those in the model's own precision"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(str(self))}</p>"
+
+
+def dtype_named(precision: str | torch.dtype) -> torch.dtype:
+    """A floating-point type by its name.
+
+    Raises:
+        ValueError: anything else.
+    """
+    found = getattr(torch, precision, None) if isinstance(precision, str) else precision
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise InputError(f"precision={precision!r}; use float32, bfloat16, float16 or float64")
+    return found
+
+
+@contextlib.contextmanager
+def in_precision(model: Model, precision: str | torch.dtype) -> Iterator[None]:
+    """Convert a model's parameters; give back the very tensors that were there, also after an error.
+
+    Both copies are held meanwhile. What a HookedTransformer keeps as buffers in its own dtype (rotary angles) is converted too; a
+    Hugging Face model computes these in float32 whatever its dtype, and only biases that became buffers are converted.
+    """
+    dtype = dtype_named(precision)
+    tensors = list(model.parameters())
+    hooked = backend_of(model) == "hooked"
+    tensors += [buffer for name, buffer in model.named_buffers() if hooked or name.rsplit(".", 1)[-1] in ("weight", "bias")]
+    before, named = [tensor.data for tensor in tensors], getattr(model.cfg, "dtype", None)
+    try:
+        for tensor in tensors:
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.to(dtype)
+        if named is not None:
+            model.cfg.dtype = dtype
+        yield
+    finally:
+        for tensor, data in zip(tensors, before, strict=True):
+            tensor.data = data
+        if named is not None:
+            model.cfg.dtype = named

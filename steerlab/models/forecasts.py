@@ -10,7 +10,7 @@ from typing import Any
 
 from steerlab import _progress
 from steerlab._progress import forecast_made, forecast_wanted, say_forecast
-from steerlab.threads import suitable_threads
+from steerlab.models.threads import suitable_threads
 
 TIMED = 12  # interventions of a timed batch, at most
 SHARE = 1 / 20  # of the time that work takes, which a timed batch of it may take

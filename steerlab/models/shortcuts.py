@@ -18,10 +18,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlab._checks import InputError
-from steerlab.backends import Model
-from steerlab.keyvalues import KeyValueCache, Lent
-from steerlab.memory import is_out_of_memory
-from steerlab.models import (
+from steerlab.models.backends import Model
+from steerlab.models.kv_cache import KeyValueCache, Lent
+from steerlab.models.memory import is_out_of_memory
+from steerlab.models.model import (
     CHECKED,
     HookFn,
     backend_of,
@@ -35,8 +35,8 @@ from steerlab.models import (
     points_inside,
     processing_of,
 )
-from steerlab.passes import Past, Stop, call, entering, forward, run_to
-from steerlab.threads import suitable_threads
+from steerlab.models.passes import Past, Stop, call, entering, forward, run_to
+from steerlab.models.threads import suitable_threads
 
 __all__ = ["ShortCuts", "mlp_only_at", "next_logits", "read_out", "run_from", "runs_whole", "short_cuts"]
 
