@@ -24,7 +24,7 @@ from steerlab import _files
 from steerlab._progress import progress_bar, say
 from steerlab.cli import run
 from steerlab.tasks.arithmetic import TRAINED, generate, vocabulary
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.problems import Problem
 
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
 STEPS = (1, 2, 3, 4)

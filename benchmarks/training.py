@@ -12,7 +12,7 @@ from benchmarks.rivals import Cell, Rival, block
 from benchmarks.shapes import Shape
 from steerlab.models.batches import Read
 from steerlab.models.batches import Row as Tokens
-from steerlab.tasks.targets import whole_answer
+from steerlab.tasks.scorers import whole_answer
 
 LR, BATCH, SEED = 1e-2, 4, 0
 TOLERANCE = 1e-3  # of each number of the unit vectors

@@ -74,7 +74,7 @@ from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks.evaluation import Balanced, Evaluation, balance, evaluate
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.loaders import load_task
-from steerlab.tasks.problem import Problem, Task
+from steerlab.tasks.problems import Problem, Task
 from steerlab.transfer import TransferResult, transfer
 from steerlab.universal import UniversalBooster, universal_booster
 from steerlab.universality import Universality

@@ -24,9 +24,9 @@ from steerlab.models.model import HookFn, d_model, describe, hook_name, hooks
 from steerlab.models.passes import residuals
 from steerlab.models.shortcuts import mlp_only_at
 from steerlab.models.threads import on_suitable_threads
-from steerlab.tasks.problem import Problem, as_problems
+from steerlab.tasks.evaluation import check_ids
+from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import encode_prompt
-from steerlab.tasks.scoring import check_ids
 
 Positions = str | int | np.integer | Sequence[int]
 Pick = Callable[[Tensor, Tensor], Tensor]  # of a batch's residual stream, by the prompts' lengths

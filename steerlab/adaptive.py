@@ -18,7 +18,7 @@ from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.model import n_layers
 from steerlab.sweeps import sweep
-from steerlab.tasks.problem import Problem, as_problems, in_both
+from steerlab.tasks.problems import Problem, as_problems, in_both
 from steerlab.work_kinds import rows_of, steered
 
 SELECT = ("validation", "retry")

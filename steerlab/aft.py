@@ -24,9 +24,8 @@ from steerlab.models.backends import Model
 from steerlab.models.model import d_model, describe
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
-from steerlab.tasks.problem import Problem
-from steerlab.tasks.scorers import Scorer
-from steerlab.tasks.targets import Target
+from steerlab.tasks.problems import Problem
+from steerlab.tasks.scorers import Scorer, Target
 from steerlab.training import COLUMNS, Trained
 
 

@@ -25,9 +25,8 @@ from steerlab.models.forecasts import Work
 from steerlab.models.model import d_model, n_layers
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
-from steerlab.tasks.problem import Problem
-from steerlab.tasks.scorers import Scorer
-from steerlab.tasks.targets import Target
+from steerlab.tasks.problems import Problem
+from steerlab.tasks.scorers import Scorer, Target
 
 Number = TypeVar("Number", int, float)
 KEYS = ["layer", "seed", "l2", "lr"]

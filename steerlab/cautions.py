@@ -9,7 +9,7 @@ from steerlab.statistics._display import format_p
 from steerlab.statistics.corrections import holm
 from steerlab.statistics.dose_response import DoseResponse
 from steerlab.tasks.evaluation import Evaluation
-from steerlab.tasks.problem import content, left_out
+from steerlab.tasks.problems import content, left_out
 
 LEVEL = 0.05
 UNLIKELY = 0.01  # of the splits' differences: rarer than this is worth a sentence

@@ -27,10 +27,9 @@ from steerlab.models.passes import forward
 from steerlab.models.reading import Headers, Reader, run_batch
 from steerlab.models.shortcuts import runs_whole
 from steerlab.models.threads import on_suitable_threads
-from steerlab.tasks.evaluation import Evaluation
-from steerlab.tasks.problem import Problem, as_problems
+from steerlab.tasks.evaluation import Evaluation, plan
+from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import Scorer, scorer_for
-from steerlab.tasks.scoring import plan
 from steerlab.variants import Cell, Place, check_cells, shares
 from steerlab.wavefront import Front, Seen
 

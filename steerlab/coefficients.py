@@ -18,7 +18,7 @@ from steerlab.models.forecasts import forecast
 from steerlab.statistics.intervals import Interval, paired_interval
 from steerlab.statistics.paired import SignTest, sign_test
 from steerlab.sweeps import SweepResult, sweep
-from steerlab.tasks.problem import Problem, as_problems, in_both
+from steerlab.tasks.problems import Problem, as_problems, in_both
 from steerlab.tasks.scorers import Scorer
 from steerlab.work_kinds import rows_of, steered
 

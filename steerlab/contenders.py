@@ -23,7 +23,7 @@ from steerlab.prompting import contrast_pairs
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks.evaluation import evaluate
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.problems import Problem
 from steerlab.work_kinds import rows_of, unsteered
 
 METHODS = ("mean_difference", "function_vector", "pca", "probe", "aft", "multilayer_aft", "prompt")

@@ -35,9 +35,8 @@ from steerlab.prompted import prompts_of, rule_of, vectors_of
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks.evaluation import Evaluation
-from steerlab.tasks.problem import Problem
-from steerlab.tasks.scorers import Scorer
-from steerlab.tasks.targets import Target
+from steerlab.tasks.problems import Problem
+from steerlab.tasks.scorers import Scorer, Target
 from steerlab.training import COLUMNS
 from steerlab.variants import Cell, Place
 

@@ -29,7 +29,7 @@ from steerlab.statistics.corrections import holm
 from steerlab.statistics.intervals import paired_interval
 from steerlab.statistics.signed import sign_flip_test
 from steerlab.tasks.evaluation import Evaluation
-from steerlab.tasks.problem import Problem, as_problems
+from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import Scorer
 from steerlab.training import Trained
 from steerlab.variants import Cell, Place

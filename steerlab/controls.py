@@ -19,7 +19,7 @@ from steerlab.models.model import Precision
 from steerlab.statistics.outcomes import ControlTests
 from steerlab.sweeps import inert
 from steerlab.tasks.evaluation import Evaluation
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer
 from steerlab.variants import Cell, Place
 

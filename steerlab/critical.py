@@ -28,7 +28,7 @@ from steerlab.models.threads import on_suitable_threads
 from steerlab.statistics.bootstrap import bootstrap
 from steerlab.statistics.paired import paired_t_test
 from steerlab.tasks.evaluation import evaluate
-from steerlab.tasks.problem import Problem, as_problems
+from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import encode_choices
 from steerlab.variants import Cell, Place
 from steerlab.work_kinds import rows_of, unsteered

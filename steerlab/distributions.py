@@ -22,7 +22,7 @@ from steerlab.models.model import context_length, device_of, hook_name, hooks, n
 from steerlab.models.passes import entering, forward
 from steerlab.models.shortcuts import read_out, run_from
 from steerlab.models.threads import on_suitable_threads
-from steerlab.tasks.problem import as_texts
+from steerlab.tasks.problems import as_texts
 from steerlab.variants import Cell, check_cells
 from steerlab.wavefront import Front
 

@@ -23,9 +23,9 @@ from steerlab.models.model import backend_of, d_model, hook_name, is_hooked
 from steerlab.models.threads import on_suitable_threads
 from steerlab.nudging import Nudger
 from steerlab.statistics.intervals import wilson_interval
-from steerlab.tasks.problem import Problem, as_problems
+from steerlab.tasks.evaluation import check_ids, plan
+from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import Outcome, Scorer, scorer_for
-from steerlab.tasks.scoring import check_ids, plan
 from steerlab.watchers import Glance, Watcher, Watching, random_attractors, variant_named
 
 COLUMNS = [

@@ -24,7 +24,7 @@ from steerlab.statistics._display import format_p
 from steerlab.statistics.corrections import holm
 from steerlab.statistics.intervals import paired_interval, wilson_interval
 from steerlab.statistics.paired import SignTest, sign_test
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for
 from steerlab.watchers import VARIANTS, Watcher, Watching, random_attractors, variant_named
 

@@ -24,9 +24,9 @@ from steerlab.directions import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.model import d_model, describe, hook_name
-from steerlab.tasks.problem import Problem, as_problems, in_both
+from steerlab.tasks.evaluation import check_ids
+from steerlab.tasks.problems import Problem, as_problems, in_both
 from steerlab.tasks.scorers import Scorer
-from steerlab.tasks.scoring import check_ids
 from steerlab.variants import Cell, Place
 from steerlab.work_kinds import rows_of, steered
 

@@ -31,7 +31,7 @@ from steerlab.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.lengths import fit_to_context
-from steerlab.tasks.problem import Task, as_texts, check_task
+from steerlab.tasks.problems import Task, as_texts, check_task
 from steerlab.workload import parts, workload
 
 FAMILIES = ("covariance_matched", "shuffled_labels", "orthogonal", "equal_kl")

@@ -22,10 +22,9 @@ from steerlab.models.model import backend_of, describe, device_of, frozen, hook_
 from steerlab.models.threads import on_suitable_threads
 from steerlab.objectives import AnswerLoss, ValidationScore
 from steerlab.schedules import Candidate, Schedule
-from steerlab.tasks.problem import Problem, as_problems, in_both
-from steerlab.tasks.scorers import Scorer
-from steerlab.tasks.scoring import check_ids
-from steerlab.tasks.targets import Target, target_named
+from steerlab.tasks.evaluation import check_ids
+from steerlab.tasks.problems import Problem, as_problems, in_both
+from steerlab.tasks.scorers import Scorer, Target, target_named
 from steerlab.training import Trained, train
 from steerlab.work_kinds import rows_of
 

@@ -8,7 +8,7 @@ from steerlab.directions import Direction, mean_difference
 from steerlab.models.backends import Model
 from steerlab.models.encoding import token_ids
 from steerlab.models.model import readable
-from steerlab.tasks.problem import Problem, Text
+from steerlab.tasks.problems import Problem, Text
 
 # The queries and the two prompts of the experiment on Phi-2 (project sources, proof of concept 3).
 QUERIES: tuple[str, ...] = (

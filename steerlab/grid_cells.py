@@ -26,7 +26,7 @@ from steerlab.models.weights import brief
 from steerlab.tasks.arithmetic import VARIANTS
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.loaders import load_task
-from steerlab.tasks.problem import Task
+from steerlab.tasks.problems import Task
 from steerlab.work_kinds import rows_of, steered
 
 STREAMS = {"controls": 1}  # of the seed

@@ -24,7 +24,7 @@ from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.sweeps import KEYS, cells_of, ranked
 from steerlab.tasks.evaluation import evaluate
-from steerlab.tasks.problem import Problem, as_problems
+from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import Scorer
 from steerlab.work_kinds import rows_of, steered, unsteered
 

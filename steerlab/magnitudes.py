@@ -17,7 +17,7 @@ from steerlab.models.memory import pass_tokens
 from steerlab.models.model import hook_name
 from steerlab.models.passes import residuals
 from steerlab.models.threads import on_suitable_threads
-from steerlab.tasks.problem import Problem, as_problems
+from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import encode_prompt
 
 

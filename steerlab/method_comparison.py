@@ -24,7 +24,7 @@ from steerlab.models.model import n_layers
 from steerlab.prompting import wordings
 from steerlab.side_effects import side_texts
 from steerlab.tasks.evaluation import Evaluation, evaluate
-from steerlab.tasks.problem import Problem, Task, as_texts, check_task, in_both
+from steerlab.tasks.problems import Problem, Task, as_texts, check_task, in_both
 from steerlab.trials import MATCHINGS, Bench, Tried, choose, looks, trials_work, try_once
 from steerlab.work_kinds import rows_of, unsteered
 

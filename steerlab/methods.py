@@ -6,7 +6,7 @@ from typing import Any
 from steerlab.questions import KINDS
 from steerlab.significance import Significance, percent
 from steerlab.statistics._display import format_p
-from steerlab.tasks.problem import left_out
+from steerlab.tasks.problems import left_out
 
 DOUBTS: Mapping[str, str] = {
     "shuffled_labels": "mean differences of shuffled labels ask whether this estimator finds as much where there is nothing to find",

@@ -6,7 +6,7 @@ import pandas as pd
 
 from steerlab._checks import InputError
 from steerlab.sweeps import SweepResult
-from steerlab.tasks.problem import Problem, written
+from steerlab.tasks.problems import Problem, written
 
 KEYS = ["layer", "direction", "alpha"]
 COLUMNS = ["layer", "alpha", "direction", "problem_id", "prompt", "target", "before", "after", "became", "margin_change"]

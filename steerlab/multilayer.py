@@ -21,9 +21,8 @@ from steerlab.models.backends import Model
 from steerlab.models.model import d_model, describe, n_layers
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
-from steerlab.tasks.problem import Problem
-from steerlab.tasks.scorers import Scorer
-from steerlab.tasks.targets import Target
+from steerlab.tasks.problems import Problem
+from steerlab.tasks.scorers import Scorer, Target
 
 SOURCE_DEPTHS = (0.1, 0.5, 0.8)  # of the sources' multi-layer vector
 SOURCE_SCALES = (0.5, 1.0, 0.3)

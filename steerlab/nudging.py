@@ -21,9 +21,8 @@ from steerlab.models.model import d_model
 from steerlab.models.passes import entering
 from steerlab.models.reading import Reader, Run
 from steerlab.models.shortcuts import runs_whole
-from steerlab.tasks.evaluation import evaluate
+from steerlab.tasks.evaluation import Plan, evaluate
 from steerlab.tasks.scorers import Outcome
-from steerlab.tasks.scoring import Plan
 from steerlab.variants import Cell, Place, shares
 from steerlab.wavefront import Front, Seen
 

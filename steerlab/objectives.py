@@ -24,11 +24,9 @@ from steerlab.models.model import describe
 from steerlab.models.reading import Reader
 from steerlab.prompted import rule_of, vectors_of
 from steerlab.resumed import Pair, Resumed, Spot
-from steerlab.tasks.evaluation import evaluate
-from steerlab.tasks.problem import Problem
-from steerlab.tasks.scorers import Scorer, scorer_for
-from steerlab.tasks.scoring import plan
-from steerlab.tasks.targets import Target
+from steerlab.tasks.evaluation import evaluate, plan
+from steerlab.tasks.problems import Problem
+from steerlab.tasks.scorers import Scorer, Target, scorer_for
 from steerlab.variants import Cell, Place
 
 Measured = tuple[float, float]  # accuracy and mean negative log-likelihood of the target

@@ -28,9 +28,9 @@ from steerlab.models.reading import Reader
 from steerlab.models.shortcuts import short_cuts
 from steerlab.models.threads import on_suitable_threads
 from steerlab.sweeps import KEYS, SweepResult
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.evaluation import check_ids
+from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for
-from steerlab.tasks.scoring import check_ids
 from steerlab.variants import Place, check_names
 
 STEP = 1e-4  # of the numbers read, in the central difference that tells how the margin hangs on each of them

@@ -20,7 +20,7 @@ from steerlab.models.backends import Model
 from steerlab.models.model import HookFn, hook_name, n_layers
 from steerlab.prompt_vectors import Prompt, PromptVectors
 from steerlab.prompted import prompts_of, vectors_of
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer
 
 FEEDBACKS = ("difference", "state")

@@ -14,9 +14,9 @@ from steerlab.models.memory import pass_tokens
 from steerlab.models.model import HookFn, describe, hooks
 from steerlab.models.passes import residuals
 from steerlab.prompt_vectors import Prompt, PromptVectors
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.evaluation import plan
+from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for
-from steerlab.tasks.scoring import plan
 
 Rule = Callable[[Float[Tensor, "row pos d_model"], Bool[Tensor, "row pos"]], Tensor]  # to [row d_model] or [row pos d_model]
 

@@ -7,7 +7,7 @@ from steerlab.function_vectors import reasoning_pairs
 from steerlab.models.backends import Model
 from steerlab.models.encoding import token_ids
 from steerlab.models.model import context_length, readable
-from steerlab.tasks.problem import Problem, Text, written
+from steerlab.tasks.problems import Problem, Text, written
 
 STEP_BY_STEP = "Let's think step by step."
 PAIRS = 64  # prompts with and without a solved example, at most

@@ -23,8 +23,7 @@ from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.model import n_layers
 from steerlab.sweeps import inert
-from steerlab.task_sets import check_tasks, drawn
-from steerlab.tasks.problem import Task, check_task
+from steerlab.tasks.problems import Task, check_task, check_tasks, drawn
 from steerlab.vector_effects import effect, mean_interval, score_vectors
 from steerlab.work_kinds import rows_of, steered
 

@@ -23,9 +23,8 @@ from steerlab.models.forecasts import forecast
 from steerlab.models.model import d_model
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule
-from steerlab.tasks.problem import Problem
-from steerlab.tasks.scorers import Scorer
-from steerlab.tasks.targets import Target
+from steerlab.tasks.problems import Problem
+from steerlab.tasks.scorers import Scorer, Target
 from steerlab.variants import Cell, Place
 from steerlab.work_kinds import rows_of, steered
 

@@ -18,7 +18,7 @@ from steerlab.directions import Direction
 from steerlab.models.backends import Model
 from steerlab.models.weights import another_model
 from steerlab.operators import projections
-from steerlab.tasks.problem import Problem, written
+from steerlab.tasks.problems import Problem, written
 
 Router = Callable[[Model, Sequence[Problem]], Sequence[str]]
 AlphaRule = Callable[[Model, Sequence[Problem]], Sequence[float]]

@@ -19,10 +19,9 @@ from steerlab.models.forecasts import forecast
 from steerlab.routers import AlphaRule, Router
 from steerlab.statistics.intervals import wilson_interval
 from steerlab.sweeps import inert
-from steerlab.tasks.evaluation import Evaluation, evaluate
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.evaluation import Evaluation, check_ids, evaluate
+from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for
-from steerlab.tasks.scoring import check_ids
 from steerlab.variants import Cell, Place
 from steerlab.work_kinds import rows_of, steered, unsteered
 

@@ -20,7 +20,7 @@ from steerlab.side_effects import SideEffects
 from steerlab.significance import Significance
 from steerlab.sweeps import SweepResult
 from steerlab.tasks.evaluation import Evaluation
-from steerlab.tasks.problem import Problem, left_out
+from steerlab.tasks.problems import Problem, left_out
 
 OUTCOMES = ["problem_id", "prediction", "correct", "margin", "nll"]
 # What the tables of a run hold.

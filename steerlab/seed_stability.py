@@ -23,8 +23,7 @@ from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import n_layers
 from steerlab.sweeps import inert
-from steerlab.task_sets import drawn, shuffled_targets
-from steerlab.tasks.problem import Problem, Task, check_task, in_both
+from steerlab.tasks.problems import Problem, Task, check_task, drawn, in_both, shuffled_targets
 from steerlab.vector_effects import cosine_band, effect, mean_interval, score_vectors
 from steerlab.work_kinds import rows_of, steered
 

@@ -18,7 +18,7 @@ from steerlab.models.loading import load_model
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.loaders import load_task
-from steerlab.tasks.problem import Task
+from steerlab.tasks.problems import Task
 
 LONGEST = 120  # of the name of a run folder that nobody chose
 KNOWN = ("arithmetic", "hellaswag", "arc_challenge", "gsm8k", "svamp", "blimp", "jsonl")

@@ -22,7 +22,7 @@ from steerlab.statistics.intervals import wilson_interval
 from steerlab.statistics.outcomes import MEASURES
 from steerlab.statistics.pareto import pareto_front
 from steerlab.sweeps import KEYS, SweepResult, cells_of
-from steerlab.tasks.problem import Problem, Text, as_problems, written
+from steerlab.tasks.problems import Problem, Text, as_problems, written
 
 __all__ = ["SideEffects", "changed_predictions", "side_effects", "side_texts"]
 

@@ -23,7 +23,7 @@ from steerlab.aft import LearnedVector
 from steerlab.directions import Direction
 from steerlab.models.backends import Model
 from steerlab.models.model import describe
-from steerlab.tasks.problem import Problem, written
+from steerlab.tasks.problems import Problem, written
 
 FORMAT = "steerlab-direction-1"
 RUN_FORMAT = "steerlab-run-1"

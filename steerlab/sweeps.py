@@ -21,7 +21,7 @@ from steerlab.statistics.dose_response import DoseResponse, dose_response
 from steerlab.statistics.intervals import wilson_interval
 from steerlab.statistics.many_looks import MaxStatisticTest, max_statistic_test
 from steerlab.tasks.evaluation import Evaluation
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer
 from steerlab.variants import Cell, Place, check_names
 

@@ -26,8 +26,7 @@ from steerlab.statistics.against_controls import rank_test
 from steerlab.statistics.corrections import holm
 from steerlab.statistics.many_looks import rank_tests
 from steerlab.sweeps import inert
-from steerlab.task_sets import check_tasks, drawn
-from steerlab.tasks.problem import Problem, Task
+from steerlab.tasks.problems import Problem, Task, check_tasks, drawn
 from steerlab.transfer_sources import (
     ALPHAS,
     LEARNED,

@@ -19,9 +19,8 @@ from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work
 from steerlab.models.model import n_layers
 from steerlab.sweeps import sweep
-from steerlab.task_sets import shuffled_targets
 from steerlab.tasks.evaluation import evaluate
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.problems import Problem, shuffled_targets
 from steerlab.work_kinds import rows_of, steered, unsteered
 
 Item = TypeVar("Item")

@@ -20,7 +20,7 @@ from steerlab.matching import scales_for
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work
 from steerlab.tasks.evaluation import Evaluation
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.problems import Problem
 from steerlab.variants import Cell, Place
 from steerlab.work_kinds import on_texts, rows_of, steered
 

@@ -24,8 +24,7 @@ from steerlab.statistics._display import format_p
 from steerlab.statistics.corrections import holm
 from steerlab.statistics.many_looks import rank_tests
 from steerlab.sweeps import inert
-from steerlab.task_sets import check_tasks, drawn, mixture
-from steerlab.tasks.problem import Task
+from steerlab.tasks.problems import Task, check_tasks, drawn, mixture
 from steerlab.transfer_sources import chosen_depths
 from steerlab.vector_effects import effect, score_vectors
 from steerlab.work_kinds import rows_of, steered

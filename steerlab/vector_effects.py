@@ -16,7 +16,7 @@ from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.statistics.intervals import Interval
 from steerlab.statistics.paired import sign_test
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer
 from steerlab.variants import Cell, Place
 

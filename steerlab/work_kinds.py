@@ -15,10 +15,9 @@ from steerlab.models.backends import Model
 from steerlab.models.batches import Row
 from steerlab.models.forecasts import TIMED, Work
 from steerlab.models.model import d_model
-from steerlab.tasks.evaluation import evaluate
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.evaluation import evaluate, plan
+from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for
-from steerlab.tasks.scoring import plan
 from steerlab.variants import Cell, Place
 
 

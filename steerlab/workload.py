@@ -8,7 +8,7 @@ from steerlab.activations import Positions
 from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work
-from steerlab.tasks.problem import Task
+from steerlab.tasks.problems import Task
 from steerlab.work_kinds import on_texts, rows_of, steered, unsteered
 
 SEARCH = 6  # passes over the texts that a search for controls of equal KL takes, about

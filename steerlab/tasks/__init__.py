@@ -4,7 +4,7 @@ from steerlab.tasks.evaluation import Balanced, Evaluation, balance, evaluate
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.loaders import load_task
 from steerlab.tasks.numbers import extract_number
-from steerlab.tasks.problem import Problem, Task, Text, in_both, written
+from steerlab.tasks.problems import Problem, Task, Text, in_both, written
 from steerlab.tasks.scorers import SCORERS, Scorer
 
 __all__ = [

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from steerlab._checks import InputError
-from steerlab.tasks.problem import LETTERS, Problem, Task, lettered, naming
+from steerlab.tasks.problems import LETTERS, Problem, Task, lettered, naming
 
 MAX_TOTAL = 30
 MAX_START = 20

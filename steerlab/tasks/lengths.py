@@ -7,9 +7,9 @@ from typing import Any, overload
 from steerlab._checks import InputError
 from steerlab.models.backends import Model
 from steerlab.models.model import context_length
-from steerlab.tasks.problem import Problem, Task, as_problems
-from steerlab.tasks.rows import shown
+from steerlab.tasks.problems import Problem, Task, as_problems
 from steerlab.tasks.scorers import Scorer, TooLongError, scorer_for
+from steerlab.tasks.sources import shown
 
 TOO_LONG = ("error", "drop", "truncate")
 SPLITS = ("train", "validation", "test")

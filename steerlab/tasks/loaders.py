@@ -10,9 +10,8 @@ import numpy as np
 
 from steerlab._checks import InputError
 from steerlab.tasks.arithmetic import arithmetic
-from steerlab.tasks.hub import read_hub
-from steerlab.tasks.problem import Problem, Task
-from steerlab.tasks.rows import EXTENSIONS, Pools, check_whole, read_path, shown
+from steerlab.tasks.problems import Problem, Task
+from steerlab.tasks.sources import EXTENSIONS, Pools, check_whole, read_hub, read_path, shown
 from steerlab.tasks.templates import TEMPLATES, Template, Unusable, jsonl, jsonl_scorer
 
 SPLITS = ("train", "validation", "test")

@@ -3,6 +3,8 @@
 A scorer turns a problem into rows (token sequences, with the logits or log-probabilities that have to be read from
 them) and turns the numbers read back into an outcome. It never runs the model, so that steering, caching and
 batching are the same for all of them.
+
+What a learned vector is trained to say: the row of a problem whose reads are the log-probabilities of its right answer.
 """
 
 import math
@@ -15,7 +17,7 @@ from steerlab.models.batches import Answer, Read, Row
 from steerlab.models.encoding import token_ids, token_names
 from steerlab.models.model import context_length, n_outputs
 from steerlab.tasks.numbers import decimal_text, exact_number, find_number, same_number
-from steerlab.tasks.problem import Problem, Text, as_problems, written
+from steerlab.tasks.problems import Problem, Text, as_problems, written
 
 
 @dataclass(frozen=True)
@@ -330,3 +332,49 @@ def scorer_for(problems: Sequence[Problem], scorer: "str | Scorer | None" = None
         return SCORERS["text" if isinstance(problems[0].prompt, tuple) else "numeric"]
     letters = all(isinstance(choice, str) and len(choice.strip()) == 1 and choice.strip().isalpha() for choice in choices)
     return SCORERS["choice" if letters else "continuation"]
+
+
+Target = Callable[[Model, Problem], Row]
+
+
+def answer_text(problem: Problem) -> Text:
+    """The right answer as it is written behind the prompt, see `Problem.answer`: what scorers read is what is trained."""
+    return problem.answer
+
+
+def whole_answer(model: Model, problem: Problem) -> Row:
+    """Every token of the right answer, each behind the ones before it, from where its scorer begins to read it.
+
+    Raises:
+        ValueError: a prompt or an answer that the model cannot take.
+    """
+    return likelihood_row(*encode_answer(model, problem))
+
+
+def first_token(model: Model, problem: Problem) -> Row:
+    """The first token of the right answer alone, however many it has (the sources' ``target_ids[0]``).
+
+    Raises:
+        ValueError: a prompt or an answer that the model cannot take.
+    """
+    whole, start = encode_answer(model, problem)
+    return Row(tuple(whole[:start]), start, (Read(start - 1, (whole[start],), log_prob=True),))
+
+
+TARGETS: dict[str, Target] = {"answer": whole_answer, "first": first_token}
+
+
+def target_named(loss: str | Target) -> Target:
+    """Look a target up; a function of (model, problem) is taken as it is.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if callable(loss):
+        return loss
+    if loss not in TARGETS:
+        raise InputError(
+            f"loss={loss!r}; use 'answer' (every token of the right answer), 'first' (its first token alone) "
+            "or a function of (model, problem) that gives a Row"
+        )
+    return TARGETS[loss]

@@ -12,8 +12,8 @@ from types import MappingProxyType
 
 from steerlab._checks import InputError
 from steerlab.tasks.numbers import parse_number
-from steerlab.tasks.problem import Problem, lettered, naming, readings
-from steerlab.tasks.rows import Row, checked_texts, shown
+from steerlab.tasks.problems import Problem, lettered, naming, readings
+from steerlab.tasks.sources import Row, checked_texts, shown
 
 SCORERS = ("choice", "continuation", "continuation_norm", "minimal_pair", "numeric", "text")
 

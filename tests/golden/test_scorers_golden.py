@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import steerlab as sl
 from steerlab.models.backends import HookedTransformer
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.problems import Problem
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="the folder ../shared is not here")

@@ -26,9 +26,8 @@ from steerlab.models.encoding import end_tokens, token_ids
 from steerlab.models.model import describe, hook_name, hooks
 from steerlab.setup import Setup
 from steerlab.significance import Significance
-from steerlab.tasks.problem import Problem, in_both
-from steerlab.tasks.scorers import encode_choices
-from steerlab.tasks.targets import first_token, whole_answer
+from steerlab.tasks.problems import Problem, in_both
+from steerlab.tasks.scorers import encode_choices, first_token, whole_answer
 
 WORDS = [f"w{i}" for i in range(12)] + ["happy", "two", "spaces", "Q", "answer", ":", "(", "A", "B", ")", "(A", " ", "  happy", "\n"]
 ENDS = ("<bos>", "<eos>", "<eot>", "<unk>")

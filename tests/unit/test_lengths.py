@@ -13,7 +13,7 @@ from steerlab.models.batches import Row
 from steerlab.models.encoding import token_ids
 from steerlab.models.model import context_length
 from steerlab.setup import Setup
-from steerlab.tasks.problem import Problem, Task
+from steerlab.tasks.problems import Problem, Task
 from steerlab.tasks.scorers import SCORERS, Scorer, _fits, numeric
 
 LETTERS = (" A", " B")

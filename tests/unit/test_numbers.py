@@ -8,7 +8,7 @@ import pytest
 from steerlab.models.batches import Answer
 from steerlab.tasks.loaders import load_task
 from steerlab.tasks.numbers import decimal_text, exact_number, extract_number, find_number, parse_number, same_number
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import SCORERS
 
 RULE = [

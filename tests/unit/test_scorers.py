@@ -11,7 +11,7 @@ from steerlab.models.model import context_length, d_model, hook_name, hooks
 from steerlab.models.passes import forward
 from steerlab.tasks.loaders import load_task
 from steerlab.tasks.numbers import extract_number
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import SCORERS, Outcome, Scorer, numeric, scorer_for, text
 
 SETTINGS = [

@@ -9,7 +9,7 @@ import transformers
 from configurations import SPECIAL, word_tokenizer
 
 import steerlab as sl
-from steerlab.tasks.problem import Problem
+from steerlab.tasks.problems import Problem
 
 WORDS = ("Answer", "Question", ":", "7", "3", "5", "seven", "three", "is")
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import steerlab as sl
-from steerlab.task_sets import check_tasks, drawn, mixture, shuffled_targets
+from steerlab.tasks.problems import check_tasks, drawn, mixture, shuffled_targets
 from steerlab.vector_effects import cosine_band, effect, mean_interval
 
 

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from steerlab.task_sets import shuffled_targets
 from steerlab.tasks.loaders import load_task
 from steerlab.tasks.numbers import parse_number
-from steerlab.tasks.problem import Problem, Task, in_both
-from steerlab.tasks.rows import shown
+from steerlab.tasks.problems import Problem, Task, in_both, shuffled_targets
+from steerlab.tasks.sources import shown
 from steerlab.tasks.templates import common_prefix, wikihow_clean
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "datasets"
