@@ -14,10 +14,9 @@ from importlib.metadata import version
 
 from steerlab import plots, statistics
 from steerlab._checks import InputError
-from steerlab.activations import Activations, cache_activations, load_activations
+from steerlab.activations.cache import Activations, as_activations, cache_activations, load_activations
 from steerlab.adaptive import AdaptiveResult, adaptive_aft
 from steerlab.aft import LearnedVector, learn_vector
-from steerlab.arrays import as_activations
 from steerlab.calibration import Calibration, calibrate
 from steerlab.candidates import LearnedVectors, learn_vectors
 from steerlab.coefficients import COEFFICIENTS, CoefficientGrid, coefficient_grid

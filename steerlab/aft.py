@@ -14,7 +14,7 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab._progress import job
-from steerlab.activations import Positions, indices
+from steerlab.activations.cache import Positions, indices
 from steerlab.context_learnables import ContextLearnable
 from steerlab.directions import Direction
 from steerlab.fitting import Fit, How, fit

@@ -15,7 +15,7 @@ import pandas as pd
 
 from steerlab._checks import InputError
 from steerlab._progress import job
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.aft import LearnedVector, learned_vector, settings
 from steerlab.fitting import How, fit, training_work
 from steerlab.interventions import Operator

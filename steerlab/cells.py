@@ -14,7 +14,7 @@ import torch
 
 from steerlab._checks import InputError
 from steerlab._progress import progress_bar
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.generation import generate_cells
 from steerlab.interventions import Operator, check_operator, operator_named
 from steerlab.models.backends import Model

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from steerlab._checks import InputError, check_rng
-from steerlab.arrays import Group
+from steerlab.activations.cache import Group
 from steerlab.contrasts import Rows, Scale, Vector, fitted
 from steerlab.directions import Direction
 
@@ -54,7 +54,7 @@ def pca_direction(
         Zou et al. (2023), Representation Engineering (of differences); Pearson (1901).
 
     Example:
-        >>> from steerlab.arrays import as_activations
+        >>> from steerlab.activations.cache import as_activations
         >>> right = as_activations([[3.0, 1.0], [-2.0, 1.2], [1.0, 1.6]], layer=1)
         >>> wrong = as_activations([[3.0, 0.1], [-2.0, 0.0], [1.0, 0.5]], layer=1)
         >>> [round(value, 2) for value in pca_direction(right, wrong, layer=1, paired=True, scale="unit").vector.tolist()]
@@ -93,7 +93,7 @@ def singular_direction(
         ValueError: groups that cannot be contrasted, another centre, or a component that there is not.
 
     Example:
-        >>> from steerlab.arrays import as_activations
+        >>> from steerlab.activations.cache import as_activations
         >>> right = as_activations([[3.0, 1.0], [-2.0, 1.2], [1.0, 1.6]], layer=1)
         >>> wrong = as_activations([[1.9, 0.1], [-3.0, 0.0], [0.1, 0.5]], layer=1)
         >>> [round(value, 2) for value in singular_direction(right, wrong, layer=1, scale="unit").vector.tolist()]
@@ -128,7 +128,7 @@ def singular_directions(
         ValueError: n below 1, or more than there are.
 
     Example:
-        >>> from steerlab.arrays import as_activations
+        >>> from steerlab.activations.cache import as_activations
         >>> right = as_activations([[3.0, 1.0], [-2.0, 1.2], [1.0, 1.6]], layer=1)
         >>> wrong = as_activations([[1.9, 0.1], [-3.0, 0.0], [0.1, 0.5]], layer=1)
         >>> first, second = singular_directions(right, wrong, layer=1, n=2)
@@ -177,7 +177,7 @@ def ica_direction(
         Hyvärinen and Oja (2000), Independent component analysis: algorithms and applications.
 
     Example:
-        >>> from steerlab.arrays import as_activations
+        >>> from steerlab.activations.cache import as_activations
         >>> grid = np.array([[a, b] for a in (-3.0, -1.0, 1.0, 3.0) for b in (-1.0, 1.0)])
         >>> mixed = grid @ [[1.0, 1.0], [0.0, 1.0]]  # the second source decides
         >>> right, wrong = (as_activations(mixed[grid[:, 1] == sign], layer=1) for sign in (1, -1))

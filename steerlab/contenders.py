@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from steerlab._checks import InputError
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.candidates import learn_vectors, vectors_work
 from steerlab.contrasts import balanced_activations
 from steerlab.directions import Direction, mean_difference

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab._progress import job
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.aft import broken_off, check_not_zero, outcome, settings
 from steerlab.cells import run_cells
 from steerlab.context_learnables import ContextLearnable, learnable_named

@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float
 
 from steerlab._checks import InputError
-from steerlab.activations import Activations, Positions, cache_activations
-from steerlab.arrays import Group, as_group
+from steerlab.activations.cache import Activations, Group, Positions, as_group, cache_activations
 from steerlab.directions import Direction, check_groups, differing, precision_of
 from steerlab.models.backends import Model
 from steerlab.models.model import n_layers

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlab._checks import InputError
-from steerlab.activations import Activations
+from steerlab.activations.cache import Activations
 from steerlab.directions import Direction, check_draw, mean_difference
 from steerlab.models.weights import another_model
 

@@ -10,7 +10,7 @@ import torch
 
 from steerlab._checks import InputError
 from steerlab._progress import job
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.cells import run_cells
 from steerlab.directions import Direction, check_type, moved, place, random_directions
 from steerlab.interventions import Operator, check_alpha

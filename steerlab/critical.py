@@ -15,7 +15,7 @@ import pandas as pd
 
 from steerlab._checks import InputError
 from steerlab._progress import job
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.directions import Direction, check_type, place
 from steerlab.distributions import NUMBERS, compare_positions
 from steerlab.interventions import Operator, check_alpha

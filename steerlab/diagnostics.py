@@ -10,7 +10,7 @@ import pandas as pd
 
 from steerlab._checks import InputError, check_rng
 from steerlab._html import html_table
-from steerlab.activations import Activations
+from steerlab.activations.cache import Activations
 from steerlab.directions import mean_difference
 from steerlab.statistics.effective import effective_dimension, effective_size
 from steerlab.statistics.separability import AUC, cross_validated_auc

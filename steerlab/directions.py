@@ -12,8 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlab._checks import InputError, InputTypeError, check_rng
-from steerlab.activations import Activations, indices
-from steerlab.arrays import Group, as_group
+from steerlab.activations.cache import Activations, Group, as_group, indices
 from steerlab.models.backends import Model
 from steerlab.models.encoding import prepends_bos
 from steerlab.models.model import SITES, d_model, describe, hook_name, processing_of

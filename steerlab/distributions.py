@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab._progress import progress_bar
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.interventions import Operator, Patch, check_operator, operator_named
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch, Row, batches_for, least, smaller

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from steerlab._checks import InputError
-from steerlab.activations import Activations
-from steerlab.arrays import Group, as_group
+from steerlab.activations.cache import Activations, Group, as_group
 from steerlab.components import ica_direction, pca_direction, singular_direction
 from steerlab.contrasts import SCALES, Scale
 from steerlab.control_families import shuffled_labels
@@ -49,7 +48,7 @@ def random_direction(
         name: for tables and figures.
 
     Example:
-        >>> from steerlab.arrays import as_activations
+        >>> from steerlab.activations.cache import as_activations
         >>> right, wrong = as_activations([[3.0, 4.0, 0.0]], layer=1), as_activations([[0.0, 0.0, 0.0]], layer=1)
         >>> round(random_direction(right, wrong, layer=1, rng=np.random.default_rng(0)).norm, 4)
         5.0
@@ -84,7 +83,7 @@ def shuffled_label_direction(
         options: for the estimator.
 
     Example:
-        >>> from steerlab.arrays import as_activations
+        >>> from steerlab.activations.cache import as_activations
         >>> right, wrong = as_activations([[3.0, 4.0], [2.0, 4.5]], layer=1), as_activations([[0.0, 0.2], [0.1, 0.0]], layer=1)
         >>> shuffled = shuffled_label_direction(right, wrong, layer=1, rng=np.random.default_rng(0))
         >>> shuffled.method["estimator"], abs(shuffled.norm / mean_difference(right, wrong, layer=1).norm - 1) < 1e-6

@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from steerlab._checks import InputError, check_rng, count
 from steerlab._progress import job, progress_bar
-from steerlab.activations import Positions, cache_activations, indices
+from steerlab.activations.cache import Positions, cache_activations, indices
 from steerlab.cells import run_cells
 from steerlab.directions import Direction
 from steerlab.models.backends import Model

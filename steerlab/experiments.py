@@ -14,7 +14,7 @@ import numpy as np
 
 from steerlab._checks import InputError
 from steerlab._progress import Stages, job
-from steerlab.activations import Activations, Positions
+from steerlab.activations.cache import Activations, Positions
 from steerlab.contrasts import balanced_activations
 from steerlab.control_families import Draw, covariance_matched, orthogonal_directions, shuffled_labels
 from steerlab.controls import ControlResult, random_control

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from steerlab._checks import InputError
-from steerlab.activations import Positions, indices
+from steerlab.activations.cache import Positions, indices
 from steerlab.interventions import Operator, check_operator, operator_label, operator_named, position_mask
 from steerlab.learnables import Learnable
 from steerlab.models.backends import Model

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from steerlab._checks import InputError
-from steerlab.activations import Activations, Positions, cache_activations
+from steerlab.activations.cache import Activations, Positions, cache_activations
 from steerlab.directions import Direction, mean_difference
 from steerlab.models.backends import Model
 from steerlab.models.encoding import token_ids

@@ -16,7 +16,7 @@ import pandas as pd
 
 from steerlab._checks import InputError, check_rng
 from steerlab._progress import job
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.cells import run_cells
 from steerlab.directions import Directions
 from steerlab.interventions import ALPHAS, Operator

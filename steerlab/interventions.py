@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steerlab._checks import InputError
-from steerlab.activations import Positions, indices
+from steerlab.activations.cache import Positions, indices
 from steerlab.directions import Direction, Directions, as_directions, check_alike, check_directions, place
 from steerlab.models.backends import Model
 from steerlab.models.model import HookFn, hook_name, hooks

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.control_families import ready
 from steerlab.directions import Direction, as_directions, check_type, place
 from steerlab.distributions import mean_kl, text_rows

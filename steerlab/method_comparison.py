@@ -14,7 +14,7 @@ import pandas as pd
 
 from steerlab._checks import InputError
 from steerlab._progress import Stages, job
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.contenders import METHODS, Contender, check_methods, contenders, contenders_work, label
 from steerlab.directions import Direction
 from steerlab.method_tables import MethodComparison

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlab._checks import InputError
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.cells import run_cells
 from steerlab.directions import Direction
 from steerlab.interventions import Operator

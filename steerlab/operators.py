@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlab._checks import InputError, InputTypeError
-from steerlab.activations import Activations
+from steerlab.activations.cache import Activations
 from steerlab.directions import Direction
 from steerlab.interventions import Operator, operator_named
 from steerlab.models.weights import another_model

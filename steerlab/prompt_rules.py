@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from steerlab._checks import InputError
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.context_learnables import POOLS, pool
 from steerlab.directions import Direction, check_direction
 from steerlab.interventions import Operator, check_alpha, patch, position_mask

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab._progress import job
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.aft import LearnedVector, learned_vector, settings
 from steerlab.cells import run_cells
 from steerlab.fitting import How, check_problems, fit, training_work

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.interventions import Operator, Patch, position_mask
 from steerlab.learnables import Learnable, Parameters
 from steerlab.models.backends import Model

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from steerlab._checks import InputError
-from steerlab.activations import Activations, cache_activations
+from steerlab.activations.cache import Activations, cache_activations
 from steerlab.directions import Direction
 from steerlab.models.backends import Model
 from steerlab.models.weights import another_model
@@ -121,7 +121,7 @@ def nearest_mean(classes: Mapping[str, Activations], *, layer: int, cosine: bool
         ValueError: fewer than two classes, an empty one, or classes that differ in model, site or positions.
 
     Example:
-        >>> from steerlab.arrays import as_activations
+        >>> from steerlab.activations.cache import as_activations
         >>> router = nearest_mean({"low": as_activations([[0.0], [1.0]], layer=1), "high": as_activations([[9.0]], layer=1)}, layer=1)
         >>> router.of(as_activations([[2.0], [7.0]], layer=1))
         ['low', 'high']
@@ -183,7 +183,7 @@ class ReachProjection:
 
         Example:
             >>> import torch
-            >>> from steerlab.arrays import as_activations
+            >>> from steerlab.activations.cache import as_activations
             >>> rule = ReachProjection(Direction(torch.tensor([2.0, 0.0]), layer=1), target=3.0)
             >>> rule.of(as_activations([[3.0, 5.0], [0.0, 5.0], [99.0, 5.0]], layer=1))
             [0.0, 1.5, -3.0]

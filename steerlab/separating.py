@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from steerlab._checks import InputError
-from steerlab.arrays import Group
+from steerlab.activations.cache import Group
 from steerlab.contrasts import Rows, Scale, Vector, by_covariance, fitted, spread_of, within
 from steerlab.directions import Direction
 
@@ -51,7 +51,7 @@ def probe_direction(
         ValueError: groups that cannot be contrasted, pairs that are none, or l2 that is not positive.
 
     Example:
-        >>> from steerlab.arrays import as_activations
+        >>> from steerlab.activations.cache import as_activations
         >>> right = as_activations([[3.0, 1.0], [-2.0, 1.2], [1.0, 1.6], [-0.5, 1.4]], layer=1)
         >>> wrong = as_activations([[2.0, 0.1], [-3.0, 0.4], [0.0, -0.2], [1.5, 0.0]], layer=1)
         >>> [round(value, 2) for value in probe_direction(right, wrong, layer=1).unit().vector.tolist()]
@@ -108,7 +108,7 @@ def lda_direction(
         Fisher (1936), The use of multiple measurements in taxonomic problems; Ledoit and Wolf (2004).
 
     Example:
-        >>> from steerlab.arrays import as_activations
+        >>> from steerlab.activations.cache import as_activations
         >>> right = as_activations([[3.0, 1.0], [-2.0, 1.2], [1.0, 1.6], [-0.5, 1.4]], layer=1)
         >>> wrong = as_activations([[2.0, 0.1], [-3.0, 0.4], [0.0, -0.2], [1.5, 0.0]], layer=1)
         >>> [round(value, 2) for value in lda_direction(right, wrong, layer=1, shrinkage=0.0).unit().vector.tolist()]
@@ -139,7 +139,7 @@ def whitened_mean_difference(
         ValueError: as `lda_direction`.
 
     Example:
-        >>> from steerlab.arrays import as_activations
+        >>> from steerlab.activations.cache import as_activations
         >>> right = as_activations([[3.0, 1.0], [-2.0, 1.2], [1.0, 1.6], [-0.5, 1.4]], layer=1)
         >>> wrong = as_activations([[2.0, 0.1], [-3.0, 0.4], [0.0, -0.2], [1.5, 0.0]], layer=1)
         >>> whitened = whitened_mean_difference(right, wrong, layer=1, shrinkage=0.0)
@@ -179,7 +179,7 @@ def contrastive_direction(
         Chapelle and Keerthi (2010), Efficient algorithms for ranking with SVMs (squared hinge, sorted projections).
 
     Example:
-        >>> from steerlab.arrays import as_activations
+        >>> from steerlab.activations.cache import as_activations
         >>> right = as_activations([[3.0, 1.0], [-2.0, 1.2], [1.0, 1.6], [-0.5, 1.4]], layer=1)
         >>> wrong = as_activations([[2.0, 0.1], [-3.0, 0.4], [0.0, -0.2], [1.5, 0.0]], layer=1)
         >>> [round(value, 2) for value in contrastive_direction(right, wrong, layer=1).unit().vector.tolist()]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from steerlab._checks import InputError
 from steerlab._progress import job
-from steerlab.activations import Positions, indices
+from steerlab.activations.cache import Positions, indices
 from steerlab.controls import ControlResult
 from steerlab.directions import Direction, Directions, moved
 from steerlab.distributions import NUMBERS, compare_distributions, text_rows

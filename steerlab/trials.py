@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.cells import run_cells
 from steerlab.contenders import Contender
 from steerlab.directions import Direction, random_directions

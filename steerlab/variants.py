@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from steerlab._checks import InputError
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.directions import Direction, check_directions
 from steerlab.interventions import check_alpha, first_position, patch, position_mask
 from steerlab.models.backends import Model

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import beta, t
 
 from steerlab._checks import InputError
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.cells import CellRun, run_cells
 from steerlab.directions import Direction
 from steerlab.interventions import Operator

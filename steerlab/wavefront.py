@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.interventions import Operator, Patch, patch
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from steerlab.activations import Positions
+from steerlab.activations.cache import Positions
 from steerlab.cells import run_cells
 from steerlab.directions import Direction, random_directions
 from steerlab.distributions import compare_distributions, positions_on_text, text_rows

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from steerlab import statistics as st
-from steerlab.activations import Activations
+from steerlab.activations.cache import Activations
 from steerlab.control_families import covariance_matched, orthogonal_directions, other_task, shuffled_labels
 from steerlab.directions import Direction, mean_difference, random_directions
 from steerlab.scenarios._common import Scenario, rejected

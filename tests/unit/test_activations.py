@@ -14,8 +14,10 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import _files, activation_files, activations
+from steerlab import _files
 from steerlab._progress import ProgressBar, progress_bar
+from steerlab.activations import cache as activations
+from steerlab.activations import files
 from steerlab.models.model import d_model, hooks
 
 LAYERS = (0, 2)
@@ -233,7 +235,7 @@ def interrupted(model, problems, path, **options) -> Path:
 def test_an_interruption_between_values_and_their_flags_is_no_harm(toy, problems, tmp_path, monkeypatch):
     """Oracle: the same cache without an interruption, byte for byte."""
     sl.cache_activations(toy, problems, path=tmp_path / "whole", **SMALL)
-    writes, write = [], activation_files._write
+    writes, write = [], files._write
 
     def breaks(file, place, values) -> None:
         writes.append(file.name)
@@ -241,28 +243,28 @@ def test_an_interruption_between_values_and_their_flags_is_no_harm(toy, problems
             raise OSError("no space left on device")
         write(file, place, values)
 
-    monkeypatch.setattr(activation_files, "_write", breaks)
+    monkeypatch.setattr(files, "_write", breaks)
     with pytest.raises(OSError, match="no space left"):
         sl.cache_activations(toy, problems, path=tmp_path / "acts", **SMALL)
     done = np.fromfile(tmp_path / "acts.partial" / "done", np.uint8)
     there = np.load(tmp_path / "acts.partial" / "values.npy", mmap_mode="r")
     assert 0 < done.sum() < len(problems)
     assert all(there[i].all() for i in np.flatnonzero(done))
-    monkeypatch.setattr(activation_files, "_write", write)
+    monkeypatch.setattr(files, "_write", write)
     sl.cache_activations(toy, problems, path=tmp_path / "acts", **SMALL)
     assert contents(tmp_path / "acts") == contents(tmp_path / "whole")
 
 
 def test_values_reach_the_disk_before_they_are_called_done(toy, problems, tmp_path, monkeypatch):
     """What was written, and what was forced to the disk, in order."""
-    events, write = [], activation_files._write
+    events, write = [], files._write
 
     def noted(file, place, values) -> None:
         events.append((Path(file.name).name, "written"))
         write(file, place, values)
 
-    monkeypatch.setattr(activation_files, "_write", noted)
-    monkeypatch.setattr(activation_files.os, "fsync", lambda descriptor: events.append(("", "forced")))
+    monkeypatch.setattr(files, "_write", noted)
+    monkeypatch.setattr(files.os, "fsync", lambda descriptor: events.append(("", "forced")))
     sl.cache_activations(toy, problems[:1], layers=LAYERS, path=tmp_path / "acts")
     values = [("values.npy", "written")] * 2 + [("sha256", "written")]
     assert events == [*values, ("", "forced"), ("", "forced"), ("done", "written"), ("", "forced")]

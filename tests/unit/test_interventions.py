@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab.activations import indices
+from steerlab.activations.cache import indices
 from steerlab.interventions import OPERATORS, Patch, ablate, add, check_alpha, clamp, patch, position_mask, rotate
 from steerlab.models.model import hook_name, hooks
 from steerlab.models.passes import residuals

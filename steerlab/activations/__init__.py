@@ -1,0 +1,1 @@
+"""Activation caching, in memory and on disk."""
