@@ -20,24 +20,41 @@ from steerlab.aft import LearnedVector, learn_vector
 from steerlab.calibration import Calibration, calibrate
 from steerlab.candidates import LearnedVectors, learn_vectors
 from steerlab.coefficients import COEFFICIENTS, CoefficientGrid, coefficient_grid
-from steerlab.components import ica_direction, pca_direction, singular_direction, singular_directions
-from steerlab.composing import average, combine, cosine_table, orthogonalise, project_out, scale_positions
 from steerlab.context import ContextVector, learn_context_vector
 from steerlab.context_comparison import ContextComparison, compare_context_vectors
 from steerlab.context_files import load_context_vector, save_context_vector
-from steerlab.control_families import covariance_matched, orthogonal_directions, other_task, ready, shuffled_labels
 from steerlab.controls import ControlResult, random_control
 from steerlab.critical import CriticalTokens, critical_tokens
-from steerlab.diagnostics import ContrastDiagnostics, contrast_diagnostics
-from steerlab.directions import Direction, mean_difference, random_directions
+from steerlab.directions.components import ica_direction, pca_direction, singular_direction, singular_directions
+from steerlab.directions.composing import average, combine, cosine_table, orthogonalise, project_out, scale_positions
+from steerlab.directions.diagnostics import ContrastDiagnostics, contrast_diagnostics
+from steerlab.directions.direction import Direction
+from steerlab.directions.estimators import (
+    ESTIMATORS,
+    contrastive_direction,
+    lda_direction,
+    mean_difference,
+    probe_direction,
+    whitened_mean_difference,
+)
+from steerlab.directions.function_vectors import function_vector, prompt_contrast, reasoning_pairs
+from steerlab.directions.prompt_vectors import PromptVectors
+from steerlab.directions.random import (
+    covariance_matched,
+    orthogonal_directions,
+    other_task,
+    random_direction,
+    random_directions,
+    ready,
+    shuffled_label_direction,
+    shuffled_labels,
+)
 from steerlab.eas import EASResult, run_eas
 from steerlab.eas_baselines import EASComparison, compare_eas
-from steerlab.estimators import ESTIMATORS, random_direction, shuffled_label_direction
 from steerlab.evolution import EvolvedVector, evolve_vector
 from steerlab.experiments import Experiment, contrast_directions, run_experiment
 from steerlab.exports import export_report
 from steerlab.failures import FailureAnalysis, failure_analysis
-from steerlab.function_vectors import function_vector, prompt_contrast, reasoning_pairs
 from steerlab.grid_cells import GridCell, grid, run_cell
 from steerlab.grid_files import run_grid
 from steerlab.halving import HalvingResult, successive_halving
@@ -54,7 +71,6 @@ from steerlab.operators import adaptive, conditional, midpoint, norm_preserving,
 from steerlab.parts import Drawing, Examples, Table
 from steerlab.previews import Preview, preview
 from steerlab.prompt_rules import propagated_vectors, recursive_vectors
-from steerlab.prompt_vectors import PromptVectors
 from steerlab.protocols import ProtocolComparison, compare_protocols
 from steerlab.published.auditing import Audit
 from steerlab.published.auditing import audit as published_audit
@@ -64,7 +80,6 @@ from steerlab.routers import KeywordRouter, NearestMean, ReachProjection, neares
 from steerlab.routing import RoutedResult, evaluate_routed
 from steerlab.runs import load_experiment, save_experiment
 from steerlab.seed_stability import SeedStability, seed_stability
-from steerlab.separating import contrastive_direction, lda_direction, probe_direction, whitened_mean_difference
 from steerlab.side_effects import SideEffects, changed_predictions, side_effects, side_texts
 from steerlab.significance import Significance
 from steerlab.statistics.outcomes import ControlOutcomes, controls_from_frame

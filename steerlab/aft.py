@@ -16,7 +16,7 @@ from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations.cache import Positions, indices
 from steerlab.context_learnables import ContextLearnable
-from steerlab.directions import Direction
+from steerlab.directions.direction import Direction
 from steerlab.fitting import Fit, How, fit
 from steerlab.interventions import Operator
 from steerlab.learnables import StaticVector

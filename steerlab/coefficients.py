@@ -11,7 +11,7 @@ import torch
 from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations.cache import Positions
-from steerlab.directions import Direction, check_type, place
+from steerlab.directions.direction import Direction, check_type, place
 from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast

@@ -9,11 +9,11 @@ import numpy as np
 from steerlab._checks import InputError
 from steerlab.activations.cache import Positions
 from steerlab.candidates import learn_vectors, vectors_work
-from steerlab.contrasts import balanced_activations
-from steerlab.directions import Direction, mean_difference
-from steerlab.estimators import ESTIMATORS
+from steerlab.directions.contrasts import balanced_activations
+from steerlab.directions.direction import Direction
+from steerlab.directions.estimators import ESTIMATORS, mean_difference
+from steerlab.directions.function_vectors import prompt_contrast
 from steerlab.fitting import How, training_work
-from steerlab.function_vectors import prompt_contrast
 from steerlab.learnables import StaticVector
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work

@@ -25,12 +25,12 @@ from steerlab.activations.cache import Positions
 from steerlab.aft import broken_off, check_not_zero, outcome, settings
 from steerlab.cells import run_cells
 from steerlab.context_learnables import ContextLearnable, learnable_named
-from steerlab.directions import Direction, check_direction, moved, moved_from
+from steerlab.directions.direction import Direction, check_direction, moved, moved_from
+from steerlab.directions.prompt_vectors import PromptVectors
 from steerlab.fitting import How, fit
 from steerlab.interventions import OPERATORS, Operator, Patch, check_alpha, operator_named, position_mask
 from steerlab.models.backends import Model
 from steerlab.models.model import d_model, describe, hook_name, hooks
-from steerlab.prompt_vectors import PromptVectors
 from steerlab.prompted import prompts_of, rule_of, vectors_of
 from steerlab.resumed import Spot
 from steerlab.schedules import Candidate, Schedule

@@ -17,7 +17,7 @@ from steerlab._progress import job, progress_bar
 from steerlab.cells import run_cells
 from steerlab.context import ContextVector
 from steerlab.context_learnables import KINDS, ContextLearnable, learnable_named
-from steerlab.directions import Direction
+from steerlab.directions.direction import Direction
 from steerlab.fitting import How, check_problems, fit, training_work
 from steerlab.learnables import StaticVector
 from steerlab.models.backends import Model

@@ -12,7 +12,8 @@ from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations.cache import Positions
 from steerlab.cells import run_cells
-from steerlab.directions import Direction, check_type, moved, place, random_directions
+from steerlab.directions.direction import Direction, check_type, moved, place
+from steerlab.directions.random import random_directions
 from steerlab.interventions import Operator, check_alpha
 from steerlab.models.backends import Model
 from steerlab.models.model import Precision
@@ -98,7 +99,7 @@ def random_control(
         n: number of controls; the smallest p-value is 1 / (n + 1).
         rng: draws the controls.
         draw: a function ``(direction, n, rng=rng)`` that gives controls; default norm-matched isotropic ones. Others are
-            in `steerlab.control_families`.
+            in `steerlab.directions.random`.
         positions, operator, layer, site, scorer, max_tokens, memory, precision, progress: as in `steerlab.sweep`.
 
     Raises:

@@ -16,7 +16,7 @@ import pandas as pd
 from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations.cache import Positions
-from steerlab.directions import Direction, check_type, place
+from steerlab.directions.direction import Direction, check_type, place
 from steerlab.distributions import NUMBERS, compare_positions
 from steerlab.interventions import Operator, check_alpha
 from steerlab.models.backends import Model

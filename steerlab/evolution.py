@@ -20,7 +20,7 @@ from steerlab._checks import InputError, check_rng, count
 from steerlab._progress import job, progress_bar
 from steerlab.activations.cache import Positions, cache_activations, indices
 from steerlab.cells import run_cells
-from steerlab.directions import Direction
+from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.model import d_model, describe, hook_name

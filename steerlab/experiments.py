@@ -15,11 +15,12 @@ import numpy as np
 from steerlab._checks import InputError
 from steerlab._progress import Stages, job
 from steerlab.activations.cache import Activations, Positions
-from steerlab.contrasts import balanced_activations
-from steerlab.control_families import Draw, covariance_matched, orthogonal_directions, shuffled_labels
 from steerlab.controls import ControlResult, random_control
-from steerlab.diagnostics import ContrastDiagnostics, contrast_diagnostics
-from steerlab.directions import Direction, mean_difference, random_directions
+from steerlab.directions.contrasts import balanced_activations
+from steerlab.directions.diagnostics import ContrastDiagnostics, contrast_diagnostics
+from steerlab.directions.direction import Direction
+from steerlab.directions.estimators import mean_difference
+from steerlab.directions.random import Draw, covariance_matched, orthogonal_directions, random_directions, shuffled_labels
 from steerlab.distributions import positions_on_text
 from steerlab.interventions import ALPHAS
 from steerlab.matching import SCALED, match_kl

@@ -18,7 +18,7 @@ from steerlab._checks import InputError, check_rng
 from steerlab._progress import job
 from steerlab.activations.cache import Positions
 from steerlab.cells import run_cells
-from steerlab.directions import Directions
+from steerlab.directions.direction import Directions
 from steerlab.interventions import ALPHAS, Operator
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab.activations.cache import Positions, indices
-from steerlab.directions import Direction, Directions, as_directions, check_alike, check_directions, place
+from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, check_directions, place
+from steerlab.directions.prompt_vectors import Prompt, PromptVectors
 from steerlab.models.backends import Model
 from steerlab.models.model import HookFn, hook_name, hooks
-from steerlab.prompt_vectors import Prompt, PromptVectors
 
 ALPHAS: tuple[float, ...] = (-3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 

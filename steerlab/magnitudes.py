@@ -9,7 +9,7 @@ import torch
 
 from steerlab._checks import InputError
 from steerlab._progress import job, progress_bar
-from steerlab.directions import Direction, check_direction
+from steerlab.directions.direction import Direction, check_direction
 from steerlab.models.backends import Model
 from steerlab.models.batches import Row, batches_for
 from steerlab.models.encoding import token_text

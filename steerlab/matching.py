@@ -13,8 +13,8 @@ import pandas as pd
 
 from steerlab._checks import InputError
 from steerlab.activations.cache import Positions
-from steerlab.control_families import ready
-from steerlab.directions import Direction, as_directions, check_type, place
+from steerlab.directions.direction import Direction, as_directions, check_type, place
+from steerlab.directions.random import ready
 from steerlab.distributions import mean_kl, text_rows
 from steerlab.interventions import Operator, check_alpha
 from steerlab.models.backends import Model

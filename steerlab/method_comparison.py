@@ -16,7 +16,7 @@ from steerlab._checks import InputError
 from steerlab._progress import Stages, job
 from steerlab.activations.cache import Positions
 from steerlab.contenders import METHODS, Contender, check_methods, contenders, contenders_work, label
-from steerlab.directions import Direction
+from steerlab.directions.direction import Direction
 from steerlab.method_tables import MethodComparison
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast

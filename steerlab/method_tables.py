@@ -12,7 +12,7 @@ import pandas as pd
 
 from steerlab import method_words
 from steerlab._checks import InputError
-from steerlab.directions import Direction
+from steerlab.directions.direction import Direction
 from steerlab.method_words import LEVEL
 from steerlab.statistics.against_controls import rank_test
 from steerlab.statistics.corrections import holm

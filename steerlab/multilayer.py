@@ -13,7 +13,7 @@ from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations.cache import Positions
 from steerlab.aft import broken_off, check_not_zero, outcome, settings
-from steerlab.directions import Direction
+from steerlab.directions.direction import Direction
 from steerlab.fitting import How, fit
 from steerlab.interventions import Operator
 from steerlab.learnables import StaticVector

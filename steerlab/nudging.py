@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlab.directions import Direction
+from steerlab.directions.direction import Direction
 from steerlab.generation import generate_cells
 from steerlab.interventions import OPERATORS, steer
 from steerlab.models.backends import Model

@@ -14,7 +14,7 @@ from torch import Tensor
 from steerlab._checks import InputError
 from steerlab.activations.cache import Positions
 from steerlab.cells import run_cells
-from steerlab.directions import Direction
+from steerlab.directions.direction import Direction
 from steerlab.interventions import Operator
 from steerlab.learnables import Learnable, Parameters
 from steerlab.models.backends import Model

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from steerlab._checks import InputError, InputTypeError
 from steerlab.activations.cache import Activations
-from steerlab.directions import Direction
+from steerlab.directions.direction import Direction
 from steerlab.interventions import Operator, operator_named
 from steerlab.models.weights import another_model
 

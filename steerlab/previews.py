@@ -17,7 +17,7 @@ from torch import Tensor
 from steerlab._checks import InputError
 from steerlab._progress import job, progress_bar
 from steerlab.activations.cache import Positions, indices
-from steerlab.directions import Direction, Directions, as_directions, check_directions, place
+from steerlab.directions.direction import Direction, Directions, as_directions, check_directions, place
 from steerlab.interventions import ALPHAS, Operator, Patch, check_alpha, check_operator, operator_label, operator_named, patch
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch, Row

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab.activations.cache import Positions
-from steerlab.context_learnables import POOLS, pool
-from steerlab.directions import Direction, check_direction
+from steerlab.directions.direction import Direction, check_direction
+from steerlab.directions.prompt_vectors import POOLS, Prompt, PromptVectors, pool
 from steerlab.interventions import Operator, check_alpha, patch, position_mask
 from steerlab.models.backends import Model
 from steerlab.models.model import HookFn, hook_name, n_layers
-from steerlab.prompt_vectors import Prompt, PromptVectors
 from steerlab.prompted import prompts_of, vectors_of
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer

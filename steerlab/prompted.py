@@ -7,13 +7,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from steerlab.directions.prompt_vectors import Prompt, PromptVectors
 from steerlab.learnables import Learnable, Parameters
 from steerlab.models.backends import Model
 from steerlab.models.batches import Row, batches_for
 from steerlab.models.memory import pass_tokens
 from steerlab.models.model import HookFn, describe, hooks
 from steerlab.models.passes import residuals
-from steerlab.prompt_vectors import Prompt, PromptVectors
 from steerlab.tasks.evaluation import plan
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for

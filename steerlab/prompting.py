@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from steerlab.function_vectors import reasoning_pairs
+from steerlab.directions.function_vectors import reasoning_pairs
 from steerlab.models.backends import Model
 from steerlab.models.encoding import token_ids
 from steerlab.models.model import context_length, readable

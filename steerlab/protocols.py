@@ -17,7 +17,7 @@ from steerlab._checks import InputError
 from steerlab._progress import Stages, job
 from steerlab.adaptive import chosen_layers
 from steerlab.candidates import learn_vectors, vectors_work
-from steerlab.directions import Direction
+from steerlab.directions.direction import Direction
 from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast

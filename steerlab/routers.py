@@ -14,7 +14,7 @@ import numpy as np
 
 from steerlab._checks import InputError
 from steerlab.activations.cache import Activations, cache_activations
-from steerlab.directions import Direction
+from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.weights import another_model
 from steerlab.operators import projections

@@ -12,7 +12,7 @@ from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations.cache import Positions
 from steerlab.cells import run_cells
-from steerlab.directions import Direction, check_alike, check_type, place
+from steerlab.directions.direction import Direction, check_alike, check_type, place
 from steerlab.interventions import Operator, check_alpha
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast

@@ -12,8 +12,8 @@ import pandas as pd
 from steerlab import _files, exhibits, store
 from steerlab._checks import InputError, InputFileError
 from steerlab.controls import ControlResult
-from steerlab.diagnostics import ContrastDiagnostics
-from steerlab.directions import Direction
+from steerlab.directions.diagnostics import ContrastDiagnostics
+from steerlab.directions.direction import Direction
 from steerlab.experiments import Experiment
 from steerlab.parts import Drawing
 from steerlab.side_effects import SideEffects

@@ -11,7 +11,7 @@ import numpy as np
 
 from steerlab import store
 from steerlab._checks import InputError
-from steerlab.directions import Direction, check_direction
+from steerlab.directions.direction import Direction, check_direction
 from steerlab.experiments import contrast_directions
 from steerlab.models.backends import Model
 from steerlab.models.loading import load_model

@@ -12,7 +12,7 @@ from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations.cache import Positions, indices
 from steerlab.controls import ControlResult
-from steerlab.directions import Direction, Directions, moved
+from steerlab.directions.direction import Direction, Directions, moved
 from steerlab.distributions import NUMBERS, compare_distributions, text_rows
 from steerlab.interventions import ALPHAS, Operator, operator_label
 from steerlab.models.backends import Model

@@ -13,7 +13,7 @@ from steerlab._checks import Alternative, InputError
 from steerlab._progress import job
 from steerlab.activations.cache import Positions, indices
 from steerlab.cells import run_cells
-from steerlab.directions import Direction, Directions, as_directions, check_alike, moved, place
+from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, moved, place
 from steerlab.interventions import ALPHAS, Operator, check_alpha, operator_label
 from steerlab.models.backends import Model
 from steerlab.models.model import Precision

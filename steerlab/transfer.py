@@ -15,8 +15,9 @@ import pandas as pd
 
 from steerlab._checks import InputError
 from steerlab._progress import Stages, job
-from steerlab.directions import Direction, random_directions
-from steerlab.estimators import ESTIMATORS
+from steerlab.directions.direction import Direction
+from steerlab.directions.estimators import ESTIMATORS
+from steerlab.directions.random import random_directions
 from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast

@@ -10,10 +10,10 @@ import pandas as pd
 
 from steerlab._checks import InputError
 from steerlab.candidates import learn_vectors, vectors_work
-from steerlab.contrasts import balanced_activations
-from steerlab.control_families import shuffled_labels
-from steerlab.directions import Direction
-from steerlab.estimators import ESTIMATORS
+from steerlab.directions.contrasts import balanced_activations
+from steerlab.directions.direction import Direction
+from steerlab.directions.estimators import ESTIMATORS
+from steerlab.directions.random import shuffled_labels
 from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work

@@ -14,7 +14,8 @@ import pandas as pd
 from steerlab.activations.cache import Positions
 from steerlab.cells import run_cells
 from steerlab.contenders import Contender
-from steerlab.directions import Direction, random_directions
+from steerlab.directions.direction import Direction
+from steerlab.directions.random import random_directions
 from steerlab.distributions import mean_kl, positions_on_text, text_rows
 from steerlab.matching import scales_for
 from steerlab.models.backends import Model

@@ -16,7 +16,7 @@ from steerlab._checks import InputError
 from steerlab._progress import Stages, job
 from steerlab.aft import LearnedVector
 from steerlab.candidates import learn_vectors, vectors_work
-from steerlab.directions import random_directions
+from steerlab.directions.random import random_directions
 from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from steerlab._checks import InputError
 from steerlab.activations.cache import Positions
-from steerlab.directions import Direction, check_directions
+from steerlab.directions.direction import Direction, check_directions
 from steerlab.interventions import check_alpha, first_position, patch, position_mask
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch

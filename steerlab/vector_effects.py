@@ -11,7 +11,7 @@ from scipy.stats import beta, t
 from steerlab._checks import InputError
 from steerlab.activations.cache import Positions
 from steerlab.cells import CellRun, run_cells
-from steerlab.directions import Direction
+from steerlab.directions.direction import Direction
 from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.statistics.intervals import Interval

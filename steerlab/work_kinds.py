@@ -8,7 +8,8 @@ import torch
 
 from steerlab.activations.cache import Positions
 from steerlab.cells import run_cells
-from steerlab.directions import Direction, random_directions
+from steerlab.directions.direction import Direction
+from steerlab.directions.random import random_directions
 from steerlab.distributions import compare_distributions, positions_on_text, text_rows
 from steerlab.interventions import Operator
 from steerlab.models.backends import Model

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from steerlab import statistics as st
 from steerlab.activations.cache import Activations
-from steerlab.control_families import covariance_matched, orthogonal_directions, other_task, shuffled_labels
-from steerlab.directions import Direction, mean_difference, random_directions
+from steerlab.directions.direction import Direction
+from steerlab.directions.estimators import mean_difference
+from steerlab.directions.random import covariance_matched, orthogonal_directions, other_task, random_directions, shuffled_labels
 from steerlab.scenarios._common import Scenario, rejected
 
 N, DIMENSIONS, UNITS = 40, 32, 8

@@ -15,7 +15,7 @@ from sklearn.svm import LinearSVC
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import steerlab as sl
-from steerlab.contrasts import shrinkage_of
+from steerlab.directions.contrasts import shrinkage_of
 
 D = 6
 SIZES = ((30, 30), (40, 25))  # alike, and not

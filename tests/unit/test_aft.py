@@ -12,7 +12,7 @@ import torch
 import steerlab as sl
 from steerlab import training
 from steerlab.adaptive import chosen_layers
-from steerlab.directions import Direction
+from steerlab.directions.direction import Direction
 from steerlab.tasks.scorers import SCORERS
 
 TASK = sl.load_task("arithmetic", n_train=12, n_validation=10, n_test=10)

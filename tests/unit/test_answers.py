@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedToken
 
 import steerlab as sl
 from steerlab import cli
-from steerlab.directions import check_direction
+from steerlab.directions.direction import check_direction
 from steerlab.interventions import patch
 from steerlab.methods import method
 from steerlab.models.encoding import end_tokens, token_ids

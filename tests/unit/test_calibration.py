@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import steerlab as sl
-from steerlab import control_families, scenarios
+from steerlab import scenarios
 from steerlab import statistics as st
 from steerlab.calibration import calibrate
+from steerlab.directions import random
 from steerlab.scenarios import NOT_SIMULATED, SCENARIOS
 from steerlab.scenarios._common import LEVELS, Scenario
 
@@ -56,7 +57,7 @@ def procedures():
     for name, kind in inspect.getmembers(st, inspect.isclass):
         methods = {f"{name}.{method}": vars(kind)[method] for method in vars(kind) if "interval" in method or method == "survivors"}
         found |= {method: function for method, function in methods.items() if inspect.isfunction(function)}
-    families = {name: getattr(control_families, name) for name in control_families.__all__}
+    families = {name: getattr(random, name) for name in random.__all__}
     found |= {name: family for name, family in families.items() if inspect.isfunction(family)}
     return found | {name: getattr(sl, name) for name in ("random_directions", "match_kl", "changed_predictions")}
 

@@ -10,7 +10,8 @@ import torch
 
 import steerlab as sl
 from steerlab import training
-from steerlab.context_learnables import DictionaryVector, MLPVector, ModulatedVector, pool
+from steerlab.context_learnables import DictionaryVector, MLPVector, ModulatedVector
+from steerlab.directions.prompt_vectors import pool
 from steerlab.interventions import OPERATORS
 from steerlab.models.model import hook_name, hooks
 from steerlab.models.passes import forward

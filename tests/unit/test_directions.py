@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab.directions import check_direction, place
+from steerlab.directions.direction import check_direction, place
 
 MODEL = {"name": "m", "processing": "raw"}
 NAN, INF = float("nan"), float("inf")

@@ -10,7 +10,7 @@ import transformers
 from huggingface_hub import constants
 
 import steerlab as sl
-from steerlab.directions import check_direction
+from steerlab.directions.direction import check_direction
 from steerlab.models import loading, weights
 from steerlab.models.model import describe, in_precision
 from steerlab.models.weights import another_model, same_weights

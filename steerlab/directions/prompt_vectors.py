@@ -10,11 +10,39 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from steerlab._checks import InputError
-from steerlab.directions import Direction
+from steerlab.directions.direction import Direction
+
+POOLS = ("mean", "last")
+
+
+def pool(
+    resid: Float[Tensor, "row pos d_model"], prompt: Bool[Tensor, "row pos"], how: str = "mean", *, normalise: bool = True
+) -> Float[Tensor, "row d_model"]:
+    """One vector a row: the mean, or the last, of the stream over its prompt; padding and answers do not count.
+
+    Args:
+        resid: the residual stream.
+        prompt: where the rows hold their prompts.
+        how: "mean" or "last".
+        normalise: divide by the root mean square.
+
+    Example:
+        >>> stream = torch.tensor([[[3.0, 0.0], [1.0, 4.0], [9.0, 9.0]]])
+        >>> pool(stream, torch.tensor([[True, True, False]]), normalise=False)
+        tensor([[2., 2.]])
+    """
+    stream = resid.float()
+    if how == "last":
+        at = (prompt * torch.arange(prompt.shape[1], device=prompt.device)).argmax(1)
+        found = stream[torch.arange(len(stream), device=stream.device), at]
+    else:
+        found = torch.where(prompt[:, :, None], stream, 0.0).sum(1) / prompt.sum(1, keepdim=True).clamp_min(1)
+    return found * found.square().mean(-1, keepdim=True).clamp_min(1e-30).rsqrt() if normalise else found
+
 
 Prompt = tuple[int, ...]
 

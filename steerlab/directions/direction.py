@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlab._checks import InputError, InputTypeError, check_rng
-from steerlab.activations.cache import Activations, Group, as_group, indices
+from steerlab.activations.cache import Activations, indices
 from steerlab.models.backends import Model
 from steerlab.models.encoding import prepends_bos
 from steerlab.models.model import SITES, d_model, describe, hook_name, processing_of
@@ -27,7 +27,7 @@ class Direction:
     """A vector of the residual stream that knows where it was measured.
 
     Directions of one place add up: ``a + b``, ``a - b``, ``-a``, ``2 * a``, ``a / 2``, ``sum([a, b])``. See also
-    `steerlab.composing`.
+    `steerlab.directions.composing`.
 
     It acts in the model that it was found in, whatever the dtype and backend that this is loaded with; to use it in another one, such as a
     fine-tuned variant, say so with `for_model`. One that was made by hand acts everywhere.
@@ -62,7 +62,7 @@ class Direction:
     method: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
 
-    by_prompt: ClassVar[bool] = False  # another vector for each prompt, see `steerlab.prompt_vectors`
+    by_prompt: ClassVar[bool] = False  # another vector for each prompt, see `steerlab.directions.prompt_vectors`
 
     def __post_init__(self) -> None:
         vector = as_vector(self.vector, f"direction {self.name!r}")
@@ -506,74 +506,6 @@ def precision_of(*groups: object) -> float:
     names = [group.model.get("dtype") if isinstance(group, Activations) else str(getattr(group, "dtype", "")) for group in groups]
     known = (getattr(torch, str(name).removeprefix("torch."), None) for name in names)
     return max((torch.finfo(dtype).eps for dtype in known if isinstance(dtype, torch.dtype) and dtype.is_floating_point), default=0.0)
-
-
-def mean_difference(correct: Group, incorrect: Group, *, layer: int, normalise: bool = False, name: str = "mean difference") -> Direction:
-    """Mean activation of one group minus mean activation of another (the sources' ``correct_mean - wrong_mean``).
-
-    Args:
-        correct: activations of the first group, ``[problem layer pos d_model]``, or a plain array ``[problem d_model]``.
-        incorrect: those of the second, from the same model, site and positions.
-        layer: the layer to use, among those cached; of plain arrays, the one that they are of.
-        normalise: scale to norm 1.
-        name: for tables and figures.
-
-    Returns:
-        ``[d_model]`` where one position was cached, else ``[pos d_model]``; zero at positions where the groups do not differ but for rounding
-        (see `differing`).
-
-    Raises:
-        ValueError: groups that differ in model, site or positions, an empty group, a difference that is not finite, or none but for rounding.
-
-    Example:
-        >>> values, mask = torch.tensor([[1.0, 2.0], [3.0, 2.0], [0.0, 1.0], [0.0, 5.0]]).reshape(4, 1, 1, 2), torch.ones(4, 1, dtype=torch.bool)
-        >>> acts = Activations(values, mask, ("a", "b", "c", "d"), (6,), "resid_post", "last", {})
-        >>> mean_difference(acts.select("ab"), acts.select("cd"), layer=6).vector
-        tensor([ 2., -1.])
-    """
-    eps = precision_of(correct, incorrect)
-    correct, incorrect = as_group(correct, layer=layer), as_group(incorrect, layer=layer)
-    groups = check_groups(correct, incorrect, layer=layer)
-    differ = differing(*groups, name=name, layer=layer, positions=correct.positions, eps=eps)
-    means = [group.mean(0, dtype=torch.float64) for group in groups]
-    difference = torch.where(differ[:, None], means[0] - means[1], 0.0)
-    method = {
-        "estimator": "mean_difference",
-        "normalised": normalise,
-        "n_correct": len(correct.problem_ids),
-        "n_incorrect": len(incorrect.problem_ids),
-    }
-    vector = (difference[0] if len(difference) == 1 else difference).float()
-    direction = Direction(vector, layer, correct.site, correct.positions, name, method, correct.model)
-    return direction.unit() if normalise else direction
-
-
-def random_directions(like: Direction, n: int, *, rng: np.random.Generator, name: str = "control") -> list[Direction]:
-    """Isotropic Gaussian directions with the norm of a given one, position by position.
-
-    Args:
-        like: gives shape, place and norms.
-        n: how many.
-        rng: the only source of chance.
-        name: they are called ``{name}-000`` and so on.
-
-    Raises:
-        ValueError: n below 1.
-
-    Example:
-        >>> like = Direction(torch.tensor([3.0, 4.0]), layer=6)
-        >>> drawn = random_directions(like, 3, rng=np.random.default_rng(0))
-        >>> [f"{one.name} {one.norm:.3f}" for one in drawn]
-        ['control-000 5.000', 'control-001 5.000', 'control-002 5.000']
-    """
-    check_draw(n, rng)
-    norms = like.vector.norm(dim=-1, keepdim=True)
-    drawn = []
-    for i in range(int(n)):
-        noise = torch.from_numpy(rng.standard_normal(tuple(like.vector.shape))).float()
-        vector = noise / noise.norm(dim=-1, keepdim=True) * norms
-        drawn.append(like.with_vector(vector, f"{name}-{i:03d}", {"estimator": "random_isotropic", "matched": "norm of each position"}))
-    return drawn
 
 
 def check_draw(n: int, rng: np.random.Generator) -> None:

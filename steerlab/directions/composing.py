@@ -13,7 +13,7 @@ from torch import Tensor
 
 from steerlab._checks import InputError, InputTypeError
 from steerlab.activations.cache import indices
-from steerlab.directions import Direction, check_alike, weighted_sum
+from steerlab.directions.direction import Direction, check_alike, weighted_sum
 
 NOTHING = 1e-6  # of a vector's length: what is shorter is rounding
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from steerlab._checks import InputError
 from steerlab.activations.cache import Activations, Positions, cache_activations
-from steerlab.directions import Direction, mean_difference
+from steerlab.directions.direction import Direction
+from steerlab.directions.estimators import mean_difference
 from steerlab.models.backends import Model
 from steerlab.models.encoding import token_ids
 from steerlab.models.model import readable

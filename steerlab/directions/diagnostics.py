@@ -11,7 +11,7 @@ import pandas as pd
 from steerlab._checks import InputError, check_rng
 from steerlab._html import html_table
 from steerlab.activations.cache import Activations
-from steerlab.directions import mean_difference
+from steerlab.directions.estimators import mean_difference
 from steerlab.statistics.effective import effective_dimension, effective_size
 from steerlab.statistics.separability import AUC, cross_validated_auc
 from steerlab.statistics.stability import DirectionalAgreement, SplitHalf, directional_agreement, split_half_cosines

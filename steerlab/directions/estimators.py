@@ -4,18 +4,68 @@ They weigh dimensions by how reliably they tell the groups apart, unlike the mea
 lie. A direction that reads a difference need not be the one that causes it (Haufe et al. 2014), which is what sweeps and
 controls are for. Each points from the negative group to the positive one; its default length is the mean difference's, so
 that one alpha means as much with each. None involves chance: each is the only optimum of a convex problem.
+
+All estimators of a direction, by name, and the two that know nothing: random and shuffled labels.
+
+An estimator is a function ``(positive, negative, *, layer)`` of two groups of activations that gives a `Direction`; what
+`shuffled_labels` permutes, what a comparison of methods goes through.
 """
 
 import warnings
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
+import torch
 from scipy.optimize import minimize
 
 from steerlab._checks import InputError
-from steerlab.activations.cache import Group
-from steerlab.contrasts import Rows, Scale, Vector, by_covariance, fitted, spread_of, within
-from steerlab.directions import Direction
+from steerlab.activations.cache import Group, as_group
+from steerlab.directions.components import ica_direction, pca_direction, singular_direction
+from steerlab.directions.contrasts import Rows, Scale, Vector, by_covariance, fitted, spread_of, within
+from steerlab.directions.direction import Direction, check_groups, differing, precision_of
+
+
+def mean_difference(correct: Group, incorrect: Group, *, layer: int, normalise: bool = False, name: str = "mean difference") -> Direction:
+    """Mean activation of one group minus mean activation of another (the sources' ``correct_mean - wrong_mean``).
+
+    Args:
+        correct: activations of the first group, ``[problem layer pos d_model]``, or a plain array ``[problem d_model]``.
+        incorrect: those of the second, from the same model, site and positions.
+        layer: the layer to use, among those cached; of plain arrays, the one that they are of.
+        normalise: scale to norm 1.
+        name: for tables and figures.
+
+    Returns:
+        ``[d_model]`` where one position was cached, else ``[pos d_model]``; zero at positions where the groups do not differ but for rounding
+        (see `differing`).
+
+    Raises:
+        ValueError: groups that differ in model, site or positions, an empty group, a difference that is not finite, or none but for rounding.
+
+    Example:
+        >>> values, mask = torch.tensor([[1.0, 2.0], [3.0, 2.0], [0.0, 1.0], [0.0, 5.0]]).reshape(4, 1, 1, 2), torch.ones(4, 1, dtype=torch.bool)
+        >>> acts = Activations(values, mask, ("a", "b", "c", "d"), (6,), "resid_post", "last", {})
+        >>> mean_difference(acts.select("ab"), acts.select("cd"), layer=6).vector
+        tensor([ 2., -1.])
+    """
+    eps = precision_of(correct, incorrect)
+    correct, incorrect = as_group(correct, layer=layer), as_group(incorrect, layer=layer)
+    groups = check_groups(correct, incorrect, layer=layer)
+    differ = differing(*groups, name=name, layer=layer, positions=correct.positions, eps=eps)
+    means = [group.mean(0, dtype=torch.float64) for group in groups]
+    difference = torch.where(differ[:, None], means[0] - means[1], 0.0)
+    method = {
+        "estimator": "mean_difference",
+        "normalised": normalise,
+        "n_correct": len(correct.problem_ids),
+        "n_incorrect": len(incorrect.problem_ids),
+    }
+    vector = (difference[0] if len(difference) == 1 else difference).float()
+    direction = Direction(vector, layer, correct.site, correct.positions, name, method, correct.model)
+    return direction.unit() if normalise else direction
+
 
 ROUNDS = 10_000  # of a solver
 Shrinkage = float | Literal["auto"]
@@ -248,3 +298,20 @@ def _by_covariance(
 def _check_positive(what: str, value: float) -> None:
     if isinstance(value, bool) or not np.isfinite(value) or value <= 0:
         raise InputError(f"{what}={value!r}; use a positive number")
+
+
+Estimator = Callable[..., Direction]  # (positive, negative, *, layer)
+
+ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
+    {
+        "mean_difference": mean_difference,
+        "whitened_mean_difference": whitened_mean_difference,
+        "lda": lda_direction,
+        "probe": probe_direction,
+        "contrastive": contrastive_direction,
+        "pca": pca_direction,
+        "ica": ica_direction,
+        "singular": singular_direction,
+    }
+)
+"""Estimators that need no chance and no pairs."""

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from steerlab._checks import InputError
 from steerlab.activations.cache import Activations, Group, Positions, as_group, cache_activations
-from steerlab.directions import Direction, check_groups, differing, precision_of
+from steerlab.directions.direction import Direction, check_groups, differing, precision_of
 from steerlab.models.backends import Model
 from steerlab.models.model import n_layers
 from steerlab.tasks.evaluation import Evaluation, balance

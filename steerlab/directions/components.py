@@ -12,8 +12,8 @@ import numpy as np
 
 from steerlab._checks import InputError, check_rng
 from steerlab.activations.cache import Group
-from steerlab.contrasts import Rows, Scale, Vector, fitted
-from steerlab.directions import Direction
+from steerlab.directions.contrasts import Rows, Scale, Vector, fitted
+from steerlab.directions.direction import Direction
 
 Centre = Literal["own", "negative", "none"]
 MOST = 16  # independent components, unless a number is given

@@ -1,0 +1,1 @@
+"""Directions in the residual stream: estimators, contrast pairs, composition, random directions, diagnostics."""
