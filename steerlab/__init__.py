@@ -15,12 +15,13 @@ from importlib.metadata import version
 from steerlab import plots, statistics
 from steerlab._checks import InputError
 from steerlab.activations.cache import Activations, as_activations, cache_activations, load_activations
-from steerlab.adaptive import AdaptiveResult, adaptive_aft
-from steerlab.aft import LearnedVector, learn_vector
+from steerlab.aft.aft import LearnedVector, LearnedVectors, learn_vector, learn_vectors
+from steerlab.aft.context import ContextVector, learn_context_vector
+from steerlab.aft.evolution import EvolvedVector, evolve_vector
+from steerlab.aft.multilayer import MultiLayerVector, learn_multilayer
+from steerlab.aft.selection import AdaptiveResult, Refinement, adaptive_aft, self_refine
 from steerlab.calibration import Calibration, calibrate
-from steerlab.candidates import LearnedVectors, learn_vectors
 from steerlab.coefficients import COEFFICIENTS, CoefficientGrid, coefficient_grid
-from steerlab.context import ContextVector, learn_context_vector
 from steerlab.context_comparison import ContextComparison, compare_context_vectors
 from steerlab.context_files import load_context_vector, save_context_vector
 from steerlab.controls import ControlResult, random_control
@@ -51,7 +52,6 @@ from steerlab.directions.random import (
 )
 from steerlab.eas import EASResult, run_eas
 from steerlab.eas_baselines import EASComparison, compare_eas
-from steerlab.evolution import EvolvedVector, evolve_vector
 from steerlab.experiments import Experiment, contrast_directions, run_experiment
 from steerlab.exports import export_report
 from steerlab.failures import FailureAnalysis, failure_analysis
@@ -65,7 +65,6 @@ from steerlab.method_comparison import compare_methods
 from steerlab.method_tables import MethodComparison
 from steerlab.models.loading import load_model
 from steerlab.moves import changes
-from steerlab.multilayer import MultiLayerVector, learn_multilayer
 from steerlab.neutral import NEUTRAL_TEXTS
 from steerlab.operators import adaptive, conditional, midpoint, norm_preserving, projections, turn
 from steerlab.parts import Drawing, Examples, Table
@@ -74,7 +73,6 @@ from steerlab.prompt_rules import propagated_vectors, recursive_vectors
 from steerlab.protocols import ProtocolComparison, compare_protocols
 from steerlab.published.auditing import Audit
 from steerlab.published.auditing import audit as published_audit
-from steerlab.refinement import Refinement, self_refine
 from steerlab.reporting import write_report
 from steerlab.routers import KeywordRouter, NearestMean, ReachProjection, nearest_mean
 from steerlab.routing import RoutedResult, evaluate_routed

@@ -8,20 +8,19 @@ import numpy as np
 
 from steerlab._checks import InputError
 from steerlab.activations.cache import Positions
-from steerlab.candidates import learn_vectors, vectors_work
+from steerlab.aft.aft import How, learn_vectors, training_work, vectors_work
+from steerlab.aft.differentiable import Spot
+from steerlab.aft.learnables import StaticVector
+from steerlab.aft.multilayer import SOURCE_DEPTHS, SOURCE_SCALES, learn_multilayer
+from steerlab.aft.training import Candidate, Schedule
 from steerlab.directions.contrasts import balanced_activations
 from steerlab.directions.direction import Direction
 from steerlab.directions.estimators import ESTIMATORS, mean_difference
 from steerlab.directions.function_vectors import prompt_contrast
-from steerlab.fitting import How, training_work
-from steerlab.learnables import StaticVector
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work
 from steerlab.models.model import d_model, n_layers
-from steerlab.multilayer import SOURCE_DEPTHS, SOURCE_SCALES, learn_multilayer
 from steerlab.prompting import contrast_pairs
-from steerlab.resumed import Spot
-from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.problems import Problem
 from steerlab.work_kinds import rows_of, unsteered

@@ -14,24 +14,22 @@ import pandas as pd
 
 from steerlab._checks import InputError, check_rng
 from steerlab._progress import job, progress_bar
+from steerlab.aft.aft import How, check_problems, fit, training_work
+from steerlab.aft.context import ContextVector
+from steerlab.aft.differentiable import Spot
+from steerlab.aft.learnables import KINDS, ContextLearnable, StaticVector, learnable_named
+from steerlab.aft.training import Candidate, Schedule, Trained
 from steerlab.cells import run_cells
-from steerlab.context import ContextVector
-from steerlab.context_learnables import KINDS, ContextLearnable, learnable_named
 from steerlab.directions.direction import Direction
-from steerlab.fitting import How, check_problems, fit, training_work
-from steerlab.learnables import StaticVector
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import d_model, describe
-from steerlab.resumed import Spot
-from steerlab.schedules import Candidate, Schedule
 from steerlab.statistics.corrections import holm
 from steerlab.statistics.intervals import paired_interval
 from steerlab.statistics.signed import sign_flip_test
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import Scorer
-from steerlab.training import Trained
 from steerlab.variants import Cell, Place
 from steerlab.work_kinds import rows_of, steered
 
@@ -147,7 +145,7 @@ def compare_context_vectors(
         train, validation, test: problems; no overlap.
         layer: where the vectors act (added to every position).
         rng: for intervals and tests.
-        kinds: "static", "modulated", "dictionary", "mlp", or learnables of `steerlab.context_learnables`.
+        kinds: "static", "modulated", "dictionary", "mlp", or learnables of `steerlab.aft.learnables`.
         n_train: training problems of each seed.
         seeds: at least two.
         lrs: learning rates to choose from.

@@ -13,8 +13,8 @@ from safetensors.torch import save
 
 from steerlab import _files
 from steerlab._checks import InputError, MissingFileError
-from steerlab.context import ContextVector
-from steerlab.context_learnables import KINDS
+from steerlab.aft.context import ContextVector
+from steerlab.aft.learnables import KINDS
 
 FORMAT = "steerlab-context-vector-1"
 NAMES = {made: name for name, made in KINDS.items()}
@@ -34,7 +34,7 @@ def save_context_vector(path: str | Path, vector: ContextVector) -> Path:
 
     Example:
         >>> import tempfile, torch
-        >>> from steerlab.context_learnables import ModulatedVector
+        >>> from steerlab.aft.learnables import ModulatedVector
         >>> numbers = {"vector": torch.ones(4), "weight": torch.zeros(4), "offset": torch.tensor(0.5)}
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = save_context_vector(f"{folder}/v.safetensors", ContextVector(ModulatedVector(4), numbers, layer=2))
@@ -74,7 +74,7 @@ def load_context_vector(path: str | Path) -> ContextVector:
 
     Example:
         >>> import tempfile, torch
-        >>> from steerlab.context_learnables import ModulatedVector
+        >>> from steerlab.aft.learnables import ModulatedVector
         >>> numbers = {"vector": torch.ones(4), "weight": torch.zeros(4), "offset": torch.tensor(0.5)}
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = save_context_vector(f"{folder}/v.safetensors", ContextVector(ModulatedVector(4), numbers, layer=2))

@@ -15,8 +15,8 @@ import numpy as np
 
 from steerlab._checks import InputError
 from steerlab._files import reading
-from steerlab.adaptive import adaptive_aft, chosen_layers
-from steerlab.candidates import vectors_work
+from steerlab.aft.aft import vectors_work
+from steerlab.aft.selection import adaptive_aft, chosen_layers
 from steerlab.controls import random_control
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work

@@ -8,7 +8,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from steerlab.directions.prompt_vectors import Prompt, PromptVectors
-from steerlab.learnables import Learnable, Parameters
 from steerlab.models.backends import Model
 from steerlab.models.batches import Row, batches_for
 from steerlab.models.memory import pass_tokens
@@ -29,17 +28,6 @@ def prompts_of(model: Model, problems: Sequence[Problem], scorer: str | Scorer |
     """
     rows = plan(model, problems, scorer_for(problems, scorer)).rows
     return list(dict.fromkeys(row.prompt for row in rows))
-
-
-def rule_of(learnable: Learnable, parameters: Parameters, place: int = 0) -> Rule:
-    """What a learnable with these parameters (without a row axis) makes of streams, at one of its places."""
-
-    def rule(resid: Tensor, prompt: Tensor) -> Tensor:
-        rows = {name: value.detach().to(resid.device)[None].expand(len(resid), *value.shape) for name, value in parameters.items()}
-        found = learnable.vectors(rows, place, resid, prompt)
-        return found[:, 0].expand(len(resid), -1)
-
-    return rule
 
 
 @torch.no_grad()

@@ -15,8 +15,8 @@ import pandas as pd
 
 from steerlab._checks import InputError
 from steerlab._progress import Stages, job
-from steerlab.adaptive import chosen_layers
-from steerlab.candidates import learn_vectors, vectors_work
+from steerlab.aft.aft import learn_vectors, vectors_work
+from steerlab.aft.selection import chosen_layers
 from steerlab.directions.direction import Direction
 from steerlab.interventions import Operator
 from steerlab.models.backends import Model
@@ -162,7 +162,7 @@ def compare_protocols(
         n_train, n_validation, n_outcome, n_fresh: problems; the sources' are 50, and n_fresh is all of the test split by default.
         attempts: the most seeds.
         rapid_epochs: of the rapid protocol.
-        epochs, extend, early_stopping, lr, batch_size, operator: see `steerlab.aft.learn_vector`.
+        epochs, extend, early_stopping, lr, batch_size, operator: see `steerlab.aft.aft.learn_vector`.
         progress: show progress bars.
 
     Raises:

@@ -16,8 +16,7 @@ import torch
 
 from steerlab._checks import InputError
 from steerlab._progress import Stages, job
-from steerlab.aft import LearnedVector
-from steerlab.candidates import learn_vectors, vectors_work
+from steerlab.aft.aft import LearnedVector, learn_vectors, vectors_work
 from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
@@ -175,7 +174,7 @@ def seed_stability(
         n_shuffled: vectors of the reference's problems with permuted targets.
         n_test: test problems; default all.
         epochs: of the largest size; smaller ones take so many more that the number of steps is the same.
-        lr, batch_size, operator: see `steerlab.aft.learn_vector`.
+        lr, batch_size, operator: see `steerlab.aft.aft.learn_vector`.
         progress: show progress bars.
 
     Raises:

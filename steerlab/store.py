@@ -19,7 +19,7 @@ from safetensors.torch import save
 
 from steerlab import _files, markdown, report
 from steerlab._checks import ExistingFileError, InputError, InputFileError, InputTypeError, MissingFileError
-from steerlab.aft import LearnedVector
+from steerlab.aft.aft import LearnedVector
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.model import describe

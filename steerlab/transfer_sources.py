@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError
-from steerlab.candidates import learn_vectors, vectors_work
+from steerlab.aft.aft import learn_vectors, vectors_work
 from steerlab.directions.contrasts import balanced_activations
 from steerlab.directions.direction import Direction
 from steerlab.directions.estimators import ESTIMATORS

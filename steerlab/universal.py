@@ -14,8 +14,7 @@ import pandas as pd
 
 from steerlab._checks import InputError
 from steerlab._progress import Stages, job
-from steerlab.aft import LearnedVector
-from steerlab.candidates import learn_vectors, vectors_work
+from steerlab.aft.aft import LearnedVector, learn_vectors, vectors_work
 from steerlab.directions.random import random_directions
 from steerlab.interventions import Operator
 from steerlab.models.backends import Model
@@ -138,7 +137,7 @@ def universal_booster(
         n_train, n_validation, n_test: problems of every vector (a mixture has no more than a single task), and test problems of each task
             (default all).
         n_random: random directions for each mixture, of its norm and at its layer.
-        epochs, lr, operator: see `steerlab.aft.learn_vector`.
+        epochs, lr, operator: see `steerlab.aft.aft.learn_vector`.
         progress: show progress bars.
 
     Raises:

@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import steerlab as sl
-from steerlab.context_learnables import DictionaryVector, MLPVector, ModulatedVector
+from steerlab.aft.differentiable import Spot
+from steerlab.aft.learnables import DictionaryVector, MLPVector, ModulatedVector
+from steerlab.aft.objectives import AnswerLoss
 from steerlab.interventions import OPERATORS, position_mask
 from steerlab.models.batches import Read, Row
 from steerlab.models.model import frozen, hook_name, hooks
 from steerlab.models.passes import forward
-from steerlab.objectives import AnswerLoss
-from steerlab.resumed import Spot
 from steerlab.tasks.scorers import Outcome, Scorer
 
 D, NEW = 32, 3

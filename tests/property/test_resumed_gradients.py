@@ -10,13 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import steerlab as sl
+from steerlab.aft.differentiable import Spot
+from steerlab.aft.learnables import StaticVector
+from steerlab.aft.objectives import AnswerLoss
 from steerlab.interventions import OPERATORS, position_mask
-from steerlab.learnables import StaticVector
 from steerlab.models.batches import Read, Row
 from steerlab.models.model import frozen, hook_name, hooks
 from steerlab.models.passes import forward
-from steerlab.objectives import AnswerLoss
-from steerlab.resumed import Spot
 
 SEQUENTIAL, PARALLEL = ("gpt2", "llama-grouped", "mistral-sliding"), ("gpt_neox", "phi-2")
 

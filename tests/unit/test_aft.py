@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import training
-from steerlab.adaptive import chosen_layers
+from steerlab.aft import training
+from steerlab.aft.selection import chosen_layers
 from steerlab.directions.direction import Direction
 from steerlab.tasks.scorers import SCORERS
 

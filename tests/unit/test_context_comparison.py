@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 import steerlab as sl
+from steerlab.aft.learnables import MLPVector
 from steerlab.context_comparison import crossed_interval
-from steerlab.context_learnables import MLPVector
 
 TASK = sl.load_task("arithmetic", n_train=24, n_validation=8, n_test=12)
 SPLITS = (TASK.train, TASK.validation, TASK.test)

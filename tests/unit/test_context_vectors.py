@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import training
-from steerlab.context_learnables import DictionaryVector, MLPVector, ModulatedVector
+from steerlab.aft import training
+from steerlab.aft.learnables import DictionaryVector, MLPVector, ModulatedVector
 from steerlab.directions.prompt_vectors import pool
 from steerlab.interventions import OPERATORS
 from steerlab.models.model import hook_name, hooks

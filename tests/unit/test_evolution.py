@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import evolution
-from steerlab.evolution import _accuracy
+from steerlab.aft import evolution
+from steerlab.aft.evolution import _accuracy
 from steerlab.models.model import hook_name, hooks
 from steerlab.tasks.arithmetic import arithmetic
 

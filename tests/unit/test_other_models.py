@@ -12,7 +12,7 @@ import torch
 import transformers
 
 import steerlab as sl
-from steerlab.context_learnables import ModulatedVector
+from steerlab.aft.learnables import ModulatedVector
 from steerlab.models.model import describe
 from steerlab.operators import projections
 

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import steerlab as sl
-from steerlab import runs, store, training_files
-from steerlab.context_learnables import ModulatedVector
+from steerlab import runs, store
+from steerlab.aft import training
+from steerlab.aft.learnables import ModulatedVector
 
 FIELDS = ("layer", "site", "positions", "name", "method", "model")
 
@@ -304,7 +305,7 @@ PROBLEMS = [sl.Problem(str(i), "Tom has 3 .", 1) for i in range(4)]
 WRITERS = {
     "d.safetensors": lambda path, _: sl.save_direction(path, direction()),
     "context.safetensors": lambda path, _: sl.save_context_vector(path, CONTEXT),
-    "training.safetensors": lambda path, _: training_files.write(path, {"a": torch.ones(9)}, {}, {}),
+    "training.safetensors": lambda path, _: training.write(path, {"a": torch.ones(9)}, {}, {}),
     "report.html": lambda path, _: sl.write_report(path, title="T", question="Q?", answer="A."),
     "table.parquet": lambda path, _: store.write_table(path.parent, "table", TABLE),
     "run/table.parquet": lambda path, _: runs.save_figures(path.parent, {"model": {"name": "m"}}, **PARTS),
@@ -327,11 +328,11 @@ def test_every_writer_names_the_path_that_could_not_be_written_and_leaves_nothin
 @pytest.mark.parametrize("change", [b'"epoch": 3', b'"epoch": 4'])
 def test_a_training_whose_numbers_or_description_were_changed_is_not_taken_up(tmp_path, change):
     file = tmp_path / "training.safetensors"
-    training_files.write(file, {"b": torch.arange(3.0), "a": torch.ones(2)}, {"epoch": 3}, {"lr": 1})
-    tensors, about = training_files.read(file, {"lr": 1})
+    training.write(file, {"b": torch.arange(3.0), "a": torch.ones(2)}, {"epoch": 3}, {"lr": 1})
+    tensors, about = training.read(file, {"lr": 1})
     assert (tensors["b"].tolist(), about) == ([0.0, 1.0, 2.0], {"epoch": 3})
     content = bytearray(file.read_bytes().replace(rb"\"epoch\": 3", change.replace(b'"', rb"\"")))
     content[-1] ^= change.endswith(b"3")
     file.write_bytes(content)
     with pytest.raises(sl.InputError, match="numbers and description do not match their sha256; the file was changed or damaged"):
-        training_files.read(file, {"lr": 1})
+        training.read(file, {"lr": 1})

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from steerlab.learnables import StaticVector
-from steerlab.resumed import Spot
-from steerlab.schedules import Candidate, Schedule
-from steerlab.training import train
+from steerlab.aft.differentiable import Spot
+from steerlab.aft.learnables import StaticVector
+from steerlab.aft.training import Candidate, Schedule, train
 
 GOAL = torch.tensor([1.0, -2.0, 3.0])
 ONE = [Candidate((Spot(0),), lr=0.1)]

@@ -12,15 +12,14 @@ from torch import Tensor
 from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations.cache import Positions
-from steerlab.aft import broken_off, check_not_zero, outcome, settings
+from steerlab.aft.aft import How, broken_off, check_not_zero, fit, outcome, settings
+from steerlab.aft.differentiable import Spot
+from steerlab.aft.learnables import StaticVector
+from steerlab.aft.training import Candidate, Schedule
 from steerlab.directions.direction import Direction
-from steerlab.fitting import How, fit
 from steerlab.interventions import Operator
-from steerlab.learnables import StaticVector
 from steerlab.models.backends import Model
 from steerlab.models.model import d_model, describe, n_layers
-from steerlab.resumed import Spot
-from steerlab.schedules import Candidate, Schedule
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, Target
 

@@ -1,9 +1,15 @@
-"""The training loop: several candidates side by side, each with its own order, optimiser, history and end.
+"""What is trained, for how long, and in what steps.
 
-It knows no model: an objective gives losses, a validator gives accuracies (see `steerlab.objectives`). The order of problems,
+What an interrupted training goes on from: one safetensors file, replaced whole after every epoch.
+
+The training loop: several candidates side by side, each with its own order, optimiser, history and end.
+
+It knows no model: an objective gives losses, a validator gives accuracies (see `steerlab.aft.objectives`). The order of problems,
 the steps, the early stop and the vector that is kept are the sources'.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,14 +19,157 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 from torch import Tensor
 
-from steerlab import training_files
+from steerlab import _files
 from steerlab._checks import InputError
 from steerlab._progress import ProgressBar, progress_bar
-from steerlab.learnables import Learnable, Parameters
-from steerlab.objectives import Measured, Objective, Validator
-from steerlab.schedules import Candidate, Schedule
+from steerlab.aft.differentiable import Spot
+from steerlab.aft.learnables import Learnable, Parameters
+from steerlab.aft.objectives import Measured, Objective, Validator
+
+LARGEST = 1e6  # learning rate
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One training among several.
+
+    Attributes:
+        spots: where the vector acts.
+        seed: of the order of problems and of a random start.
+        l2: what the squared norm is multiplied by and added to each problem's loss.
+        lr: Adam's learning rate.
+    """
+
+    spots: tuple[Spot, ...]
+    seed: int = 0
+    l2: float = 0.0
+    lr: float = 1e-2
+
+    def __post_init__(self) -> None:
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int | np.integer) or not 0 <= self.seed < 2**32:
+            raise InputError(f"seed={self.seed!r}; use a whole number from 0 to 2**32 - 1")
+        for name, value, least in (("l2", self.l2, "of at least 0"), ("lr", self.lr, "above 0")):
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not math.isfinite(value) or value < 0:
+                raise InputError(f"{name}={value!r}; use a finite number {least}")
+        if not 0 < self.lr <= LARGEST:
+            raise InputError(f"lr={self.lr:g} learns nothing; use a learning rate above 0 and up to {LARGEST:g}, e.g. 1e-2")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long training goes on, and in what steps.
+
+    Attributes:
+        epochs: passes over the problems.
+        batch_size, accumulation: a step of the optimiser follows on `accumulation` batches of `batch_size` problems; their losses are summed.
+        shuffle: a new order each epoch (that of ``np.random.seed(seed)`` and ``np.random.shuffle`` of the list, as in the sources).
+        last_batch: problems left over at the end of an epoch make a "step" of their own, or their gradients are "carry"-ed into the
+            next epoch's first step and the last ones dropped, as in the sources' loop.
+        norm_cap: the vector is shortened to this norm after each step.
+        early_stopping: end once validation accuracy is more than this below its best; None goes on to the last epoch.
+        extend: further epochs, at most, while the loss still falls by more than 1% an epoch.
+        halve_every: after every so many epochs the worse half of the candidates still in training ends (successive halving); None lets all go on.
+    """
+
+    epochs: int = 5
+    batch_size: int = 4
+    accumulation: int = 1
+    shuffle: bool = True
+    last_batch: str = "step"
+    norm_cap: float | None = None
+    early_stopping: float | None = 0.02
+    extend: int = 0
+    halve_every: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("accumulation", 1), ("extend", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise InputError(f"{name}={value!r}; use a whole number of at least {least}")
+        if self.halve_every is not None and (
+            isinstance(self.halve_every, bool) or not isinstance(self.halve_every, int | np.integer) or self.halve_every < 1
+        ):
+            raise InputError(f"halve_every={self.halve_every!r}; use a whole number of epochs of at least 1, or None")
+        if self.last_batch not in ("step", "carry"):
+            raise InputError(f"last_batch={self.last_batch!r}; use 'step' or 'carry'")
+        if self.norm_cap is not None and not (
+            isinstance(self.norm_cap, int | float | np.number) and math.isfinite(self.norm_cap) and self.norm_cap > 0
+        ):
+            raise InputError(f"norm_cap={self.norm_cap!r}; use a finite norm above 0, or None")
+        if self.early_stopping is not None and not (math.isfinite(self.early_stopping) and self.early_stopping >= 0):
+            raise InputError(f"early_stopping={self.early_stopping!r}; use a share such as 0.02, or None to train all epochs")
+
+    @property
+    def per_step(self) -> int:
+        """Problems a step."""
+        return self.batch_size * self.accumulation
+
+
+FORMAT = "steerlab-training-2"
+
+
+def write(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any], work: Mapping[str, Any]) -> None:
+    """Write the state after an epoch.
+
+    Args:
+        path: the file.
+        tensors: parameters, the optimiser's moments, gradients that are carried on.
+        about: the rest of the state.
+        work: what is trained on what, and how; another work does not go on from here.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    kept = {k: t.detach().contiguous().clone() for k, t in tensors.items()}
+    said: dict[str, Any] = {"format": FORMAT, "about": dict(about), "work": fingerprint(work)}
+    said["sha256"] = _files.digest(_content(kept), said)
+    _files.write_bytes(path, save(kept, metadata={"steerlab": json.dumps(said, sort_keys=True)}))
+
+
+def read(path: str | Path, work: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """What `write` wrote, or None where there is no such file.
+
+    Raises:
+        ValueError: not such a file, a damaged one, or one of another training.
+    """
+    file = Path(path)
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, framework="pt") as opened:
+            said = json.loads((opened.metadata() or {}).get("steerlab", "{}"))
+            if not isinstance(said, dict) or said.get("format") != FORMAT:
+                raise InputError(f"path={str(file)!r}: a safetensors file, but not a training of {FORMAT}; choose another path")
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise InputError(f"path={str(file)!r}: not a training that can be read ({error}); choose another path or remove it") from error
+    if said.get("sha256") != _files.digest(_content(tensors), said):
+        raise InputError(
+            f"path={str(file)!r}: numbers and description do not match their sha256; the file was changed or damaged; remove it to begin anew"
+        )
+    wanted = fingerprint(work)
+    different = sorted(key for key in wanted if said["work"].get(key) != wanted[key])
+    if different:
+        raise InputError(
+            f"path={str(file)!r} holds a training with other {', '.join(different)}; give what it was begun with, another path, or remove it"
+        )
+    return tensors, said["about"]
+
+
+def _content(tensors: Mapping[str, Tensor]) -> bytes:
+    """All numbers, in the order of their names, each with its name, type and shape."""
+    parts = [(f"{key} {t.dtype} {list(t.shape)}".encode(), t.detach().cpu().contiguous()) for key, t in sorted(tensors.items())]
+    return b"".join(name + t.reshape(-1).view(torch.uint8).numpy().tobytes() for name, t in parts)
+
+
+def fingerprint(work: Mapping[str, Any]) -> dict[str, str]:
+    """A digest of each thing that the work is made of."""
+    return {key: hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16] for key, value in work.items()}
+
 
 COLUMNS = ["epoch", "step", "loss", "norm", "validation_accuracy", "validation_nll"]
 FALLING = 0.01  # the loss still falls where an epoch takes more than this share off it
@@ -252,12 +401,12 @@ def _save(path: str | Path, states: Sequence[_State], epoch: int, work: Mapping[
                 tensors[f"{c}.{name}.grad"] = leaf.grad
             tensors |= {f"{c}.{name}.adam.{key}": value for key, value in state.optimizer.state[leaf].items()}
         about.append({name: getattr(state, name) for name in ("kept_epoch", "best", "step", "lines", "stopped", "broke")})
-    training_files.write(path, tensors, {"epoch": epoch, "candidates": about}, work)
+    write(path, tensors, {"epoch": epoch, "candidates": about}, work)
 
 
 def _resume(path: str | Path | None, states: Sequence[_State], schedule: Schedule, work: Mapping[str, Any]) -> int:
     """Take up what a file holds; returns the epochs that are done."""
-    found = None if path is None else training_files.read(path, work)
+    found = None if path is None else read(path, work)
     if found is None:
         return 0
     tensors, about = found

@@ -22,22 +22,20 @@ from torch import Tensor
 from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations.cache import Positions
-from steerlab.aft import broken_off, check_not_zero, outcome, settings
+from steerlab.aft.aft import How, broken_off, check_not_zero, fit, outcome, settings
+from steerlab.aft.differentiable import Spot
+from steerlab.aft.learnables import ContextLearnable, learnable_named, rule_of
+from steerlab.aft.training import COLUMNS, Candidate, Schedule
 from steerlab.cells import run_cells
-from steerlab.context_learnables import ContextLearnable, learnable_named
 from steerlab.directions.direction import Direction, check_direction, moved, moved_from
 from steerlab.directions.prompt_vectors import PromptVectors
-from steerlab.fitting import How, fit
 from steerlab.interventions import OPERATORS, Operator, Patch, check_alpha, operator_named, position_mask
 from steerlab.models.backends import Model
 from steerlab.models.model import d_model, describe, hook_name, hooks
-from steerlab.prompted import prompts_of, rule_of, vectors_of
-from steerlab.resumed import Spot
-from steerlab.schedules import Candidate, Schedule
+from steerlab.prompted import prompts_of, vectors_of
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, Target
-from steerlab.training import COLUMNS
 from steerlab.variants import Cell, Place
 
 SpanOfPrompt = str | Sequence[int] | Tensor
@@ -48,7 +46,7 @@ class ContextVector:
     """A learned vector that depends on the prompt.
 
     Attributes:
-        learnable: what it is made of, e.g. `steerlab.context_learnables.MLPVector`.
+        learnable: what it is made of, e.g. `steerlab.aft.learnables.MLPVector`.
         parameters: what was learned; on the CPU, float32.
         layer, site: where the stream is looked at, and where the vector acts.
         name: for tables and figures.
@@ -316,7 +314,7 @@ def learn_context_vector(
 
     Args:
         kind: "modulated" (a static vector times a learned number a prompt), "dictionary" (8 vectors and a router), "mlp" (a network of
-            128 units that gives the vector), or one of `steerlab.context_learnables` with sizes of your own, which says `pooling` and `init` itself.
+            128 units that gives the vector), or one of `steerlab.aft.learnables` with sizes of your own, which says `pooling` and `init` itself.
         pooling: "mean" over the prompt, or its "last" position.
         model, problems, layer, validation, epochs, lr, batch_size, accumulation, shuffle, last_batch, seed, init, init_norm, early_stopping,
             extend, site, operator, positions, loss, scorer, name, path, max_tokens, memory, progress: see `learn_vector`.

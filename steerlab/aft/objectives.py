@@ -1,6 +1,6 @@
 """What training lowers and what validation measures, both on streams that are kept from one epoch to the next.
 
-The loop in `steerlab.training` sees only the two protocols here, so that another way to run a model (one that feeds its
+The loop in `steerlab.aft.training` sees only the two protocols here, so that another way to run a model (one that feeds its
 own states back, say) trains by bringing its own two objects.
 """
 
@@ -13,17 +13,17 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab.activations.cache import Positions
+from steerlab.aft.differentiable import Pair, Resumed, Spot
+from steerlab.aft.learnables import Learnable, Parameters, rule_of
 from steerlab.cells import run_cells
 from steerlab.directions.direction import Direction
 from steerlab.interventions import Operator
-from steerlab.learnables import Learnable, Parameters
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch
 from steerlab.models.memory import logit_values
 from steerlab.models.model import describe
 from steerlab.models.reading import Reader
-from steerlab.prompted import rule_of, vectors_of
-from steerlab.resumed import Pair, Resumed, Spot
+from steerlab.prompted import vectors_of
 from steerlab.tasks.evaluation import evaluate, plan
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, Target, scorer_for
@@ -59,7 +59,7 @@ class AnswerLoss:
     """Negative log-likelihood of each problem's right answer, summed over its tokens.
 
     Args:
-        model, problems, paths, learnable: see `steerlab.resumed.Resumed`.
+        model, problems, paths, learnable: see `steerlab.aft.differentiable.Resumed`.
         target: which tokens count.
         options: operator, positions, max_tokens and memory.
     """

@@ -13,8 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlab.activations.cache import Positions
+from steerlab.aft.learnables import Learnable, Parameters
 from steerlab.interventions import Operator, Patch, position_mask
-from steerlab.learnables import Learnable, Parameters
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch, Read, Row, batches_for
 from steerlab.models.memory import parse_memory, pass_tokens

@@ -1,0 +1,693 @@
+"""From a model and problems to a training: input is checked, streams are kept, candidates are trained.
+
+Learned vectors (activation fine-tuning): the frozen model's residual stream plus a vector that makes right answers likely.
+
+``h' = h + v`` at one layer (`steerlab.aft.multilayer`: at several); Adam lowers the cross-entropy of the right answer. Only the blocks behind
+the vector run, on streams that are kept, and only what is scored is unembedded.
+
+Many learned vectors from one batched training: layers, seeds, penalties and learning rates side by side.
+
+Rows of all candidates share each pass, which grows from block to block; every candidate has its own order of problems, its own Adam and its
+own end, so that it is what it would be alone, rounding aside.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from types import CodeType, FunctionType, MethodType
+from typing import Any, TypeVar, overload
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from steerlab._checks import InputError
+from steerlab._progress import job
+from steerlab.activations.cache import Positions, indices
+from steerlab.aft.differentiable import Spot
+from steerlab.aft.learnables import ContextLearnable, Learnable, StaticVector
+from steerlab.aft.objectives import AnswerLoss, ValidationScore
+from steerlab.aft.training import COLUMNS, Candidate, Schedule, Trained, train
+from steerlab.directions.direction import Direction
+from steerlab.interventions import Operator, check_operator, operator_label, operator_named, position_mask
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import Work, forecast
+from steerlab.models.model import backend_of, d_model, describe, device_of, frozen, hook_name, n_layers
+from steerlab.models.threads import on_suitable_threads
+from steerlab.tasks.evaluation import check_ids
+from steerlab.tasks.problems import Problem, as_problems, in_both
+from steerlab.tasks.scorers import Scorer, Target, target_named
+from steerlab.work_kinds import rows_of
+
+
+@dataclass(frozen=True)
+class How:
+    """How vectors act and what they are trained for.
+
+    Attributes:
+        operator: "add", "rotate", "ablate", "clamp", or a function of (resid, vector, alpha); alpha is 1.
+        positions: "all", "last" (of the prompt), "prompt", "generated" (the answer's own), an index or indices.
+        loss: "answer" (every token of the right answer, summed), "first" (its first token alone), or a function of (model, problem) that gives a Row.
+        scorer: how validation is judged; default the task's own.
+        max_tokens: rows times positions of one pass; default what is fast on the model's device.
+        memory: what a pass may take, e.g. "2GB".
+    """
+
+    operator: str | Operator = "add"
+    positions: Positions = "all"
+    loss: str | Target = "answer"
+    scorer: str | Scorer | None = None
+    max_tokens: int | None = None
+    memory: str | int | None = None
+
+    def said(self) -> dict[str, Any]:
+        """What a direction's method records."""
+        return {
+            "operator": operator_label(self.operator),
+            "positions": self.positions if isinstance(self.positions, str) else indices(self.positions),
+            "loss": self.loss if isinstance(self.loss, str) else f"{getattr(self.loss, '__name__', 'custom')} (custom)",
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What came of a training: one outcome a candidate, and the validation accuracy of the model as it is."""
+
+    trained: list[Trained]
+    unsteered: float | None
+
+
+@on_suitable_threads
+def fit(
+    model: Model,
+    problems: Sequence[Problem],
+    candidates: Sequence[Candidate],
+    learnable: Learnable,
+    schedule: Schedule,
+    how: How,
+    *,
+    validation: Sequence[Problem] | None = None,
+    path: str | Path | None = None,
+    progress: bool = False,
+) -> Fit:
+    """Train candidates on problems; the model is left as it was, and none of its parameters gets a gradient.
+
+    Raises:
+        ValueError: bad input, found before anything is trained, or a file at `path` that holds another training.
+    """
+    check_problems(model, problems, validation)
+    for spot in {spot for candidate in candidates for spot in candidate.spots}:
+        hook_name(model, spot.layer, spot.site)
+    check_operator(model, how.operator)
+    target = target_named(how.loss)
+    shortest = min(target(model, problem).prompt_length for problem in problems)
+    position_mask(how.positions, [shortest], shortest)
+    if len(problems) >= schedule.per_step:
+        fresh = path is None or not Path(path).exists()  # what is done already is known to the bar alone
+        more = f", and up to {schedule.extend} epochs more while the loss falls" if schedule.extend else ""
+        made_of = training_work(model, problems, candidates, learnable, schedule, how, validation=validation) if progress and fresh else []
+        forecast(model, made_of, show=progress and fresh, extra=more)
+    with frozen(model):
+        score = None if validation is None else _score(model, validation, candidates, learnable, how)
+        objective = _objective(model, problems, candidates, learnable, how)
+        trained = train(
+            objective,
+            learnable,
+            candidates,
+            schedule,
+            validator=score,
+            path=path,
+            work=_work(model, problems, validation, how) if path is not None else {},
+            device=device_of(model),
+            progress=progress,
+        )
+        with torch.no_grad():
+            unsteered = None if score is None else score.unsteered()
+    return Fit(trained, unsteered)
+
+
+def _options(how: How) -> dict[str, Any]:
+    return {"operator": operator_named(how.operator), "positions": how.positions, "max_tokens": how.max_tokens, "memory": how.memory}
+
+
+def _objective(model: Model, problems: Sequence[Problem], candidates: Sequence[Candidate], learnable: Learnable, how: How) -> AnswerLoss:
+    return AnswerLoss(model, problems, [one.spots for one in candidates], learnable, target_named(how.loss), **_options(how))
+
+
+def _score(model: Model, problems: Sequence[Problem], candidates: Sequence[Candidate], learnable: Learnable, how: How) -> ValidationScore:
+    return ValidationScore(model, problems, [one.spots for one in candidates], learnable, scorer=how.scorer, **_options(how))
+
+
+def training_work(
+    model: Model,
+    problems: Sequence[Problem],
+    candidates: Sequence[Candidate],
+    learnable: Learnable,
+    schedule: Schedule,
+    how: How,
+    *,
+    validation: Sequence[Problem] | None = None,
+    times: float = 1,
+) -> list[Work]:
+    """What a training is made of: every problem forward and back under every candidate, and validation, in every epoch that is planned.
+
+    Args:
+        model, problems, candidates, learnable, schedule, how, validation: as in `fit`.
+        times: so many trainings like this one.
+
+    Raises:
+        ValueError: problems that the model or their scorer cannot take.
+    """
+    passes = min(3, schedule.epochs)  # streams are found once for all epochs
+    epochs = _candidate_epochs(len(candidates), schedule)
+
+    def begun() -> dict[int, dict[str, Tensor]]:
+        rngs = {c: np.random.default_rng([int(one.seed), 1]) for c, one in enumerate(candidates)}
+        return {
+            c: {name: (value + 1e-3).to(device_of(model), torch.float32) for name, value in learnable.initial(rng).items()}
+            for c, rng in rngs.items()
+        }
+
+    def steps(some: Sequence[Problem]) -> int:
+        parameters = {c: {name: value.requires_grad_() for name, value in mine.items()} for c, mine in begun().items()}
+        with frozen(model):
+            objective = _objective(model, some, candidates, learnable, how)
+            for start in [*range(0, len(some), schedule.per_step)] * passes:
+                batch = range(start, min(start + schedule.per_step, len(some)))
+                for _, losses in objective.losses([(c, i) for c in parameters for i in batch], parameters):
+                    if losses.requires_grad:
+                        losses.sum().backward()
+        return len(some) * len(candidates) * passes
+
+    def measure(some: Sequence[Problem]) -> int:
+        with frozen(model):
+            score = _score(model, some, candidates, learnable, how)
+            for _ in range(passes):
+                score(begun())
+        return rows_of(model, some, how.scorer) * len(candidates) * passes
+
+    found = [Work("training", round(times * len(problems) * epochs), problems, steps, least=schedule.per_step)]
+    if validation is not None:
+        found.append(Work("validation", round(times * rows_of(model, validation, how.scorer) * (epochs + 1)), validation, measure))
+    return found
+
+
+def _candidate_epochs(n: int, schedule: Schedule) -> int:
+    """Epochs of all candidates together, where none ends early."""
+    total = 0
+    for epoch in range(1, schedule.epochs + 1):
+        total += n
+        n = (n + 1) // 2 if schedule.halve_every and epoch % schedule.halve_every == 0 else n
+    return total
+
+
+def check_problems(model: Model, problems: Sequence[Problem], validation: Sequence[Problem] | None) -> None:
+    """Make sure that there is something to train on, and that validation is something else.
+
+    Raises:
+        TypeError: a task or a single problem instead of a list.
+        ValueError: none, repeated ids, or a problem in both lists.
+    """
+    backend_of(model)
+    for name, given in (("problems", problems), ("validation", validation)):
+        if given is not None or name == "problems":
+            as_problems(given, name)
+        if given is not None and not given:
+            what = "there is nothing to train on" if name == "problems" else "give None to train without validation"
+            raise InputError(f"no {name} given; {what}")
+        if given is not None:
+            check_ids(given)
+    if validation is None:
+        return
+    both = in_both(validation, problems)
+    if both:
+        raise InputError(
+            f"{len(both)} of {len(validation)} validation problems are training problems, too ({both[0].id!r} first); "
+            "what a vector was trained on says nothing about it: give other problems"
+        )
+
+
+def made_of(given: Any) -> str:
+    """What tells one function from another, in this process and the next: its code and what it closes over; anything else by its repr."""
+    if isinstance(given, Tensor):
+        return f"tensor {tuple(given.shape)} {hashlib.sha256(given.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()}"
+    if isinstance(given, partial):
+        return f"partial {made_of(given.func)} {[made_of(value) for value in given.args]} {[(k, made_of(v)) for k, v in sorted(given.keywords.items())]}"
+    if isinstance(given, MethodType):
+        return f"method {made_of(given.__func__)} of {made_of(given.__self__)}"
+    if is_dataclass(given) and not isinstance(given, type):  # in full: what it shows of itself may be rounded, or have an address
+        return f"{type(given).__module__}.{type(given).__qualname__} {[(f.name, made_of(getattr(given, f.name))) for f in fields(given)]}"
+    if isinstance(given, Mapping):
+        return f"mapping {[(repr(key), made_of(value)) for key, value in given.items()]}"
+    if isinstance(given, list | tuple):
+        return f"{type(given).__name__} {[made_of(value) for value in given]}"
+    if isinstance(given, np.ndarray):
+        return f"array {given.dtype} {given.shape} {hashlib.sha256(np.ascontiguousarray(given).tobytes()).hexdigest()}"
+    if isinstance(given, set | frozenset):
+        return f"{type(given).__name__} {sorted(made_of(value) for value in given)}"
+    if not isinstance(given, FunctionType):
+        return repr(given)
+    closed = [made_of(cell.cell_contents) for cell in given.__closure__ or ()]
+    inner = [made_of_code(given.__code__), [made_of(value) for value in given.__defaults__ or ()], closed]
+    return f"{given.__module__}.{given.__qualname__} {inner}"
+
+
+def made_of_code(code: CodeType) -> str:
+    """A digest of compiled code, that of functions inside it included."""
+    constants = [made_of_code(value) if isinstance(value, CodeType) else made_of(value) for value in code.co_consts]
+    return hashlib.sha256(code.co_code + repr([constants, code.co_names]).encode()).hexdigest()
+
+
+def _work(model: Model, problems: Sequence[Problem], validation: Sequence[Problem] | None, how: How) -> Mapping[str, Any]:
+    def listed(given: Sequence[Problem]) -> list[Any]:
+        return [(p.id, p.prompt, p.target, p.choices) for p in given]
+
+    scorer = how.scorer if isinstance(how.scorer, str | None) else made_of(how.scorer)
+    about = describe(model, anew=True)
+    return {
+        "weights": {key: about.pop(key) for key in ("weights_sha256", "fingerprint")},
+        "functions": [made_of(how.operator), made_of(how.loss)],
+        "model": about,
+        "problems": listed(problems),
+        "validation": None if validation is None else listed(validation),
+        "scorer": scorer,
+        **how.said(),
+    }
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LearnedVector(Direction):
+    """A direction that was learned, with the course of its training; it works wherever a `Direction` does.
+
+    What it is scaled or turned into by `unit` or `with_vector` is a plain `Direction`: it was not learned.
+
+    Attributes:
+        history: one line an epoch: epoch, step (the optimiser's, so far), loss (mean cross-entropy, nats), norm,
+            validation_accuracy and validation_nll (missing without validation).
+    """
+
+    history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        about = (self.vector, self.layer, self.site, self.positions, self.name, dict(self.method), dict(self.model))
+        return LearnedVector, (*about, self.history)
+
+    def with_vector(self, vector: Tensor, name: str | None = None, method: Mapping[str, Any] | None = None) -> Direction:
+        """Another vector at the same place, as a plain direction."""
+        said = {**self.method, "estimator": "from a learned vector"} if method is None else method
+        return Direction(vector, self.layer, self.site, self.positions, name or self.name, said, self.model)
+
+    def warnings(self) -> list[str]:
+        """What a reader must know: training that broke off."""
+        return broken_off(self.method)
+
+    def __repr__(self) -> str:
+        epochs, kept = len(self.history), self.method.get("epoch", len(self.history))
+        accuracy = self.method.get("validation_accuracy")
+        shown = "" if accuracy is None else f", validation accuracy {accuracy:.3f}"
+        return (
+            f"LearnedVector({self.name!r}, layer={self.layer}, site={self.site!r}, norm={self.norm:.3g}, epoch {kept} of {epochs}{shown})"
+        )
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_() + self.history.to_html(index=False, float_format="{:.4f}".format, escape=True)
+
+
+def broken_off(method: Mapping[str, Any]) -> list[str]:
+    """A sentence on a training that broke off, for readers of its vector."""
+    broke = method.get("broke_at_step")
+    return (
+        []
+        if broke is None
+        else [f"Training broke off: {method['stopped']}. The vector is that of epoch {method['epoch']}; a smaller lr may help."]
+    )
+
+
+@job("problems", "epochs")
+def learn_vector(
+    model: Model,
+    problems: Sequence[Problem],
+    *,
+    layer: int,
+    validation: Sequence[Problem] | None = None,
+    epochs: int = 5,
+    lr: float = 1e-2,
+    batch_size: int = 4,
+    accumulation: int = 1,
+    shuffle: bool = True,
+    last_batch: str = "step",
+    l2: float = 0.0,
+    norm_cap: float | None = None,
+    seed: int = 0,
+    init: str = "zero",
+    init_norm: float = 0.01,
+    early_stopping: float | None = 0.02,
+    extend: int = 0,
+    site: str = "resid_post",
+    operator: str | Operator = "add",
+    positions: Positions = "all",
+    loss: str | Target = "answer",
+    scorer: str | Scorer | None = None,
+    name: str = "learned vector",
+    path: str | Path | None = None,
+    max_tokens: int | None = None,
+    memory: str | int | None = None,
+    progress: bool = False,
+) -> LearnedVector:
+    """Learn one vector at one layer (static activation fine-tuning, "AFT").
+
+    The defaults are those of the sources' Phi-2 loop. Their loop with one problem a step is ``batch_size=1, lr=1e-3``; where their batches do
+    not divide the problems, ``last_batch="carry"`` does what they do.
+
+    Args:
+        model: a TransformerLens model; it stays as it is, and its parameters get no gradient.
+        problems: to train on. An answer of several tokens counts with all of them, each behind the right ones before it (see `loss`).
+        layer, site: where the vector acts.
+        validation: other problems, scored after each epoch; the epoch with the best accuracy gives the vector (the first of equals).
+        epochs: passes over the problems.
+        lr: Adam's learning rate.
+        batch_size, accumulation: a step follows on `accumulation` batches of `batch_size` problems, whose losses are summed.
+        shuffle: a new order each epoch, from `seed`; otherwise the order given.
+        last_batch: problems left over at an epoch's end make a "step", or "carry" their gradients into the next epoch's first step.
+        l2: times the vector's squared norm, added to each problem's loss.
+        norm_cap: the largest norm; the vector is shortened to it after each step.
+        seed: of the order and of a random start; the same seed gives the same vector, to the bit.
+        init, init_norm: start at "zero", or with a "random" vector of a small norm.
+        early_stopping: stop when validation accuracy is more than this below its best; None trains all epochs.
+        extend: so many more epochs, at most, while the loss still falls by more than 1% an epoch.
+        operator: "add", "rotate", "ablate", "clamp" (these two from a random start), or a function of (resid, vector, alpha); alpha is 1.
+        positions: "all", "last" (of the prompt), "prompt", "generated" (the answer's own), an index or indices.
+        loss: "answer" (all tokens of the right answer, summed), "first" (only its first), or a function of (model, problem) that gives a Row.
+        scorer: how validation is judged; default the task's own.
+        name: for tables and figures.
+        path: a file that is written after each epoch; after an interruption the same call goes on from it, to the same vector.
+        max_tokens: rows times positions of one pass; default what is fast on the model's device.
+        memory: what a pass may take, e.g. "2GB".
+        progress: show a progress bar.
+
+    Returns:
+        The vector with its history. `method` says how it was learned; a loss that was not finite ends training, keeps the best vector so far
+        and stands in `warnings()`.
+
+    Raises:
+        ValueError: bad input; validation that overlaps with training; a loss that does not depend on the vector, or that is not finite before
+            there is any vector to keep.
+
+    Source:
+        Activation fine-tuning: the loops of its research programme, whose order, batches and early stop these are.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic", n_train=8, n_validation=8, n_test=8)
+        >>> learned = sl.learn_vector(model, task.train, layer=3, validation=task.validation, epochs=2, seed=0)
+        >>> learned.layer, list(learned.history["epoch"])
+        (3, [1, 2])
+        >>> learned.history["loss"].is_monotonic_decreasing
+        True
+    """
+    how = How(operator, positions, loss, scorer, max_tokens, memory)
+    schedule = Schedule(epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, early_stopping, extend)
+    candidate = Candidate((Spot(layer, site),), seed, l2, lr)
+    learnable = StaticVector(d_model(model), init=init, init_norm=init_norm)
+    found = fit(model, problems, [candidate], learnable, schedule, how, validation=validation, path=path, progress=progress)
+    about = settings(schedule, how, learnable, len(problems), validation)
+    return learned_vector(model, found, found.trained[0], about, name)
+
+
+def learned_vector(model: Model, found: Fit, trained: Trained, about: Mapping[str, Any], name: str) -> LearnedVector:
+    """What a training of one place gives back.
+
+    Raises:
+        ValueError: training broke off before there was a vector.
+    """
+    vector = trained.parameters["vector"].cpu()
+    check_not_zero(trained, vector)
+    spot = trained.candidate.spots[0]
+    positions = about["positions"] if isinstance(about["positions"], str) else tuple(indices(about["positions"]))
+    return LearnedVector(
+        vector, spot.layer, spot.site, positions, name, dict(about) | outcome(found, trained), describe(model), trained.history
+    )
+
+
+def check_not_zero(trained: Trained, vector: Tensor) -> None:
+    """Make sure that there is a vector to give back.
+
+    Raises:
+        ValueError: training broke off before there was one.
+    """
+    if trained.broke == 1 or not float(vector.norm()):
+        raise InputError(
+            f"layer {trained.candidate.spots[0].layer}: {trained.stopped}, before there was a vector to keep; use a smaller lr than "
+            f"{trained.candidate.lr:g}, or check that the model's logits are finite on these problems"
+        )
+
+
+def settings(
+    schedule: Schedule, how: How, learnable: StaticVector | ContextLearnable, n: int, validation: Sequence[Problem] | None
+) -> dict[str, Any]:
+    """What the method of every vector of a training records."""
+    return {
+        "estimator": "learned (AFT)",
+        "n_problems": n,
+        "n_validation": 0 if validation is None else len(validation),
+        **how.said(),
+        **{
+            key: getattr(schedule, key)
+            for key in ("epochs", "batch_size", "accumulation", "shuffle", "last_batch", "norm_cap", "early_stopping", "extend")
+        },
+        "init": learnable.init if learnable.init == "zero" else f"random, norm {learnable.init_norm:g}",
+    }
+
+
+def outcome(found: Fit, trained: Trained) -> dict[str, Any]:
+    """What the method of one vector records beside: its own settings, and what came of it."""
+    kept = trained.history[trained.history["epoch"] == trained.epoch]
+    accuracy = None if found.unsteered is None or kept.empty else float(kept["validation_accuracy"].iloc[0])
+    return {
+        **{key: getattr(trained.candidate, key) for key in ("seed", "l2", "lr")},
+        "epoch": trained.epoch,
+        "stopped": trained.stopped,
+        "broke_at_step": trained.broke,
+        "validation_accuracy": accuracy,
+        "unsteered_validation_accuracy": found.unsteered,
+    }
+
+
+Number = TypeVar("Number", int, float)
+KEYS = ["layer", "seed", "l2", "lr"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LearnedVectors(Sequence[LearnedVector]):
+    """Candidates that were trained side by side; a sequence of learned vectors, in the order of `frame`.
+
+    Attributes:
+        vectors: those that training gave; one that broke off before it had any vector is in the frame only.
+        frame: one line a candidate: name, layer, seed, l2, lr, epochs, epoch (kept), loss (of the last epoch), norm, validation_accuracy and validation_nll
+            (of the kept epoch), improvement (over the unsteered accuracy), stopped.
+        unsteered: validation accuracy without any vector; None without validation.
+    """
+
+    vectors: tuple[LearnedVector, ...]
+    frame: pd.DataFrame
+    unsteered: float | None
+
+    @overload
+    def __getitem__(self, index: int) -> LearnedVector: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[LearnedVector]: ...
+    def __getitem__(self, index: int | slice) -> LearnedVector | Sequence[LearnedVector]:
+        return self.vectors[index]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __iter__(self) -> Iterator[LearnedVector]:
+        return iter(self.vectors)
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """Every candidate's history, with its name in front."""
+        return pd.concat([v.history.assign(name=v.name)[["name", *v.history.columns]] for v in self.vectors], ignore_index=True)
+
+    def best(self) -> LearnedVector:
+        """The candidate of highest validation accuracy; equals go to the smaller validation nll, then to the first.
+
+        Choosing is looking: its validation accuracy is the largest of `len(self)`, and flatters it.
+
+        Raises:
+            ValueError: there was no validation, or every training broke off before it.
+        """
+        if self.unsteered is None:
+            raise InputError("these vectors were trained without validation; give validation=, and the best of them can be told")
+        measured = self.frame[self.frame["validation_accuracy"].notna()]
+        if measured.empty:
+            raise InputError(
+                f"no candidate ended an epoch, so none was validated; {self.frame['name'].iloc[0]}: {self.frame['stopped'].iloc[0]}; use a smaller lr"
+            )
+        ranked = measured.sort_values(["validation_accuracy", "validation_nll"], ascending=[False, True], kind="stable")
+        by_name = {vector.name: vector for vector in self.vectors}
+        return by_name[next(name for name in ranked["name"] if name in by_name)]
+
+    def warnings(self) -> list[str]:
+        """Trainings that broke off."""
+        broken = self.frame[self.frame["stopped"].str.contains("not finite")]
+        return [f"{name}: {stopped}." for name, stopped in zip(broken["name"], broken["stopped"], strict=True)]
+
+    def __repr__(self) -> str:
+        layers = self.frame["layer"].nunique()
+        shown = (
+            ""
+            if self.unsteered is None
+            else f", best validation accuracy {self.frame['validation_accuracy'].max():.3f} (unsteered {self.unsteered:.3f})"
+        )
+        return f"LearnedVectors({len(self.frame)} candidates at {layers} layers{shown})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self!r}</p>" + self.frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
+
+
+@job("problems", "layers", "seeds", "l2s", "lrs", "epochs")
+def learn_vectors(
+    model: Model,
+    problems: Sequence[Problem],
+    *,
+    layers: int | Sequence[int] | None = None,
+    seeds: int | Sequence[int] = 1,
+    l2s: float | Sequence[float] = 0.0,
+    lrs: float | Sequence[float] = 1e-2,
+    validation: Sequence[Problem] | None = None,
+    epochs: int = 5,
+    batch_size: int = 4,
+    accumulation: int = 1,
+    shuffle: bool = True,
+    last_batch: str = "step",
+    norm_cap: float | None = None,
+    init: str = "zero",
+    init_norm: float = 0.01,
+    early_stopping: float | None = 0.02,
+    extend: int = 0,
+    halve_every: int | None = None,
+    site: str = "resid_post",
+    operator: str | Operator = "add",
+    positions: Positions = "all",
+    loss: str | Target = "answer",
+    scorer: str | Scorer | None = None,
+    path: str | Path | None = None,
+    max_tokens: int | None = None,
+    memory: str | int | None = None,
+    progress: bool = False,
+) -> LearnedVectors:
+    """Learn a vector for every layer, seed, penalty and learning rate, all in one batched run.
+
+    Args:
+        layers: where; default every layer.
+        seeds: how many (0, 1, …), or which.
+        l2s, lrs: penalties and learning rates.
+        halve_every: successive halving: after every so many epochs the worse half of the candidates on validation ends. Cheaper, and a candidate that
+            is slow to learn may be lost; what goes on is what it would be without.
+        model, problems, validation, epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, init, init_norm, early_stopping, extend, site,
+            operator, positions, loss, scorer, path, max_tokens, memory, progress: see `steerlab.aft.aft.learn_vector`.
+
+    Raises:
+        ValueError: as `learn_vector`; also a list without entries or with repeated ones, or no candidate that gave a vector.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic", n_train=8, n_validation=8, n_test=8)
+        >>> found = sl.learn_vectors(model, task.train, layers=[2, 4], seeds=2, epochs=1, validation=task.validation)
+        >>> [vector.name for vector in found]
+        ['aft-L2-seed0', 'aft-L2-seed1', 'aft-L4-seed0', 'aft-L4-seed1']
+    """
+    where = listed("layers", range(n_layers(model)) if layers is None else layers)
+    which = listed("seeds", range(int(seeds)) if isinstance(seeds, int | np.integer) else seeds)
+    penalties, rates = listed("l2s", l2s), listed("lrs", lrs)
+    candidates = [Candidate((Spot(layer, site),), seed, l2, lr) for layer, seed, l2, lr in product(where, which, penalties, rates)]
+    how = How(operator, positions, loss, scorer, max_tokens, memory)
+    schedule = Schedule(epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, early_stopping, extend, halve_every)
+    learnable = StaticVector(d_model(model), init=init, init_norm=init_norm)
+    found = fit(model, problems, candidates, learnable, schedule, how, validation=validation, path=path, progress=progress)
+    about = settings(schedule, how, learnable, len(problems), validation)
+    vectors, lines = list[LearnedVector](), []
+    for trained in found.trained:
+        one = trained.candidate
+        more = [f"l2={one.l2:g}"] * (len(penalties) > 1) + [f"lr={one.lr:g}"] * (len(rates) > 1)
+        name = "-".join([f"aft-L{one.spots[0].layer}-seed{one.seed}", *more])
+        kept = trained.history[trained.history["epoch"] == trained.epoch]
+        accuracy, nll = (kept[c].iloc[0] if len(kept) else float("nan") for c in ("validation_accuracy", "validation_nll"))
+        norm = learnable.norm(trained.parameters)
+        last = trained.history["loss"].iloc[-1] if len(trained.history) else float("nan")
+        improvement = float("nan") if found.unsteered is None else accuracy - found.unsteered
+        lines.append(
+            (
+                name,
+                one.spots[0].layer,
+                one.seed,
+                one.l2,
+                one.lr,
+                len(trained.history),
+                trained.epoch,
+                last,
+                norm,
+                accuracy,
+                nll,
+                improvement,
+                trained.stopped,
+            )
+        )
+        if norm and trained.broke != 1:  # a random start that no step has moved is no learned vector
+            vectors.append(learned_vector(model, found, trained, about, name))
+    columns = ["name", *KEYS, "epochs", "epoch", "loss", "norm", "validation_accuracy", "validation_nll", "improvement", "stopped"]
+    frame = pd.DataFrame(lines, columns=columns)
+    if not vectors:
+        raise InputError(
+            f"none of {len(frame)} candidates gave a vector; {frame['name'].iloc[0]}: {frame['stopped'].iloc[0]}; use a smaller lr"
+        )
+    return LearnedVectors(tuple(vectors), frame, found.unsteered)
+
+
+def vectors_work(
+    model: Model,
+    problems: Sequence[Problem],
+    *,
+    layers: Sequence[int],
+    seeds: int = 1,
+    lrs: float | Sequence[float] = 1e-2,
+    epochs: int,
+    batch_size: int = 4,
+    operator: str | Operator = "add",
+    positions: Positions = "all",
+    scorer: str | Scorer | None = None,
+    validation: Sequence[Problem] | None = None,
+    times: float = 1,
+) -> list[Work]:
+    """What `learn_vectors` is made of, for the forecast of a larger job.
+
+    Args:
+        seeds: how many.
+        times: so many trainings like this one.
+        model, problems, layers, lrs, epochs, batch_size, operator, positions, scorer, validation: see `learn_vectors`.
+    """
+    candidates = [Candidate((Spot(layer),), seed, 0.0, lr) for layer, seed, lr in product(layers, range(seeds), listed("lrs", lrs))]
+    how = How(operator, positions, "answer", scorer)
+    return training_work(
+        model, problems, candidates, StaticVector(d_model(model)), Schedule(epochs, batch_size), how, validation=validation, times=times
+    )
+
+
+def listed(name: str, given: Number | Sequence[Number]) -> list[Number]:
+    """One or several values as a list.
+
+    Raises:
+        ValueError: none, or repeated ones.
+    """
+    values: list[Number] = (
+        np.asarray(given).ravel().tolist() if isinstance(given, np.ndarray) else list(given) if isinstance(given, Sequence) else [given]
+    )
+    if not values or len(set(values)) < len(values):
+        raise InputError(f"{name}={values}; give at least one, each once")
+    return values
