@@ -14,9 +14,9 @@ from typing import Literal
 import steerlab as sl
 from steerlab import store
 from steerlab.cli import run
-from steerlab.interventions import ALPHAS
 from steerlab.runs import save_sweep
 from steerlab.setup import Setup, stem, writes_run
+from steerlab.steering.interventions import ALPHAS
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 import steerlab as sl
 from steerlab import store
 from steerlab.cli import run
-from steerlab.interventions import ALPHAS
 from steerlab.runs import save_figures
 from steerlab.setup import Setup, stem, writes_run
+from steerlab.steering.interventions import ALPHAS
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 import steerlab as sl
 from steerlab import store
 from steerlab.cli import run
-from steerlab.interventions import ALPHAS
 from steerlab.runs import save_sweep
 from steerlab.setup import Setup, writes_run
+from steerlab.steering.interventions import ALPHAS
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,6 @@ from steerlab.failures import FailureAnalysis, failure_analysis
 from steerlab.grid_cells import GridCell, grid, run_cell
 from steerlab.grid_files import run_grid
 from steerlab.halving import HalvingResult, successive_halving
-from steerlab.interventions import ALPHAS, steer
 from steerlab.magnitudes import Magnitudes, token_magnitudes
 from steerlab.matching import MatchedControls, match_kl
 from steerlab.method_comparison import compare_methods
@@ -66,21 +65,22 @@ from steerlab.method_tables import MethodComparison
 from steerlab.models.loading import load_model
 from steerlab.moves import changes
 from steerlab.neutral import NEUTRAL_TEXTS
-from steerlab.operators import adaptive, conditional, midpoint, norm_preserving, projections, turn
 from steerlab.parts import Drawing, Examples, Table
 from steerlab.previews import Preview, preview
-from steerlab.prompt_rules import propagated_vectors, recursive_vectors
 from steerlab.protocols import ProtocolComparison, compare_protocols
 from steerlab.published.auditing import Audit
 from steerlab.published.auditing import audit as published_audit
 from steerlab.reporting import write_report
-from steerlab.routers import KeywordRouter, NearestMean, ReachProjection, nearest_mean
 from steerlab.routing import RoutedResult, evaluate_routed
 from steerlab.runs import load_experiment, save_experiment
 from steerlab.seed_stability import SeedStability, seed_stability
 from steerlab.side_effects import SideEffects, changed_predictions, side_effects, side_texts
 from steerlab.significance import Significance
 from steerlab.statistics.outcomes import ControlOutcomes, controls_from_frame
+from steerlab.steering.interventions import ALPHAS, steer
+from steerlab.steering.operators import adaptive, conditional, midpoint, norm_preserving, projections, turn
+from steerlab.steering.prompt_rules import propagated_vectors, recursive_vectors
+from steerlab.steering.routers import KeywordRouter, NearestMean, ReachProjection, nearest_mean
 from steerlab.store import load_direction, save_direction
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks.evaluation import Balanced, Evaluation, balance, evaluate

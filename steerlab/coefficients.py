@@ -12,15 +12,15 @@ from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations.cache import Positions
 from steerlab.directions.direction import Direction, check_type, place
-from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.statistics.intervals import Interval, paired_interval
 from steerlab.statistics.paired import SignTest, sign_test
+from steerlab.steering.operators import Operator
+from steerlab.steering.work import rows_of, steered
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks.problems import Problem, as_problems, in_both
 from steerlab.tasks.scorers import Scorer
-from steerlab.work_kinds import rows_of, steered
 
 COEFFICIENTS: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0, 1.3, 1.5, 2.0)
 

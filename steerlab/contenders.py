@@ -21,9 +21,9 @@ from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work
 from steerlab.models.model import d_model, n_layers
 from steerlab.prompting import contrast_pairs
+from steerlab.steering.work import rows_of, unsteered
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.problems import Problem
-from steerlab.work_kinds import rows_of, unsteered
 
 METHODS = ("mean_difference", "function_vector", "pca", "probe", "aft", "multilayer_aft", "prompt")
 """What is compared by default."""

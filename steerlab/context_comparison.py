@@ -19,7 +19,6 @@ from steerlab.aft.context import ContextVector
 from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import KINDS, ContextLearnable, StaticVector, learnable_named
 from steerlab.aft.training import Candidate, Schedule, Trained
-from steerlab.cells import run_cells
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
@@ -27,11 +26,12 @@ from steerlab.models.model import d_model, describe
 from steerlab.statistics.corrections import holm
 from steerlab.statistics.intervals import paired_interval
 from steerlab.statistics.signed import sign_flip_test
+from steerlab.steering.cells import run_cells
+from steerlab.steering.variants import Cell, Place
+from steerlab.steering.work import rows_of, steered
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import Scorer
-from steerlab.variants import Cell, Place
-from steerlab.work_kinds import rows_of, steered
 
 STATIC = "static"
 LEVEL = 0.05

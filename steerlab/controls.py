@@ -11,18 +11,19 @@ import torch
 from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations.cache import Positions
-from steerlab.cells import run_cells
 from steerlab.directions.direction import Direction, check_type, moved, place
 from steerlab.directions.random import random_directions
-from steerlab.interventions import Operator, check_alpha
 from steerlab.models.backends import Model
 from steerlab.models.model import Precision
 from steerlab.statistics.outcomes import ControlTests
+from steerlab.steering.cells import run_cells
+from steerlab.steering.interventions import check_alpha
+from steerlab.steering.operators import Operator
+from steerlab.steering.variants import Cell, Place
 from steerlab.sweeps import inert
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer
-from steerlab.variants import Cell, Place
 
 
 @dataclass(frozen=True, eq=False)

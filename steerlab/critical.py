@@ -17,8 +17,6 @@ from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations.cache import Positions
 from steerlab.directions.direction import Direction, check_type, place
-from steerlab.distributions import NUMBERS, compare_positions
-from steerlab.interventions import Operator, check_alpha
 from steerlab.models.backends import Model
 from steerlab.models.batches import Read, Row
 from steerlab.models.encoding import token_text
@@ -27,11 +25,14 @@ from steerlab.models.model import context_length, n_outputs
 from steerlab.models.threads import on_suitable_threads
 from steerlab.statistics.bootstrap import bootstrap
 from steerlab.statistics.paired import paired_t_test
+from steerlab.steering.distributions import NUMBERS, compare_positions
+from steerlab.steering.interventions import check_alpha
+from steerlab.steering.operators import Operator
+from steerlab.steering.variants import Cell, Place
+from steerlab.steering.work import rows_of, unsteered
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import encode_choices
-from steerlab.variants import Cell, Place
-from steerlab.work_kinds import rows_of, unsteered
 
 PARTS = ("prompt", "shared start", "differing", "shared end")
 

@@ -21,14 +21,14 @@ from steerlab.directions.diagnostics import ContrastDiagnostics, contrast_diagno
 from steerlab.directions.direction import Direction
 from steerlab.directions.estimators import mean_difference
 from steerlab.directions.random import Draw, covariance_matched, orthogonal_directions, random_directions, shuffled_labels
-from steerlab.distributions import positions_on_text
-from steerlab.interventions import ALPHAS
 from steerlab.matching import SCALED, match_kl
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.model import n_layers
 from steerlab.models.threads import on_suitable_threads
 from steerlab.side_effects import SideEffects, joined, side_effects, side_texts
+from steerlab.steering.distributions import positions_on_text
+from steerlab.steering.interventions import ALPHAS
 from steerlab.sweeps import SweepResult, sweep
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.lengths import fit_to_context

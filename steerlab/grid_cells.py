@@ -23,11 +23,11 @@ from steerlab.models.forecasts import Work
 from steerlab.models.loading import load_model
 from steerlab.models.model import describe, n_layers
 from steerlab.models.weights import brief
+from steerlab.steering.work import rows_of, steered
 from steerlab.tasks.arithmetic import VARIANTS
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.loaders import load_task
 from steerlab.tasks.problems import Task
-from steerlab.work_kinds import rows_of, steered
 
 STREAMS = {"controls": 1}  # of the seed
 

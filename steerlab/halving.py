@@ -17,16 +17,17 @@ import pandas as pd
 from steerlab._checks import InputError, check_rng
 from steerlab._progress import job
 from steerlab.activations.cache import Positions
-from steerlab.cells import run_cells
 from steerlab.directions.direction import Directions
-from steerlab.interventions import ALPHAS, Operator
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
+from steerlab.steering.cells import run_cells
+from steerlab.steering.interventions import ALPHAS
+from steerlab.steering.operators import Operator
+from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.sweeps import KEYS, cells_of, ranked
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import Scorer
-from steerlab.work_kinds import rows_of, steered, unsteered
 
 ROUNDS = 4
 KEEP = 0.45  # of the cells goes on after each round

@@ -15,11 +15,12 @@ from steerlab._checks import InputError
 from steerlab.activations.cache import Positions
 from steerlab.directions.direction import Direction, as_directions, check_type, place
 from steerlab.directions.random import ready
-from steerlab.distributions import mean_kl, text_rows
-from steerlab.interventions import Operator, check_alpha
 from steerlab.models.backends import Model
 from steerlab.neutral import NEUTRAL_TEXTS
-from steerlab.variants import Cell, Place
+from steerlab.steering.distributions import mean_kl, text_rows
+from steerlab.steering.interventions import check_alpha
+from steerlab.steering.operators import Operator
+from steerlab.steering.variants import Cell, Place
 
 MOST_RUNS = 40  # passes over the texts; a few are enough where KL grows smoothly
 SCALED = ("add", "rotate")  # operators under which a shorter vector does less, down to nothing

@@ -23,10 +23,10 @@ from steerlab.models.forecasts import forecast
 from steerlab.models.model import n_layers
 from steerlab.prompting import wordings
 from steerlab.side_effects import side_texts
+from steerlab.steering.work import rows_of, unsteered
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.problems import Problem, Task, as_texts, check_task, in_both
 from steerlab.trials import MATCHINGS, Bench, Tried, choose, looks, trials_work, try_once
-from steerlab.work_kinds import rows_of, unsteered
 
 NORM_SHARES = (0.1, 0.3, 1.0)
 KL_LEVELS = (0.003, 0.01, 0.03)

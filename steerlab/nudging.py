@@ -11,8 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlab.directions.direction import Direction
-from steerlab.generation import generate_cells
-from steerlab.interventions import OPERATORS, steer
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch
 from steerlab.models.kv_cache import KeyValueCache
@@ -21,10 +19,13 @@ from steerlab.models.model import d_model
 from steerlab.models.passes import entering
 from steerlab.models.reading import Reader, Run
 from steerlab.models.shortcuts import runs_whole
+from steerlab.steering.generation import generate_cells
+from steerlab.steering.interventions import steer
+from steerlab.steering.operators import OPERATORS
+from steerlab.steering.variants import Cell, Place, shares
+from steerlab.steering.wavefront import Front, Seen
 from steerlab.tasks.evaluation import Plan, evaluate
 from steerlab.tasks.scorers import Outcome
-from steerlab.variants import Cell, Place, shares
-from steerlab.wavefront import Front, Seen
 
 Nudge = Float[np.ndarray, " d_model"] | None  # what is added at every position; None adds nothing
 TOLERANCE = 1e-4  # margins may differ by so much from the plain hooked run

@@ -18,7 +18,6 @@ from steerlab._checks import InputError
 from steerlab._progress import job, progress_bar
 from steerlab.activations.cache import Positions, indices
 from steerlab.directions.direction import Direction, Directions, as_directions, check_directions, place
-from steerlab.interventions import ALPHAS, Operator, Patch, check_alpha, check_operator, operator_label, operator_named, patch
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch, Row
 from steerlab.models.memory import pass_tokens
@@ -27,11 +26,13 @@ from steerlab.models.passes import entering
 from steerlab.models.reading import Reader
 from steerlab.models.shortcuts import short_cuts
 from steerlab.models.threads import on_suitable_threads
+from steerlab.steering.interventions import ALPHAS, Patch, check_alpha, patch
+from steerlab.steering.operators import Operator, check_operator, operator_label, operator_named
+from steerlab.steering.variants import Place, check_names
 from steerlab.sweeps import KEYS, SweepResult
 from steerlab.tasks.evaluation import check_ids
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for
-from steerlab.variants import Place, check_names
 
 STEP = 1e-4  # of the numbers read, in the central difference that tells how the margin hangs on each of them
 

@@ -18,14 +18,14 @@ from steerlab._progress import Stages, job
 from steerlab.aft.aft import learn_vectors, vectors_work
 from steerlab.aft.selection import chosen_layers
 from steerlab.directions.direction import Direction
-from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.model import n_layers
+from steerlab.steering.operators import Operator
+from steerlab.steering.work import rows_of, steered
 from steerlab.sweeps import inert
 from steerlab.tasks.problems import Task, check_task, check_tasks, drawn
 from steerlab.vector_effects import effect, mean_interval, score_vectors
-from steerlab.work_kinds import rows_of, steered
 
 RULES = {
     "rapid, chosen on outcome": ("rapid", "outcome", "first"),

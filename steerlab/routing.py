@@ -11,19 +11,20 @@ import pandas as pd
 from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations.cache import Positions
-from steerlab.cells import run_cells
 from steerlab.directions.direction import Direction, check_alike, check_type, place
-from steerlab.interventions import Operator, check_alpha
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
-from steerlab.routers import AlphaRule, Router
 from steerlab.statistics.intervals import wilson_interval
+from steerlab.steering.cells import run_cells
+from steerlab.steering.interventions import check_alpha
+from steerlab.steering.operators import Operator
+from steerlab.steering.routers import AlphaRule, Router
+from steerlab.steering.variants import Cell, Place
+from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.sweeps import inert
 from steerlab.tasks.evaluation import Evaluation, check_ids, evaluate
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for
-from steerlab.variants import Cell, Place
-from steerlab.work_kinds import rows_of, steered, unsteered
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,14 +17,14 @@ import torch
 from steerlab._checks import InputError
 from steerlab._progress import Stages, job
 from steerlab.aft.aft import LearnedVector, learn_vectors, vectors_work
-from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import n_layers
+from steerlab.steering.operators import Operator
+from steerlab.steering.work import rows_of, steered
 from steerlab.sweeps import inert
 from steerlab.tasks.problems import Problem, Task, check_task, drawn, in_both, shuffled_targets
 from steerlab.vector_effects import cosine_band, effect, mean_interval, score_vectors
-from steerlab.work_kinds import rows_of, steered
 
 KINDS = ("seed", "subset", "shuffled")
 

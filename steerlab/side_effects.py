@@ -13,14 +13,15 @@ from steerlab._progress import job
 from steerlab.activations.cache import Positions, indices
 from steerlab.controls import ControlResult
 from steerlab.directions.direction import Direction, Directions, moved
-from steerlab.distributions import NUMBERS, compare_distributions, text_rows
-from steerlab.interventions import ALPHAS, Operator, operator_label
 from steerlab.models.backends import Model
 from steerlab.models.model import n_outputs, readable
 from steerlab.neutral import NEUTRAL_TEXTS
 from steerlab.statistics.intervals import wilson_interval
 from steerlab.statistics.outcomes import MEASURES
 from steerlab.statistics.pareto import pareto_front
+from steerlab.steering.distributions import NUMBERS, compare_distributions, text_rows
+from steerlab.steering.interventions import ALPHAS
+from steerlab.steering.operators import Operator, operator_label
 from steerlab.sweeps import KEYS, SweepResult, cells_of
 from steerlab.tasks.problems import Problem, Text, as_problems, written
 

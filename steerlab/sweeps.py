@@ -12,18 +12,19 @@ import torch
 from steerlab._checks import Alternative, InputError
 from steerlab._progress import job
 from steerlab.activations.cache import Positions, indices
-from steerlab.cells import run_cells
 from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, moved, place
-from steerlab.interventions import ALPHAS, Operator, check_alpha, operator_label
 from steerlab.models.backends import Model
 from steerlab.models.model import Precision
 from steerlab.statistics.dose_response import DoseResponse, dose_response
 from steerlab.statistics.intervals import wilson_interval
 from steerlab.statistics.many_looks import MaxStatisticTest, max_statistic_test
+from steerlab.steering.cells import run_cells
+from steerlab.steering.interventions import ALPHAS, check_alpha
+from steerlab.steering.operators import Operator, operator_label
+from steerlab.steering.variants import Cell, Place, check_names
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer
-from steerlab.variants import Cell, Place, check_names
 
 KEYS = ["layer", "direction", "alpha"]
 MEASURES = ("correct", "margin", "nll")

@@ -18,7 +18,6 @@ from steerlab._progress import Stages, job
 from steerlab.directions.direction import Direction
 from steerlab.directions.estimators import ESTIMATORS
 from steerlab.directions.random import random_directions
-from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import d_model
@@ -26,6 +25,8 @@ from steerlab.statistics._display import format_p
 from steerlab.statistics.against_controls import rank_test
 from steerlab.statistics.corrections import holm
 from steerlab.statistics.many_looks import rank_tests
+from steerlab.steering.operators import Operator
+from steerlab.steering.work import rows_of, steered
 from steerlab.sweeps import inert
 from steerlab.tasks.problems import Problem, Task, check_tasks, drawn
 from steerlab.transfer_sources import (
@@ -41,7 +42,6 @@ from steerlab.transfer_sources import (
     learned_work,
 )
 from steerlab.vector_effects import cosine_band, effect, score_vectors
-from steerlab.work_kinds import rows_of, steered
 
 KEYS = ["method", "source", "target"]
 

@@ -14,14 +14,14 @@ from steerlab.directions.contrasts import balanced_activations
 from steerlab.directions.direction import Direction
 from steerlab.directions.estimators import ESTIMATORS
 from steerlab.directions.random import shuffled_labels
-from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work
 from steerlab.models.model import n_layers
+from steerlab.steering.operators import Operator
+from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.sweeps import sweep
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.problems import Problem, shuffled_targets
-from steerlab.work_kinds import rows_of, steered, unsteered
 
 Item = TypeVar("Item")
 LEARNED = "learned"

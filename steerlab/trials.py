@@ -12,18 +12,18 @@ import numpy as np
 import pandas as pd
 
 from steerlab.activations.cache import Positions
-from steerlab.cells import run_cells
 from steerlab.contenders import Contender
 from steerlab.directions.direction import Direction
 from steerlab.directions.random import random_directions
-from steerlab.distributions import mean_kl, positions_on_text, text_rows
 from steerlab.matching import scales_for
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work
+from steerlab.steering.cells import run_cells
+from steerlab.steering.distributions import mean_kl, positions_on_text, text_rows
+from steerlab.steering.variants import Cell, Place
+from steerlab.steering.work import on_texts, rows_of, steered
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
-from steerlab.variants import Cell, Place
-from steerlab.work_kinds import on_texts, rows_of, steered
 
 MATCHINGS = ("norm", "kl", "own")
 SOUGHT = (2.0, 3.5)  # passes over the texts that a search for a KL takes, about: of contenders, and of controls

@@ -16,17 +16,17 @@ from steerlab._checks import InputError
 from steerlab._progress import Stages, job
 from steerlab.aft.aft import LearnedVector, learn_vectors, vectors_work
 from steerlab.directions.random import random_directions
-from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.statistics._display import format_p
 from steerlab.statistics.corrections import holm
 from steerlab.statistics.many_looks import rank_tests
+from steerlab.steering.operators import Operator
+from steerlab.steering.work import rows_of, steered
 from steerlab.sweeps import inert
 from steerlab.tasks.problems import Task, check_tasks, drawn, mixture
 from steerlab.transfer_sources import chosen_depths
 from steerlab.vector_effects import effect, score_vectors
-from steerlab.work_kinds import rows_of, steered
 
 ALL = "mixture of all"
 

@@ -10,15 +10,15 @@ from scipy.stats import beta, t
 
 from steerlab._checks import InputError
 from steerlab.activations.cache import Positions
-from steerlab.cells import CellRun, run_cells
 from steerlab.directions.direction import Direction
-from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.statistics.intervals import Interval
 from steerlab.statistics.paired import sign_test
+from steerlab.steering.cells import CellRun, run_cells
+from steerlab.steering.operators import Operator
+from steerlab.steering.variants import Cell, Place
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer
-from steerlab.variants import Cell, Place
 
 EFFECT = ["n", "baseline", "accuracy", "change", "low", "high", "p", "margin_change"]
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from steerlab.activations.cache import Positions
-from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work
+from steerlab.steering.operators import Operator
+from steerlab.steering.work import on_texts, rows_of, steered, unsteered
 from steerlab.tasks.problems import Task
-from steerlab.work_kinds import on_texts, rows_of, steered, unsteered
 
 SEARCH = 6  # passes over the texts that a search for controls of equal KL takes, about
 

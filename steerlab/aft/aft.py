@@ -33,15 +33,16 @@ from steerlab.aft.learnables import ContextLearnable, Learnable, StaticVector
 from steerlab.aft.objectives import AnswerLoss, ValidationScore
 from steerlab.aft.training import COLUMNS, Candidate, Schedule, Trained, train
 from steerlab.directions.direction import Direction
-from steerlab.interventions import Operator, check_operator, operator_label, operator_named, position_mask
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import backend_of, d_model, describe, device_of, frozen, hook_name, n_layers
 from steerlab.models.threads import on_suitable_threads
+from steerlab.steering.interventions import position_mask
+from steerlab.steering.operators import Operator, check_operator, operator_label, operator_named
+from steerlab.steering.work import rows_of
 from steerlab.tasks.evaluation import check_ids
 from steerlab.tasks.problems import Problem, as_problems, in_both
 from steerlab.tasks.scorers import Scorer, Target, target_named
-from steerlab.work_kinds import rows_of
 
 
 @dataclass(frozen=True)

@@ -26,17 +26,18 @@ from steerlab.aft.aft import How, broken_off, check_not_zero, fit, outcome, sett
 from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import ContextLearnable, learnable_named, rule_of
 from steerlab.aft.training import COLUMNS, Candidate, Schedule
-from steerlab.cells import run_cells
 from steerlab.directions.direction import Direction, check_direction, moved, moved_from
 from steerlab.directions.prompt_vectors import PromptVectors
-from steerlab.interventions import OPERATORS, Operator, Patch, check_alpha, operator_named, position_mask
 from steerlab.models.backends import Model
 from steerlab.models.model import d_model, describe, hook_name, hooks
-from steerlab.prompted import prompts_of, vectors_of
+from steerlab.steering.cells import run_cells
+from steerlab.steering.interventions import Patch, check_alpha, position_mask
+from steerlab.steering.operators import OPERATORS, Operator, operator_named
+from steerlab.steering.prompt_rules import prompts_of, vectors_of
+from steerlab.steering.variants import Cell, Place
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, Target
-from steerlab.variants import Cell, Place
 
 SpanOfPrompt = str | Sequence[int] | Tensor
 

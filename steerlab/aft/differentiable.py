@@ -14,13 +14,14 @@ from torch import Tensor
 
 from steerlab.activations.cache import Positions
 from steerlab.aft.learnables import Learnable, Parameters
-from steerlab.interventions import Operator, Patch, position_mask
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch, Read, Row, batches_for
 from steerlab.models.memory import parse_memory, pass_tokens
 from steerlab.models.model import HookFn, d_model, device_of, hook_name, hooks, n_layers
 from steerlab.models.passes import entering
 from steerlab.models.shortcuts import mlp_only_at, run_from
+from steerlab.steering.interventions import Patch, position_mask
+from steerlab.steering.operators import Operator
 
 KEPT = 2 * 10**9  # bytes of streams that are kept where no budget is given; on a GPU, half of what is free
 Pair = tuple[int, int]  # a candidate and a row

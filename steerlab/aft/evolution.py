@@ -19,16 +19,16 @@ from jaxtyping import Float
 from steerlab._checks import InputError, check_rng, count
 from steerlab._progress import job, progress_bar
 from steerlab.activations.cache import Positions, cache_activations, indices
-from steerlab.cells import run_cells
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.model import d_model, describe, hook_name
+from steerlab.steering.cells import run_cells
+from steerlab.steering.variants import Cell, Place
+from steerlab.steering.work import rows_of, steered
 from steerlab.tasks.evaluation import check_ids
 from steerlab.tasks.problems import Problem, as_problems, in_both
 from steerlab.tasks.scorers import Scorer
-from steerlab.variants import Cell, Place
-from steerlab.work_kinds import rows_of, steered
 
 FIRST_STEP = 0.25  # size of the first vectors, as a share of the norm allowed, or of the stream's
 SCALED_ON = 64  # problems that tell the stream's norm

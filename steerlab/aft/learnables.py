@@ -22,7 +22,7 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab.directions.prompt_vectors import POOLS, pool
-from steerlab.prompted import Rule
+from steerlab.steering.prompt_rules import Rule
 
 Parameters = Mapping[str, Tensor]
 INITS = ("zero", "random")

@@ -17,9 +17,9 @@ from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import StaticVector
 from steerlab.aft.training import Candidate, Schedule
 from steerlab.directions.direction import Direction
-from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.models.model import d_model, describe, n_layers
+from steerlab.steering.operators import Operator
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, Target
 

@@ -15,19 +15,19 @@ from steerlab._checks import InputError
 from steerlab.activations.cache import Positions
 from steerlab.aft.differentiable import Pair, Resumed, Spot
 from steerlab.aft.learnables import Learnable, Parameters, rule_of
-from steerlab.cells import run_cells
 from steerlab.directions.direction import Direction
-from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch
 from steerlab.models.memory import logit_values
 from steerlab.models.model import describe
 from steerlab.models.reading import Reader
-from steerlab.prompted import vectors_of
+from steerlab.steering.cells import run_cells
+from steerlab.steering.operators import Operator
+from steerlab.steering.prompt_rules import vectors_of
+from steerlab.steering.variants import Cell, Place
 from steerlab.tasks.evaluation import evaluate, plan
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, Target, scorer_for
-from steerlab.variants import Cell, Place
 
 Measured = tuple[float, float]  # accuracy and mean negative log-likelihood of the target
 

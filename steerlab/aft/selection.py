@@ -33,16 +33,16 @@ from steerlab.aft.aft import (
 from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import StaticVector
 from steerlab.aft.training import Candidate, Schedule
-from steerlab.cells import run_cells
-from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.model import d_model, n_layers
+from steerlab.steering.cells import run_cells
+from steerlab.steering.operators import Operator
+from steerlab.steering.variants import Cell, Place
+from steerlab.steering.work import rows_of, steered
 from steerlab.sweeps import sweep
 from steerlab.tasks.problems import Problem, as_problems, in_both
 from steerlab.tasks.scorers import Scorer, Target
-from steerlab.variants import Cell, Place
-from steerlab.work_kinds import rows_of, steered
 
 SELECT = ("validation", "retry")
 MIDDLE = (0.25, 0.75)  # the sources' "25%-75% depth"

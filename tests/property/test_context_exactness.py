@@ -16,10 +16,11 @@ import steerlab as sl
 from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import DictionaryVector, MLPVector, ModulatedVector
 from steerlab.aft.objectives import AnswerLoss
-from steerlab.interventions import OPERATORS, position_mask
 from steerlab.models.batches import Read, Row
 from steerlab.models.model import frozen, hook_name, hooks
 from steerlab.models.passes import forward
+from steerlab.steering.interventions import position_mask
+from steerlab.steering.operators import OPERATORS
 from steerlab.tasks.scorers import Outcome, Scorer
 
 D, NEW = 32, 3

@@ -13,10 +13,11 @@ import steerlab as sl
 from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import StaticVector
 from steerlab.aft.objectives import AnswerLoss
-from steerlab.interventions import OPERATORS, position_mask
 from steerlab.models.batches import Read, Row
 from steerlab.models.model import frozen, hook_name, hooks
 from steerlab.models.passes import forward
+from steerlab.steering.interventions import position_mask
+from steerlab.steering.operators import OPERATORS
 
 SEQUENTIAL, PARALLEL = ("gpt2", "llama-grouped", "mistral-sliding"), ("gpt_neox", "phi-2")
 

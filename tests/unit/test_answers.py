@@ -20,12 +20,12 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedToken
 import steerlab as sl
 from steerlab import cli
 from steerlab.directions.direction import check_direction
-from steerlab.interventions import patch
 from steerlab.methods import method
 from steerlab.models.encoding import end_tokens, token_ids
 from steerlab.models.model import describe, hook_name, hooks
 from steerlab.setup import Setup
 from steerlab.significance import Significance
+from steerlab.steering.interventions import patch
 from steerlab.tasks.problems import Problem, in_both
 from steerlab.tasks.scorers import encode_choices, first_token, whole_answer
 

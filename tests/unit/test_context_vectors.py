@@ -12,9 +12,9 @@ import steerlab as sl
 from steerlab.aft import training
 from steerlab.aft.learnables import DictionaryVector, MLPVector, ModulatedVector
 from steerlab.directions.prompt_vectors import pool
-from steerlab.interventions import OPERATORS
 from steerlab.models.model import hook_name, hooks
 from steerlab.models.passes import forward
+from steerlab.steering.operators import OPERATORS
 
 TASK = sl.load_task("arithmetic", n_train=12, n_validation=10, n_test=10)
 NUMERIC = sl.load_task("arithmetic", n_train=6, n_validation=4, n_test=4, form="numeric")

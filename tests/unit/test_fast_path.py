@@ -5,7 +5,6 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import wavefront
 from steerlab.models import generation, memory, reading
 from steerlab.models.batches import Read, Row, batches_of, smaller
 from steerlab.models.kv_cache import KeyValueCache
@@ -13,6 +12,7 @@ from steerlab.models.memory import parse_memory, pass_tokens, token_bytes
 from steerlab.models.model import hook_name, hooks, in_precision, n_layers
 from steerlab.models.passes import entering, forward, run_to
 from steerlab.models.shortcuts import mlp_only_at, run_from
+from steerlab.steering import wavefront
 from steerlab.tasks.scorers import Outcome, Scorer
 
 CLOSE = {"rtol": 0, "atol": 1e-4}

@@ -8,9 +8,10 @@ import torch
 
 import steerlab as sl
 from steerlab.activations.cache import indices
-from steerlab.interventions import OPERATORS, Patch, ablate, add, check_alpha, clamp, patch, position_mask, rotate
 from steerlab.models.model import hook_name, hooks
 from steerlab.models.passes import residuals
+from steerlab.steering.interventions import Patch, check_alpha, patch, position_mask
+from steerlab.steering.operators import OPERATORS, ablate, add, clamp, rotate
 
 
 @pytest.fixture(scope="module")

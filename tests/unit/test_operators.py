@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab.interventions import ablate, add, rotate
 from steerlab.models.model import hook_name, hooks
 from steerlab.models.passes import forward
+from steerlab.steering.operators import ablate, add, rotate
 
 
 def some(*shape: int, seed: int = 0) -> torch.Tensor:

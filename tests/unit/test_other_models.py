@@ -14,7 +14,7 @@ import transformers
 import steerlab as sl
 from steerlab.aft.learnables import ModulatedVector
 from steerlab.models.model import describe
-from steerlab.operators import projections
+from steerlab.steering.operators import projections
 
 PROBLEMS = sl.load_task("arithmetic", n_train=12, n_validation=4, n_test=6)
 REFUSED = r"was found in another model than this one \('toy' and 'tuned'\): .*direction\.for_model\(model\)"

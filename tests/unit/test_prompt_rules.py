@@ -7,7 +7,7 @@ import torch
 import steerlab as sl
 from steerlab.models.model import hook_name, hooks
 from steerlab.models.passes import forward
-from steerlab.prompt_rules import propagate
+from steerlab.steering.prompt_rules import propagate
 from steerlab.tasks.scorers import encode_prompt
 
 TASK = sl.load_task("arithmetic", n_train=16, n_validation=8, n_test=6)
@@ -50,7 +50,7 @@ def test_without_steps_it_acts_where_it_starts_and_everywhere_it_is_the_directio
 
 @pytest.mark.parametrize("rule", [lambda own, left, right: torch.fmax(own, torch.fmax(left, right)), "spread", "diffuse"])
 def test_padding_neither_gives_nor_takes(rule):
-    from steerlab.prompt_rules import _update
+    from steerlab.steering.prompt_rules import _update
 
     update = _update(rule, 0.5, "both")
     start = torch.tensor([[0.0, 0.3, 1.0, 9.0, 9.0]])

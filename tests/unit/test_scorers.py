@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab.interventions import position_mask
 from steerlab.models.batches import Answer
 from steerlab.models.model import context_length, d_model, hook_name, hooks
 from steerlab.models.passes import forward
+from steerlab.steering.interventions import position_mask
 from steerlab.tasks.loaders import load_task
 from steerlab.tasks.numbers import extract_number
 from steerlab.tasks.problems import Problem

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import cells, wavefront
+from steerlab.steering import cells, wavefront
 from steerlab.sweeps import KEYS
 
 ALPHAS = (-2.0, 0.0, 1.0)

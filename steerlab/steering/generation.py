@@ -1,7 +1,7 @@
 """Steered generation: every prompt under every cell, side by side.
 
 Prompts run once, unsteered. What of them is steered runs again for each cell, from its block and column on
-(`steerlab.wavefront`); then all go on together, token by token (`steerlab.models.generation`).
+(`steerlab.steering.wavefront`); then all go on together, token by token (`steerlab.models.generation`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steerlab.interventions import Patch
 from steerlab.models.batches import Answer, Batch
 from steerlab.models.generation import Head, WholeRows, generate, heads, last_tokens, of_one_length
 from steerlab.models.kv_cache import KeyValueCache, Lent
 from steerlab.models.model import HookFn, hooks, n_layers
 from steerlab.models.reading import Headers, Reader
 from steerlab.models.shortcuts import short_cuts
-from steerlab.variants import Cell, shares
-from steerlab.wavefront import Front, Seen
+from steerlab.steering.interventions import Patch
+from steerlab.steering.variants import Cell, shares
+from steerlab.steering.wavefront import Front, Seen
 
 
 @torch.no_grad()

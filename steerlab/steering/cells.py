@@ -1,6 +1,6 @@
 """The engine of sweeps and controls: many steered cells of work on a list of problems.
 
-Each batch is run once, and every cell goes on from it (see `steerlab.wavefront`). What alpha = 0 gives is the baseline itself, not a second run.
+Each batch is run once, and every cell goes on from it (see `steerlab.steering.wavefront`). What alpha = 0 gives is the baseline itself, not a second run.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,6 @@ import torch
 from steerlab._checks import InputError
 from steerlab._progress import progress_bar
 from steerlab.activations.cache import Positions
-from steerlab.generation import generate_cells
-from steerlab.interventions import Operator, check_operator, operator_named
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch, least, smaller
 from steerlab.models.forecasts import TIMED, Work, forecast
@@ -27,13 +25,13 @@ from steerlab.models.passes import forward
 from steerlab.models.reading import Headers, Reader, run_batch
 from steerlab.models.shortcuts import runs_whole
 from steerlab.models.threads import on_suitable_threads
+from steerlab.steering.generation import generate_cells
+from steerlab.steering.operators import Operator, check_operator, operator_named
+from steerlab.steering.variants import Cell, check_cells, shares
+from steerlab.steering.wavefront import Front, Seen
 from steerlab.tasks.evaluation import Evaluation, plan
 from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import Scorer, scorer_for
-from steerlab.variants import Cell, Place, check_cells, shares
-from steerlab.wavefront import Front, Seen
-
-__all__ = ["Cell", "CellRun", "Place", "run_cells"]
 
 # Logits may differ by this much from the plain hooked run before we refuse to go on; those above 1, by this share of their size.
 TOLERANCE = 1e-4

@@ -7,19 +7,19 @@ import numpy as np
 import torch
 
 from steerlab.activations.cache import Positions
-from steerlab.cells import run_cells
 from steerlab.directions.direction import Direction
 from steerlab.directions.random import random_directions
-from steerlab.distributions import compare_distributions, positions_on_text, text_rows
-from steerlab.interventions import Operator
 from steerlab.models.backends import Model
 from steerlab.models.batches import Row
 from steerlab.models.forecasts import TIMED, Work
 from steerlab.models.model import d_model
+from steerlab.steering.cells import run_cells
+from steerlab.steering.distributions import compare_distributions, positions_on_text, text_rows
+from steerlab.steering.operators import Operator
+from steerlab.steering.variants import Cell, Place
 from steerlab.tasks.evaluation import evaluate, plan
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for
-from steerlab.variants import Cell, Place
 
 
 def unsteered(model: Model, problems: Sequence[Problem], runs: int, *, again: int = 0, scorer: str | Scorer | None = None) -> Work:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from steerlab.activations.cache import Positions
-from steerlab.interventions import Operator, Patch, patch
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch
 from steerlab.models.kv_cache import KeyValueCache
@@ -24,7 +23,9 @@ from steerlab.models.memory import keys_width, widest
 from steerlab.models.model import HookFn, hook_name, hooks, n_layers
 from steerlab.models.reading import Reader, Reads, Run
 from steerlab.models.shortcuts import mlp_only_at, run_from
-from steerlab.variants import Cell, Piece, Place
+from steerlab.steering.interventions import Patch, patch
+from steerlab.steering.operators import Operator
+from steerlab.steering.variants import Cell, Piece, Place
 
 
 @dataclass

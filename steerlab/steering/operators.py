@@ -8,7 +8,7 @@ rounding differ by a step where the stream lies on the threshold to the last dig
 disagrees with the plain run.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,95 @@ from torch import Tensor
 
 from steerlab._checks import InputError, InputTypeError
 from steerlab.activations.cache import Activations
-from steerlab.directions.direction import Direction
-from steerlab.interventions import Operator, operator_named
+from steerlab.directions.direction import Direction, check_directions
+from steerlab.models.backends import Model
 from steerlab.models.weights import another_model
+
+Operator = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def add(resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
+    """``resid + alpha * vector``."""
+    return resid + alpha * vector
+
+
+def ablate(resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
+    """Take away alpha times the component along the vector; alpha = 1 removes it (directional ablation)."""
+    unit = vector / vector.norm(dim=-1, keepdim=True).clamp_min(1e-30)
+    return resid - alpha * (resid * unit).sum(-1, keepdim=True) * unit
+
+
+def clamp(resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
+    """Set the component along the vector to alpha times its norm, whatever it was (alpha = 0 is no intervention; to remove it, ablate)."""
+    norm = vector.norm(dim=-1, keepdim=True).clamp_min(1e-30)
+    unit = vector / norm
+    return resid + (alpha * norm - (resid * unit).sum(-1, keepdim=True)) * unit
+
+
+def rotate(resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
+    """Turn the stream towards ``resid + alpha * vector`` and keep its norm."""
+    moved = resid + alpha * vector
+    return moved * (resid.norm(dim=-1, keepdim=True) / moved.norm(dim=-1, keepdim=True).clamp_min(1e-30))
+
+
+OPERATORS: dict[str, Operator] = {"add": add, "ablate": ablate, "clamp": clamp, "rotate": rotate}
+
+
+def operator_named(operator: str | Operator) -> Operator:
+    """Look an operator up; a function of (resid, vector, alpha) is taken as it is.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if callable(operator):
+        return operator
+    if operator not in OPERATORS:
+        raise InputError(f"operator={operator!r}; use one of {', '.join(OPERATORS)} or a function of (resid, vector, alpha)")
+    return OPERATORS[operator]
+
+
+def check_operator(model: Model, operator: str | Operator, directions: Iterable[Direction] = ()) -> None:
+    """Make sure that an operator can act in a model, and that it is the one that directions were learned under, where that was the user's own.
+
+    Args:
+        model: the model.
+        operator: a name, or a function; those that look along a direction of their own (`steerlab.conditional`) must be of this model.
+        directions: what it will act with.
+
+    Raises:
+        ValueError: an unknown name, a direction of another model to look along, or a built-in's name for vectors learned under another function.
+    """
+    inner: Any = operator_named(operator)
+    while inner is not None:
+        along = getattr(inner, "along", None)
+        if isinstance(along, Direction):
+            check_directions(model, [along])
+        inner = getattr(inner, "operator", None)
+    if not isinstance(operator, str):
+        return
+    for direction in directions:
+        own = direction.method.get("operator", operator)
+        if isinstance(own, str) and own not in OPERATORS:
+            raise InputError(
+                f"direction {direction.name!r} was learned under the operator {own!r}, a function, and would act under {operator!r}; give that function "
+                f"as operator=, or steerlab.steering.operators.OPERATORS[{operator!r}] if {operator!r} is meant"
+            )
+
+
+def operator_label(operator: str | Operator) -> str:
+    """What results and files call an operator; that of a function of the user's own is never the name of one of `OPERATORS`.
+
+    Example:
+        >>> def clamp(resid, vector, alpha):
+        ...     return resid
+        >>> operator_label("clamp"), operator_label(clamp)
+        ('clamp', 'clamp (custom)')
+    """
+    if isinstance(operator, str):
+        return operator
+    name = str(getattr(operator, "__name__", "custom"))
+    return f"{name} (custom)" if name in OPERATORS and operator is not OPERATORS[name] else name
+
 
 Rule = Callable[[Tensor], Tensor]
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from steerlab._checks import InputError
 from steerlab._progress import progress_bar
 from steerlab.activations.cache import Positions
-from steerlab.interventions import Operator, Patch, check_operator, operator_named
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch, Row, batches_for, least, smaller
 from steerlab.models.encoding import token_ids
@@ -22,9 +21,11 @@ from steerlab.models.model import context_length, device_of, hook_name, hooks, n
 from steerlab.models.passes import entering, forward
 from steerlab.models.shortcuts import read_out, run_from
 from steerlab.models.threads import on_suitable_threads
+from steerlab.steering.interventions import Patch
+from steerlab.steering.operators import Operator, check_operator, operator_named
+from steerlab.steering.variants import Cell, check_cells
+from steerlab.steering.wavefront import Front
 from steerlab.tasks.problems import as_texts
-from steerlab.variants import Cell, check_cells
-from steerlab.wavefront import Front
 
 NUMBERS = ("kl", "entropy", "nll", "changed")
 LOGITS = 1 << 22  # numbers of full-vocabulary logits held at a time

@@ -17,7 +17,7 @@ from steerlab.activations.cache import Activations, cache_activations
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.weights import another_model
-from steerlab.operators import projections
+from steerlab.steering.operators import projections
 from steerlab.tasks.problems import Problem, written
 
 Router = Callable[[Model, Sequence[Problem]], Sequence[str]]
@@ -153,7 +153,7 @@ class ReachProjection:
 
     Attributes:
         direction: of one vector.
-        target: in residual-stream units; see `steerlab.operators.midpoint`.
+        target: in residual-stream units; see `steerlab.steering.operators.midpoint`.
         low, high: alphas are cut off here.
         step: alphas are multiples of this.
         positions: where the projection is measured: "last", "mean" or one index.

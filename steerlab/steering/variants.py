@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from steerlab._checks import InputError
 from steerlab.activations.cache import Positions
 from steerlab.directions.direction import Direction, check_directions
-from steerlab.interventions import check_alpha, first_position, patch, position_mask
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch
 from steerlab.models.model import hook_name
+from steerlab.steering.interventions import check_alpha, first_position, patch, position_mask
 
 ENOUGH = 512  # positions of a pass below which rows of several lengths are padded rather than run apart
 
