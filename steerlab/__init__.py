@@ -21,7 +21,6 @@ from steerlab.aft.evolution import EvolvedVector, evolve_vector
 from steerlab.aft.multilayer import MultiLayerVector, learn_multilayer
 from steerlab.aft.selection import AdaptiveResult, Refinement, adaptive_aft, self_refine
 from steerlab.calibration import Calibration, calibrate
-from steerlab.coefficients import COEFFICIENTS, CoefficientGrid, coefficient_grid
 from steerlab.context_comparison import ContextComparison, compare_context_vectors
 from steerlab.context_files import load_context_vector, save_context_vector
 from steerlab.controls import ControlResult, random_control
@@ -54,24 +53,19 @@ from steerlab.eas import EASResult, run_eas
 from steerlab.eas_baselines import EASComparison, compare_eas
 from steerlab.experiments import Experiment, contrast_directions, run_experiment
 from steerlab.exports import export_report
-from steerlab.failures import FailureAnalysis, failure_analysis
 from steerlab.grid_cells import GridCell, grid, run_cell
 from steerlab.grid_files import run_grid
-from steerlab.halving import HalvingResult, successive_halving
 from steerlab.magnitudes import Magnitudes, token_magnitudes
 from steerlab.matching import MatchedControls, match_kl
 from steerlab.method_comparison import compare_methods
 from steerlab.method_tables import MethodComparison
 from steerlab.models.loading import load_model
-from steerlab.moves import changes
 from steerlab.neutral import NEUTRAL_TEXTS
 from steerlab.parts import Drawing, Examples, Table
-from steerlab.previews import Preview, preview
 from steerlab.protocols import ProtocolComparison, compare_protocols
 from steerlab.published.auditing import Audit
 from steerlab.published.auditing import audit as published_audit
 from steerlab.reporting import write_report
-from steerlab.routing import RoutedResult, evaluate_routed
 from steerlab.runs import load_experiment, save_experiment
 from steerlab.seed_stability import SeedStability, seed_stability
 from steerlab.side_effects import SideEffects, changed_predictions, side_effects, side_texts
@@ -82,7 +76,11 @@ from steerlab.steering.operators import adaptive, conditional, midpoint, norm_pr
 from steerlab.steering.prompt_rules import propagated_vectors, recursive_vectors
 from steerlab.steering.routers import KeywordRouter, NearestMean, ReachProjection, nearest_mean
 from steerlab.store import load_direction, save_direction
-from steerlab.sweeps import SweepResult, sweep
+from steerlab.sweeps.changes import FailureAnalysis, changes, failure_analysis
+from steerlab.sweeps.choosing import COEFFICIENTS, CoefficientGrid, HalvingResult, coefficient_grid, successive_halving
+from steerlab.sweeps.preview import Preview, preview
+from steerlab.sweeps.routing import RoutedResult, evaluate_routed
+from steerlab.sweeps.sweep import SweepResult, sweep
 from steerlab.tasks.evaluation import Balanced, Evaluation, balance, evaluate
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.loaders import load_task

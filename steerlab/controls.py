@@ -20,7 +20,7 @@ from steerlab.steering.cells import run_cells
 from steerlab.steering.interventions import check_alpha
 from steerlab.steering.operators import Operator
 from steerlab.steering.variants import Cell, Place
-from steerlab.sweeps import inert
+from steerlab.sweeps.sweep import inert
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer

@@ -7,10 +7,10 @@ import pandas as pd
 
 from steerlab import methods, plots
 from steerlab.controls import ControlResult
-from steerlab.moves import changes
 from steerlab.parts import Drawing, Examples, Part, Section, Table
 from steerlab.significance import P_COLUMNS, Significance, percent, points
 from steerlab.statistics._display import format_p
+from steerlab.sweeps.changes import changes
 
 
 def report_parts(significance: Significance, provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from steerlab.models.threads import on_suitable_threads
 from steerlab.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.steering.distributions import positions_on_text
 from steerlab.steering.interventions import ALPHAS
-from steerlab.sweeps import SweepResult, sweep
+from steerlab.sweeps.sweep import SweepResult, sweep
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.problems import Task, as_texts, check_task

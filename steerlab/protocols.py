@@ -23,9 +23,9 @@ from steerlab.models.forecasts import forecast
 from steerlab.models.model import n_layers
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered
-from steerlab.sweeps import inert
+from steerlab.sweeps.effects import effect, mean_interval, score_vectors
+from steerlab.sweeps.sweep import inert
 from steerlab.tasks.problems import Task, check_task, check_tasks, drawn
-from steerlab.vector_effects import effect, mean_interval, score_vectors
 
 RULES = {
     "rapid, chosen on outcome": ("rapid", "outcome", "first"),

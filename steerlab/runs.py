@@ -18,7 +18,7 @@ from steerlab.experiments import Experiment
 from steerlab.parts import Drawing
 from steerlab.side_effects import SideEffects
 from steerlab.significance import Significance
-from steerlab.sweeps import SweepResult
+from steerlab.sweeps.sweep import SweepResult
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem, left_out
 

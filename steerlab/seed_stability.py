@@ -22,9 +22,9 @@ from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import n_layers
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered
-from steerlab.sweeps import inert
+from steerlab.sweeps.effects import cosine_band, effect, mean_interval, score_vectors
+from steerlab.sweeps.sweep import inert
 from steerlab.tasks.problems import Problem, Task, check_task, drawn, in_both, shuffled_targets
-from steerlab.vector_effects import cosine_band, effect, mean_interval, score_vectors
 
 KINDS = ("seed", "subset", "shuffled")
 

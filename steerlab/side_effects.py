@@ -22,7 +22,7 @@ from steerlab.statistics.pareto import pareto_front
 from steerlab.steering.distributions import NUMBERS, compare_distributions, text_rows
 from steerlab.steering.interventions import ALPHAS
 from steerlab.steering.operators import Operator, operator_label
-from steerlab.sweeps import KEYS, SweepResult, cells_of
+from steerlab.sweeps.sweep import KEYS, SweepResult, cells_of
 from steerlab.tasks.problems import Problem, Text, as_problems, written
 
 __all__ = ["SideEffects", "changed_predictions", "side_effects", "side_texts"]

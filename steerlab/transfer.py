@@ -27,7 +27,8 @@ from steerlab.statistics.corrections import holm
 from steerlab.statistics.many_looks import rank_tests
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered
-from steerlab.sweeps import inert
+from steerlab.sweeps.effects import cosine_band, effect, score_vectors
+from steerlab.sweeps.sweep import inert
 from steerlab.tasks.problems import Problem, Task, check_tasks, drawn
 from steerlab.transfer_sources import (
     ALPHAS,
@@ -41,7 +42,6 @@ from steerlab.transfer_sources import (
     learned_source,
     learned_work,
 )
-from steerlab.vector_effects import cosine_band, effect, score_vectors
 
 KEYS = ["method", "source", "target"]
 

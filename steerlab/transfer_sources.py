@@ -19,7 +19,7 @@ from steerlab.models.forecasts import Work
 from steerlab.models.model import n_layers
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered, unsteered
-from steerlab.sweeps import sweep
+from steerlab.sweeps.sweep import sweep
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.problems import Problem, shuffled_targets
 

@@ -40,7 +40,7 @@ from steerlab.steering.cells import run_cells
 from steerlab.steering.operators import Operator
 from steerlab.steering.variants import Cell, Place
 from steerlab.steering.work import rows_of, steered
-from steerlab.sweeps import sweep
+from steerlab.sweeps.sweep import sweep
 from steerlab.tasks.problems import Problem, as_problems, in_both
 from steerlab.tasks.scorers import Scorer, Target
 

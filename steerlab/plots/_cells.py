@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from steerlab._checks import InputError
-from steerlab.moves import cell_key
 from steerlab.plots import _input, theme
+from steerlab.sweeps.changes import cell_key
 
 CELL = ["layer", "direction", "alpha"]
 

@@ -9,9 +9,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from steerlab._checks import InputError
-from steerlab.moves import cell_key
 from steerlab.plots import _cells, _input, theme
 from steerlab.statistics.many_looks import MaxStatisticTest
+from steerlab.sweeps.changes import cell_key
 
 MOST_DIMENSIONS = 64
 

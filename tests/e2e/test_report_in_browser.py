@@ -11,10 +11,10 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from steerlab.moves import COLUMNS, cell_key
 from steerlab.parts import Drawing, Examples
 from steerlab.plots import theme
 from steerlab.report import render_report
+from steerlab.sweeps.changes import COLUMNS, cell_key
 
 LONG = "start " + "very " * 20_000 + "THE END?"
 EVIL = "</script><script>window.pwned=1</script><img src=x onerror=\"window.pwned=1\"><svg onload='window.pwned=1'> \u202e"

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import halving
 from steerlab.models.model import hook_name, hooks
+from steerlab.sweeps import choosing
 
 ALPHAS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
@@ -112,8 +112,8 @@ class Scripted:
 
     def __init__(self, monkeypatch, margins):
         self.margins, self.rounds = margins, []
-        monkeypatch.setattr(halving, "evaluate", lambda model, problems, **how: SimpleNamespace(frame=self.unsteered(problems)))
-        monkeypatch.setattr(halving, "run_cells", self.run_cells)
+        monkeypatch.setattr(choosing, "evaluate", lambda model, problems, **how: SimpleNamespace(frame=self.unsteered(problems)))
+        monkeypatch.setattr(choosing, "run_cells", self.run_cells)
 
     def unsteered(self, problems):
         margins = [self.margins[int(p.id[1:])] for p in problems]

@@ -14,8 +14,8 @@ import steerlab as sl
 from steerlab.exports import to_csv
 from steerlab.images import draw_images
 from steerlab.markdown import render_markdown
-from steerlab.moves import COLUMNS
 from steerlab.plots import theme
+from steerlab.sweeps.changes import COLUMNS
 
 EVIL = "</p><script>window.pwned = 1</script>\n# Not a heading\n[link](https://example.org) ![x](y) | `code` ``` $x$ \u202e <!-- -->"
 

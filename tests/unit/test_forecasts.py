@@ -22,13 +22,13 @@ from steerlab._progress import ProgressBar, job
 from steerlab.aft.evolution import evolve_vector
 from steerlab.aft.objectives import ValidationScore
 from steerlab.calibration import calibrate
-from steerlab.coefficients import coefficient_grid
 from steerlab.eas import run_eas
 from steerlab.grid_cells import grid
 from steerlab.grid_files import run_grid
 from steerlab.models.forecasts import Work, forecast
-from steerlab.routing import evaluate_routed
 from steerlab.scenarios._common import LEVELS, Scenario
+from steerlab.sweeps.choosing import coefficient_grid
+from steerlab.sweeps.routing import evaluate_routed
 
 ROOT = Path(__file__).resolve().parents[2]
 

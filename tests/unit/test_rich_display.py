@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 
 import steerlab as sl
-from steerlab.halving import HalvingResult
 from steerlab.models.model import Precision
-from steerlab.previews import Correlation
 from steerlab.statistics.trends import Reversal
+from steerlab.sweeps.choosing import HalvingResult
+from steerlab.sweeps.preview import Correlation
 
 EVIL = '</p><script>window.pwned = 1</script>"\' onclick="pwned=1" x=\'&quot; y=1 >'
 # Not results: parts that a report is given, routers, settings, and the base that results of controls share.

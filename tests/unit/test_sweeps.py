@@ -7,7 +7,7 @@ import torch
 
 import steerlab as sl
 from steerlab.steering import cells, wavefront
-from steerlab.sweeps import KEYS
+from steerlab.sweeps.sweep import KEYS
 
 ALPHAS = (-2.0, 0.0, 1.0)
 OUTCOMES = ["problem_id", "prediction", "correct", "margin", "nll"]

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 import steerlab as sl
+from steerlab.sweeps.effects import cosine_band, effect, mean_interval
 from steerlab.tasks.problems import check_tasks, drawn, mixture, shuffled_targets
-from steerlab.vector_effects import cosine_band, effect, mean_interval
 
 
 def problems(name, n, *, target=None, choices=(" A", " B", " C")):

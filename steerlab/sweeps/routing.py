@@ -21,7 +21,7 @@ from steerlab.steering.operators import Operator
 from steerlab.steering.routers import AlphaRule, Router
 from steerlab.steering.variants import Cell, Place
 from steerlab.steering.work import rows_of, steered, unsteered
-from steerlab.sweeps import inert
+from steerlab.sweeps.sweep import inert
 from steerlab.tasks.evaluation import Evaluation, check_ids, evaluate
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for

@@ -29,7 +29,7 @@ from steerlab.models.threads import on_suitable_threads
 from steerlab.steering.interventions import ALPHAS, Patch, check_alpha, patch
 from steerlab.steering.operators import Operator, check_operator, operator_label, operator_named
 from steerlab.steering.variants import Place, check_names
-from steerlab.sweeps import KEYS, SweepResult
+from steerlab.sweeps.sweep import KEYS, SweepResult
 from steerlab.tasks.evaluation import check_ids
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for

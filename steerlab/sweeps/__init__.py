@@ -1,0 +1,1 @@
+"""Sweeps of layers and coefficients: accuracies, the choice of a cell, previews, changed problems."""
