@@ -24,7 +24,6 @@ from steerlab.calibration import Calibration, calibrate
 from steerlab.context_comparison import ContextComparison, compare_context_vectors
 from steerlab.context_files import load_context_vector, save_context_vector
 from steerlab.controls import ControlResult, random_control
-from steerlab.critical import CriticalTokens, critical_tokens
 from steerlab.directions.components import ica_direction, pca_direction, singular_direction, singular_directions
 from steerlab.directions.composing import average, combine, cosine_table, orthogonalise, project_out, scale_positions
 from steerlab.directions.diagnostics import ContrastDiagnostics, contrast_diagnostics
@@ -55,7 +54,6 @@ from steerlab.experiments import Experiment, contrast_directions, run_experiment
 from steerlab.exports import export_report
 from steerlab.grid_cells import GridCell, grid, run_cell
 from steerlab.grid_files import run_grid
-from steerlab.magnitudes import Magnitudes, token_magnitudes
 from steerlab.matching import MatchedControls, match_kl
 from steerlab.method_comparison import compare_methods
 from steerlab.method_tables import MethodComparison
@@ -85,6 +83,7 @@ from steerlab.tasks.evaluation import Balanced, Evaluation, balance, evaluate
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.loaders import load_task
 from steerlab.tasks.problems import Problem, Task
+from steerlab.tokens.magnitudes import CriticalTokens, Magnitudes, critical_tokens, token_magnitudes
 from steerlab.transfer import TransferResult, transfer
 from steerlab.universal import UniversalBooster, universal_booster
 from steerlab.universality import Universality

@@ -52,7 +52,7 @@ SHAPED = (
     "controls",
     "matching",
     "side_effects",
-    "magnitudes",
+    "tokens.magnitudes",
     "sweeps.preview",
     "sweeps.choosing",
     "sweeps.routing",

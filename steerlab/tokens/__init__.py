@@ -1,0 +1,1 @@
+"""What happens at single tokens: magnitudes and critical tokens."""
