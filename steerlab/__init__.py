@@ -23,7 +23,9 @@ from steerlab.aft.selection import AdaptiveResult, Refinement, adaptive_aft, sel
 from steerlab.calibration import Calibration, calibrate
 from steerlab.context_comparison import ContextComparison, compare_context_vectors
 from steerlab.context_files import load_context_vector, save_context_vector
-from steerlab.controls import ControlResult, random_control
+from steerlab.controls.control import ControlResult, MatchedControls, match_kl, random_control
+from steerlab.controls.side_effects import SideEffects, changed_predictions, side_effects, side_texts
+from steerlab.controls.texts import NEUTRAL_TEXTS
 from steerlab.directions.components import ica_direction, pca_direction, singular_direction, singular_directions
 from steerlab.directions.composing import average, combine, cosine_table, orthogonalise, project_out, scale_positions
 from steerlab.directions.diagnostics import ContrastDiagnostics, contrast_diagnostics
@@ -54,11 +56,9 @@ from steerlab.experiments import Experiment, contrast_directions, run_experiment
 from steerlab.exports import export_report
 from steerlab.grid_cells import GridCell, grid, run_cell
 from steerlab.grid_files import run_grid
-from steerlab.matching import MatchedControls, match_kl
 from steerlab.method_comparison import compare_methods
 from steerlab.method_tables import MethodComparison
 from steerlab.models.loading import load_model
-from steerlab.neutral import NEUTRAL_TEXTS
 from steerlab.parts import Drawing, Examples, Table
 from steerlab.protocols import ProtocolComparison, compare_protocols
 from steerlab.published.auditing import Audit
@@ -66,7 +66,6 @@ from steerlab.published.auditing import audit as published_audit
 from steerlab.reporting import write_report
 from steerlab.runs import load_experiment, save_experiment
 from steerlab.seed_stability import SeedStability, seed_stability
-from steerlab.side_effects import SideEffects, changed_predictions, side_effects, side_texts
 from steerlab.significance import Significance
 from steerlab.statistics.outcomes import ControlOutcomes, controls_from_frame
 from steerlab.steering.interventions import ALPHAS, steer

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from steerlab import methods, plots
-from steerlab.controls import ControlResult
+from steerlab.controls.control import ControlResult
 from steerlab.parts import Drawing, Examples, Part, Section, Table
 from steerlab.significance import P_COLUMNS, Significance, percent, points
 from steerlab.statistics._display import format_p

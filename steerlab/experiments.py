@@ -15,18 +15,17 @@ import numpy as np
 from steerlab._checks import InputError
 from steerlab._progress import Stages, job
 from steerlab.activations.cache import Activations, Positions
-from steerlab.controls import ControlResult, random_control
+from steerlab.controls.control import SCALED, ControlResult, match_kl, random_control
+from steerlab.controls.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.directions.contrasts import balanced_activations
 from steerlab.directions.diagnostics import ContrastDiagnostics, contrast_diagnostics
 from steerlab.directions.direction import Direction
 from steerlab.directions.estimators import mean_difference
 from steerlab.directions.random import Draw, covariance_matched, orthogonal_directions, random_directions, shuffled_labels
-from steerlab.matching import SCALED, match_kl
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.model import n_layers
 from steerlab.models.threads import on_suitable_threads
-from steerlab.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.steering.distributions import positions_on_text
 from steerlab.steering.interventions import ALPHAS
 from steerlab.sweeps.sweep import SweepResult, sweep

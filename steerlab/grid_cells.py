@@ -17,7 +17,7 @@ from steerlab._checks import InputError
 from steerlab._files import reading
 from steerlab.aft.aft import vectors_work
 from steerlab.aft.selection import adaptive_aft, chosen_layers
-from steerlab.controls import random_control
+from steerlab.controls.control import random_control
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work
 from steerlab.models.loading import load_model

@@ -16,13 +16,13 @@ from steerlab._checks import InputError
 from steerlab._progress import Stages, job
 from steerlab.activations.cache import Positions
 from steerlab.contenders import METHODS, Contender, check_methods, contenders, contenders_work, label
+from steerlab.controls.side_effects import side_texts
 from steerlab.directions.direction import Direction
 from steerlab.method_tables import MethodComparison
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.model import n_layers
 from steerlab.prompting import wordings
-from steerlab.side_effects import side_texts
 from steerlab.steering.work import rows_of, unsteered
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.problems import Problem, Task, as_texts, check_task, in_both

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steerlab.controls import ControlResult
+from steerlab.controls.control import ControlResult
 from steerlab.experiments import Experiment
 from steerlab.statistics._display import format_p
 from steerlab.statistics.dose_response import DoseResponse

@@ -11,12 +11,12 @@ import pandas as pd
 
 from steerlab import _files, exhibits, store
 from steerlab._checks import InputError, InputFileError
-from steerlab.controls import ControlResult
+from steerlab.controls.control import ControlResult
+from steerlab.controls.side_effects import SideEffects
 from steerlab.directions.diagnostics import ContrastDiagnostics
 from steerlab.directions.direction import Direction
 from steerlab.experiments import Experiment
 from steerlab.parts import Drawing
-from steerlab.side_effects import SideEffects
 from steerlab.significance import Significance
 from steerlab.sweeps.sweep import SweepResult
 from steerlab.tasks.evaluation import Evaluation

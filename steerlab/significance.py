@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from steerlab.cautions import LEVEL, cautions
-from steerlab.controls import ControlResult
+from steerlab.controls.control import ControlResult
 from steerlab.experiments import Experiment
 from steerlab.questions import KINDS, Questions
 from steerlab.statistics._display import format_p

@@ -13,9 +13,9 @@ import pandas as pd
 
 from steerlab.activations.cache import Positions
 from steerlab.contenders import Contender
+from steerlab.controls.control import scales_for
 from steerlab.directions.direction import Direction
 from steerlab.directions.random import random_directions
-from steerlab.matching import scales_for
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work
 from steerlab.steering.cells import run_cells

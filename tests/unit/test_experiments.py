@@ -10,7 +10,7 @@ import torch
 
 import steerlab as sl
 from steerlab import exhibits
-from steerlab.controls import ControlResult
+from steerlab.controls.control import ControlResult
 from steerlab.experiments import Experiment
 from steerlab.models.model import hook_name, hooks
 from steerlab.store import provenance

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab.matching import _Search
+from steerlab.controls.control import _Search
 
 TOKENS = [(3, 9, 27, 17), (5, 6, 7, 8, 9, 10, 11), (2, 4), (60, 1, 33, 20)]
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 import steerlab as sl
+from steerlab.controls.side_effects import joined
 from steerlab.models import loading
 from steerlab.models.batches import Batch, Read, Row
 from steerlab.models.model import hook_name
 from steerlab.models.reading import Reader
-from steerlab.side_effects import joined
 from steerlab.steering import distributions
 
 TOKENS = [(3, 9, 27, 17), (5, 6, 7, 8, 9, 10, 11), (2, 4), (60, 1, 33, 20, 21, 22), (44,)]

@@ -11,11 +11,11 @@ import pandas as pd
 from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations.cache import Positions, indices
-from steerlab.controls import ControlResult
+from steerlab.controls.control import ControlResult
+from steerlab.controls.texts import NEUTRAL_TEXTS
 from steerlab.directions.direction import Direction, Directions, moved
 from steerlab.models.backends import Model
 from steerlab.models.model import n_outputs, readable
-from steerlab.neutral import NEUTRAL_TEXTS
 from steerlab.statistics.intervals import wilson_interval
 from steerlab.statistics.outcomes import MEASURES
 from steerlab.statistics.pareto import pareto_front

@@ -1,0 +1,1 @@
+"""Random-direction controls, equal-KL matching, side effects."""
