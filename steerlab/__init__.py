@@ -22,7 +22,6 @@ from steerlab.aft.multilayer import MultiLayerVector, learn_multilayer
 from steerlab.aft.selection import AdaptiveResult, Refinement, adaptive_aft, self_refine
 from steerlab.calibration import Calibration, calibrate
 from steerlab.context_comparison import ContextComparison, compare_context_vectors
-from steerlab.context_files import load_context_vector, save_context_vector
 from steerlab.controls.control import ControlResult, MatchedControls, match_kl, random_control
 from steerlab.controls.side_effects import SideEffects, changed_predictions, side_effects, side_texts
 from steerlab.controls.texts import NEUTRAL_TEXTS
@@ -72,7 +71,6 @@ from steerlab.steering.interventions import ALPHAS, steer
 from steerlab.steering.operators import adaptive, conditional, midpoint, norm_preserving, projections, turn
 from steerlab.steering.prompt_rules import propagated_vectors, recursive_vectors
 from steerlab.steering.routers import KeywordRouter, NearestMean, ReachProjection, nearest_mean
-from steerlab.store import load_direction, save_direction
 from steerlab.sweeps.changes import FailureAnalysis, changes, failure_analysis
 from steerlab.sweeps.choosing import COEFFICIENTS, CoefficientGrid, HalvingResult, coefficient_grid, successive_halving
 from steerlab.sweeps.preview import Preview, preview
@@ -86,6 +84,7 @@ from steerlab.tokens.magnitudes import CriticalTokens, Magnitudes, critical_toke
 from steerlab.transfer import TransferResult, transfer
 from steerlab.universal import UniversalBooster, universal_booster
 from steerlab.universality import Universality
+from steerlab.vectors.files import load_context_vector, load_direction, save_context_vector, save_direction
 from steerlab.watchers import Watcher
 
 __version__ = version("steerlab")

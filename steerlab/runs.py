@@ -21,6 +21,7 @@ from steerlab.significance import Significance
 from steerlab.sweeps.sweep import SweepResult
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem, left_out
+from steerlab.vectors import files
 
 OUTCOMES = ["problem_id", "prediction", "correct", "margin", "nll"]
 # What the tables of a run hold.
@@ -109,8 +110,8 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
         if e.diagnostics is not None:
             _files.write_json(folder / "diagnostics.json", asdict(e.diagnostics))
         for name, direction in zip(names, e.directions.values(), strict=True):
-            store.save_direction(folder / name, direction)
-        store.save_direction(folder / "direction.safetensors", e.direction)
+            files.save_direction(folder / name, direction)
+        files.save_direction(folder / "direction.safetensors", e.direction)
         store.write_report(folder / "report.html", **exhibits.report_parts(significance, full))
         store.write_provenance(folder, full)
     return Path(path)
@@ -198,7 +199,7 @@ def write_figures(
         store.write_table(folder, name, table)
     named = directions if isinstance(directions, Mapping) else _named(directions)
     for name, direction in named.items():
-        store.save_direction(folder / "directions" / f"{name}.safetensors", direction)
+        files.save_direction(folder / "directions" / f"{name}.safetensors", direction)
     warnings = [*warnings, *(f"Data: {said}." for said in left_out(provenance.get("task", {})))]
     shown = [(caption, table) for caption, table in tables.values() if caption and len(table) <= 1000]
     store.write_report(
@@ -255,7 +256,7 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
         raise InputFileError(f"{folder / 'results.parquet'}: the margin of line {line} is NaN, though it has a prediction; {store.AGAIN}")
     checks = store.read_table(folder, "checks", OF_CHECKS)
     problems = _problems(folder, about["scorer"])
-    directions = {d.layer: d for d in (store.load_direction(folder / str(name)) for name in about["directions"])}
+    directions = {d.layer: d for d in (files.load_direction(folder / str(name)) for name in about["directions"])}
     if about["layer"] not in directions:
         raise InputFileError(f"{file}: layer {about['layer']} was chosen, and there are directions of {sorted(directions)}; {store.AGAIN}")
 

@@ -14,111 +14,17 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
 from steerlab import _files, markdown, report
-from steerlab._checks import ExistingFileError, InputError, InputFileError, InputTypeError, MissingFileError
-from steerlab.aft.aft import LearnedVector
-from steerlab.directions.direction import Direction
+from steerlab._checks import ExistingFileError, InputFileError, MissingFileError
 from steerlab.models.backends import Model
 from steerlab.models.model import describe
 from steerlab.tasks.problems import Problem, written
 
-FORMAT = "steerlab-direction-1"
 RUN_FORMAT = "steerlab-run-1"
 PROVENANCE = "provenance.json"
 AGAIN = "run the script again (with --overwrite it replaces that folder), or bring the file back"
 PACKAGES = ("steerlab", "transformer-lens", "torch", "transformers", "numpy", "scipy", "pandas")
-
-
-def save_direction(path: str | Path, direction: Direction) -> Path:
-    """Write a direction as a self-describing safetensors file.
-
-    Its metadata say where the vector was measured, how, in which model and under which weight processing; of a learned vector also the
-    history of its training.
-
-    Raises:
-        OSError: the folder cannot be written.
-        ValueError: a direction that is another vector for each prompt.
-
-    Example:
-        >>> import tempfile, torch
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = save_direction(f"{folder}/d.safetensors", Direction(torch.tensor([3.0, 4.0]), layer=6))
-        ...     load_direction(path)
-        Direction('direction', layer=6, site='resid_post', shape=[2], norm=5)
-    """
-    if not isinstance(direction, Direction):
-        raise InputTypeError(
-            f"direction is a {type(direction).__name__}; give a steerlab Direction (of a vector at several layers, each of its `directions`)"
-        )
-    if direction.by_prompt:
-        raise InputError(
-            f"direction {direction.name!r} is another vector for each prompt; save what it was made from (save_context_vector)"
-        )
-    vector = direction.vector.contiguous()
-    about = {
-        "format": FORMAT,
-        "name": direction.name,
-        "layer": direction.layer,
-        "site": direction.site,
-        "positions": direction.positions if isinstance(direction.positions, str) else list(direction.positions),
-        "norm": direction.norm,
-        "method": dict(direction.method),
-        "model": dict(direction.model),
-        "steerlab": version("steerlab"),
-    }
-    if isinstance(direction, LearnedVector):
-        table = direction.history.astype(object).where(direction.history.notna(), None).to_dict("split")
-        about["history"] = {name: table[name] for name in ("columns", "data")}
-    about["sha256"] = _files.digest(vector.numpy().tobytes(), about)
-    # one key, because the order of several is not stable from run to run
-    return _files.write_bytes(path, save({"vector": vector}, metadata={"steerlab": json.dumps(about, sort_keys=True)}))
-
-
-def load_direction(path: str | Path) -> Direction:
-    """Read what `save_direction` wrote; a learned vector comes back as one, with its history.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a direction of ours, damaged, or not finite.
-
-    Example:
-        >>> import tempfile, torch
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = save_direction(f"{folder}/d.safetensors", Direction(torch.tensor([3.0, 4.0]), layer=6))
-        ...     load_direction(path).vector
-        tensor([3., 4.])
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise MissingFileError(f"{file}: no such file; give a direction that steerlab.save_direction wrote")
-    try:
-        with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            if "steerlab" not in metadata or "vector" not in opened.keys():  # noqa: SIM118 - not a dict
-                raise InputError(f"{file}: a safetensors file, but not a steerlab direction; its keys are {sorted(opened.keys())}")
-            vector = opened.get_tensor("vector")
-    except SafetensorError as error:
-        raise InputError(f"{file}: not a readable safetensors file ({error}); it is damaged or of another kind") from error
-    try:
-        about = json.loads(metadata["steerlab"])
-    except json.JSONDecodeError as error:
-        raise InputError(f"{file}: its description is not JSON ({error}); the file was changed or damaged") from error
-    if about.get("format") != FORMAT:
-        raise InputError(f"{file}: format {about.get('format')!r}; this version reads {FORMAT}")
-    missing = sorted({"layer", "site", "positions", "name", "method", "model", "sha256"} - set(about))
-    if missing:
-        raise InputError(f"{file}: its description lacks {missing[0]!r}; the file was changed or damaged")
-    if _files.digest(vector.numpy().tobytes(), about) != about["sha256"]:
-        raise InputError(f"{file}: vector and description do not match their sha256; the file was changed or damaged")
-    positions = about["positions"] if isinstance(about["positions"], str) else tuple(about["positions"])
-    parts = (vector, about["layer"], about["site"], positions, about["name"], about["method"], about["model"])
-    if "history" not in about:
-        return Direction(*parts)
-    history = pd.DataFrame(about["history"]["data"], columns=about["history"]["columns"])
-    return LearnedVector(*parts, history.astype({name: float for name in history.columns if name not in ("epoch", "step")}))
 
 
 def write_report(path: str | Path, **parts: Any) -> Path:
