@@ -13,11 +13,11 @@ from pathlib import Path
 import steerlab as sl
 from steerlab import store
 from steerlab.cli import run
-from steerlab.contenders import METHODS
-from steerlab.method_comparison import KL_LEVELS
 from steerlab.plots.theme import words
 from steerlab.runs import save_figures
 from steerlab.setup import Setup, writes_run
+from steerlab.studies.method_comparison import KL_LEVELS
+from steerlab.studies.method_vectors import METHODS
 
 
 @dataclass(frozen=True)

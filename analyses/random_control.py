@@ -13,11 +13,11 @@ from pathlib import Path
 
 from steerlab import store
 from steerlab.cli import run
-from steerlab.experiments import run_experiment
 from steerlab.runs import save_experiment
 from steerlab.setup import Setup, writes_run
 from steerlab.significance import Significance
 from steerlab.steering.interventions import ALPHAS
+from steerlab.studies.protocol import run_experiment
 
 
 @dataclass(frozen=True)

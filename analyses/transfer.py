@@ -16,7 +16,7 @@ from steerlab import store
 from steerlab.cli import run
 from steerlab.runs import save_figures
 from steerlab.setup import SeveralTasks, writes_run
-from steerlab.transfer_sources import ALPHAS
+from steerlab.studies.transfer import ALPHAS
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from steerlab import _files, grid_files, plots, store
+from steerlab import _files, plots, store
 from steerlab._checks import InputError
 from steerlab.cli import run
-from steerlab.grid_cells import GridCell, grid
 from steerlab.runs import write_figures
+from steerlab.studies import grid as grid_files
+from steerlab.studies.grid import GridCell, Universality, grid
 from steerlab.tasks.arithmetic import VARIANTS
-from steerlab.universality import Universality
 
 
 @dataclass(frozen=True)

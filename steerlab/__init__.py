@@ -21,7 +21,6 @@ from steerlab.aft.evolution import EvolvedVector, evolve_vector
 from steerlab.aft.multilayer import MultiLayerVector, learn_multilayer
 from steerlab.aft.selection import AdaptiveResult, Refinement, adaptive_aft, self_refine
 from steerlab.calibration import Calibration, calibrate
-from steerlab.context_comparison import ContextComparison, compare_context_vectors
 from steerlab.controls.control import ControlResult, MatchedControls, match_kl, random_control
 from steerlab.controls.side_effects import SideEffects, changed_predictions, side_effects, side_texts
 from steerlab.controls.texts import NEUTRAL_TEXTS
@@ -49,28 +48,30 @@ from steerlab.directions.random import (
     shuffled_label_direction,
     shuffled_labels,
 )
-from steerlab.eas import EASResult, run_eas
-from steerlab.eas_baselines import EASComparison, compare_eas
-from steerlab.experiments import Experiment, contrast_directions, run_experiment
 from steerlab.exports import export_report
-from steerlab.grid_cells import GridCell, grid, run_cell
-from steerlab.grid_files import run_grid
-from steerlab.method_comparison import compare_methods
-from steerlab.method_tables import MethodComparison
 from steerlab.models.loading import load_model
 from steerlab.parts import Drawing, Examples, Table
-from steerlab.protocols import ProtocolComparison, compare_protocols
 from steerlab.published.auditing import Audit
 from steerlab.published.auditing import audit as published_audit
 from steerlab.reporting import write_report
 from steerlab.runs import load_experiment, save_experiment
-from steerlab.seed_stability import SeedStability, seed_stability
 from steerlab.significance import Significance
 from steerlab.statistics.outcomes import ControlOutcomes, controls_from_frame
 from steerlab.steering.interventions import ALPHAS, steer
 from steerlab.steering.operators import adaptive, conditional, midpoint, norm_preserving, projections, turn
 from steerlab.steering.prompt_rules import propagated_vectors, recursive_vectors
 from steerlab.steering.routers import KeywordRouter, NearestMean, ReachProjection, nearest_mean
+from steerlab.studies.context_comparison import ContextComparison, compare_context_vectors
+from steerlab.studies.eas.comparison import EASComparison, compare_eas
+from steerlab.studies.eas.stream import EASResult, run_eas
+from steerlab.studies.eas.watcher import Watcher
+from steerlab.studies.grid import GridCell, Universality, grid, run_cell, run_grid
+from steerlab.studies.method_comparison import MethodComparison, compare_methods
+from steerlab.studies.mixtures import UniversalBooster, universal_booster
+from steerlab.studies.protocol import Experiment, contrast_directions, run_experiment
+from steerlab.studies.protocols import ProtocolComparison, compare_protocols
+from steerlab.studies.stability import SeedStability, seed_stability
+from steerlab.studies.transfer import TransferResult, transfer
 from steerlab.sweeps.changes import FailureAnalysis, changes, failure_analysis
 from steerlab.sweeps.choosing import COEFFICIENTS, CoefficientGrid, HalvingResult, coefficient_grid, successive_halving
 from steerlab.sweeps.preview import Preview, preview
@@ -81,11 +82,7 @@ from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.loaders import load_task
 from steerlab.tasks.problems import Problem, Task
 from steerlab.tokens.magnitudes import CriticalTokens, Magnitudes, critical_tokens, token_magnitudes
-from steerlab.transfer import TransferResult, transfer
-from steerlab.universal import UniversalBooster, universal_booster
-from steerlab.universality import Universality
 from steerlab.vectors.files import load_context_vector, load_direction, save_context_vector, save_direction
-from steerlab.watchers import Watcher
 
 __version__ = version("steerlab")
 

@@ -15,9 +15,9 @@ from steerlab.controls.control import ControlResult
 from steerlab.controls.side_effects import SideEffects
 from steerlab.directions.diagnostics import ContrastDiagnostics
 from steerlab.directions.direction import Direction
-from steerlab.experiments import Experiment
 from steerlab.parts import Drawing
 from steerlab.significance import Significance
+from steerlab.studies.protocol import Experiment
 from steerlab.sweeps.sweep import SweepResult
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem, left_out

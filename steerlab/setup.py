@@ -12,9 +12,9 @@ import numpy as np
 from steerlab import store
 from steerlab._checks import InputError
 from steerlab.directions.direction import Direction, check_direction
-from steerlab.experiments import contrast_directions
 from steerlab.models.backends import Model
 from steerlab.models.loading import load_model
+from steerlab.studies.protocol import contrast_directions
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.loaders import load_task

@@ -12,11 +12,11 @@ import pandas as pd
 
 from steerlab.cautions import LEVEL, cautions
 from steerlab.controls.control import ControlResult
-from steerlab.experiments import Experiment
 from steerlab.questions import KINDS, Questions
 from steerlab.statistics._display import format_p
 from steerlab.statistics.corrections import holm
 from steerlab.statistics.power import smallest_detectable_change
+from steerlab.studies.protocol import Experiment
 
 P_COLUMNS = ["p (rank)", "p (rank, Holm)", "p (rank, Holm over all runs)", "p (t-test)", "p (sign test)", "p", "p (Holm over all runs)"]
 

@@ -55,10 +55,9 @@ SHAPED = (
     "sweeps.preview",
     "sweeps.choosing",
     "sweeps.routing",
-    "nudging",
-    "eas",
+    "studies.eas.stream",
     "aft.evolution",
-    "experiments",
+    "studies.protocol",
 )
 # Before steerlab is imported: it checks what is imported after it. The tower: an int is a float, as everywhere in typing.
 install_import_hook([f"steerlab.{module}" for module in SHAPED], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")

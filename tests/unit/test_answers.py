@@ -452,7 +452,7 @@ def test_scripts_take_the_rule_as_an_option(written, backend, words, rule):
 
 
 def test_methods_are_compared_on_token_ids(bare):
-    from steerlab.prompting import contrast_pairs, wordings
+    from steerlab.studies.method_vectors import contrast_pairs, wordings
 
     problems = many()
     found, _about = wordings(bare, problems[:8], problems[8:])

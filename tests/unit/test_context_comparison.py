@@ -8,7 +8,7 @@ import pytest
 
 import steerlab as sl
 from steerlab.aft.learnables import MLPVector
-from steerlab.context_comparison import crossed_interval
+from steerlab.studies.context_comparison import crossed_interval
 
 TASK = sl.load_task("arithmetic", n_train=24, n_validation=8, n_test=12)
 SPLITS = (TASK.train, TASK.validation, TASK.test)

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 import steerlab as sl
-from steerlab.eas_baselines import Claim
 from steerlab.models.model import hook_name, hooks
 from steerlab.plots.streams import eas_stream
+from steerlab.studies.eas.comparison import Claim
+from steerlab.studies.eas.watcher import VARIANTS, Watcher, Watching, random_attractors
 from steerlab.tasks.arithmetic import arithmetic
-from steerlab.watchers import VARIANTS, Watcher, Watching, random_attractors
 
 LAYER = 1
 N = 16

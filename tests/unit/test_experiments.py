@@ -11,9 +11,9 @@ import torch
 import steerlab as sl
 from steerlab import exhibits
 from steerlab.controls.control import ControlResult
-from steerlab.experiments import Experiment
 from steerlab.models.model import hook_name, hooks
 from steerlab.store import provenance
+from steerlab.studies.protocol import Experiment
 
 SMALL = {"seed": 0, "layers": [0, 1], "alphas": (-2.0, 0.0, 1.0), "n_controls": 4}
 

@@ -22,11 +22,10 @@ from steerlab._progress import ProgressBar, job
 from steerlab.aft.evolution import evolve_vector
 from steerlab.aft.objectives import ValidationScore
 from steerlab.calibration import calibrate
-from steerlab.eas import run_eas
-from steerlab.grid_cells import grid
-from steerlab.grid_files import run_grid
 from steerlab.models.forecasts import Work, forecast
 from steerlab.scenarios._common import LEVELS, Scenario
+from steerlab.studies.eas.stream import run_eas
+from steerlab.studies.grid import grid, run_grid
 from steerlab.sweeps.choosing import coefficient_grid
 from steerlab.sweeps.routing import evaluate_routed
 

@@ -6,14 +6,13 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import prompting
-from steerlab.contenders import contenders, spread_layers
 from steerlab.models.encoding import token_ids
-from steerlab.prompting import Wording, contrast_pairs, wordings
 from steerlab.statistics.against_controls import rank_test
 from steerlab.statistics.corrections import holm
 from steerlab.statistics.paired import sign_test
-from steerlab.trials import Bench, cell_of, choose
+from steerlab.studies import method_vectors
+from steerlab.studies.method_trials import Bench, cell_of, choose
+from steerlab.studies.method_vectors import Wording, contenders, contrast_pairs, spread_layers, wordings
 
 METHODS = ["mean_difference", "function_vector", "aft", "multilayer_aft", "prompt"]
 
@@ -176,7 +175,7 @@ def test_layers_of_the_multi_layer_vector_follow_its_middle(toy):
 
 
 def test_a_model_that_reads_words_is_asked_to_think_step_by_step(toy, task, monkeypatch):
-    monkeypatch.setattr(prompting, "readable", lambda model, texts: True)
+    monkeypatch.setattr(method_vectors, "readable", lambda model, texts: True)
     ways, about = wordings(toy, task.train, task.test)
     assert [way.name for way in ways] == ["prepended", "appended"]
     asked = [way.asked(task.test[0]).prompt for way in ways]

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import steerlab as sl
-from steerlab.protocols import RULES, choose
+from steerlab.studies.protocols import RULES, choose
 
 OPTIONS = {
     "repetitions": 2,

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import grid_cells, setup
+from steerlab import setup
 from steerlab.calibration import calibrate
-from steerlab.contenders import Contender
 from steerlab.questions import Questions
 from steerlab.scenarios._common import Scenario
-from steerlab.trials import Bench, try_once
+from steerlab.studies import grid
+from steerlab.studies.method_trials import Bench, try_once
+from steerlab.studies.method_vectors import Contender
 
 SEED = 7
 TASK = sl.load_task("arithmetic", n_train=8, n_validation=6, n_test=6, seed=SEED)
@@ -72,9 +73,9 @@ def test_a_script_records_its_seed_and_loads_its_tasks_with_it(options, monkeypa
 
 
 def test_a_grid_cell_loads_its_task_with_its_seed():
-    cell = grid_cells.GridCell("tiny-arithmetic", "arithmetic", seed=SEED, train=3, validation=3, test=3)
+    cell = grid.GridCell("tiny-arithmetic", "arithmetic", seed=SEED, train=3, validation=3, test=3)
     assert cell.load_task().about["seed"] == SEED
-    assert grid_cells.described(cell)["seed"] == SEED
+    assert grid.described(cell)["seed"] == SEED
 
 
 LEARNED = {

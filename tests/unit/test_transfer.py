@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import steerlab as sl
-from steerlab.transfer_sources import cosine
+from steerlab.studies.transfer import cosine
 
 SIZES = {"layers": [0, 1], "n_train": 24, "n_validation": 12}
 

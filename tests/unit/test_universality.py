@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import steerlab as sl
-from steerlab import grid_files
-from steerlab.grid_files import check_grid_folder
 from steerlab.statistics.corrections import benjamini_hochberg, holm
 from steerlab.statistics.paired import sign_test
+from steerlab.studies import grid
+from steerlab.studies.grid import check_grid_folder
 
 
 def record(right: int, wrong: int, n: int = 100, **more) -> dict:
@@ -111,7 +111,7 @@ def test_a_cell_is_a_small_description_that_can_be_sent_anywhere(cells):
 def counted(monkeypatch):
     """A runner that notes what it ran, and a loader that loads nothing."""
     loaded, ran = [], []
-    monkeypatch.setattr(grid_files, "load_model", lambda name, **_: loaded.append(name) or name)
+    monkeypatch.setattr(grid, "load_model", lambda name, **_: loaded.append(name) or name)
 
     def runner(cell, model):
         assert model == cell.model
@@ -224,7 +224,7 @@ def test_what_is_too_long_for_a_model_is_left_out_or_cut_where_that_is_asked_for
 
     def ran(**more):
         (cell,) = sl.grid(models=["toy"], datasets=[f"jsonl={file}"], **options, **more)
-        return cell, grid_files.run_cell(cell, model)
+        return cell, grid.run_cell(cell, model)
 
     with pytest.raises(ValueError, match="context"):
         ran()
@@ -233,6 +233,6 @@ def test_what_is_too_long_for_a_model_is_left_out_or_cut_where_that_is_asked_for
     assert dropped["n"] < cut["n"] == 8
     assert any("left out" in warning for warning in dropped["warnings"])
     assert any("cut from the left" in warning for warning in cut["warnings"])
-    assert grid_files.described(cell)["too_long"] == "drop"
+    assert grid.described(cell)["too_long"] == "drop"
     (plain,) = sl.grid(models=["toy"], datasets=[f"jsonl={file}"])
-    assert "too_long" not in grid_files.described(plain)
+    assert "too_long" not in grid.described(plain)

@@ -23,10 +23,10 @@ from steerlab.statistics.corrections import holm
 from steerlab.statistics.many_looks import rank_tests
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered
+from steerlab.studies.transfer import chosen_depths
 from steerlab.sweeps.effects import effect, score_vectors
 from steerlab.sweeps.sweep import inert
 from steerlab.tasks.problems import Task, check_tasks, drawn, mixture
-from steerlab.transfer_sources import chosen_depths
 
 ALL = "mixture of all"
 

@@ -28,11 +28,11 @@ from steerlab.models.model import n_layers
 from steerlab.models.threads import on_suitable_threads
 from steerlab.steering.distributions import positions_on_text
 from steerlab.steering.interventions import ALPHAS
+from steerlab.studies.workload import parts, workload
 from steerlab.sweeps.sweep import SweepResult, sweep
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.problems import Task, as_texts, check_task
-from steerlab.workload import parts, workload
 
 FAMILIES = ("covariance_matched", "shuffled_labels", "orthogonal", "equal_kl")
 FOLDS = 5  # of the diagnostics, where there are problems enough

@@ -16,7 +16,6 @@ import pandas as pd
 
 from steerlab._checks import InputError, count
 from steerlab._progress import job
-from steerlab.eas import COLUMNS, check_stream, run_eas, stream
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import d_model
@@ -24,9 +23,10 @@ from steerlab.statistics._display import format_p
 from steerlab.statistics.corrections import holm
 from steerlab.statistics.intervals import paired_interval, wilson_interval
 from steerlab.statistics.paired import SignTest, sign_test
+from steerlab.studies.eas.stream import COLUMNS, check_stream, run_eas, stream
+from steerlab.studies.eas.watcher import VARIANTS, Watcher, Watching, random_attractors, variant_named
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for
-from steerlab.watchers import VARIANTS, Watcher, Watching, random_attractors, variant_named
 
 Window = Literal["all", "before", "after"]
 Verdict = Literal["held", "did not hold", "undecided", "not tested"]
@@ -79,7 +79,7 @@ class EASComparison:
     """Variants of a Watcher on one stream.
 
     Attributes:
-        frame: one line a variant, repeat and problem: variant, repeat, then the columns of `steerlab.eas.EASResult.frame`. Repeats differ in
+        frame: one line a variant, repeat and problem: variant, repeat, then the columns of `steerlab.studies.eas.stream.EASResult.frame`. Repeats differ in
             the attractors that they start from; "no_watcher" has one.
         watcher: the settings that the variants change.
         layer: the watched layer.
@@ -229,9 +229,9 @@ def compare_eas(
     """Run a Watcher and its baselines on one stream, side by side.
 
     Args:
-        model, problems, layer, watcher, scorer, memory, progress: as in `steerlab.eas.run_eas`.
+        model, problems, layer, watcher, scorer, memory, progress: as in `steerlab.studies.eas.stream.run_eas`.
         rng: draws the attractors, the same for all variants of a repeat.
-        variants: see `steerlab.watchers.VARIANTS`; "no_watcher" is always run.
+        variants: see `steerlab.studies.eas.watcher.VARIANTS`; "no_watcher" is always run.
         repeats: how many starts of the attractors.
         timed: problems on which each variant runs alone, once more, for its latency; 0 measures none.
 

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from steerlab.activations.cache import Positions
-from steerlab.contenders import Contender
 from steerlab.controls.control import scales_for
 from steerlab.directions.direction import Direction
 from steerlab.directions.random import random_directions
@@ -22,6 +21,7 @@ from steerlab.steering.cells import run_cells
 from steerlab.steering.distributions import mean_kl, positions_on_text, text_rows
 from steerlab.steering.variants import Cell, Place
 from steerlab.steering.work import on_texts, rows_of, steered
+from steerlab.studies.method_vectors import Contender
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
 

@@ -1,6 +1,6 @@
 """The Watcher of Emergent Activation Snapping: it whitens what it sees, knows a few attractors, and nudges towards the nearest.
 
-Arrays only; `steerlab.eas` runs it on a model. Every problem gives one vector, the mean of the watched layer's residual stream over
+Arrays only; `steerlab.studies.eas.stream` runs it on a model. Every problem gives one vector, the mean of the watched layer's residual stream over
 the prompt. What the Watcher saw when an answer was right moves its attractors, so it learns from the model's own successes.
 """
 

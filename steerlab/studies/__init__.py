@@ -1,0 +1,1 @@
+"""Whole experiments: the main protocol, methods, transfer, mixtures, stability, grids of models and tasks."""

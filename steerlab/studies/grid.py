@@ -1,0 +1,620 @@
+"""Cells of a grid of models and datasets: each a small description that can be pickled, and `run_cell`, a function of nothing else.
+
+A cell learns a vector at each candidate layer on train, chooses the layer on validation, and scores the choice on test, once, beside random
+vectors of its norm.
+
+What a grid of models and datasets says: does a learned vector help everywhere, and how sure may we be?
+
+A grid of cells in a folder, one file a cell: what is finished is kept, and a later call goes on from there.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+from steerlab import _files
+from steerlab._checks import InputError, InputFileError
+from steerlab._files import reading
+from steerlab._progress import forecast_wanted, job, progress_bar
+from steerlab.aft.aft import vectors_work
+from steerlab.aft.selection import adaptive_aft, chosen_layers
+from steerlab.controls.control import random_control
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import Work, forecast
+from steerlab.models.loading import load_model
+from steerlab.models.model import describe, n_layers
+from steerlab.models.weights import brief
+from steerlab.statistics._display import format_p
+from steerlab.statistics.corrections import benjamini_hochberg, holm
+from steerlab.steering.work import rows_of, steered
+from steerlab.tasks.arithmetic import VARIANTS
+from steerlab.tasks.lengths import fit_to_context
+from steerlab.tasks.loaders import load_task
+from steerlab.tasks.problems import Task
+
+STREAMS = {"controls": 1}  # of the seed
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """One model on one dataset.
+
+    Attributes:
+        model: embedded model, local Hugging Face directory, HookedTransformer name or Hub id.
+        dataset: a task, a task with a variant or paradigm ("arithmetic:bare"), or a task with a local file ("blimp=FILE.jsonl").
+        train, validation, test: at most so many problems.
+        layers: candidates: "all", "middle" (25% to 75% of the depth) or a list.
+        epochs, lr, batch_size: of training.
+        controls: random vectors beside the learned one; 0 for none.
+        seed: of data, training and controls.
+        backend, device, dtype, prepend_bos: as in `steerlab.load_model`.
+        form, scorer: of the task, where not its own.
+        too_long: what to do with problems beyond the model's context: "error", "drop" or "truncate".
+
+    Example:
+        >>> GridCell("tiny-arithmetic", "arithmetic:bare").layers
+        'all'
+    """
+
+    model: str
+    dataset: str
+    train: int = 100
+    validation: int = 100
+    test: int = 200
+    layers: str | tuple[int, ...] = "all"
+    epochs: int = 3
+    lr: float = 1e-2
+    batch_size: int = 4
+    controls: int = 39
+    seed: int = 0
+    backend: str = "auto"
+    device: str | None = None
+    dtype: str = "float32"
+    form: str | None = None
+    scorer: str | None = None
+    prepend_bos: bool | None = None
+    too_long: str = "error"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Model and dataset as tables name them: of paths the last part."""
+        return Path(self.model).name, short(self.dataset)
+
+    def load_task(self) -> Task:
+        """The task, its splits cut to size.
+
+        Raises:
+            ValueError, OSError: what `steerlab.load_task` says.
+        """
+        name, path, part = parsed(self.dataset)
+        options: dict[str, Any] = {} if part is None else {"variant" if name == "arithmetic" else "paradigm": part}
+        task = load_task(name, path=path, form=self.form, seed=self.seed, **options)
+        task = task if self.scorer is None else task.scored_by(self.scorer)
+        cut = {split: getattr(task, split)[: getattr(self, split)] for split in ("train", "validation", "test")}
+        return Task(task.name, **cut, scorer=task.scorer, about=task.about)
+
+
+def parsed(dataset: str) -> tuple[str, str | None, str | None]:
+    """A dataset as name, local path and variant or paradigm.
+
+    Raises:
+        ValueError: no name.
+
+    Example:
+        >>> parsed("arithmetic:bare"), parsed("blimp=data/agreement.jsonl"), parsed("gsm8k")
+        (('arithmetic', None, 'bare'), ('blimp', 'data/agreement.jsonl', None), ('gsm8k', None, None))
+    """
+    name, equals, path = dataset.partition("=")
+    name, colon, part = name.partition(":")
+    if not name or (equals and not path) or (colon and not part):
+        raise InputError(f"dataset {dataset!r}; use TASK, TASK:VARIANT or TASK=PATH, e.g. arithmetic:bare or blimp=FILE.jsonl")
+    return name, path or None, part or None
+
+
+def short(dataset: str) -> str:
+    """A dataset as tables name it.
+
+    Example:
+        >>> short("blimp=data/agreement.jsonl"), short("arithmetic:bare")
+        ('blimp=agreement.jsonl', 'arithmetic:bare')
+    """
+    name, equals, path = dataset.partition("=")
+    return f"{name}={Path(path).name}" if equals else name
+
+
+def grid(models: Sequence[str] = ("tiny-arithmetic",), datasets: Sequence[str] | None = None, **options: Any) -> list[GridCell]:
+    """Every model on every dataset.
+
+    Args:
+        models: see `GridCell`.
+        datasets: default every variant of the embedded task.
+        options: further fields of `GridCell`.
+
+    Raises:
+        ValueError: none, or two cells that tables could not tell apart.
+
+    Example:
+        >>> [cell.key for cell in grid(datasets=["arithmetic:story", "arithmetic:bare"])]
+        [('tiny-arithmetic', 'arithmetic:story'), ('tiny-arithmetic', 'arithmetic:bare')]
+    """
+    datasets = [f"arithmetic:{variant}" for variant in VARIANTS] if datasets is None else list(datasets)
+    for dataset in datasets:
+        parsed(dataset)
+    cells = [GridCell(model, dataset, **options) for model in models for dataset in datasets]
+    keys = [cell.key for cell in cells]
+    if not cells or len(set(keys)) < len(keys):
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        raise InputError(
+            "no models or no datasets given"
+            if twice is None
+            else f"{' on '.join(twice)} occurs twice; give each model and dataset once, under names that differ in their last part"
+        )
+    return cells
+
+
+def run_cell(cell: GridCell, model: Model | None = None) -> dict[str, Any]:
+    """Learn, choose and test: one cell, from its description alone.
+
+    Args:
+        cell: what to do.
+        model: the cell's model, if it is loaded already.
+
+    Returns:
+        A record of plain numbers and words: baseline, steered and improvement (shares), low and high (95%, paired), became_right, became_wrong, n,
+        p (sign test), validation_improvement, candidates, layer, epoch, norm, controls, p_controls (rank test, None without controls),
+        n_train, n_validation, weights (sha256) and source of the data.
+
+    Raises:
+        ValueError, OSError: what loading and learning say.
+
+    Example:
+        >>> found = run_cell(GridCell("tiny-arithmetic", "arithmetic:bare", train=8, validation=8, test=20, layers=(3,), epochs=1, controls=0))
+        >>> found["n"], found["layer"], round(found["steered"] - found["baseline"] - found["improvement"], 6)
+        (20, 3, 0.0)
+    """
+    task = cell.load_task()
+    _check(cell, task)
+    model = (
+        load_model(cell.model, backend=cell.backend, device=cell.device, dtype=cell.dtype, prepend_bos=cell.prepend_bos)
+        if model is None
+        else model
+    )
+    task = _fitted(cell, task, model)
+    layers = cell.layers if isinstance(cell.layers, str) else list(cell.layers)
+    learned = adaptive_aft(
+        model,
+        task.train,
+        validation=task.validation,
+        layers=layers,
+        seeds=[cell.seed],
+        epochs=cell.epochs,
+        extend=0,
+        lrs=cell.lr,
+        batch_size=cell.batch_size,
+    )
+    vector = learned.vector
+    # Without controls one is still drawn, because it costs little and gives the same paired table; it is not reported.
+    rng = np.random.default_rng([cell.seed, STREAMS["controls"]])
+    tested = random_control(model, task.test, vector, alpha=1.0, n=max(1, cell.controls), rng=rng)
+    sign = tested.sign_test()
+    low, high = sign.interval()
+    about = describe(model)
+    return {
+        "baseline": tested.baseline.accuracy,
+        "steered": tested.baseline.accuracy + sign.change,
+        "improvement": sign.change,
+        "low": low,
+        "high": high,
+        "became_right": sign.became_right,
+        "became_wrong": sign.became_wrong,
+        "n": sign.n,
+        "p": sign.p_value,
+        "validation_improvement": learned.improvement,
+        "candidates": len(learned.frame),
+        "layer": vector.layer,
+        "epoch": int(vector.method["epoch"]),
+        "norm": vector.norm,
+        "controls": cell.controls,
+        "p_controls": tested.rank_test().p_value if cell.controls else None,
+        "n_train": len(task.train),
+        "n_validation": len(task.validation),
+        "warnings": [*vector.warnings(), *tested.warnings(), *task.left_out()],
+        "weights": brief(about),
+        "source": task.about.get("source"),
+    }
+
+
+def _check(cell: GridCell, task: Task) -> None:
+    for split in ("train", "validation", "test"):
+        if not getattr(task, split):
+            raise InputError(f"the {split} split of {cell.dataset} is empty; a cell needs all three")
+
+
+def _fitted(cell: GridCell, task: Task, model: Model) -> Task:
+    """The task without what the model cannot hold, where that was asked for."""
+    if cell.too_long == "error":  # it comes where such a problem is used
+        return task
+    task = fit_to_context(model, task, too_long=cell.too_long)
+    _check(cell, task)
+    return task
+
+
+def cell_work(cell: GridCell, model: Model) -> list[Work]:
+    """What `run_cell` is made of, for a forecast.
+
+    Raises:
+        ValueError, OSError: what loading says.
+    """
+    task = _fitted(cell, cell.load_task(), model)
+    layers = chosen_layers(n_layers(model), cell.layers if isinstance(cell.layers, str) else list(cell.layers))
+    how: dict[str, Any] = {"epochs": cell.epochs, "lrs": cell.lr, "batch_size": cell.batch_size, "validation": task.validation}
+    n = 1 + max(1, cell.controls)
+    return [
+        *vectors_work(model, task.train, layers=layers, **how),
+        steered(model, task.test, (1 + n) * rows_of(model, task.test), layers=layers, together=n),
+    ]
+
+
+def described(cell: GridCell) -> dict[str, Any]:
+    """A cell's settings without machine paths, as a run folder keeps them, and digests of its model's and its data's files, if these are local."""
+    values = asdict(cell)
+    if cell.prepend_bos is None:
+        del values["prepend_bos"]  # as in folders that were kept before there was a choice
+    if cell.too_long == "error":
+        del values["too_long"]
+    values["model"], values["dataset"] = cell.key
+    _, path, _ = parsed(cell.dataset)
+    return values | {"model_files": _digest_of(cell.model), "data_files": None if path is None else _digest_of(path)}
+
+
+def _digest_of(path: str) -> str | None:
+    """Over the contents of a file, or of a folder's files in the order of their names; None where nothing stands there."""
+    target = Path(path).expanduser()
+    if not target.exists():
+        return None
+    found = sorted(target.rglob("*")) if target.is_dir() else [target]
+    stamps = tuple((str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in found if file.is_file())
+    return _digest(stamps)
+
+
+@cache
+def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
+    found = hashlib.sha256()
+    for name, size, _ in files:
+        found.update(f"{Path(name).name} {size} ".encode())
+        with reading(name), open(name, "rb") as stream:
+            while chunk := stream.read(1 << 22):
+                found.update(chunk)
+    return found.hexdigest()
+
+
+LEVEL = 0.05
+OUTCOMES = ("positive", "neutral", "negative")
+
+
+@dataclass(frozen=True, eq=False)
+class Universality:
+    """What a grid of cells says.
+
+    Attributes:
+        cells: what was done.
+        records: for each, what `run_cell` gave, or {"error": message}.
+    """
+
+    cells: tuple[GridCell, ...]
+    records: tuple[dict[str, Any], ...]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One line a cell: model, dataset, baseline, steered, improvement with low and high (95%, paired), n, became_right, became_wrong, p (sign
+        test) with p_holm and p_bh over all finished cells, outcome (of the point estimate), outcome_by_interval, and what `run_cell` records; error
+        where it failed.
+        """
+        lines = [{"model": cell.key[0], "dataset": cell.key[1], **record} for cell, record in zip(self.cells, self.records, strict=True)]
+        table = pd.DataFrame(lines).reindex(columns=COLUMNS)
+        done = table["error"].isna()
+        texts = ["outcome", "outcome_by_interval", "error"]
+        table[texts] = table[texts].astype(object)
+        if done.any():
+            p = table.loc[done, "p"].to_numpy(float)
+            table.loc[done, "p_holm"], table.loc[done, "p_bh"] = holm(p), benjamini_hochberg(p)
+            for name, low, high in (("outcome", "improvement", "improvement"), ("outcome_by_interval", "low", "high")):
+                table.loc[done, name] = [sign_of(a, b) for a, b in zip(table.loc[done, low], table.loc[done, high], strict=True)]
+        return table
+
+    def counts(self) -> pd.DataFrame:
+        """Positives, neutrals and negatives by point estimate (any gain is positive), by interval (95%, uncorrected) and after Holm's correction."""
+        done = self._done()
+        held = done["p_holm"] < LEVEL
+        corrected = done["outcome"].where(held, "neutral")
+        columns = {"point estimate": done["outcome"], "95% interval": done["outcome_by_interval"], "sign test after Holm": corrected}
+        return pd.DataFrame(
+            [{"judged by": name, **{kind: int((judged == kind).sum()) for kind in OUTCOMES}} for name, judged in columns.items()]
+        )
+
+    def sign_p(self) -> float:
+        """Binomial sign test: among cells that moved, are as many positive as negative? 1 if none moved.
+
+        It takes cells as independent, which those of one model, or of one dataset, are not.
+        """
+        outcome = self._done()["outcome"]
+        positive, negative = int((outcome == "positive").sum()), int((outcome == "negative").sum())
+        return float(binomtest(positive, positive + negative).pvalue) if positive + negative else 1.0
+
+    def _done(self) -> pd.DataFrame:
+        table = self.frame
+        return table[table["error"].isna()]
+
+    def summary_json(self) -> dict[str, Any]:
+        """The sources' summary (counts, percentages, the best result, the most consistent model, baseline, steered and improvement by model and
+        dataset), and under "uncertainty" what it leaves out: intervals, corrected p-values, counts by interval, the sign test.
+        """
+        done, table = self._done(), self.frame
+        results: dict[str, dict[str, Any]] = {}
+        keys = ("baseline", "steered", "improvement")
+        intervals: dict[str, dict[str, Any]] = {}
+        for row in table.to_dict("records"):
+            ok = pd.isna(row["error"])
+            results.setdefault(row["model"], {})[row["dataset"]] = {key: row[key] for key in keys} if ok else {"error": row["error"]}
+            if ok:
+                said = {key: float(row[key]) for key in ("low", "high", "p", "p_holm", "p_bh")} | {"n": int(row["n"])}
+                intervals.setdefault(row["model"], {})[row["dataset"]] = said | {"outcome_by_interval": row["outcome_by_interval"]}
+        count, by_interval, by_holm = ({kind: int(line[kind]) for kind in OUTCOMES} for line in self.counts().to_dict("records"))
+        summary: dict[str, Any] = {
+            "models_tested": len(results),
+            "datasets": int(table["dataset"].nunique()),
+            "total_experiments": len(table),
+            "failed": int(table["error"].notna().sum()),
+            **{f"{kind}_results": {"count": n, "percentage": 100 * n / len(done) if len(done) else 0.0} for kind, n in count.items()},
+            "results": results,
+            "average_improvement": {str(name): float(mean) for name, mean in done.groupby("model")["improvement"].mean().items()},
+            "best_single_result": None,
+            "most_consistent_model": None,
+            "uncertainty": {"cells": intervals, "by_interval": by_interval, "after_holm": by_holm, "sign_test_p": self.sign_p()},
+        }
+        if len(done):
+            best = _best(done)
+            summary["best_single_result"] = {key: best[key] for key in ("model", "dataset", *keys)}
+            # The sources call the model most consistent whose least improvement is highest.
+            summary["most_consistent_model"] = str(done.groupby("model")["improvement"].min().idxmax())
+        return summary
+
+    def summary(self) -> str:
+        """What the grid says, in a paragraph."""
+        done, failed = self._done(), int(self.frame["error"].notna().sum())
+        if done.empty:
+            return f"All {failed} cells failed; there is nothing to say. The messages are in the table."
+        rows = self.counts().set_index("judged by")
+        said = [f"Of {len(done)} finished cells{f' ({failed} failed)' if failed else ''}:"]
+        said.append("; ".join(f"by {name}: {', '.join(f'{row[kind]} {kind}' for kind in OUTCOMES)}" for name, row in rows.iterrows()) + ".")
+        said.append(
+            f"Sign test of positive against negative cells: {format_p(self.sign_p())} (as if cells were independent, which those of one model are not). "
+            f"The mean improvement is {100 * done['improvement'].mean():+.1f} points on test, where it is {100 * done['validation_improvement'].mean():+.1f} on the "
+            "validation problems that epoch and layer were chosen on."
+        )
+        best = _best(done)
+        said.append(
+            f"The largest of {len(done)} is {best['model']} on {best['dataset']}: {100 * best['improvement']:+.1f} points ({100 * best['low']:+.1f} to "
+            f"{100 * best['high']:+.1f}; {format_p(best['p_holm'], digits=2)} after Holm's correction)."
+        )
+        beside = done[done["p_controls"].notna()]
+        if len(beside):
+            special = int((beside["p_controls"] < LEVEL).sum())
+            least = 1 / (beside["controls"].min() + 1)
+            said.append(
+                f"In {special} of {len(beside)} cells the learned vector's effect stands out from random vectors of its norm (rank test, uncorrected; p cannot fall "
+                f"below {least:.3g})."
+            )
+        return " ".join(said)
+
+    def effects(self) -> pd.DataFrame:
+        """What `steerlab.plots.forest` draws of finished cells: name, change, low, high, n, p."""
+        done = self._done()
+        one = done["model"].nunique() == 1
+        names = [dataset if one else f"{model}, {dataset}" for model, dataset in zip(done["model"], done["dataset"], strict=True)]
+        return done.assign(name=names, change=done["improvement"])[["name", "change", "low", "high", "n", "p"]].reset_index(drop=True)
+
+    def origins(self) -> dict[str, Any]:
+        """For provenance: the weights (sha256) and the source of the data of every finished cell."""
+        pairs = zip(self.cells, self.records, strict=True)
+        return {" on ".join(c.key): {"weights_sha256": r["weights"], "data": r["source"]} for c, r in pairs if "error" not in r}
+
+    def method(self) -> list[str]:
+        """How the numbers came about, in paragraphs."""
+        first = self.cells[0]
+        return [
+            f"In each cell a vector was learned at each candidate layer ({first.layers}) on at most {first.train} train problems for at most {first.epochs} epochs; "
+            f"epoch and layer were chosen by accuracy on at most {first.validation} validation problems, and the choice, at alpha = 1, was scored once on at most "
+            f"{first.test} test problems.",
+            "Positive, neutral and negative by point estimate count any gain or loss, as summaries of such grids often do; by interval they count cells whose "
+            "95% paired interval leaves out zero, of which one in twenty does by chance alone.",
+        ]
+
+    def warnings(self) -> list[str]:
+        """What a reader must know: cells that failed, trainings that broke off, interventions that did nothing."""
+        said = []
+        for cell, record in zip(self.cells, self.records, strict=True):
+            name = " on ".join(cell.key)
+            said += [f"{name} failed: {record['error']}"] if "error" in record else [f"{name}: {warning}" for warning in record["warnings"]]
+        return said
+
+    def __repr__(self) -> str:
+        counts = self.counts().iloc[0]
+        return f"Universality({len(self.cells)} cells: {', '.join(f'{counts[kind]} {kind}' for kind in OUTCOMES)} by point estimate, sign test p={self.sign_p():.3g})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>" + self.frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
+
+
+def _best(done: pd.DataFrame) -> dict[Hashable, Any]:
+    return max(done.to_dict("records"), key=lambda row: float(row["improvement"]))
+
+
+def sign_of(low: float, high: float) -> str:
+    """Which side of zero an interval lies on; a point is an interval of its own.
+
+    Example:
+        >>> sign_of(0.1, 0.1), sign_of(-0.1, 0.2), sign_of(-0.2, -0.1)
+        ('positive', 'neutral', 'negative')
+    """
+    return "positive" if low > 0 else "negative" if high < 0 else "neutral"
+
+
+COLUMNS = [
+    "model",
+    "dataset",
+    "baseline",
+    "steered",
+    "improvement",
+    "low",
+    "high",
+    "n",
+    "became_right",
+    "became_wrong",
+    "p",
+    "p_holm",
+    "p_bh",
+    "outcome",
+    "outcome_by_interval",
+    "validation_improvement",
+    "candidates",
+    "layer",
+    "epoch",
+    "norm",
+    "controls",
+    "p_controls",
+    "n_train",
+    "n_validation",
+    "error",
+]
+
+
+FORMAT, CELL = "steerlab-grid-2", "steerlab-grid-cell-1"
+GRID = "grid.json"
+
+
+def check_grid_folder(path: str | Path, cells: Sequence[GridCell]) -> Path:
+    """Make sure that a folder is empty, or holds this very grid.
+
+    Raises:
+        FileExistsError: it holds something else.
+        ValueError: it holds another grid; the message names a setting that differs.
+        OSError: it cannot be written.
+    """
+    folder = Path(path)
+    if not (folder / GRID).is_file():
+        _files.check_vacant(folder, "a grid of ours")
+        _files.writable_folder(folder.parent)
+        return folder
+    kept = _files.read_sealed(folder / GRID, FORMAT, "give another folder, or remove this one to begin anew")
+    wanted = json.loads(json.dumps([described(cell) for cell in cells]))
+    if kept.get("cells") != wanted:
+        raise InputError(
+            f"{folder} holds another grid: {_difference(kept.get('cells') or [], wanted)}; use its settings, or another folder"
+        )
+    return folder
+
+
+def _difference(kept: Sequence[Mapping[str, Any]], wanted: Sequence[Mapping[str, Any]]) -> str:
+    for old, new in zip(kept, wanted, strict=False):
+        for key in new:
+            if old.get(key) != new[key]:
+                return f"{key} was {old.get(key)!r} and is {new[key]!r} now"
+    return f"it had {len(kept)} cells, and {len(wanted)} are asked for now"
+
+
+@job("cells")
+def run_grid(
+    cells: Sequence[GridCell],
+    path: str | Path,
+    *,
+    runner: Callable[..., dict[str, Any]] = run_cell,
+    progress: bool = False,
+) -> Universality:
+    """Run what is not finished yet, one cell at a time, and keep each as it ends.
+
+    A cell that fails is recorded with its message and does not stop the others; a later call tries it again. Cells of one model that follow on
+    each other share it in memory.
+
+    Args:
+        cells: see `steerlab.studies.grid.grid`.
+        path: the folder; it keeps what to run (grid.json) and a file for each cell.
+        runner: what a cell does: a function of (cell, model) that gives a record as `run_cell` does.
+        progress: show a progress bar.
+
+    Raises:
+        FileExistsError, ValueError, OSError: a folder that holds something else, or another grid, or a cell that was changed, or that another
+            process writes to, or that cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> from steerlab.studies.grid import grid
+        >>> cells = grid(datasets=["arithmetic:bare"], train=8, validation=8, test=20, layers=(3,), epochs=1, controls=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first = run_grid(cells, f"{folder}/grid")
+        ...     again = run_grid(cells, f"{folder}/grid")
+        >>> first.records == again.records
+        True
+    """
+    with _files.locked(path):
+        folder = check_grid_folder(path, cells)
+        _files.writable_folder(folder / "cells")
+        _files.write_sealed(folder / GRID, FORMAT, {"cells": [described(cell) for cell in cells]})
+        return _run_in(folder, cells, runner, progress)
+
+
+def _run_in(folder: Path, cells: Sequence[GridCell], runner: Callable[..., dict[str, Any]], progress: bool) -> Universality:
+    held: dict[tuple[Any, ...], Model] = {}
+    paths = [
+        folder / "cells" / f"{number:03d}-{re.sub(r'[^A-Za-z0-9.=-]+', '-', '-'.join(cell.key))[:80]}.json"
+        for number, cell in enumerate(cells)
+    ]
+    found = {file: _kept(file, cell) for file, cell in zip(paths, cells, strict=True)}
+    left = sum(record is None or "error" in record for record in found.values())
+    records = []
+    for file, cell in zip(paths, progress_bar(cells, desc="cells", unit="cell", show=progress), strict=True):
+        record = found[file]
+        if record is None or "error" in record:
+            record = _run(cell, runner, held, left if progress and runner is run_cell else 0)
+            _files.write_sealed(file, CELL, {"cell": described(cell), "record": record})
+        records.append(record)
+    return Universality(tuple(cells), tuple(records))
+
+
+def _kept(file: Path, cell: GridCell) -> dict[str, Any] | None:
+    if not file.is_file():
+        return None
+    loaded = _files.read_sealed(file, CELL, "remove it, and the cell is run again")
+    if loaded.get("cell") != json.loads(json.dumps(described(cell))):
+        raise InputError(f"{file} holds another cell; use another folder, or remove it")
+    record = loaded.get("record")
+    if not isinstance(record, dict):
+        raise InputFileError(f"{file}: holds no record; remove it, and the cell is run again")
+    return record
+
+
+def _run(cell: GridCell, runner: Callable[..., dict[str, Any]], held: dict[tuple[Any, ...], Model], foretold: int) -> dict[str, Any]:
+    """The record of a cell; so many cells like it are forecast first, unless that is done."""
+    key = (cell.model, cell.backend, cell.device, cell.dtype, cell.prepend_bos)
+    try:
+        if key not in held:
+            held.clear()
+            held[key] = load_model(cell.model, backend=cell.backend, device=cell.device, dtype=cell.dtype, prepend_bos=cell.prepend_bos)
+        if foretold and forecast_wanted():
+            made_of = [replace(one, runs=foretold * one.runs) for one in cell_work(cell, held[key])]
+            forecast(held[key], made_of, show=True, extra=f" in {foretold} cells, if all are like the first")
+        # As it will be read back, so that a run in one go and a resumed one give the same.
+        found: dict[str, Any] = json.loads(json.dumps(runner(cell, held[key]), allow_nan=False))
+    except Exception as error:  # noqa: BLE001 - whatever ends one cell must not end a grid of days; the message is recorded and reported
+        return {"error": " ".join(f"{type(error).__name__}: {error}".split())}
+    return found

@@ -1,0 +1,654 @@
+"""A comparison of methods in words: what was found, how, and what a reader must know first.
+
+What a comparison of methods says: a table of methods, a table of pairs, and sentences that follow from both.
+
+Ways to steer set against each other at equal norm and at equal KL: chosen on validation with equally many looks, tested once.
+
+Every method finds its vectors on the same train problems. Layer, sign and level are chosen on validation, the level for all methods together, so
+that on test all of them add a vector of the same norm, or change other text by the same KL. Beside them: the unsteered model, prompts that ask
+otherwise, and random vectors at the same places and levels.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from itertools import combinations
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from steerlab._checks import InputError
+from steerlab._progress import Stages, job
+from steerlab.activations.cache import Positions
+from steerlab.controls.side_effects import side_texts
+from steerlab.directions.direction import Direction
+from steerlab.models.backends import Model
+from steerlab.models.forecasts import forecast
+from steerlab.models.model import n_layers
+from steerlab.statistics._display import format_p
+from steerlab.statistics.against_controls import rank_test
+from steerlab.statistics.corrections import holm
+from steerlab.statistics.paired import sign_test
+from steerlab.statistics.power import smallest_detectable_change
+from steerlab.steering.work import rows_of, unsteered
+from steerlab.studies.method_trials import MATCHINGS, Bench, Tried, choose, looks, trials_work, try_once
+from steerlab.studies.method_vectors import METHODS, Contender, check_methods, contenders, contenders_work, label, wordings
+from steerlab.tasks.evaluation import Evaluation, evaluate
+from steerlab.tasks.problems import Problem, Task, as_texts, check_task, in_both
+
+LEVEL = 0.05
+MOST_SHOWN = 5  # differences that the summary names
+SAID = {"norm": "at equal norm", "kl": "at equal KL", "own": "each at its own norm", "none": "without steering"}
+
+
+class Compared(Protocol):
+    """The part of a `MethodComparison` that is put into words."""
+
+    @property
+    def baseline(self) -> Evaluation: ...
+    @property
+    def frame(self) -> pd.DataFrame: ...
+    @property
+    def pairs(self) -> pd.DataFrame: ...
+    @property
+    def chosen(self) -> pd.DataFrame: ...
+    @property
+    def controls(self) -> pd.DataFrame: ...
+    @property
+    def doses(self) -> pd.DataFrame: ...
+    @property
+    def looks(self) -> pd.DataFrame: ...
+    @property
+    def notes(self) -> Mapping[str, str]: ...
+    @property
+    def missing(self) -> Mapping[str, str]: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+
+
+def summary(found: Compared) -> str:
+    """What was found, in a paragraph."""
+    base, table = found.baseline, found.frame[found.frame["method"] != "baseline"]
+    interval = base.interval()
+    said = [
+        f"Unsteered, {100 * base.accuracy:.1f}% of {base.n} test problems are answered rightly (95% interval {100 * interval.low:.1f}% to "
+        f"{100 * interval.high:.1f}%)."
+    ]
+    changed = table[table["p_holm"] < LEVEL]
+    said.append(
+        f"{len(changed)} of {len(table)} lines of the table differ from that after Holm's correction over all of them"
+        + (f": {'; '.join(_shown(row) for row in changed.to_dict('records'))}." if len(changed) else ".")
+    )
+    steered = table[table["controls"] > 0]
+    for matching, part in steered.groupby("matching", sort=False):
+        special = part[part["p_controls_holm"] < LEVEL]
+        names = ", ".join(f"{row['method']} ({format_p(row['p_controls_holm'], digits=2)})" for row in special.to_dict("records"))
+        at = f"norm {part['norm'].iloc[0]:.3g}" if matching == "norm" else f"KL {part['kl'].median():.3g} nats a token"
+        where = SAID[str(matching)] + ("" if matching == "own" else f" ({at})")
+        said.append(
+            f"{_begun(where)}, {len(special)} of {len(part)} methods do to accuracy what random vectors at the same place and level do not, "
+            f"after Holm's correction over these methods{f': {names}' if names else ''}."
+        )
+    said += _differences(found.pairs)
+    return " ".join([*said, *_null(found)])
+
+
+def _differences(pairs: pd.DataFrame) -> list[str]:
+    """Which pairs differ: two ways to steer one by one, steering and asking otherwise together."""
+    asking = (pairs[["method", "other"]] == "prompt").any(axis=1)
+    steering = pairs[~asking]
+    real = steering[steering["p_holm"] < LEVEL]
+    shown = "; ".join(
+        f"{row['method']} over {row['other']} {SAID[row['matching']]} by {100 * row['difference']:+.1f} points "
+        f"({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
+        for row in real.sort_values("p", kind="stable").head(MOST_SHOWN).to_dict("records")
+    )
+    more = f"; and {len(real) - MOST_SHOWN} more" if len(real) > MOST_SHOWN else ""
+    every = int((pairs["p_holm"] < LEVEL).sum())
+    said = [
+        f"Of {len(pairs)} differences between two methods, {every} hold after Holm's correction over all of them, {len(real)} of these between two ways to "
+        f"steer{f': {shown}{more}' if shown else ''}."
+    ]
+    against = pairs[asking]
+    if len(against):
+        # seen from steering, whichever stands first
+        gains = against["difference"].where(against["other"] == "prompt", -against["difference"])[against["p_holm"] < LEVEL]
+        for which, verb in ((gains[gains > 0], "above"), (gains[gains < 0], "below")):
+            if len(which):
+                said.append(
+                    f"{len(which)} of {len(against)} lines of steering lie {verb} asking otherwise after that correction, by {100 * which.abs().min():.1f} to "
+                    f"{100 * which.abs().max():.1f} points."
+                )
+        if not len(gains):
+            said.append(f"None of {len(against)} lines of steering differs from asking otherwise after that correction.")
+    return said
+
+
+def _null(found: Compared) -> list[str]:
+    """What differences this many problems could not have shown."""
+    quiet = found.pairs[found.pairs["p_holm"] >= LEVEL]
+    if quiet.empty:
+        return []
+    share = float(((quiet["only_method"] + quiet["only_other"]) / found.baseline.n).median())
+    smallest = smallest_detectable_change(found.baseline.n, discordant=share) if share > 0 else None
+    if smallest is None:
+        return [
+            f"The other pairs disagree on {100 * share:.1f}% of {found.baseline.n} problems (the median of them): too few for a difference of any size to be "
+            "found with 80% power."
+        ]
+    return [
+        f"For the others nothing is shown either way: a pair that disagrees on {100 * share:.0f}% of {found.baseline.n} problems (the median of them) must differ by "
+        f"{100 * smallest:.1f} points to be found with 80% power, uncorrected."
+    ]
+
+
+def method(found: Compared) -> list[str]:
+    """How the numbers came about, in paragraphs."""
+    looked = found.frame[found.frame["controls"] > 0]
+    sizes = found.settings
+    return [
+        f"Every method found its vectors on the same {sizes['n_train']} train problems: "
+        + "; ".join(f"{name}: {about}" for name, about in found.notes.items())
+        + ".",
+        f"On {sizes['n_validation']} validation problems each method that adds a vector was looked at {_counts(looked)} times: every candidate layer, "
+        "every level, both signs. Learned vectors trained for a fixed number of epochs and did not look there in training. The level is common to all "
+        "methods of a matching: the one with the highest mean of the methods' best accuracies. The prompt had as many looks as it has wordings.",
+        f"On {sizes['n_test']} test problems the chosen looks were scored once. The other levels were scored there, too, for the figure; nothing was "
+        "chosen by them. Norm is that of all that is added, over all layers where it acts. KL is that of next-token distributions, unsteered against "
+        f"steered, on {sizes['texts']}. Controls are random vectors at the same layers (and in the same proportions), of the same norm or KL; methods "
+        "that chose the same place share them, so their p-values hang together, which Holm's correction allows.",
+    ]
+
+
+def cautions(found: Compared) -> list[str]:
+    """What a reader must know."""
+    said = [f"{name} was left out: {why}." for name, why in found.missing.items()]
+    said += [f"{name}: {about}." for name, about in found.notes.items() if "cannot read" in about]
+    steered = found.frame[found.frame["controls"] > 0]
+    for matching, part in steered.groupby("matching", sort=False):
+        least = len(part) / (int(part["controls"].min()) + 1)
+        if least >= LEVEL:
+            said.append(
+                f"With {part['controls'].min()} controls and {len(part)} methods {SAID[str(matching)]} the corrected p of a rank test cannot fall below "
+                f"{least:.2g}; use at least {int(len(part) / LEVEL)} controls."
+            )
+    for name, table in (("looks on validation", found.looks), ("test cells", found.doses), ("controls", found.controls)):
+        if "reached" in table and len(missed := table[table["reached"].eq(other=False)]):
+            said.append(
+                f"{len(missed)} of {len(table)} {name} do not reach the KL of their level within 2% at any length tried and act at the nearest "
+                "found."
+            )
+    levels = found.settings.get("levels", {})
+    for matching in steered.loc[steered["matching"] != "own", "matching"].unique():
+        level = found.chosen.loc[found.chosen["matching"] == matching, "level"].iloc[0]
+        if len(levels[matching]) > 1 and level in (min(levels[matching]), max(levels[matching])):
+            end = "lowest" if level == min(levels[matching]) else "highest"
+            said.append(
+                f"{_begun(SAID[str(matching)])}, validation chose the {end} of the levels tried, {level:g}; a better one may lie beyond."
+            )
+    return said
+
+
+def _counts(lines: pd.DataFrame) -> str:
+    """Numbers of looks by matching, in words."""
+    parts = [
+        f"{'/'.join(str(int(n)) for n in sorted(part['looks'].unique()))} ({SAID[str(matching)]})"
+        for matching, part in lines.groupby("matching", sort=False)
+    ]
+    return " and ".join(parts) or "0"
+
+
+def _begun(text: str) -> str:
+    """A sentence's beginning; the rest keeps its capitals."""
+    return text[:1].upper() + text[1:]
+
+
+def _shown(row: dict[Hashable, Any]) -> str:
+    return (
+        f"{row['method']} {SAID[row['matching']]} {100 * row['change']:+.1f} points ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class MethodComparison:
+    """Methods on one test split.
+
+    Attributes:
+        baseline: the unsteered evaluation of the test problems.
+        chosen: one line a matching and method: the look that was chosen on validation.
+        outcomes: one line a matching, method and test problem: prediction, correct, margin, nll.
+        controls: one line a matching, method and random control: norm, kl, reached, accuracy and mean margin on test.
+        doses: one line a matching, method and level, at the chosen layer and sign, on test: alpha, norm, kl, reached, accuracy, chosen.
+        looks: every look on validation.
+        vectors: what was added for each matching and method, as directions at alpha = 1.
+        notes: for each method, where its vectors come from.
+        missing: methods that were left out, with the reason.
+        settings: sizes, levels and options.
+    """
+
+    baseline: Evaluation
+    chosen: pd.DataFrame
+    outcomes: pd.DataFrame
+    controls: pd.DataFrame
+    doses: pd.DataFrame
+    looks: pd.DataFrame
+    vectors: Mapping[str, Direction]
+    notes: Mapping[str, str]
+    missing: Mapping[str, str]
+    settings: Mapping[str, Any]
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One line a method and matching; the unsteered model first, then what is not matched.
+
+        Columns: matching ("norm", "kl", "own" or "none"); method; layers; alpha, on the vector as it was found; norm of all that is added; kl
+        (nats a token); looks on validation and the change of accuracy there; n, accuracy, change from the baseline on test with low and high
+        (95%, paired), became_right and became_wrong; p of the sign test and p_holm over all lines; controls, their mean change, p_controls of
+        the rank test (p_margin: of the mean margin) and p_controls_holm over the methods of the matching.
+        """
+        return self._frame.copy()
+
+    @cached_property
+    def _frame(self) -> pd.DataFrame:
+        lines = [self._line(row) for row in self.chosen.to_dict("records")]
+        first = {"matching": "none", "method": "baseline", "alpha": 0.0, "norm": 0.0, "kl": 0.0, "looks": 0, "validation_change": 0.0}
+        first |= {"n": self.baseline.n, "accuracy": self.baseline.accuracy, "change": 0.0, "controls": 0}
+        table = pd.DataFrame([first, *sorted(lines, key=lambda line: line["matching"] != "none")], columns=COLUMNS)
+        known = table["p"].notna()
+        table.loc[known, "p_holm"] = holm(table.loc[known, "p"].to_numpy(float)) if known.any() else np.nan
+        for _, part in table[table["p_controls"].notna()].groupby("matching"):
+            table.loc[part.index, "p_controls_holm"] = holm(part["p_controls"].to_numpy(float))
+        return table
+
+    def _line(self, row: dict[Hashable, Any]) -> dict[str, Any]:
+        mine = self._correct(row["matching"], row["method"])
+        before = self.baseline.frame
+        test = sign_test(before["correct"].to_numpy(bool), mine)
+        interval = test.interval()
+        line = {str(key): value for key, value in row.items() if key in COLUMNS} | {
+            "n": test.n,
+            "accuracy": float(mine.mean()),
+            "change": test.change,
+            "low": interval.low,
+            "high": interval.high,
+            "became_right": test.became_right,
+            "became_wrong": test.became_wrong,
+            "p": test.p_value,
+            "controls": 0,
+        }
+        if row["matching"] == "none":
+            return line
+        controls = self.controls[(self.controls["matching"] == row["matching"]) & (self.controls["method"] == row["method"])]
+        effects = controls["accuracy"].to_numpy(float) - self.baseline.accuracy
+        line |= {"controls": len(controls), "controls_change": float(effects.mean())}
+        line["p_controls"] = rank_test(test.change, effects).p_value
+        margins, margin = controls["margin"].to_numpy(float), float(self._outcomes(row["matching"], row["method"])["margin"].mean())
+        if np.isfinite([*margins, margin]).all():
+            line["p_margin"] = rank_test(margin, margins).p_value
+        return line
+
+    def _outcomes(self, matching: str, method: str) -> pd.DataFrame:
+        rows = self.outcomes[(self.outcomes["matching"] == matching) & (self.outcomes["method"] == method)]
+        return rows.set_index("problem_id").loc[self.baseline.frame["problem_id"]]
+
+    def _correct(self, matching: str, method: str) -> np.ndarray:
+        found: np.ndarray = self._outcomes(matching, method)["correct"].to_numpy(bool)
+        return found
+
+    @property
+    def pairs(self) -> pd.DataFrame:
+        """Which differences are real: one line a matching and pair of methods, on the same test problems.
+
+        Columns: matching, method, other, difference (accuracy of method minus that of other), low and high (95%, paired), only_method and
+        only_other (problems that only one of them answers rightly), p of the sign test, and p_holm over all lines.
+        """
+        return self._pairs.copy()
+
+    @cached_property
+    def _pairs(self) -> pd.DataFrame:
+        lines = []
+        for matching in [m for m in dict.fromkeys(self.chosen.get("matching", [])) if m != "none"]:
+            names = [(row["matching"], row["method"]) for row in self.chosen.to_dict("records") if row["matching"] in (matching, "none")]
+            for one, other in combinations(names, 2):
+                test = sign_test(self._correct(*other), self._correct(*one))
+                interval = test.interval()
+                lines.append(
+                    (
+                        matching,
+                        one[1],
+                        other[1],
+                        test.change,
+                        interval.low,
+                        interval.high,
+                        test.became_right,
+                        test.became_wrong,
+                        test.p_value,
+                    )
+                )
+        columns = ["matching", "method", "other", "difference", "low", "high", "only_method", "only_other", "p"]
+        table = pd.DataFrame(lines, columns=columns)
+        return table.assign(p_holm=holm(table["p"].to_numpy(float)) if lines else np.array([]))
+
+    def effects(self) -> pd.DataFrame:
+        """What `steerlab.plots.forest` draws: name, change, low, high, n, p."""
+        table = self._frame[self._frame["method"] != "baseline"]
+        names = [m if k == "none" else f"{m}, {k}" for k, m in zip(table["matching"], table["method"], strict=True)]
+        return table.assign(name=names)[["name", "change", "low", "high", "n", "p"]].reset_index(drop=True)
+
+    def against_kl(self) -> tuple[str, pd.DataFrame, pd.DataFrame]:
+        """A matching, and what `steerlab.plots.effect_against_kl` draws of it: doses and controls with their change of accuracy.
+
+        Raises:
+            ValueError: nothing was steered.
+        """
+        if self.doses.empty:
+            raise InputError("no method added a vector; there is nothing to draw")
+        matching = "kl" if "kl" in set(self.doses["matching"]) else str(self.doses["matching"].iloc[0])
+        parts = (one[one["matching"] == matching] for one in (self.doses, self.controls))
+        doses, controls = (part.assign(change=part["accuracy"] - self.baseline.accuracy) for part in parts)
+        return matching, doses, controls
+
+    def summary(self) -> str:
+        """What was found, in a paragraph."""
+        return summary(self)
+
+    def method(self) -> list[str]:
+        """How the numbers came about, in paragraphs."""
+        return method(self)
+
+    def warnings(self) -> list[str]:
+        """What a reader must know."""
+        return cautions(self)
+
+    def __repr__(self) -> str:
+        steered = self._frame[self._frame["controls"] > 0]
+        return (
+            f"MethodComparison({steered['method'].nunique()} methods, {len(self._frame) - 1} lines, {self.baseline.n} test problems, "
+            f"{int((self._pairs['p_holm'] < LEVEL).sum())} of {len(self._pairs)} differences hold)"
+        )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>" + self._frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
+
+
+COLUMNS = [
+    "matching",
+    "method",
+    "layers",
+    "alpha",
+    "norm",
+    "kl",
+    "looks",
+    "validation_change",
+    "n",
+    "accuracy",
+    "change",
+    "low",
+    "high",
+    "became_right",
+    "became_wrong",
+    "p",
+    "p_holm",
+    "controls",
+    "controls_change",
+    "p_controls",
+    "p_controls_holm",
+    "p_margin",
+]
+
+
+NORM_SHARES = (0.1, 0.3, 1.0)
+KL_LEVELS = (0.003, 0.01, 0.03)
+TEXTS = 12  # prompts, where a model cannot read sentences: KL is measured thousands of times
+STREAMS = {"controls": 1}  # of the seed; 0 balances
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """The prompt baseline: its looks on validation, and its outcomes on test."""
+
+    looks: pd.DataFrame
+    chosen: str
+    outcomes: pd.DataFrame
+
+
+@job("task", "methods", "matchings", "layers", "norms", "kls", "n_controls", "epochs")
+def compare_methods(
+    model: Model,
+    task: Task,
+    *,
+    seed: int,
+    methods: Sequence[str] = METHODS,
+    matchings: Sequence[str] = ("norm", "kl"),
+    layers: Sequence[int] | None = None,
+    norms: Sequence[float] | None = None,
+    kls: Sequence[float] = KL_LEVELS,
+    n_controls: int = 99,
+    epochs: int = 3,
+    lr: float = 1e-2,
+    batch_size: int = 8,
+    texts: Sequence[str | Sequence[int]] | None = None,
+    cache_positions: Positions = "last",
+    positions: Positions = "all",
+    progress: bool = False,
+) -> MethodComparison:
+    """Compare methods on one task.
+
+    Args:
+        model: a TransformerLens model.
+        task: with train (vectors come from it), validation (choices) and test problems (claims).
+        seed: of balancing, of the order of training and of the controls.
+        methods: any of `steerlab.studies.method_vectors.KNOWN`.
+        matchings: "norm" and "kl" put all methods at one common level; "own" lets each choose among the norms.
+        layers: candidates; default all.
+        norms: levels of the norm of all that is added; default 0.1, 0.3 and 1 times the median norm of the mean difference over layers (where
+            that is not among the methods, of the first method's vectors).
+        kls: levels of the KL, in nats a token.
+        n_controls: random vectors for each method and matching.
+        epochs, lr, batch_size: of learned vectors.
+        texts: texts to measure KL on; default everyday sentences or, for a model that cannot read them, prompts of the validation split.
+        cache_positions: where estimated directions are measured.
+        positions: where all of them act.
+        progress: show progress bars.
+
+    Raises:
+        ValueError: bad input; see the functions called.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic", limit=24)
+        >>> found = sl.compare_methods(
+        ...     model, task, seed=0, methods=["mean_difference", "probe"], matchings=["norm"], layers=[3, 5], norms=[4.0], n_controls=4
+        ... )
+        >>> found.frame[["method", "norm", "looks"]].to_numpy().tolist()
+        [['baseline', 0.0, 0], ['mean difference', 4.0, 4], ['probe', 4.0, 4]]
+    """
+    methods = check_methods(methods)
+    _check(task, matchings, [*(norms or []), *kls], n_controls)
+    if texts is None:
+        texts, about = side_texts(model, task.validation, n=TEXTS)
+    else:
+        texts = as_texts(texts)
+        about = f"{len(texts)} given texts"
+    learning: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed, "positions": positions}
+    stages = Stages(2 + ("prompt" in methods) + len(set(matchings)), show=progress)
+    bench = Bench(model, texts, positions, progress)
+    if progress:
+        sizes = {"kl": len(kls), "norm": len(NORM_SHARES) if norms is None else len(norms)}
+        _foretell(bench, task, methods, list(dict.fromkeys(matchings)), layers, sizes, n_controls, epochs, batch_size, stages.total)
+    stages.next(f"find vectors in {len(methods)} ways")
+    found, missing = contenders(
+        model, task.train, methods=methods, layers=layers, cache_positions=cache_positions, progress=progress, **learning
+    )
+    notes = {one.name: one.about for one in found}
+    stages.next("test without steering")
+    baseline = evaluate(model, task.test, progress=progress)
+    asked = None
+    if "prompt" in methods:
+        stages.next("wordings of the prompt")
+        asked, said = _asked(model, task, progress)
+        (missing if asked is None else notes)[label("prompt")] = said
+    tried: dict[str, tuple[pd.DataFrame, pd.DataFrame, Tried]] = {}
+    levels = {"kl": [float(kl) for kl in kls]}
+    levels["norm"] = levels["own"] = _norms(found, norms)
+    for k, matching in enumerate(dict.fromkeys(matchings)):
+        stages.next(f"choose and test, matched by {matching}")
+        if not found:
+            continue
+        seen = looks(bench, task.validation, found, levels[matching], matching)
+        chosen = choose(seen, matching)
+        done = try_once(
+            bench, task.test, found, chosen, levels[matching], matching, n_controls=n_controls, seed=[seed, STREAMS["controls"], k]
+        )
+        tried[matching] = seen, chosen, done
+    settings = {
+        "task": task.name,
+        "n_train": len(task.train),
+        "n_validation": len(task.validation),
+        "n_test": len(task.test),
+        "levels": {matching: levels[matching] for matching in tried},
+        "n_controls": n_controls,
+        "texts": about,
+        "cache_positions": cache_positions if isinstance(cache_positions, str) else list(np.atleast_1d(cache_positions)),
+        **{key: value for key, value in learning.items() if key != "positions"},
+        "positions": positions if isinstance(positions, str) else list(np.atleast_1d(positions)),
+    }
+    return _comparison(baseline, found, tried, asked, notes, missing, settings)
+
+
+def _foretell(
+    bench: Bench,
+    task: Task,
+    methods: Sequence[str],
+    matchings: Sequence[str],
+    layers: Sequence[int] | None,
+    levels: Mapping[str, int],
+    n_controls: int,
+    epochs: int,
+    batch_size: int,
+    stages: int,
+) -> None:
+    """Where the comparison will take over a minute, say what it is made of."""
+    model, where = bench.model, list(range(n_layers(bench.model))) if layers is None else list(layers)
+    vectors = [method for method in methods if method != "prompt"]
+    spread = "multilayer_aft" in vectors
+    made_of = contenders_work(
+        model, task.train, methods=vectors, layers=where, epochs=epochs, batch_size=batch_size, positions=bench.positions
+    )
+    test, validation = rows_of(model, task.test), rows_of(model, task.validation)
+    ways = len(wordings(model, task.train, [*task.validation, *task.test])[0]) if "prompt" in methods else 0
+    made_of.append(unsteered(model, task.test, test * (1 + bool(ways)) + validation * (ways + bool(ways))))
+    if vectors:
+        # Methods that choose one layer and level share their controls; a multi-layer vector has its own.
+        alone = len(vectors) - spread
+        count: dict[str, Any] = {"levels": {**levels, "own": levels["norm"]}, "contenders": len(vectors)}
+        count["places"] = {"own": min(alone, len(where) * levels["norm"]) + spread} | dict.fromkeys(
+            ("norm", "kl"), min(alone, len(where)) + spread
+        )
+        made_of += trials_work(bench, task.validation, task.test, matchings, layers=where, n_controls=n_controls, **count)
+    more = ", beside a search for equal KL" if "kl" in matchings and vectors else ""
+    forecast(model, made_of, show=True, extra=f" in {stages} stages, at most{more}")
+
+
+def _check(task: Task, matchings: Sequence[str], levels: Sequence[float], n_controls: int) -> None:
+    check_task(task)
+    unknown = [matching for matching in matchings if matching not in MATCHINGS]
+    if unknown or not matchings:
+        raise InputError(f"matchings={list(matchings)}; use any of {', '.join(MATCHINGS)}")
+    if any(not np.isfinite(level) or level <= 0 for level in levels):
+        raise InputError(f"levels {list(levels)}: norms and KLs must be finite and above 0")
+    if n_controls < 1:
+        raise InputError(f"n_controls={n_controls}; use at least 1 (99 give p-values down to 0.01)")
+    for split in ("train", "validation", "test"):
+        if not getattr(task, split):
+            raise InputError(f"the {split} split of task {task.name!r} is empty; the comparison needs all three")
+    for split in ("train", "validation"):
+        if both := in_both(task.test, getattr(task, split)):
+            raise InputError(
+                f"{len(both)} test problems stand in {split}, too, {both[0].id!r} first; what was found or chosen there cannot be tested on them"
+            )
+
+
+def _norms(found: Sequence[Contender], norms: Sequence[float] | None) -> list[float]:
+    if norms is not None:
+        return [float(norm) for norm in norms]
+    if not found:
+        return []
+    reference = next((one for one in found if one.name == label("mean_difference")), found[0])
+    middle = float(np.median([reference.norm(layer) for layer in reference.candidates]))
+    return [float(f"{share * middle:.3g}") for share in NORM_SHARES]
+
+
+def _asked(model: Model, task: Task, progress: bool) -> tuple[_Asked | None, str]:
+    ways, about = wordings(model, task.train, [*task.validation, *task.test])
+    if not ways:
+        return None, about
+
+    def ask(problems: Sequence[Problem], k: int) -> Evaluation:
+        return evaluate(model, [ways[k].asked(problem) for problem in problems], progress=progress)
+
+    base = evaluate(model, task.validation, progress=progress)
+    seen = [ask(task.validation, k) for k in range(len(ways))]
+    table = pd.DataFrame(
+        {
+            "method": label("prompt"),
+            "wording": [way.name for way in ways],
+            "accuracy": [one.accuracy for one in seen],
+            "change": [one.accuracy - base.accuracy for one in seen],
+            "margin": [float(one.frame["margin"].mean()) for one in seen],
+        }
+    )
+    best = int(table.sort_values(["accuracy", "margin"], ascending=False, kind="stable").index[0])
+    test = ask(task.test, best).frame.assign(method=label("prompt"))
+    return _Asked(table, ways[best].name, test), f"{about}; {ways[best].name} was chosen on validation"
+
+
+def _comparison(
+    baseline: Evaluation,
+    found: Sequence[Contender],
+    tried: dict[str, tuple[pd.DataFrame, pd.DataFrame, Tried]],
+    asked: _Asked | None,
+    notes: dict[str, str],
+    missing: dict[str, str],
+    settings: dict[str, Any],
+) -> MethodComparison:
+    by_name = {one.name: one for one in found}
+    chosen, outcomes, controls, doses, seen = [], [], [], [], []
+    vectors: dict[str, Direction] = {}
+    for matching, (table, picked, done) in tried.items():
+        own = done.doses[done.doses["chosen"]].set_index("method")
+        picks = picked.assign(
+            matching=matching,
+            looks=picked["method"].map(table.groupby("method").size()),
+            layers=[
+                "+".join(str(d.layer) for d in by_name[m].candidates[layer])
+                for m, layer in zip(picked["method"], picked["layer"], strict=True)
+            ],
+            **{column: picked["method"].map(own[column]) for column in ("alpha", "norm", "kl", "reached")},
+        )
+        chosen.append(picks.rename(columns={"change": "validation_change"}))
+        outcomes.append(done.outcomes.assign(matching=matching))
+        controls.append(done.controls.assign(matching=matching))
+        doses.append(done.doses.assign(matching=matching))
+        marked = table.merge(picks[["method", "layer", "sign", "level"]].assign(chosen=True), how="left")
+        seen.append(marked.assign(matching=matching, chosen=marked["chosen"].fillna(value=False).astype(bool)))
+        for method, layer, alpha in zip(picks["method"], picks["layer"], picks["alpha"], strict=True):
+            for direction in by_name[method].candidates[layer]:
+                name = f"{matching}-{method}-layer-{direction.layer:03d}".replace(" ", "-")
+                about = {**direction.method, "matching": matching, "alpha": float(alpha)}
+                vectors[name] = direction.with_vector(direction.vector * alpha, method=about)
+    if asked is not None:
+        best = asked.looks.set_index("wording").loc[asked.chosen]
+        line = {"method": label("prompt"), "matching": "none", "looks": len(asked.looks), "validation_change": best["change"]}
+        chosen.append(pd.DataFrame([line]))
+        outcomes.append(asked.outcomes.assign(matching="none"))
+        seen.append(asked.looks.assign(matching="none", chosen=asked.looks["wording"] == asked.chosen))
+
+    def stacked(parts: list[pd.DataFrame]) -> pd.DataFrame:
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+    return MethodComparison(
+        baseline, stacked(chosen), stacked(outcomes), stacked(controls), stacked(doses), stacked(seen), vectors, notes, missing, settings
+    )
