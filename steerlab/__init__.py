@@ -56,7 +56,7 @@ from steerlab.published.auditing import audit as published_audit
 from steerlab.reporting import write_report
 from steerlab.runs import load_experiment, save_experiment
 from steerlab.significance import Significance
-from steerlab.statistics.outcomes import ControlOutcomes, controls_from_frame
+from steerlab.statistics.controls import ControlOutcomes, controls_from_frame
 from steerlab.steering.interventions import ALPHAS, steer
 from steerlab.steering.operators import adaptive, conditional, midpoint, norm_preserving, projections, turn
 from steerlab.steering.prompt_rules import propagated_vectors, recursive_vectors

@@ -4,9 +4,9 @@ from collections import Counter
 
 from scipy import stats
 
-from steerlab.statistics._display import format_p
-from steerlab.statistics.corrections import holm
+from steerlab.statistics._format import format_p
 from steerlab.statistics.dose_response import DoseResponse
+from steerlab.statistics.multiplicity import holm
 from steerlab.studies.protocol import Experiment
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import content, left_out

@@ -10,8 +10,8 @@ import pandas as pd
 from steerlab._checks import InputError
 from steerlab.cautions import LEVEL
 from steerlab.significance import Significance, points
-from steerlab.statistics._display import format_p
-from steerlab.statistics.corrections import holm
+from steerlab.statistics._format import format_p
+from steerlab.statistics.multiplicity import holm
 
 
 @dataclass(frozen=True, eq=False)

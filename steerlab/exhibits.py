@@ -9,7 +9,7 @@ from steerlab import methods, plots
 from steerlab.controls.control import ControlResult
 from steerlab.parts import Drawing, Examples, Part, Section, Table
 from steerlab.significance import P_COLUMNS, Significance, percent, points
-from steerlab.statistics._display import format_p
+from steerlab.statistics._format import format_p
 from steerlab.sweeps.changes import changes
 
 

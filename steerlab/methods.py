@@ -5,7 +5,7 @@ from typing import Any
 
 from steerlab.questions import KINDS
 from steerlab.significance import Significance, percent
-from steerlab.statistics._display import format_p
+from steerlab.statistics._format import format_p
 from steerlab.tasks.problems import left_out
 
 DOUBTS: Mapping[str, str] = {

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from steerlab.controls.control import ControlResult
-from steerlab.statistics._display import format_p
+from steerlab.statistics._format import format_p
 from steerlab.statistics.dose_response import DoseResponse
 from steerlab.statistics.effects import anti_steerable_share, discordant_odds_ratio, paired_effect_size
 from steerlab.statistics.equivalence import equivalence_test
-from steerlab.statistics.many_looks import MaxStatisticTest
-from steerlab.statistics.planning import plan
-from steerlab.statistics.signed import sign_flip_test
+from steerlab.statistics.multiplicity import MaxStatisticTest
+from steerlab.statistics.paired import sign_flip_test
+from steerlab.statistics.power import plan
 from steerlab.studies.protocol import Experiment
 
 KINDS = {  # families of controls, in words

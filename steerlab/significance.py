@@ -13,8 +13,8 @@ import pandas as pd
 from steerlab.cautions import LEVEL, cautions
 from steerlab.controls.control import ControlResult
 from steerlab.questions import KINDS, Questions
-from steerlab.statistics._display import format_p
-from steerlab.statistics.corrections import holm
+from steerlab.statistics._format import format_p
+from steerlab.statistics.multiplicity import holm
 from steerlab.statistics.power import smallest_detectable_change
 from steerlab.studies.protocol import Experiment
 

@@ -22,7 +22,7 @@ from steerlab.directions.direction import Direction, as_directions, check_type, 
 from steerlab.directions.random import random_directions, ready
 from steerlab.models.backends import Model
 from steerlab.models.model import Precision
-from steerlab.statistics.outcomes import ControlTests
+from steerlab.statistics.controls import ControlTests
 from steerlab.steering.cells import run_cells
 from steerlab.steering.distributions import mean_kl, text_rows
 from steerlab.steering.interventions import check_alpha

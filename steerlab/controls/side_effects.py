@@ -16,9 +16,9 @@ from steerlab.controls.texts import NEUTRAL_TEXTS
 from steerlab.directions.direction import Direction, Directions, moved
 from steerlab.models.backends import Model
 from steerlab.models.model import n_outputs, readable
+from steerlab.statistics.controls import MEASURES
+from steerlab.statistics.effects import pareto_front
 from steerlab.statistics.intervals import wilson_interval
-from steerlab.statistics.outcomes import MEASURES
-from steerlab.statistics.pareto import pareto_front
 from steerlab.steering.distributions import NUMBERS, compare_distributions, text_rows
 from steerlab.steering.interventions import ALPHAS
 from steerlab.steering.operators import Operator, operator_label

@@ -12,9 +12,16 @@ from steerlab._checks import InputError, check_rng
 from steerlab._html import html_table
 from steerlab.activations.cache import Activations
 from steerlab.directions.estimators import mean_difference
-from steerlab.statistics.effective import effective_dimension, effective_size
-from steerlab.statistics.separability import AUC, cross_validated_auc
-from steerlab.statistics.stability import DirectionalAgreement, SplitHalf, directional_agreement, split_half_cosines
+from steerlab.statistics.separability import (
+    AUC,
+    DirectionalAgreement,
+    SplitHalf,
+    cross_validated_auc,
+    directional_agreement,
+    effective_dimension,
+    effective_size,
+    split_half_cosines,
+)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from plotly.subplots import make_subplots
 
 from steerlab._checks import InputError
 from steerlab.plots import _cells, _input, theme
-from steerlab.statistics._display import format_p
+from steerlab.statistics._format import format_p
 
 MEASURES = {
     "accuracy": ("change", 100.0, "change in accuracy (percentage points)"),

@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from steerlab.plots import _input, theme
-from steerlab.statistics._display import format_p
+from steerlab.statistics._format import format_p
 
 ROW = 34
 NAME = 34

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from steerlab._checks import InputError
 from steerlab.plots import _cells, _input, theme
-from steerlab.statistics.many_looks import MaxStatisticTest
+from steerlab.statistics.multiplicity import MaxStatisticTest
 from steerlab.sweeps.changes import cell_key
 
 MOST_DIMENSIONS = 64

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from steerlab.plots import _input, theme
-from steerlab.statistics._display import format_p
+from steerlab.statistics._format import format_p
 
 CELL = 44
 

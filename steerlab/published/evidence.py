@@ -10,7 +10,7 @@ from steerlab.published.answers import Answer
 from steerlab.published.numbers import Range
 from steerlab.published.recipes import count_of, one, problems, shown, whole_number
 from steerlab.published.tables import Cell, Cells
-from steerlab.statistics.against_controls import cohens_d, one_sample_t_test, rank_test
+from steerlab.statistics.controls import cohens_d, one_sample_t_test, rank_test
 from steerlab.statistics.paired import sign_test
 
 

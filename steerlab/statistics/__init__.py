@@ -6,15 +6,29 @@ Paired outcomes are compared by `sign_test` (with `paired_interval`), paired mar
 """
 
 from steerlab._checks import Alternative
-from steerlab.statistics._display import format_p
-from steerlab.statistics._student import TTest
-from steerlab.statistics.against_controls import PredictionTest, RankTest, cohens_d, one_sample_t_test, prediction_test, rank_test
-from steerlab.statistics.bootstrap import Bootstrap, bootstrap
-from steerlab.statistics.corrections import benjamini_hochberg, holm
-from steerlab.statistics.dose_curves import IsotonicFit, SpearmanCorrelation, isotonic_fit, spearman
-from steerlab.statistics.dose_lines import Asymmetry, LinearFit, asymmetry, linear_fit
-from steerlab.statistics.dose_response import DoseResponse, dose_response
-from steerlab.statistics.effective import effective_dimension, effective_size
+from steerlab.statistics._format import format_p
+from steerlab.statistics.controls import (
+    ControlOutcomes,
+    ControlTests,
+    PredictionTest,
+    RankTest,
+    cohens_d,
+    controls_from_frame,
+    one_sample_t_test,
+    prediction_test,
+    rank_test,
+)
+from steerlab.statistics.dose_models import (
+    Asymmetry,
+    IsotonicFit,
+    LinearFit,
+    SpearmanCorrelation,
+    asymmetry,
+    isotonic_fit,
+    linear_fit,
+    spearman,
+)
+from steerlab.statistics.dose_response import DoseResponse, Reversal, TrendTest, dose_response, largest_reversal, trend_test
 from steerlab.statistics.effects import (
     AntiSteerable,
     EffectSize,
@@ -24,20 +38,25 @@ from steerlab.statistics.effects import (
     discordant_odds_ratio,
     effect_size,
     paired_effect_size,
+    pareto_front,
 )
 from steerlab.statistics.equivalence import EquivalenceTest, equivalence_test
-from steerlab.statistics.intervals import Interval, clopper_pearson_interval, paired_interval, wilson_interval
-from steerlab.statistics.many_looks import MaxStatisticTest, max_statistic_test, rank_tests
-from steerlab.statistics.outcomes import ControlOutcomes, ControlTests, controls_from_frame
-from steerlab.statistics.paired import SignTest, paired_t_test, sign_test
-from steerlab.statistics.pareto import pareto_front
-from steerlab.statistics.planning import Plan, plan
-from steerlab.statistics.power import power_curve, power_of_sign_test, power_of_t_test, smallest_detectable_change
-from steerlab.statistics.separability import AUC, auc, cross_validated_auc
-from steerlab.statistics.signed import SignFlipTest, WilcoxonTest, sign_flip_test, wilcoxon_test
-from steerlab.statistics.stability import DirectionalAgreement, SplitHalf, directional_agreement, split_half_cosines
-from steerlab.statistics.trends import Reversal, TrendTest, largest_reversal, trend_test
-from steerlab.statistics.two_samples import WelchTest, welch_t_test
+from steerlab.statistics.intervals import Bootstrap, Interval, bootstrap, clopper_pearson_interval, paired_interval, wilson_interval
+from steerlab.statistics.multiplicity import MaxStatisticTest, benjamini_hochberg, holm, max_statistic_test, rank_tests
+from steerlab.statistics.paired import SignFlipTest, SignTest, WilcoxonTest, paired_t_test, sign_flip_test, sign_test, wilcoxon_test
+from steerlab.statistics.power import Plan, plan, power_curve, power_of_sign_test, power_of_t_test, smallest_detectable_change
+from steerlab.statistics.separability import (
+    AUC,
+    DirectionalAgreement,
+    SplitHalf,
+    auc,
+    cross_validated_auc,
+    directional_agreement,
+    effective_dimension,
+    effective_size,
+    split_half_cosines,
+)
+from steerlab.statistics.t_tests import TTest, WelchTest, welch_t_test
 
 __all__ = [
     "AUC",

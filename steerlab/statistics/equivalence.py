@@ -10,9 +10,9 @@ from scipy.optimize import minimize_scalar
 
 from steerlab._checks import RELATIVE_NOISE, InputError, are_outcomes, check_pairs, common_scale, finite, open_share, outcomes, reals
 from steerlab._html import html_table
-from steerlab.statistics._display import format_p
-from steerlab.statistics._student import positive_p
+from steerlab.statistics._format import format_p
 from steerlab.statistics.intervals import Interval, paired_interval
+from steerlab.statistics.t_tests import positive_p
 
 # Values of the nuisance parameter that are tried before the best of them are refined; dense at the ends, where few
 # or all problems change and the type I error bends fastest.

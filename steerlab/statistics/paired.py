@@ -1,15 +1,33 @@
-"""Tests of the same problems before and after an intervention: each problem is its own control."""
+"""Tests of the same problems before and after an intervention: each problem is its own control.
 
+Paired real values without normality: signed ranks, and the mean under flipped signs.
+"""
+
+import math
 from dataclasses import dataclass
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 from scipy.stats import binom, binomtest
 
-from steerlab._checks import Alternative, check_alternative, check_pairs, common_scale, outcomes, reals
+from steerlab._checks import (
+    RELATIVE_NOISE,
+    Alternative,
+    check_alternative,
+    check_pairs,
+    check_rng,
+    common_scale,
+    count,
+    open_share,
+    outcomes,
+    reals,
+)
 from steerlab._html import html_table
-from steerlab.statistics._display import format_p
-from steerlab.statistics._student import TTest, positive_p, student_t
+from steerlab.statistics._format import format_p
+from steerlab.statistics._sign_flips import enumerable, exceedance, flipped_sums
 from steerlab.statistics.intervals import Interval, newcombe_interval
+from steerlab.statistics.t_tests import TTest, positive_p, student_t
 
 
 @dataclass(frozen=True)
@@ -168,3 +186,266 @@ def paired_t_test(before: ArrayLike, after: ArrayLike, *, alternative: Alternati
     was, now = reals(before, "before", at_least=2), reals(after, "after", at_least=2)
     scale = common_scale(was, now)
     return student_t(now - was, 0.0, alternative=alternative, scale=scale, what="differences")
+
+
+EXACT_RANKS = 200  # changed pairs up to which the distribution of the rank sum is computed exactly, ties and all
+LISTED = 1000  # differences of which all pairwise averages are held
+
+
+@dataclass(frozen=True)
+class WilcoxonTest:
+    """Wilcoxon's signed-rank test of paired values.
+
+    Attributes:
+        differences: after - before, in the order given; zeros are among them and are not ranked.
+        statistic: sum of the ranks of the positive differences.
+        p_value: in (0, 1].
+        n: pairs.
+        n_changed: pairs that differ.
+        exact: whether p comes from the exact distribution given the ranks, or from its normal approximation.
+        alternative: "greater" asks whether after is larger.
+    """
+
+    differences: tuple[float, ...]
+    statistic: float
+    p_value: float
+    n: int
+    n_changed: int
+    exact: bool
+    alternative: Alternative
+
+    @property
+    def rank_biserial(self) -> float:
+        """Effect from -1 to 1: share of the rank sum that is positive minus the share that is negative; 0 if nothing changed."""
+        total = self.n_changed * (self.n_changed + 1) / 2
+        return 2 * self.statistic / total - 1 if total else 0.0
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """Interval of the median of the differences' pairwise averages (Hodges and Lehmann).
+
+        The limits come from the exact distribution of the rank sum up to 200 pairs, from its normal approximation above. Fewer
+        than 6 pairs cannot give 95%, whatever they are: then there are no limits.
+
+        Raises:
+            ValueError: a confidence outside (0, 1).
+        """
+        return hodges_lehmann_interval(np.array(self.differences), confidence)
+
+    def __str__(self) -> str:
+        how = "exact" if self.exact else "normal approximation"
+        return (
+            f"W = {self.statistic:g}, {format_p(self.p_value)} ({self.alternative} signed-rank test, {how}), "
+            f"rank-biserial {self.rank_biserial:.3f}, {self.n_changed} of {self.n} pairs changed"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "W": f"{self.statistic:g}",
+            "p": format_p(self.p_value),
+            "alternative": self.alternative,
+            "rank-biserial correlation": f"{self.rank_biserial:.3f}",
+            "interval of the shift": self.interval(),
+            "changed pairs": f"{self.n_changed} of {self.n}",
+        }
+        return html_table("Wilcoxon signed-rank test", rows)
+
+
+def wilcoxon_test(before: ArrayLike, after: ArrayLike, *, alternative: Alternative = "two-sided") -> WilcoxonTest:
+    """Wilcoxon's signed-rank test: are the differences after - before symmetric about zero?
+
+    Args:
+        before: one value per problem without the intervention.
+        after: the same problems, in the same order, with it.
+        alternative: "greater" means that after is larger.
+
+    Returns:
+        The test; p is 1 when nothing changed. Pairs that do not differ are left out; equal sizes share their mean rank. Up to
+        200 changed pairs p is exact given the ranks, with ties too; above, SciPy's normal approximation is used.
+
+    Raises:
+        ValueError: unequal lengths, fewer than 2 pairs, NaN or infinite values, two Series whose labels are in different
+            orders, or an unknown alternative.
+
+    Source:
+        Wilcoxon (1945), Biometrics Bulletin 1; exact distribution with ties as in Pratt and Gibbons (1981).
+
+    Example:
+        >>> print(wilcoxon_test([0.1, 0.4, 0.2, 0.3, 0.5], [0.6, 0.7, 0.9, 0.4, 0.5]))
+        W = 10, p = 0.1250 (two-sided signed-rank test, exact), rank-biserial 1.000, 4 of 5 pairs changed
+    """
+    differences = _differences(before, after, alternative)
+    changed = differences[differences != 0]
+    given, m = tuple(differences.tolist()), int(changed.size)
+    if not m:
+        return WilcoxonTest(given, 0.0, 1.0, differences.size, 0, True, alternative)
+    sizes = np.abs(changed)
+    ranks = stats.rankdata(np.round(sizes / sizes.max(), 12))  # sizes that differ by rounding alone are ties
+    statistic = float(ranks[changed > 0].sum())
+    exact = m <= EXACT_RANKS
+    if exact:
+        p = _tails(_rank_sums(ranks), round(2 * statistic), alternative)
+    else:
+        p = float(stats.wilcoxon(changed, alternative=alternative, correction=True, method="asymptotic").pvalue)
+    return WilcoxonTest(given, statistic, positive_p(p), differences.size, m, exact, alternative)
+
+
+@dataclass(frozen=True, eq=False)
+class SignFlipTest:
+    """The mean difference against what it is when each difference's sign is drawn anew.
+
+    Attributes:
+        differences: after - before, in the order given.
+        statistic: their mean.
+        p_value: in (0, 1].
+        n: pairs.
+        null: the means under flipped signs; all of them where `exact`, else random ones.
+        exact: whether all flips were gone through.
+        alternative: "greater" asks whether after is larger.
+    """
+
+    differences: tuple[float, ...]
+    statistic: float
+    p_value: float
+    n: int
+    null: NDArray[np.float64]
+    exact: bool
+    alternative: Alternative
+
+    @property
+    def smallest_p(self) -> float:
+        """The least p that so many flips can give."""
+        return 1 / (len(self.null) + (0 if self.exact else 1))
+
+    @property
+    def cohens_d(self) -> float:
+        """Mean over sd of the differences; 0 if there are none, infinite if all are equal."""
+        if np.ptp(self.differences) == 0:
+            return math.copysign(math.inf, self.statistic) if self.statistic else 0.0
+        return self.statistic / float(np.std(self.differences, ddof=1))
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """Student's interval of the mean difference.
+
+        Raises:
+            ValueError: a confidence outside (0, 1).
+        """
+        values = np.array(self.differences)
+        sd = float(values.std(ddof=1)) if np.ptp(values) else 0.0
+        return TTest(0.0, self.n - 1, 1.0, self.statistic, sd, self.n, "two-sided", 0.0).interval(confidence)
+
+    def __str__(self) -> str:
+        flips = "all" if self.exact else "random"
+        return (
+            f"mean difference {self.statistic:.4g}, {format_p(self.p_value)} "
+            f"({self.alternative} sign-flip test, {len(self.null)} {flips} flips), n = {self.n}"
+        )
+
+    def _repr_html_(self) -> str:
+        rows = {
+            "mean difference": f"{self.statistic:.4g}",
+            "p": format_p(self.p_value),
+            "alternative": self.alternative,
+            "interval of the mean": self.interval(),
+            "flips": f"{len(self.null)}, {'all there are' if self.exact else 'random'}",
+            "n": self.n,
+        }
+        return html_table("Sign-flip permutation test", rows)
+
+
+def sign_flip_test(
+    before: ArrayLike, after: ArrayLike, *, rng: np.random.Generator, n_resamples: int = 9999, alternative: Alternative = "two-sided"
+) -> SignFlipTest:
+    """Permutation test of the mean difference: under the null, before and after may be exchanged within each problem.
+
+    Args:
+        before: one value per problem without the intervention.
+        after: the same problems, in the same order, with it.
+        rng: draws the flips.
+        n_resamples: how many; where the changed pairs have no more than so many in all, each is gone through once and p is exact.
+        alternative: "greater" means that after is larger.
+
+    Returns:
+        The test; p = (1 + flips at least as extreme) / (n_resamples + 1), or their share among all flips. Ties count against us.
+
+    Raises:
+        ValueError: unequal lengths, fewer than 2 pairs, NaN or infinite values, two Series whose labels are in different
+            orders, an unknown alternative, or n_resamples < 1.
+        TypeError: rng is no generator.
+
+    Source:
+        Fisher (1935), The Design of Experiments, section 21; Phipson and Smyth (2010), Stat. Appl. Genet. Mol. Biol. 9, art. 39.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> print(sign_flip_test([0.1, 0.4, 0.2, 0.3], [0.6, 0.7, 0.9, 0.4], rng=rng))
+        mean difference 0.4, p = 0.1250 (two-sided sign-flip test, 16 all flips), n = 4
+    """
+    check_rng(rng)
+    n_resamples = count(n_resamples, "n_resamples", at_least=1)
+    differences = _differences(before, after, alternative)
+    n, changed = differences.size, differences[differences != 0]
+    exact = enumerable(changed.size, n_resamples)
+    sums = [block[:, 0] for block in flipped_sums(changed[:, None], n_resamples, rng)]
+    null, observed = np.concatenate(sums) / n, float(changed.sum()) / n
+    noise = RELATIVE_NOISE * common_scale(differences)
+    sign = -1.0 if alternative == "less" else 1.0
+    scores, score = (np.abs(null), abs(observed)) if alternative == "two-sided" else (sign * null, sign * observed)
+    p = float(exceedance(scores, np.array([score]), noise, exact=exact)[0])
+    return SignFlipTest(tuple(differences.tolist()), observed, positive_p(p), n, null, exact, alternative)
+
+
+def _differences(before: ArrayLike, after: ArrayLike, alternative: Alternative) -> NDArray[np.float64]:
+    """After - before, with what is only rounding taken as no difference."""
+    check_alternative(alternative)
+    check_pairs(before, after)
+    was, now = reals(before, "before", at_least=2), reals(after, "after", at_least=2)
+    differences = now - was
+    noise = RELATIVE_NOISE * common_scale(was, now)
+    differences[np.abs(differences) <= noise] = 0.0
+    return np.full_like(differences, differences[0]) if np.ptp(differences) <= noise else differences
+
+
+def _rank_sums(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Probability of each doubled sum of the ranks whose signs are positive, signs being fair coins."""
+    doubled = np.round(2 * ranks).astype(int)
+    sums = np.zeros(int(doubled.sum()) + 1)
+    sums[0] = 1.0
+    for rank in doubled:
+        moved = np.zeros_like(sums)
+        moved[rank:] = sums[: len(sums) - rank]
+        sums = (sums + moved) / 2
+    return sums
+
+
+def _tails(sums: NDArray[np.float64], at: int, alternative: Alternative) -> float:
+    greater, less = float(sums[at:].sum()), float(sums[: at + 1].sum())
+    return {"greater": greater, "less": less, "two-sided": min(1.0, 2 * min(greater, less))}[alternative]
+
+
+def hodges_lehmann_interval(differences: NDArray[np.float64], confidence: float) -> Interval:
+    """The interval of `WilcoxonTest.interval`."""
+    n, tail = differences.size, (1 - open_share(confidence, "confidence")) / 2
+    n_averages = n * (n + 1) // 2
+    if n <= EXACT_RANKS:
+        chances = np.cumsum(_rank_sums(np.arange(1.0, n + 1))[::2])  # doubled sums of whole ranks are even
+        place = int((chances <= tail * (1 + RELATIVE_NOISE)).sum()) - 1
+    else:
+        place = math.floor(n_averages / 2 - float(stats.norm.isf(tail)) * math.sqrt(n * (n + 1) * (2 * n + 1) / 24))
+    if place < 0:
+        return Interval(-math.inf, math.inf, float(confidence), f"Hodges-Lehmann, {n} pairs are too few")
+    ordered = np.sort(differences)
+    low, high = (_average(ordered, at) for at in (place, n_averages - 1 - place))
+    return Interval(low, high, float(confidence), "Hodges-Lehmann")
+
+
+def _average(ordered: NDArray[np.float64], place: int) -> float:
+    """The average of two values (or of one with itself) at this place among all, from 0; found without listing them where they are many."""
+    n = ordered.size
+    if n <= LISTED:
+        i, j = np.triu_indices(n)
+        return float(np.partition((ordered[i] + ordered[j]) / 2, place)[place])
+    low, high = float(ordered[0]), float(ordered[-1])
+    while low < (middle := low + (high - low) / 2) < high:
+        up_to = np.searchsorted(ordered, 2 * middle - ordered, side="right") - np.arange(n)
+        low, high = (low, middle) if int(np.maximum(up_to, 0).sum()) > place else (middle, high)
+    return high

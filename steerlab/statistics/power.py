@@ -1,6 +1,11 @@
-"""What the tests could have seen: power of the sign test, exactly, and of the paired t-test."""
+"""What the tests could have seen: power of the sign test, exactly, and of the paired t-test.
 
+Before the experiment: how many controls and how many problems a wanted answer needs.
+"""
+
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
@@ -10,6 +15,7 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from steerlab._checks import RELATIVE_NOISE, Alternative, InputError, check_alternative, count, finite, open_share
+from steerlab._html import html_table
 
 
 def power_of_sign_test(n: int, *, change: float, discordant: float, level: float = 0.05, alternative: Alternative = "two-sided") -> float:
@@ -211,3 +217,190 @@ def _critical(changed: NDArray[np.int_], tail: float) -> NDArray[np.float64]:
     quantile = stats.binom.ppf(tail, changed, 0.5)
     too_many = stats.binom.cdf(quantile, changed, 0.5) > tail * (1 + RELATIVE_NOISE)
     return np.asarray(np.where(too_many, quantile - 1, quantile), dtype=np.float64)
+
+
+# Powers of all n up to this many are computed in a few seconds; beyond it the search is refused.
+LARGEST_N = 40_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an experiment needs.
+
+    Attributes:
+        p: the p-value that the rank test must be able to reach after correction for all looks.
+        n_controls: the fewest control directions that allow it. Even then it is reached only by an effect beyond every
+            control.
+        level: of the whole family of tests.
+        looks: how many tests are corrected for together.
+        level_per_look: level / looks: what the smallest p-value must reach under Bonferroni, and in Holm's first step.
+        alternative: of both tests.
+        change: the true change in accuracy that is to be detected; None if no problems were planned.
+        discordant: the expected share of changed problems; None likewise.
+        power: the wanted chance of detection.
+        n_problems: the least n from which the exact sign test at level_per_look has the wanted power, for this and every
+            larger n up to twice as many; None if no problems were planned.
+        power_reached: its power there; None likewise.
+    """
+
+    p: float
+    n_controls: int
+    level: float
+    looks: int
+    level_per_look: float
+    alternative: Alternative
+    change: float | None
+    discordant: float | None
+    power: float
+    n_problems: int | None
+    power_reached: float | None
+
+    def __str__(self) -> str:
+        corrected = f", corrected for {self.looks} looks," if self.looks > 1 else ""
+        controls = (
+            f"Use at least {self.n_controls} controls: the smallest p of the rank test{corrected} is then "
+            f"{self.looks / (self.n_controls + 1):.4g}, which is at most {self.p:g}."
+        )
+        if self.n_problems is None or self.change is None:
+            return controls
+        at = f"level {self.level:g}" if self.looks == 1 else f"level {self.level:g} / {self.looks} looks = {self.level_per_look:.4g}"
+        return (
+            f"{controls} Use at least {self.n_problems} problems: if {self.discordant:.4g} of them change and accuracy moves by "
+            f"{self.change:+.4g}, the {self.alternative} sign test at {at} sees it with a chance of {self.power_reached:.4f} "
+            f"({self.power:g} wanted)."
+        )
+
+    def _repr_html_(self) -> str:
+        rows: dict[str, object] = {
+            "controls": f"{self.n_controls} for p = {self.p:g}",
+            "looks": self.looks,
+            "level per look (Bonferroni, Holm's first step)": f"{self.level_per_look:.4g}",
+            "alternative": self.alternative,
+        }
+        if self.n_problems is not None:
+            rows["problems"] = self.n_problems
+            rows["to detect a change of"] = f"{self.change:+.4g}, with {self.discordant:.4g} of problems changing"
+            rows["power (wanted)"] = f"{self.power_reached:.4f} ({self.power:g})"
+        return html_table("Plan", rows)
+
+
+def plan(
+    *,
+    change: float | None = None,
+    discordant: float | None = None,
+    power: float = 0.8,
+    p: float | None = None,
+    level: float = 0.05,
+    looks: int = 1,
+    alternative: Alternative = "two-sided",
+) -> Plan:
+    """How many controls a wanted p needs, and how many problems a wanted power, corrected for the number of looks.
+
+    Controls: the rank test's p is never below 1 / (K + 1), so K + 1 >= looks / p. Problems: the exact sign test's power
+    moves in a sawtooth along n, because p takes only few values; so the answer is the least n from which the power
+    stays at or above the wanted one, checked for every n up to twice as many.
+
+    Args:
+        change: true change in accuracy to be detected, a proportion with its sign; None plans controls only.
+        discordant: expected share of problems whose outcome changes, right to wrong or wrong to right; at least the
+            size of the change. A pilot tells; the larger, the more problems are needed.
+        power: the wanted chance of detection.
+        p: the p-value that the rank test must be able to reach after correction; None takes level.
+        level: the level of the whole family of tests.
+        looks: how many tests (cells, layers, alphas) are corrected for together.
+        alternative: of both tests.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: a change without discordant or the reverse, a change of 0, beyond discordant or against the alternative,
+            p, level or power outside (0, 1), power <= level, looks < 1, an unknown alternative, or more than 40,000
+            problems needed.
+
+    Example:
+        >>> print(plan(change=-0.1, discordant=0.2, p=0.01))
+        Use at least 99 controls: the smallest p of the rank test is then 0.01, which is at most 0.01. Use at least 168 problems: \
+if 0.2 of them change and accuracy moves by -0.1, the two-sided sign test at level 0.05 sees it with a chance of 0.8006 (0.8 wanted).
+    """
+    check_alternative(alternative)
+    level, looks = open_share(level, "level"), count(looks, "looks", at_least=1)
+    p = level if p is None else open_share(p, "p")
+    per_look = level / looks
+    power = check_power(power, level)
+    problems, reached = None, None
+    if (change is None) != (discordant is None):
+        missing = "change" if change is None else "discordant"
+        raise InputError(f"{missing} is missing; give change and discordant together to plan problems, or neither")
+    if change is not None and discordant is not None:
+        change, discordant = _possible(change, alternative), check_discordant(discordant)
+        problems, reached = _problems_needed(change, discordant, power, per_look, alternative)
+    return Plan(
+        p=p,
+        n_controls=_controls_needed(p, looks, alternative),
+        level=level,
+        looks=looks,
+        level_per_look=per_look,
+        alternative=alternative,
+        change=change,
+        discordant=discordant,
+        power=power,
+        n_problems=problems,
+        power_reached=reached,
+    )
+
+
+def _controls_needed(p: float, looks: int, alternative: Alternative) -> int:
+    needed = math.ceil(looks / p * (1 - RELATIVE_NOISE)) - 1
+    # Two-sided, one control is always as far from the middle as the observed effect.
+    return max(needed, 2 if alternative == "two-sided" else 1)
+
+
+def _possible(change: float, alternative: Alternative) -> float:
+    change = finite(change, "change")
+    if change == 0:
+        raise InputError("change=0: no number of problems detects it; give the smallest change that matters")
+    if (alternative == "greater" and change < 0) or (alternative == "less" and change > 0):
+        raise InputError(f"change={change:+g} with alternative={alternative!r}: the test looks the other way; turn one of them")
+    return change
+
+
+def _problems_needed(change: float, discordant: float, power: float, level: float, alternative: Alternative) -> tuple[int, float]:
+    """The least n from which power stays, up to 2 n, and the power there."""
+    wins = win_share(change, discordant)
+    limit = 2 * _rough_n(change, discordant, power, level, alternative) + 64
+    while True:
+        if limit > 2 * LARGEST_N:
+            raise InputError(
+                f"change={change:+g}, discordant={discordant:g}: about {limit // 2:,} problems needed for power {power:g} at level "
+                f"{level:.3g}, beyond the {LARGEST_N:,} that are searched; ask for a larger change, less power or fewer looks"
+            )
+        powers = _powers(limit, wins, discordant, level, alternative)
+        needed = int(np.flatnonzero(powers < power).max(initial=-1)) + 1
+        if 2 * needed <= limit:
+            return needed, float(powers[needed])
+        limit = 2 * needed
+
+
+def _rough_n(change: float, discordant: float, power: float, level: float, alternative: Alternative) -> int:
+    """The normal approximation of Connett, Smith and McHugh, which says where to search."""
+    z_level = float(stats.norm.isf(level / 2 if alternative == "two-sided" else level))
+    z_power = float(stats.norm.ppf(power))
+    spread = math.sqrt(max(discordant - change**2, 0.0))
+    return math.ceil(max(z_level * math.sqrt(discordant) + z_power * spread, 0.0) ** 2 / change**2)
+
+
+def _powers(limit: int, wins: float, discordant: float, level: float, alternative: Alternative) -> NDArray[np.float64]:
+    """Power of the sign test for every n from 0 to limit.
+
+    The number of changed problems among n + 1 follows from that among n, so one pass serves all n.
+    """
+    seen = detected(np.arange(limit + 1), wins, level, alternative)
+    chances = np.zeros(limit + 1)
+    chances[0] = 1.0
+    powers = np.zeros(limit + 1)
+    for n in range(1, limit + 1):
+        chances[1 : n + 1] = chances[1 : n + 1] * (1 - discordant) + chances[:n] * discordant
+        chances[0] *= 1 - discordant
+        powers[n] = chances[: n + 1] @ seen[: n + 1]
+    return powers

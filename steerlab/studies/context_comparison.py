@@ -23,9 +23,9 @@ from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import d_model, describe
-from steerlab.statistics.corrections import holm
 from steerlab.statistics.intervals import paired_interval
-from steerlab.statistics.signed import sign_flip_test
+from steerlab.statistics.multiplicity import holm
+from steerlab.statistics.paired import sign_flip_test
 from steerlab.steering.cells import run_cells
 from steerlab.steering.variants import Cell, Place
 from steerlab.steering.work import rows_of, steered

@@ -34,8 +34,8 @@ from steerlab.models.forecasts import Work, forecast
 from steerlab.models.loading import load_model
 from steerlab.models.model import describe, n_layers
 from steerlab.models.weights import brief
-from steerlab.statistics._display import format_p
-from steerlab.statistics.corrections import benjamini_hochberg, holm
+from steerlab.statistics._format import format_p
+from steerlab.statistics.multiplicity import benjamini_hochberg, holm
 from steerlab.steering.work import rows_of, steered
 from steerlab.tasks.arithmetic import VARIANTS
 from steerlab.tasks.lengths import fit_to_context

@@ -27,9 +27,9 @@ from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.model import n_layers
-from steerlab.statistics._display import format_p
-from steerlab.statistics.against_controls import rank_test
-from steerlab.statistics.corrections import holm
+from steerlab.statistics._format import format_p
+from steerlab.statistics.controls import rank_test
+from steerlab.statistics.multiplicity import holm
 from steerlab.statistics.paired import sign_test
 from steerlab.statistics.power import smallest_detectable_change
 from steerlab.steering.work import rows_of, unsteered

@@ -18,9 +18,8 @@ from steerlab.aft.aft import LearnedVector, learn_vectors, vectors_work
 from steerlab.directions.random import random_directions
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
-from steerlab.statistics._display import format_p
-from steerlab.statistics.corrections import holm
-from steerlab.statistics.many_looks import rank_tests
+from steerlab.statistics._format import format_p
+from steerlab.statistics.multiplicity import holm, rank_tests
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered
 from steerlab.studies.transfer import chosen_depths

@@ -26,10 +26,9 @@ from steerlab.directions.random import random_directions, shuffled_labels
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import d_model, n_layers
-from steerlab.statistics._display import format_p
-from steerlab.statistics.against_controls import rank_test
-from steerlab.statistics.corrections import holm
-from steerlab.statistics.many_looks import rank_tests
+from steerlab.statistics._format import format_p
+from steerlab.statistics.controls import rank_test
+from steerlab.statistics.multiplicity import holm, rank_tests
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.sweeps.effects import cosine_band, effect, score_vectors

@@ -19,8 +19,8 @@ import pandas as pd
 from scipy import stats
 
 from steerlab._checks import InputError, InputTypeError
-from steerlab.statistics._display import format_p
-from steerlab.statistics.corrections import holm
+from steerlab.statistics._format import format_p
+from steerlab.statistics.multiplicity import holm
 from steerlab.sweeps.sweep import SweepResult
 from steerlab.tasks.problems import Problem, written
 

@@ -17,7 +17,7 @@ from steerlab.models.backends import Model
 from steerlab.models.model import Precision
 from steerlab.statistics.dose_response import DoseResponse, dose_response
 from steerlab.statistics.intervals import wilson_interval
-from steerlab.statistics.many_looks import MaxStatisticTest, max_statistic_test
+from steerlab.statistics.multiplicity import MaxStatisticTest, max_statistic_test
 from steerlab.steering.cells import run_cells
 from steerlab.steering.interventions import ALPHAS, check_alpha
 from steerlab.steering.operators import Operator, operator_label

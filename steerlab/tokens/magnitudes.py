@@ -28,7 +28,7 @@ from steerlab.models.memory import pass_tokens
 from steerlab.models.model import context_length, hook_name, n_outputs
 from steerlab.models.passes import residuals
 from steerlab.models.threads import on_suitable_threads
-from steerlab.statistics.bootstrap import bootstrap
+from steerlab.statistics.intervals import bootstrap
 from steerlab.statistics.paired import paired_t_test
 from steerlab.steering.distributions import NUMBERS, compare_positions
 from steerlab.steering.interventions import check_alpha

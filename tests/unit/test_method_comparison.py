@@ -7,8 +7,8 @@ import torch
 
 import steerlab as sl
 from steerlab.models.encoding import token_ids
-from steerlab.statistics.against_controls import rank_test
-from steerlab.statistics.corrections import holm
+from steerlab.statistics.controls import rank_test
+from steerlab.statistics.multiplicity import holm
 from steerlab.statistics.paired import sign_test
 from steerlab.studies import method_vectors
 from steerlab.studies.method_trials import Bench, cell_of, choose

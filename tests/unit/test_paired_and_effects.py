@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import steerlab.statistics as st
-from steerlab.statistics import signed
+from steerlab.statistics import paired
 
 
 def rng():
@@ -182,9 +182,9 @@ def test_too_few_pairs_give_no_limits_rather_than_false_ones(n):
 
 def test_many_differences_have_the_averages_that_listing_them_would_give(monkeypatch):
     differences = np.random.default_rng(0).normal(size=60).round(2)
-    listed = [signed._average(np.sort(differences), k) for k in (0, 5, 900, 1829)]
-    monkeypatch.setattr(signed, "LISTED", 1)
-    assert [signed._average(np.sort(differences), k) for k in (0, 5, 900, 1829)] == pytest.approx(listed, abs=1e-12)
+    listed = [paired._average(np.sort(differences), k) for k in (0, 5, 900, 1829)]
+    monkeypatch.setattr(paired, "LISTED", 1)
+    assert [paired._average(np.sort(differences), k) for k in (0, 5, 900, 1829)] == pytest.approx(listed, abs=1e-12)
 
 
 def test_two_values_have_no_small_sample_correction_so_d_is_given_with_its_width():

@@ -13,7 +13,7 @@ import torch
 from steerlab import plots
 from steerlab.plots import _cells, theme
 from steerlab.plots.heatmaps import _outline
-from steerlab.statistics.against_controls import RankTest, rank_test
+from steerlab.statistics.controls import RankTest, rank_test
 from steerlab.sweeps.changes import cell_key
 
 EVIL = '</b><a href="https://example.org">x</a>\u202e<script>'

@@ -12,7 +12,7 @@ import pytest
 
 import steerlab as sl
 from steerlab.models.model import Precision
-from steerlab.statistics.trends import Reversal
+from steerlab.statistics.dose_response import Reversal
 from steerlab.sweeps.choosing import HalvingResult
 from steerlab.sweeps.preview import Correlation
 

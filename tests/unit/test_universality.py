@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import steerlab as sl
-from steerlab.statistics.corrections import benjamini_hochberg, holm
+from steerlab.statistics.multiplicity import benjamini_hochberg, holm
 from steerlab.statistics.paired import sign_test
 from steerlab.studies import grid
 from steerlab.studies.grid import check_grid_folder

@@ -19,9 +19,9 @@ from steerlab._progress import job
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import d_model
-from steerlab.statistics._display import format_p
-from steerlab.statistics.corrections import holm
+from steerlab.statistics._format import format_p
 from steerlab.statistics.intervals import paired_interval, wilson_interval
+from steerlab.statistics.multiplicity import holm
 from steerlab.statistics.paired import SignTest, sign_test
 from steerlab.studies.eas.stream import COLUMNS, check_stream, run_eas, stream
 from steerlab.studies.eas.watcher import VARIANTS, Watcher, Watching, random_attractors, variant_named
