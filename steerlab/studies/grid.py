@@ -418,7 +418,7 @@ class Universality:
         return " ".join(said)
 
     def effects(self) -> pd.DataFrame:
-        """What `steerlab.plots.forest` draws of finished cells: name, change, low, high, n, p."""
+        """What `steerlab.plots.effects` draws of finished cells: name, change, low, high, n, p."""
         done = self._done()
         one = done["model"].nunique() == 1
         names = [dataset if one else f"{model}, {dataset}" for model, dataset in zip(done["model"], done["dataset"], strict=True)]

@@ -332,7 +332,7 @@ class MethodComparison:
         return table.assign(p_holm=holm(table["p"].to_numpy(float)) if lines else np.array([]))
 
     def effects(self) -> pd.DataFrame:
-        """What `steerlab.plots.forest` draws: name, change, low, high, n, p."""
+        """What `steerlab.plots.effects` draws: name, change, low, high, n, p."""
         table = self._frame[self._frame["method"] != "baseline"]
         names = [m if k == "none" else f"{m}, {k}" for k, m in zip(table["matching"], table["method"], strict=True)]
         return table.assign(name=names)[["name", "change", "low", "high", "n", "p"]].reset_index(drop=True)

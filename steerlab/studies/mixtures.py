@@ -56,7 +56,7 @@ class UniversalBooster:
     checks: pd.DataFrame
 
     def effects(self) -> pd.DataFrame:
-        """Lines for `steerlab.plots.forest`: the groups' means, then every mixture on every task."""
+        """Lines for `steerlab.plots.effects`: the groups' means, then every mixture on every task."""
         means = self.means.rename(columns={"group": "name"})[["name", "change", "low", "high"]]
         part = self.frame[self.frame["kind"] != "single"]
         names = [f"{v} on {t} ({where})" for v, t, where in zip(part["vector"], part["task"], part["trained"], strict=True)]

@@ -8,7 +8,7 @@ import pytest
 
 import steerlab as sl
 from steerlab.models.model import hook_name, hooks
-from steerlab.plots.streams import eas_stream
+from steerlab.plots.studies import eas_stream
 from steerlab.studies.eas.comparison import Claim
 from steerlab.studies.eas.watcher import VARIANTS, Watcher, Watching, random_attractors
 from steerlab.tasks.arithmetic import arithmetic

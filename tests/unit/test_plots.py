@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from steerlab import plots
-from steerlab.plots import _cells, theme
-from steerlab.plots.heatmaps import _outline
+from steerlab.plots import sweeps, theme
+from steerlab.plots.sweeps import _outline
 from steerlab.statistics.controls import RankTest, rank_test
 from steerlab.sweeps.changes import cell_key
 
@@ -520,8 +520,8 @@ def test_the_ticks_of_a_heatmap_name_its_layers_upwards_and_its_alphas_to_the_ri
 
 
 def test_of_many_alphas_the_whole_ones_have_a_tick_at_their_own_place():
-    assert _cells.alpha_ticks([-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0]) == ([0, 4, 8], ["−1", "0", "1"])
-    assert _cells.alpha_ticks([0.1 * k for k in range(1, 27)])[1][:3] == ["0.1", "0.3", "0.5"]
+    assert sweeps.alpha_ticks([-1.0, -0.75, -0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0]) == ([0, 4, 8], ["−1", "0", "1"])
+    assert sweeps.alpha_ticks([0.1 * k for k in range(1, 27)])[1][:3] == ["0.1", "0.3", "0.5"]
 
 
 def test_the_largest_change_is_the_one_furthest_from_zero_on_either_side():

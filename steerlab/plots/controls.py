@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from steerlab._checks import InputError
-from steerlab.plots import _cells, _input, theme
+from steerlab.plots import _input, sweeps, theme
 from steerlab.statistics._format import format_p
 
 MEASURES = {
@@ -43,7 +43,7 @@ def transition_matrix(sw: _input.Sweep, layer: int | None = None, direction: str
         >>> [bar.name for bar in sl.plots.transition_matrix(sw).data if bar.showlegend]
         ['became right', 'became wrong']
     """
-    rows = _cells.only(_cells.only(_cells.cells(sw), "layer", layer), "direction", direction)
+    rows = sweeps.only(sweeps.only(sweeps.cells(sw), "layer", layer), "direction", direction)
     moved = rows.fillna({"became_right": 0, "became_wrong": 0, "stayed_right": rows["correct"]})
     moved = moved.fillna({"stayed_wrong": moved["n"] - moved["correct"]})
     parts = list(moved.groupby(["layer", "direction"], sort=False))
@@ -68,7 +68,7 @@ def transition_matrix(sw: _input.Sweep, layer: int | None = None, direction: str
     room = max(up + down, 1) * (0.12 if len(parts) == 1 else 0.3)  # for the counts outside the bars
     fig.update_yaxes(tickvals=ticks, ticktext=[str(abs(tick)) for tick in ticks], range=[-down - room, up + room])
     fig.update_yaxes(title_text="problems")
-    values, texts = _cells.alpha_ticks(alphas)
+    values, texts = sweeps.alpha_ticks(alphas)
     fig.update_xaxes(tickvals=values, ticktext=texts, tickangle=0, showgrid=False, zeroline=False)
     fig.update_xaxes(title_text="coefficient alpha", row=len(parts), col=1)
     fig.update_layout(barmode="relative", bargap=0.2)
@@ -110,7 +110,7 @@ def _moved_bars(part: pd.DataFrame, alphas: list[float], first: bool) -> list[go
             legendgroup=name,
             showlegend=first,
             hovertext=hover,
-            customdata=_cells.keys(part),
+            customdata=sweeps.keys(part),
             hoverinfo="text",
         )
         for name, column, sign, colour in kinds
