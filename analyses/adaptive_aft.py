@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 import steerlab as sl
-from steerlab import store
 from steerlab.cli import run
-from steerlab.runs import save_figures
+from steerlab.reports import runs
+from steerlab.reports.runs import save_figures
 from steerlab.setup import Setup, writes_run
 
 
@@ -57,7 +57,7 @@ def main(config: Config, folder: Path) -> None:
     print(f"{found.table().to_string(index=False, float_format='%.3f')}\n\n{answer}")
     save_figures(
         folder,
-        store.provenance(model, config.recorded(), task.about),
+        runs.provenance(model, config.recorded(), task.about),
         title=f"Rapid and adaptive protocols: {task.name}, {config.model_name}",
         question="How much larger is the gain that a protocol reports than the gain of its vector on fresh problems?",
         answer=answer,

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import steerlab as sl
-from steerlab import store
 from steerlab.cli import run
 from steerlab.plots.theme import words
-from steerlab.runs import save_figures
+from steerlab.reports import runs
+from steerlab.reports.runs import save_figures
 from steerlab.setup import Setup, writes_run
 from steerlab.studies.method_comparison import KL_LEVELS
 from steerlab.studies.method_vectors import METHODS
@@ -69,7 +69,7 @@ def main(config: Config, folder: Path) -> None:
         figures.append((f"Test accuracy against KL at the layer and sign chosen on validation ({matching} matched).", drawn, words(drawn)))
     save_figures(
         folder,
-        store.provenance(model, config.recorded(), task.about, comparison=dict(found.settings)),
+        runs.provenance(model, config.recorded(), task.about, comparison=dict(found.settings)),
         title=f"Methods compared: {task.name}, {config.model_name}",
         question="Which ways to steer change accuracy, more than random vectors of the same norm or KL, and which differences between them are real?",
         answer=found.summary(),

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 import steerlab as sl
-from steerlab import store
 from steerlab.cli import run
-from steerlab.runs import save_figures
+from steerlab.reports import runs
+from steerlab.reports.runs import save_figures
 from steerlab.setup import Setup, writes_run
 
 
@@ -56,7 +56,7 @@ def main(config: Config, folder: Path) -> None:
     print(f"{found.summary()}\n\n{found.kinds.to_string(index=False, float_format='%.3g')}")
     save_figures(
         folder,
-        store.provenance(model, config.recorded(), task.about),
+        runs.provenance(model, config.recorded(), task.about),
         title=f"Static and context-dependent vectors: {task.name}, {config.model_name}",
         question="With few problems to learn from, do vectors with fewer parameters win?",
         answer=found.summary(),

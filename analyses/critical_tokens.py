@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 
 import steerlab as sl
-from steerlab import store
 from steerlab.cli import run
-from steerlab.runs import save_figures
+from steerlab.reports import runs
+from steerlab.reports.runs import save_figures
 from steerlab.setup import Setup, stem, writes_run
 
 
@@ -57,7 +57,7 @@ def main(config: Config, folder: Path) -> None:
     print(f"{answer}\n\n{found.by_part().to_string(index=False, float_format='%.3g')}")
     save_figures(
         folder,
-        store.provenance(model, config.recorded(), task.about),
+        runs.provenance(model, config.recorded(), task.about),
         title=f"Critical tokens: {task.name}, {config.model_name}",
         question=f"At which tokens does steering at layer {layer}, alpha {config.alpha:+g}, move the model, and at which do right and wrong answers part?",
         answer=answer,

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 import steerlab as sl
-from steerlab import store
 from steerlab.cli import run
-from steerlab.runs import save_figures
+from steerlab.reports import runs
+from steerlab.reports.runs import save_figures
 from steerlab.setup import Setup, stem, writes_run
 
 
@@ -34,11 +34,11 @@ def main(config: Config, folder: Path) -> None:
     """Get the directions, print their norms and cosines, write the run folder."""
     if config.direction is not None:
         directions = [sl.load_direction(config.direction)]
-        provenance = store.provenance(None, config.recorded(), {})
+        provenance = runs.provenance(None, config.recorded(), {})
     else:
         model, task = config.load()
         directions = list(config.contrasts(model, task, positions=config.cache_positions).values())
-        provenance = store.provenance(model, config.recorded(), task.about)
+        provenance = runs.provenance(model, config.recorded(), task.about)
     units = np.stack([d.unit().vector.numpy().ravel() for d in directions])
     cosines = pd.DataFrame(units @ units.T, columns=[f"cosine with layer {d.layer}" for d in directions])
     table = pd.concat([pd.DataFrame({"layer": [d.layer for d in directions], "norm": [d.norm for d in directions]}), cosines], axis=1)

@@ -15,9 +15,9 @@ from typing import Literal
 import numpy as np
 
 import steerlab as sl
-from steerlab import store
 from steerlab.cli import run
-from steerlab.runs import save_figures
+from steerlab.reports import runs
+from steerlab.reports.runs import save_figures
 from steerlab.setup import Setup, writes_run
 
 
@@ -61,7 +61,7 @@ def main(config: Config, folder: Path) -> None:
     random = found.table(against="no_updates")
     save_figures(
         folder,
-        store.provenance(model, config.recorded(), task.about),
+        runs.provenance(model, config.recorded(), task.about),
         title=f"Emergent Activation Snapping: {task.name}, {config.model_name}",
         question=f"Does a Watcher at layer {layer} raise accuracy on {config.split} problems of {task.name} as it learns?",
         answer=str(claim),

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import steerlab as sl
-from steerlab import store
 from steerlab.cli import run
-from steerlab.runs import save_figures
+from steerlab.reports import runs
+from steerlab.reports.runs import save_figures
 from steerlab.setup import Setup, stem, writes_run
 from steerlab.steering.interventions import ALPHAS
 
@@ -48,7 +48,7 @@ def main(config: Config, folder: Path) -> None:
         result = sl.sweep(
             model, task.test, direction, alphas=config.alphas, positions=config.positions, operator=config.operator, progress=True
         )
-        provenance = store.provenance(model, config.recorded(), task.about)
+        provenance = runs.provenance(model, config.recorded(), task.about)
     found = sl.failure_analysis(result)
     print(f"{found.summary()}\n\n{found.headroom.to_string(index=False, float_format='%.3g')}")
     save_figures(

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import steerlab as sl
-from steerlab import store
 from steerlab.cli import run
-from steerlab.runs import save_sweep
+from steerlab.reports import runs
+from steerlab.reports.runs import save_sweep
 from steerlab.setup import Setup, writes_run
 from steerlab.steering.interventions import ALPHAS
 
@@ -42,7 +42,7 @@ def main(config: Config, folder: Path) -> None:
     save_sweep(
         folder,
         result,
-        store.provenance(model, config.recorded(), task.about),
+        runs.provenance(model, config.recorded(), task.about),
         question=question,
         figures=figures,
         overwrite=config.overwrite,

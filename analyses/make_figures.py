@@ -14,8 +14,8 @@ import steerlab as sl
 from steerlab import _files
 from steerlab._checks import InputError
 from steerlab.cli import run
-from steerlab.images import draw_images
-from steerlab.questions import Questions
+from steerlab.reports.export import draw_images
+from steerlab.reports.secondary import Questions
 
 MOST_BYTES = 5_000_000
 

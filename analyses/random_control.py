@@ -11,11 +11,11 @@ results (Parquet), the direction (safetensors), provenance (JSON) and one self-c
 from dataclasses import dataclass
 from pathlib import Path
 
-from steerlab import store
 from steerlab.cli import run
-from steerlab.runs import save_experiment
+from steerlab.reports import runs
+from steerlab.reports.evidence import Significance
+from steerlab.reports.runs import save_experiment
 from steerlab.setup import Setup, writes_run
-from steerlab.significance import Significance
 from steerlab.steering.interventions import ALPHAS
 from steerlab.studies.protocol import run_experiment
 
@@ -54,7 +54,7 @@ def main(config: Config, folder: Path) -> None:
     )
     print(f"model       {config.model}\ntask        {task}")
     print(Significance(experiment).summary())
-    save_experiment(folder, experiment, store.provenance(model, config.recorded(), task.about), overwrite=config.overwrite)
+    save_experiment(folder, experiment, runs.provenance(model, config.recorded(), task.about), overwrite=config.overwrite)
 
 
 if __name__ == "__main__":

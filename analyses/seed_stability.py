@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 import steerlab as sl
-from steerlab import store
 from steerlab.cli import run
-from steerlab.runs import save_figures
+from steerlab.reports import runs
+from steerlab.reports.runs import save_figures
 from steerlab.setup import Setup, writes_run
 
 
@@ -53,7 +53,7 @@ def main(config: Config, folder: Path) -> None:
     print(f"{found.curve().to_string(index=False, float_format='%.3f')}\n\n{answer}")
     save_figures(
         folder,
-        store.provenance(model, config.recorded(), task.about),
+        runs.provenance(model, config.recorded(), task.about),
         title=f"Stability of learned vectors: {task.name}, {config.model_name}",
         question="Is a learned vector the same with another seed or other problems, and how many problems does it need?",
         answer=answer,

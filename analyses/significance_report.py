@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from steerlab import exports, store
 from steerlab.cli import run
-from steerlab.reporting import run_parts
+from steerlab.reports import export
+from steerlab.reports import runs as store
+from steerlab.reports.report import run_parts
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def main(config: Config) -> Path:
     parts = run_parts(*config.runs)
     print(f"{parts['question']}\n\n{parts['answer']}\n")
     if config.forms == "all":
-        folder = exports.export_report(config.out.with_suffix(""), progress=True, **parts)
+        folder = export.export_report(config.out.with_suffix(""), progress=True, **parts)
         print(f"report      {folder / 'report.html'}")
         return folder
     store.write_report(config.out, **parts)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 import steerlab as sl
-from steerlab import store
 from steerlab.cli import run
-from steerlab.runs import save_figures
+from steerlab.reports import runs
+from steerlab.reports.runs import save_figures
 from steerlab.setup import Setup, stem, writes_run
 
 
@@ -43,7 +43,7 @@ def main(config: Config, folder: Path) -> None:
     figures = [("Mean norm and projection by position.", drawn, sl.plots.words(drawn))]
     save_figures(
         folder,
-        store.provenance(model, config.recorded(), task.about),
+        runs.provenance(model, config.recorded(), task.about),
         title=f"Per-token magnitudes: {task.name}",
         question=f"At which tokens is the residual stream large, and where does it lie along the direction of layer {given.layer}?",
         figures=figures,

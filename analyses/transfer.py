@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 import steerlab as sl
-from steerlab import store
 from steerlab.cli import run
-from steerlab.runs import save_figures
+from steerlab.reports import runs
+from steerlab.reports.runs import save_figures
 from steerlab.setup import SeveralTasks, writes_run
 from steerlab.studies.transfer import ALPHAS
 
@@ -64,7 +64,7 @@ def main(config: Config, folder: Path) -> None:
     figure = sl.plots.transfer_matrix(found)
     save_figures(
         folder,
-        store.provenance(model, config.recorded(), {name: dict(task.about) for name, task in tasks.items()}),
+        runs.provenance(model, config.recorded(), {name: dict(task.about) for name, task in tasks.items()}),
         title=f"Transfer between {len(tasks)} tasks: {config.model_name}",
         question="Does a vector that is found on one task change accuracy on another, more than random and shuffled-label vectors do?",
         answer=answer,

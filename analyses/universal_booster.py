@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 import steerlab as sl
-from steerlab import store
 from steerlab.cli import run
-from steerlab.runs import save_figures
+from steerlab.reports import runs
+from steerlab.reports.runs import save_figures
 from steerlab.setup import SeveralTasks, writes_run
 
 
@@ -61,7 +61,7 @@ def main(config: Config, folder: Path) -> None:
     print(f"{shown.to_string(index=False, float_format='%.3f')}\n\n{answer}")
     save_figures(
         folder,
-        store.provenance(model, config.recorded(), {name: dict(task.about) for name, task in tasks.items()}),
+        runs.provenance(model, config.recorded(), {name: dict(task.about) for name, task in tasks.items()}),
         title=f"One vector for {len(tasks)} tasks: {config.model_name}",
         question="Does one vector from a mixture of tasks raise accuracy on these tasks, and on one that was left out?",
         answer=answer,

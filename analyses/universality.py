@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from steerlab import _files, plots, store
+from steerlab import _files, plots
 from steerlab._checks import InputError
 from steerlab.cli import run
-from steerlab.runs import write_figures
+from steerlab.reports import runs
+from steerlab.reports.runs import write_figures
 from steerlab.studies import grid as grid_files
 from steerlab.studies.grid import GridCell, Universality, grid
 from steerlab.tasks.arithmetic import VARIANTS
@@ -84,7 +85,7 @@ def write(config: Config, cells: Sequence[GridCell], found: Universality, folder
     recorded.pop("out")
     write_figures(
         folder,
-        store.provenance(None, recorded, {}, cells=found.origins()),
+        runs.provenance(None, recorded, {}, cells=found.origins()),
         title=f"Universality: {len(set(recorded['models']))} models, {len(set(recorded['datasets']))} datasets",
         question="On which models and datasets does a learned vector change test accuracy, and on how many would chance alone have?",
         answer=found.summary(),

@@ -48,14 +48,14 @@ from steerlab.directions.random import (
     shuffled_label_direction,
     shuffled_labels,
 )
-from steerlab.exports import export_report
 from steerlab.models.loading import load_model
-from steerlab.parts import Drawing, Examples, Table
 from steerlab.published.auditing import Audit
 from steerlab.published.auditing import audit as published_audit
-from steerlab.reporting import write_report
-from steerlab.runs import load_experiment, save_experiment
-from steerlab.significance import Significance
+from steerlab.reports.blocks import Drawing, Examples, Table
+from steerlab.reports.evidence import Significance
+from steerlab.reports.export import export_report
+from steerlab.reports.report import write_report
+from steerlab.reports.runs import load_experiment, save_experiment
 from steerlab.statistics.controls import ControlOutcomes, controls_from_frame
 from steerlab.steering.interventions import ALPHAS, steer
 from steerlab.steering.operators import adaptive, conditional, midpoint, norm_preserving, projections, turn

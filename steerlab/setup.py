@@ -9,11 +9,11 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from steerlab import store
 from steerlab._checks import InputError
 from steerlab.directions.direction import Direction, check_direction
 from steerlab.models.backends import Model
 from steerlab.models.loading import load_model
+from steerlab.reports import runs
 from steerlab.studies.protocol import contrast_directions
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.lengths import fit_to_context
@@ -208,7 +208,7 @@ def writes_run(script: str) -> Callable[[Callable[[S, Path], None]], Callable[[S
 
     def around(work: Callable[[S, Path], None]) -> Callable[[S], Path]:
         def main(config: S) -> Path:
-            with store.reserved(config.folder(script), overwrite=config.overwrite) as folder:
+            with runs.reserved(config.folder(script), overwrite=config.overwrite) as folder:
                 work(config, folder)
             print(f"\nreport      {folder / 'report.html'}")
             return folder

@@ -10,8 +10,8 @@ import pytest
 from kaleido.errors import ChromeNotFoundError
 
 import steerlab as sl
-from steerlab.images import draw_images
 from steerlab.plots import theme
+from steerlab.reports.export import draw_images
 
 
 @pytest.mark.usefixtures("chromium")

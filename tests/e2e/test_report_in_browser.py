@@ -11,9 +11,9 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from steerlab.parts import Drawing, Examples
 from steerlab.plots import theme
-from steerlab.report import render_report
+from steerlab.reports.blocks import Drawing, Examples
+from steerlab.reports.html import render_report
 from steerlab.sweeps.changes import COLUMNS, cell_key
 
 LONG = "start " + "very " * 20_000 + "THE END?"

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import steerlab as sl
-from steerlab import store
+from steerlab.reports import runs
 
 REPORT = b"<!DOCTYPE html>"
 OTHER = (None, True, -1, 0.5, 1e300, "text", "", [], [1], ["x"], {}, {"a": 1})
@@ -27,7 +27,7 @@ def run(tmp_path_factory, toy_model, backends) -> Path:
     """A finished run; its report, which is never read, is shortened so that thousands of copies are made quickly."""
     model, task = toy_model(backends[-1]), sl.load_task("arithmetic", n_train=24, n_validation=6, n_test=6)
     found = sl.run_experiment(model, task, seed=0, layers=[0, 1], alphas=[-1, 0, 1], n_controls=2, families=["orthogonal"])
-    folder = sl.save_experiment(tmp_path_factory.mktemp("runs") / "run", found, store.provenance(model, {"seed": 0}, task.about))
+    folder = sl.save_experiment(tmp_path_factory.mktemp("runs") / "run", found, runs.provenance(model, {"seed": 0}, task.about))
     (folder / "report.html").write_bytes(REPORT)
     reseal(folder)
     return folder
@@ -35,10 +35,10 @@ def run(tmp_path_factory, toy_model, backends) -> Path:
 
 def reseal(folder: Path, **changes: object) -> None:
     """Make the digests those of the files as they are."""
-    record = json.loads((folder / store.PROVENANCE).read_text())
+    record = json.loads((folder / runs.PROVENANCE).read_text())
     for key in ("files", "sha256", "format"):
         del record[key]
-    store.write_provenance(folder, record | changes)
+    runs.write_provenance(folder, record | changes)
 
 
 def content(found: tuple[sl.Experiment, dict]) -> str:
@@ -122,7 +122,7 @@ def test_bytes_that_were_changed_are_noticed(run, whole, tmp_path_factory, name,
         data = bytearray()
     same = bytes(data) == (run / name).read_bytes()
     (folder / name).write_bytes(data)
-    assert refused_or_the_same(folder, whole) or same or name == store.PROVENANCE
+    assert refused_or_the_same(folder, whole) or same or name == runs.PROVENANCE
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -150,18 +150,18 @@ def test_outcomes_that_were_inverted_are_noticed(run, tmp_path):
 @pytest.mark.parametrize("key", ["answer", "config", "experiment", "files", "model", "warnings", "versions"])
 def test_what_the_provenance_says_cannot_be_changed_either(run, tmp_path, key):
     folder = copy_of(run, tmp_path)
-    record = json.loads((folder / store.PROVENANCE).read_text())
+    record = json.loads((folder / runs.PROVENANCE).read_text())
     for changed in ({**record, key: "other"}, {name: value for name, value in record.items() if name != key}):
-        (folder / store.PROVENANCE).write_text(json.dumps(changed))
+        (folder / runs.PROVENANCE).write_text(json.dumps(changed))
         with pytest.raises(sl.InputError, match=r"provenance\.json: does not match its own sha256"):
             sl.load_experiment(folder)
 
 
 def test_a_run_of_another_version_is_told_apart_from_a_damaged_one(run, tmp_path):
     folder = copy_of(run, tmp_path)
-    record = json.loads((folder / store.PROVENANCE).read_text())
+    record = json.loads((folder / runs.PROVENANCE).read_text())
     for format, said in (("steerlab-run-9", "'steerlab-run-9'"), (None, "None")):
-        (folder / store.PROVENANCE).write_text(json.dumps({**record, "format": format}))
+        (folder / runs.PROVENANCE).write_text(json.dumps({**record, "format": format}))
         with pytest.raises(
             sl.InputError, match=rf"provenance\.json: format {said}; this version reads steerlab-run-1; run the script again"
         ):
@@ -195,7 +195,7 @@ def changed(value: object, path: tuple, new: object) -> object:
 @given(data=st.data(), new=st.sampled_from([..., *OTHER]))
 def test_a_description_of_an_experiment_that_makes_no_sense_is_refused(run, tmp_path_factory, data, new):
     folder = copy_of(run, tmp_path_factory.getbasetemp())
-    about = json.loads((folder / store.PROVENANCE).read_text())["experiment"]
+    about = json.loads((folder / runs.PROVENANCE).read_text())["experiment"]
     path = data.draw(st.sampled_from(paths_in(about)))
     reseal(folder, experiment=changed(about, path, new))
     found = loaded_or_refused(folder)

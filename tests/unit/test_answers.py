@@ -20,11 +20,11 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedToken
 import steerlab as sl
 from steerlab import cli
 from steerlab.directions.direction import check_direction
-from steerlab.methods import method
 from steerlab.models.encoding import end_tokens, token_ids
 from steerlab.models.model import describe, hook_name, hooks
+from steerlab.reports.evidence import Significance
+from steerlab.reports.sections import method
 from steerlab.setup import Setup
-from steerlab.significance import Significance
 from steerlab.steering.interventions import patch
 from steerlab.tasks.problems import Problem, in_both
 from steerlab.tasks.scorers import encode_choices, first_token, whole_answer
@@ -419,7 +419,7 @@ def test_token_ids_go_through_every_part(bare, tmp_path):
 
 
 def test_an_experiment_on_token_ids_is_kept_and_read_back(bare, tmp_path):
-    from steerlab.store import provenance
+    from steerlab.reports.runs import provenance
 
     problems = many(90)
     task = sl.tasks.Task("tokens", problems[:40], problems[40:60], problems[60:], scorer="continuation")

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 import steerlab as sl
-from steerlab import methods
-from steerlab.cautions import cautions
-from steerlab.comparison import Comparison
+from steerlab.reports import sections
+from steerlab.reports.evidence import Comparison
+from steerlab.reports.warnings import cautions
 
 SMALL = {"seed": 0, "layers": [0, 1], "alphas": (-2.0, 0.0, 1.0), "n_controls": 4}
 
@@ -95,7 +95,7 @@ def test_test_problems_whose_right_choice_is_always_the_same_are_called_unbalanc
 def test_the_word_significant_is_never_said_without_its_test(experiment):
     found = sl.Significance(experiment)
     provenance = {"model": {"name": "toy"}, "versions": {}}
-    words = " ".join([found.answer(), found.summary(), *found.warnings(), *methods.method(found), methods.paragraph(found, provenance)])
+    words = " ".join([found.answer(), found.summary(), *found.warnings(), *sections.method(found), sections.paragraph(found, provenance)])
     assert "significant" not in words
     assert "p = 0.0000" not in words
     assert "p = 0 " not in words
@@ -103,7 +103,7 @@ def test_the_word_significant_is_never_said_without_its_test(experiment):
 
 def test_the_methods_paragraph_states_the_splits_the_seed_the_controls_and_cites_what_it_uses(experiment):
     found = sl.Significance(experiment)
-    text = methods.paragraph(found, {"model": {"name": "toy"}, "versions": {"steerlab": "9.9"}})
+    text = sections.paragraph(found, {"model": {"name": "toy"}, "versions": {"steerlab": "9.9"}})
     for part in (
         "60 training, 20 validation and 20 test problems",
         "4 isotropic",
@@ -113,10 +113,10 @@ def test_the_methods_paragraph_states_the_splits_the_seed_the_controls_and_cites
         "4 combinations",
     ):
         assert part in text, part
-    cited = methods.references(text)
+    cited = sections.references(text)
     assert cited == sorted(cited)
-    assert len(cited) == len(methods.REFERENCES)
-    assert methods.references("nothing is cited") == []
+    assert len(cited) == len(sections.REFERENCES)
+    assert sections.references("nothing is cited") == []
 
 
 def test_several_runs_are_corrected_together(experiment):

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import exhibits
 from steerlab.controls.control import ControlResult
 from steerlab.models.model import hook_name, hooks
-from steerlab.store import provenance
+from steerlab.reports import sections
+from steerlab.reports.runs import provenance
 from steerlab.studies.protocol import Experiment
 
 SMALL = {"seed": 0, "layers": [0, 1], "alphas": (-2.0, 0.0, 1.0), "n_controls": 4}
@@ -249,7 +249,7 @@ def test_the_contrast_and_the_side_effects_are_in_the_summary_and_the_report(exp
     summary = said.summary()
     for line in ("contrast    held-out AUC", "other controls at alpha", "beside the task at alpha"):
         assert line in summary
-    parts = exhibits.report_parts(said, {"model": {"name": "toy"}, "versions": {}})
+    parts = sections.report_parts(said, {"model": {"name": "toy"}, "versions": {}})
     assert [heading for heading, _ in parts["sections"]] == [
         "The findings in full",
         "What was moved",
@@ -265,7 +265,7 @@ def test_the_contrast_and_the_side_effects_are_in_the_summary_and_the_report(exp
 def test_too_few_problems_for_diagnostics_leave_them_out_and_the_report_stands(experiment: Experiment) -> None:
     said = sl.Significance(replace(experiment, diagnostics=None))
     assert "held-out" not in said.summary()
-    assert "The contrast set" not in [heading for heading, _ in exhibits.sections(said)]
+    assert "The contrast set" not in [heading for heading, _ in sections.sections(said)]
 
 
 def test_a_corrected_p_value_of_exactly_the_level_is_not_below_it_in_any_sentence(experiment: Experiment) -> None:

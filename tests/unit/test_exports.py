@@ -11,10 +11,9 @@ import plotly.graph_objects as go
 import pytest
 
 import steerlab as sl
-from steerlab.exports import to_csv
-from steerlab.images import draw_images
-from steerlab.markdown import render_markdown
 from steerlab.plots import theme
+from steerlab.reports.export import draw_images, to_csv
+from steerlab.reports.markdown import render_markdown
 from steerlab.sweeps.changes import COLUMNS
 
 EVIL = "</p><script>window.pwned = 1</script>\n# Not a heading\n[link](https://example.org) ![x](y) | `code` ``` $x$ \u202e <!-- -->"

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 import steerlab as sl
-from steerlab import exhibits
-from steerlab.questions import Questions
-from steerlab.significance import Significance
+from steerlab.reports import sections
+from steerlab.reports.evidence import Significance
+from steerlab.reports.secondary import Questions
 
 SMALL = {"seed": 0, "layers": [0, 1], "alphas": (-2.0, -1.0, 0.0, 1.0, 2.0), "n_controls": 6}
 
@@ -143,8 +143,8 @@ def test_a_repetition_is_planned_for_all_answers_that_moved_and_for_their_net_ch
 def test_the_main_jobs_words_and_tables_hold_the_questions(experiment):
     found = Significance(experiment)
     assert "8 cells tried on validation" in found.summary()
-    assert any("What else a reader asks" in table.caption for table in exhibits.tables(found))
-    heatmap = next(one.figure for one in exhibits.figures(found) if one.caption.startswith("Validation split"))
+    assert any("What else a reader asks" in table.caption for table in sections.tables(found))
+    heatmap = next(one.figure for one in sections.figures(found) if one.caption.startswith("Validation split"))
     assert "max-statistic test of all 8 cells" in shown(heatmap)
 
 

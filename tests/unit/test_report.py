@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
-from steerlab.parts import DETAILS_BYTES, Drawing, Examples, Table, details_payload
 from steerlab.plots import theme
-from steerlab.report import MOST_BYTES, render_report
+from steerlab.reports.blocks import DETAILS_BYTES, Drawing, Examples, Table, details_payload
+from steerlab.reports.html import MOST_BYTES, render_report
 from steerlab.sweeps.changes import COLUMNS, cell_key
 
 EVIL = '</script><script>window.pwned = 1</script><img src=x onerror="pwned=1">\' \u202e\u200f]]> <!-- &lt;'

@@ -10,7 +10,7 @@ import torch
 import steerlab as sl
 from steerlab import setup
 from steerlab.calibration import calibrate
-from steerlab.questions import Questions
+from steerlab.reports.secondary import Questions
 from steerlab.scenarios._common import Scenario
 from steerlab.studies import grid
 from steerlab.studies.method_trials import Bench, try_once

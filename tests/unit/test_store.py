@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import steerlab as sl
-from steerlab import runs, store
 from steerlab.aft import training
 from steerlab.aft.learnables import ModulatedVector
+from steerlab.reports import runs
+from steerlab.reports import runs as store
 
 FIELDS = ("layer", "site", "positions", "name", "method", "model")
 

@@ -15,11 +15,12 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from steerlab import _html, parts
+from steerlab import _html
 from steerlab._checks import InputError
 from steerlab._html import ANSWER_LENGTH, CELL_LENGTH, LINE_LENGTH, PARAGRAPH_LENGTH, PROMPT_LENGTH, TOOLTIP_LENGTH, paragraph, text
-from steerlab.parts import Drawing, Examples, Part, Section, Table
 from steerlab.plots import theme
+from steerlab.reports import blocks
+from steerlab.reports.blocks import Drawing, Examples, Part, Section, Table
 
 __all__ = ["MOST_BYTES", "Drawing", "Examples", "Part", "Section", "Table", "render_report"]
 
@@ -71,32 +72,32 @@ def render_report(
         ValueError: A required text is empty, or the page would be larger than 6 MB.
     """
     for name, said in (("title", title), ("question", question), ("answer", answer)):
-        parts.required(said, name)
+        blocks.required(said, name)
     writer = _Writer()
     body = [
         _section("question", "Question", paragraph(question)),
         _section("answer", "Answer", paragraph(answer)),
-        _section("warnings", "Warnings", _warnings(parts.texts(warnings, "warnings"))),
+        _section("warnings", "Warnings", _warnings(blocks.texts(warnings, "warnings"))),
     ]
-    drawings = [parts.as_drawing(entry, f"figures[{place}]") for place, entry in enumerate(figures)]
-    listed = [parts.as_table(entry, f"tables[{place}]") for place, entry in enumerate(tables)]
+    drawings = [blocks.as_drawing(entry, f"figures[{place}]") for place, entry in enumerate(figures)]
+    listed = [blocks.as_table(entry, f"tables[{place}]") for place, entry in enumerate(tables)]
     shown: list[tuple[str, str, str, Sequence[str | Drawing | Table | Examples]]] = [
         ("figures", "Figures", "figures", drawings),
         ("tables", "Tables", "tables", listed),
     ]
     shown += [
         (f"section-{place}", text(heading, LINE_LENGTH), f"sections[{place - 1}]", content)
-        for place, (heading, content) in enumerate(parts.as_sections(sections), start=1)
+        for place, (heading, content) in enumerate(blocks.as_sections(sections), start=1)
     ]
     body += [_section(name, heading, writer.parts(content, source)) for name, heading, source, content in shown if content]
-    paragraphs = [paragraph(said) for said in parts.texts(method, "method")]
+    paragraphs = [paragraph(said) for said in blocks.texts(method, "method")]
     if paragraphs:
         body.append(_section("method", "Method", "\n".join(paragraphs)))
     if provenance is not None:
-        body.append(_section("provenance", "Provenance", _provenance(parts.as_provenance(provenance))))
-    cited = parts.texts(references, "references")
+        body.append(_section("provenance", "Provenance", _provenance(blocks.as_provenance(provenance))))
+    cited = blocks.texts(references, "references")
     if methods_paragraph or cited:
-        body.append(_section("paper", "For a paper", _paper(parts.required(methods_paragraph, "methods_paragraph"), cited)))
+        body.append(_section("paper", "For a paper", _paper(blocks.required(methods_paragraph, "methods_paragraph"), cited)))
     page = _page(title, "\n".join(body), plotly=writer.figures > 0, scripts=writer.figures > 0 or bool(methods_paragraph))
     size = len(page.encode())
     if size > MOST_BYTES:
@@ -226,7 +227,7 @@ def _figure(place: int, drawing: Drawing) -> str:
 def _details(name: str, details: pd.DataFrame | None) -> str:
     if details is None or details.empty:
         return ""
-    payload = parts.details_payload(details)
+    payload = blocks.details_payload(details)
     return (
         f'<div class="details" data-figure="{name}" hidden>\n<p><label for="{name}-cell">Problems that changed at</label>\n'
         f'<select id="{name}-cell"><option value="">choose, or click in the figure</option></select></p>\n'

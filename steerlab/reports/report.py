@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from steerlab import exhibits, plots, store
+from steerlab import plots
 from steerlab._checks import InputError
-from steerlab.comparison import Comparison
-from steerlab.parts import Drawing, Section, Table
-from steerlab.runs import load_experiment
-from steerlab.significance import Significance
+from steerlab.reports import runs as store
+from steerlab.reports import sections
+from steerlab.reports.blocks import Drawing, Section, Table
+from steerlab.reports.evidence import Comparison, Significance
+from steerlab.reports.runs import load_experiment
 
 
 def write_report(path: str | Path, *runs: str | Path, **parts: Any) -> Path:
@@ -18,7 +19,7 @@ def write_report(path: str | Path, *runs: str | Path, **parts: Any) -> Path:
     Args:
         path: the page.
         runs: run folders of random_control.py or `steerlab.save_experiment`; one gives its report, several a comparison.
-        parts: without runs, the parts of the page (title, question, answer, figures, …); see `steerlab.report.render_report`.
+        parts: without runs, the parts of the page (title, question, answer, figures, …); see `steerlab.reports.html.render_report`.
 
     Raises:
         FileNotFoundError: a run folder that is none.
@@ -49,7 +50,7 @@ def run_parts(*runs: str | Path) -> dict[str, Any]:
     for name, path in zip(_names([Path(path) for path in runs]), runs, strict=True):
         experiment, provenance = load_experiment(path)
         found[name] = Significance(experiment), provenance
-    return comparison_parts(found) if len(found) > 1 else exhibits.report_parts(*next(iter(found.values())))
+    return comparison_parts(found) if len(found) > 1 else sections.report_parts(*next(iter(found.values())))
 
 
 def _names(paths: list[Path]) -> list[str]:
@@ -74,7 +75,7 @@ def comparison_parts(runs: Mapping[str, tuple[Significance, Mapping[str, Any]]])
     provenance: dict[str, Any] = {}
     drawn = [forest]
     for name, (significance, about) in runs.items():
-        one = exhibits.report_parts(significance, about)
+        one = sections.report_parts(significance, about)
         each.append((name, [one["question"], one["answer"], *one["sections"][1][1]]))
         first = one["figures"][0]
         drawn.append(Drawing(f"{name}. {first.caption}", first.figure, first.words))
@@ -87,8 +88,8 @@ def comparison_parts(runs: Mapping[str, tuple[Significance, Mapping[str, Any]]])
         "warnings": both.warnings(),
         "figures": drawn,
         "tables": [
-            Table("Every run at its chosen alpha.", exhibits.with_p(both.effects)),
-            Table(f"Every run's direction against its controls; {len(both.tests)} rank tests in all.", exhibits.with_p(both.tests)),
+            Table("Every run at its chosen alpha.", sections.with_p(both.effects)),
+            Table(f"Every run's direction against its controls; {len(both.tests)} rank tests in all.", sections.with_p(both.tests)),
         ],
         "sections": each,
         "method": method,

@@ -1,27 +1,212 @@
-"""Write an experiment as a run folder, and read it back without the model."""
+"""Run folders, provenance and vector files: what is kept, and how it is read back.
 
+Formats are safetensors, JSON and Parquet; nothing is pickled. No file carries a date or a path, so that the same seed gives
+the same bytes.
+
+Write an experiment as a run folder, and read it back without the model.
+"""
+
+import contextlib
 import json
+import platform
 import re
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
-from steerlab import _files, exhibits, store
-from steerlab._checks import InputError, InputFileError
+from steerlab import _files
+from steerlab._checks import ExistingFileError, InputError, InputFileError, MissingFileError
 from steerlab.controls.control import ControlResult
 from steerlab.controls.side_effects import SideEffects
 from steerlab.directions.diagnostics import ContrastDiagnostics
 from steerlab.directions.direction import Direction
-from steerlab.parts import Drawing
-from steerlab.significance import Significance
+from steerlab.models.backends import Model
+from steerlab.models.model import describe
+from steerlab.reports import html, markdown, sections
+from steerlab.reports.blocks import Drawing
+from steerlab.reports.evidence import Significance
 from steerlab.studies.protocol import Experiment
 from steerlab.sweeps.sweep import SweepResult
 from steerlab.tasks.evaluation import Evaluation
-from steerlab.tasks.problems import Problem, left_out
+from steerlab.tasks.problems import Problem, left_out, written
 from steerlab.vectors import files
+
+RUN_FORMAT = "steerlab-run-1"
+PROVENANCE = "provenance.json"
+AGAIN = "run the script again (with --overwrite it replaces that folder), or bring the file back"
+PACKAGES = ("steerlab", "transformer-lens", "torch", "transformers", "numpy", "scipy", "pandas")
+
+
+def write_report(path: str | Path, **parts: Any) -> Path:
+    """Write one self-contained HTML page, or Markdown where `path` ends in .md; see `steerlab.reports.html.render_report` for the parts.
+
+    Raises:
+        OSError: the folder cannot be written.
+        ValueError: a page above the size limit.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = write_report(f"{folder}/report.html", title="Steering", question="Does it matter?", answer="p = 0.01")
+        ...     path.read_text()[:15]
+        '<!DOCTYPE html>'
+    """
+    return _files.write_text(path, markdown.render_markdown(**parts) if Path(path).suffix == ".md" else html.render_report(**parts))
+
+
+def provenance(model: Model | None, config: Mapping[str, Any], task: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """What produced a run: configuration, model, data, versions."""
+    return {
+        "config": json.loads(json.dumps(dict(config))),  # as it is read back
+        "model": {} if model is None else describe(model),
+        "task": dict(task),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        **more,
+    }
+
+
+@contextlib.contextmanager
+def run_folder(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A folder that goes to its place, sealed, once everything in it is written, and vanishes on an error.
+
+    Args:
+        path: where it goes.
+        overwrite: replace the files of an earlier run there. Files that are not a run's stay, always.
+
+    Raises:
+        FileExistsError: `path` holds a run and `overwrite` is False, or something else, or another process writes there.
+        OSError: it cannot be written.
+    """
+    with reserved(path, overwrite=overwrite) as target, _files.new_folder(target, own=_own_files(target), last=PROVENANCE) as folder:
+        yield folder
+
+
+@contextlib.contextmanager
+def reserved(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """The place of a run, checked before the work and held while it is done, so that nobody else writes there; the errors are those of `run_folder`."""
+    with _files.locked(path) as target:
+        if not _files.is_vacant(target):
+            if not target.is_dir() or not (target / PROVENANCE).is_file():
+                raise ExistingFileError(f"{target} exists and is not a run of ours; choose another folder (--out), or remove it")
+            if not overwrite:
+                raise ExistingFileError(
+                    f"{target} holds a run already; choose another folder (--out), or replace the run (--overwrite, in Python overwrite=True)"
+                )
+            _own_files(target)
+        yield target
+
+
+def _own_files(folder: Path) -> list[str] | None:
+    """The files of the run in a folder; None where nothing is there."""
+    if _files.is_vacant(folder):
+        return None
+    record = _files.read_sealed(
+        folder / PROVENANCE, RUN_FORMAT, "which files there are a run's cannot be known: choose another folder (--out), or remove it"
+    )
+    return [*_files.own_files(folder / PROVENANCE, record.get("files")), PROVENANCE]
+
+
+def write_provenance(folder: Path, provenance: Mapping[str, Any], names: Collection[str] | None = None) -> None:
+    """Seal a run: write its provenance, with the SHA-256 of every file in the folder (or of those named) and of the provenance itself."""
+    listed = _files.digests(folder, [name for name in names if name != PROVENANCE] if names is not None else None)
+    listed.pop(PROVENANCE, None)
+    _files.write_sealed(folder / PROVENANCE, RUN_FORMAT, {**provenance, "files": listed})
+
+
+def write_table(folder: Path, name: str, table: pd.DataFrame) -> None:
+    """Write a frame as Parquet."""
+    with _files.replacing(folder / f"{name}.parquet") as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def read_table(folder: Path, name: str, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Read what `write_table` wrote.
+
+    Args:
+        folder, name: as it was written.
+        columns: the columns that must be there, and what they hold: text, whole, number, flag or prompt.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError, OSError: it cannot be read, or lacks a column of that kind.
+    """
+    file = folder / f"{name}.parquet"
+    if not file.is_file():
+        raise MissingFileError(f"{file}: no such file; {AGAIN}")
+    try:
+        table = pd.read_parquet(file)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise InputFileError(f"{file}: not a table that can be read ({error}); the file was changed or damaged; {AGAIN}") from error
+    for column, kind in columns.items():
+        if column not in table:
+            raise InputFileError(f"{file}: has no column {column!r}, only {', '.join(map(str, table.columns))}; {AGAIN}")
+        if not KINDS[kind](table[column]):
+            raise InputFileError(f"{file}: column {column!r} holds {table[column].dtype}, not {kind}s; {AGAIN}")
+    return table
+
+
+def _texts(column: pd.Series) -> bool:
+    return all(isinstance(value, str) for value in column)
+
+
+def _wholes(column: pd.Series) -> bool:
+    return bool(pd.api.types.is_integer_dtype(column))
+
+
+def _numbers(column: pd.Series) -> bool:
+    return bool(pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column))
+
+
+def _flags(column: pd.Series) -> bool:
+    return bool(pd.api.types.is_bool_dtype(column))
+
+
+def _prompts(column: pd.Series) -> bool:
+    return all(isinstance(value, Sized) for value in column)
+
+
+KINDS = {"prompt": _prompts, "text": _texts, "whole": _wholes, "number": _numbers, "flag": _flags}
+
+
+def problems_frame(splits: Mapping[str, Sequence[Problem]]) -> pd.DataFrame:
+    """Problems as a frame: split, problem_id, prompt, and target, choices and meta as JSON; of token ids also prompt_tokens, as JSON."""
+    lines = [
+        (split, p.id, written(p.prompt), json.dumps(p.target), json.dumps(p.choices), json.dumps(dict(p.meta), default=str, sort_keys=True))
+        for split, problems in splits.items()
+        for p in problems
+    ]
+    frame = pd.DataFrame(lines, columns=["split", "problem_id", "prompt", "target", "choices", "meta"])
+    prompts = [p.prompt for problems in splits.values() for p in problems]
+    tokens: list[Any] = [json.dumps(prompt) if isinstance(prompt, tuple) else None for prompt in prompts]
+    return frame.assign(prompt_tokens=tokens) if any(tokens) else frame
+
+
+def sealed_files(path: str | Path) -> frozenset[str]:
+    """The files that a run wrote, by their names in its folder; what else lies there is not of the run."""
+    file = Path(path) / PROVENANCE
+    return frozenset(_files.own_files(file, _files.read_sealed(file, RUN_FORMAT, AGAIN).get("files")))
+
+
+def read_run(path: str | Path) -> dict[str, Any]:
+    """The provenance of a run folder, which is sealed: every file of the run must be as it was written.
+
+    Raises:
+        FileNotFoundError: not a run folder, or a file of it is missing.
+        ValueError, OSError: a file was changed or damaged, or is of another version.
+    """
+    file = Path(path) / PROVENANCE
+    if not file.is_file():
+        raise MissingFileError(f"{path}: no {PROVENANCE} there; give a folder that a steerlab script wrote")
+    record = _files.read_sealed(file, RUN_FORMAT, AGAIN)
+    _files.own_files(file, record.get("files"))
+    _files.check_digests(path, record.pop("files"), AGAIN)
+    return record
+
 
 OUTCOMES = ["problem_id", "prediction", "correct", "margin", "nll"]
 # What the tables of a run hold.
@@ -54,7 +239,7 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
     Args:
         path: the folder; new, empty, or an earlier run.
         experiment: what was measured.
-        provenance: what `steerlab.store.provenance` says of the model, the configuration and the task.
+        provenance: what `steerlab.reports.runs.provenance` says of the model, the configuration and the task.
         overwrite: replace the files of an earlier run there; files that are not a run's stay.
 
     Raises:
@@ -64,7 +249,7 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
 
     Example:
         >>> import tempfile, steerlab as sl
-        >>> from steerlab.store import provenance
+        >>> from steerlab.reports.runs import provenance
         >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic", limit=16)
         >>> found = sl.run_experiment(model, task, seed=0, layers=[3], alphas=[-2, 0, 2], n_controls=4)
         >>> about = provenance(model, {"seed": 0}, task.about)
@@ -74,7 +259,7 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
         ['checks.parquet', 'problems.parquet', 'results.parquet', 'side_effects.parquet', 'side_effects_baseline.parquet']
     """
     if not provenance.get("model", {}).get("name"):
-        raise InputError("provenance names no model; give what steerlab.store.provenance(model, config, task.about) returns")
+        raise InputError("provenance names no model; give what steerlab.reports.runs.provenance(model, config, task.about) returns")
     e, significance = experiment, Significance(experiment)
     results = [
         e.train.frame.assign(split="train", stage="baseline", layer=-1, alpha=0.0, direction=""),
@@ -100,20 +285,20 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
         "directions": names,
     }
     full = {**provenance, "experiment": outcome, "answer": significance.answer(), "warnings": significance.warnings()}
-    with store.run_folder(path, overwrite=overwrite) as folder:
-        store.write_table(folder, "results", frame[["split", "stage", "layer", "alpha", "direction", "is_control", *OUTCOMES]])
-        store.write_table(folder, "checks", pd.concat(checks, ignore_index=True))
+    with run_folder(path, overwrite=overwrite) as folder:
+        write_table(folder, "results", frame[["split", "stage", "layer", "alpha", "direction", "is_control", *OUTCOMES]])
+        write_table(folder, "checks", pd.concat(checks, ignore_index=True))
         splits = {"train": e.train.problems, "validation": e.validation.baseline.problems, "test": e.test.baseline.problems}
-        store.write_table(folder, "problems", store.problems_frame(splits))
-        store.write_table(folder, "side_effects", e.side_effects.by_text)
-        store.write_table(folder, "side_effects_baseline", e.side_effects.baseline)
+        write_table(folder, "problems", problems_frame(splits))
+        write_table(folder, "side_effects", e.side_effects.by_text)
+        write_table(folder, "side_effects_baseline", e.side_effects.baseline)
         if e.diagnostics is not None:
             _files.write_json(folder / "diagnostics.json", asdict(e.diagnostics))
         for name, direction in zip(names, e.directions.values(), strict=True):
             files.save_direction(folder / name, direction)
         files.save_direction(folder / "direction.safetensors", e.direction)
-        store.write_report(folder / "report.html", **exhibits.report_parts(significance, full))
-        store.write_provenance(folder, full)
+        write_report(folder / "report.html", **sections.report_parts(significance, full))
+        write_provenance(folder, full)
     return Path(path)
 
 
@@ -163,7 +348,7 @@ def save_figures(path: str | Path, provenance: Mapping[str, Any], *, overwrite: 
 
     Args:
         path: the folder; new, empty, or an earlier run.
-        provenance: what `steerlab.store.provenance` says.
+        provenance: what `steerlab.reports.runs.provenance` says.
         overwrite: replace the files of an earlier run there; files that are not a run's stay.
         parts: what `write_figures` takes.
 
@@ -171,7 +356,7 @@ def save_figures(path: str | Path, provenance: Mapping[str, Any], *, overwrite: 
         FileExistsError: the folder holds a run and `overwrite` is False, or something else.
         OSError: it cannot be written.
     """
-    with store.run_folder(path, overwrite=overwrite) as folder:
+    with run_folder(path, overwrite=overwrite) as folder:
         write_figures(folder, provenance, **parts)
     return Path(path)
 
@@ -196,13 +381,13 @@ def write_figures(
     what was written, and the `further` files of the run that are in the folder already.
     """
     for name, (_, table) in tables.items():
-        store.write_table(folder, name, table)
+        write_table(folder, name, table)
     named = directions if isinstance(directions, Mapping) else _named(directions)
     for name, direction in named.items():
         files.save_direction(folder / "directions" / f"{name}.safetensors", direction)
     warnings = [*warnings, *(f"Data: {said}." for said in left_out(provenance.get("task", {})))]
     shown = [(caption, table) for caption, table in tables.values() if caption and len(table) <= 1000]
-    store.write_report(
+    write_report(
         folder / "report.html",
         title=title,
         question=question,
@@ -211,10 +396,10 @@ def write_figures(
         figures=figures,
         tables=shown,
         method=method,
-        provenance=exhibits.flat_provenance(provenance),
+        provenance=sections.flat_provenance(provenance),
     )
     written = [f"{name}.parquet" for name in tables] + [f"directions/{name}.safetensors" for name in named] + ["report.html", *further]
-    store.write_provenance(folder, {**provenance, "warnings": warnings}, written)
+    write_provenance(folder, {**provenance, "warnings": warnings}, written)
 
 
 def _named(directions: Sequence[Direction]) -> dict[str, Direction]:
@@ -233,7 +418,7 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
 
     Example:
         >>> import tempfile, steerlab as sl
-        >>> from steerlab.store import provenance
+        >>> from steerlab.reports.runs import provenance
         >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic", limit=16)
         >>> found = sl.run_experiment(model, task, seed=0, layers=[3], alphas=[-2, 0, 2], n_controls=4)
         >>> about = provenance(model, {"seed": 0}, task.about)
@@ -243,26 +428,26 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
         True
     """
     folder = Path(path)
-    provenance = store.read_run(folder)
-    sealed = store.sealed_files(folder)
+    provenance = read_run(folder)
+    sealed = sealed_files(folder)
     if "experiment" not in provenance:
         raise InputError(f"{folder}: a run of another script; give one that analyses/random_control.py wrote")
-    file = folder / store.PROVENANCE
+    file = folder / PROVENANCE
     about = _checked(provenance["experiment"], OF_EXPERIMENT, file, "experiment")
-    results = store.read_table(folder, "results", OF_RESULTS)
+    results = read_table(folder, "results", OF_RESULTS)
     unnamed = results["margin"].isna() & (results["prediction"] != "")
     if unnamed.any():
         line = int(unnamed.to_numpy().argmax())
-        raise InputFileError(f"{folder / 'results.parquet'}: the margin of line {line} is NaN, though it has a prediction; {store.AGAIN}")
-    checks = store.read_table(folder, "checks", OF_CHECKS)
+        raise InputFileError(f"{folder / 'results.parquet'}: the margin of line {line} is NaN, though it has a prediction; {AGAIN}")
+    checks = read_table(folder, "checks", OF_CHECKS)
     problems = _problems(folder, about["scorer"])
     directions = {d.layer: d for d in (files.load_direction(folder / str(name)) for name in about["directions"])}
     if about["layer"] not in directions:
-        raise InputFileError(f"{file}: layer {about['layer']} was chosen, and there are directions of {sorted(directions)}; {store.AGAIN}")
+        raise InputFileError(f"{file}: layer {about['layer']} was chosen, and there are directions of {sorted(directions)}; {AGAIN}")
 
     def evaluation(split: str, frame: pd.DataFrame) -> Evaluation:
         if list(frame["problem_id"]) != [problem.id for problem in problems[split]]:
-            raise InputFileError(f"{folder / 'results.parquet'}: the {split} problems are others than in problems.parquet; {store.AGAIN}")
+            raise InputFileError(f"{folder / 'results.parquet'}: the {split} problems are others than in problems.parquet; {AGAIN}")
         return Evaluation(tuple(problems[split]), frame[OUTCOMES].reset_index(drop=True), about["scorer"])
 
     def swept(split: str, used: Sequence[Direction]) -> SweepResult:
@@ -282,13 +467,13 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
         rows = results.query("stage == @stage and alpha == @alpha").reset_index(drop=True)
         own = checks.query("stage == @stage and alpha == @alpha").drop(columns=["split", "stage"]).reset_index(drop=True)
         if len(rows) == 0:
-            raise InputFileError(f"{folder / 'results.parquet'}: no lines of {stage!r} at alpha {alpha:g}; {store.AGAIN}")
+            raise InputFileError(f"{folder / 'results.parquet'}: no lines of {stage!r} at alpha {alpha:g}; {AGAIN}")
         n = int(rows.loc[rows["is_control"], "direction"].nunique())
         columns = ["direction", "is_control", *OUTCOMES]
         found = ControlResult(rows[columns], test.baseline, direction, alpha, one["layer"], one["site"], n, one["family"], own)
         controls[stage == "control"].append(found)
     train = evaluation("train", results.query("split == 'train'"))
-    effects = store.read_table(folder, "side_effects", OF_SIDE_EFFECTS), store.read_table(folder, "side_effects_baseline", OF_BASELINE)
+    effects = read_table(folder, "side_effects", OF_SIDE_EFFECTS), read_table(folder, "side_effects_baseline", OF_BASELINE)
     side = SideEffects(effects[0], effects[1], (direction,), about["side_effects_settings"])
     experiment = Experiment(
         about["task"],
@@ -315,12 +500,12 @@ def _as_given(value: Any) -> Any:
 def _checked(record: object, kinds: Mapping[str, type | tuple[type, ...]], file: Path, name: str) -> dict[str, Any]:
     """A table of a JSON file, with all that it must say."""
     if not isinstance(record, dict):
-        raise InputFileError(f"{file}: {name} is a {type(record).__name__}, not a table; {store.AGAIN}")
+        raise InputFileError(f"{file}: {name} is a {type(record).__name__}, not a table; {AGAIN}")
     for key, kind in kinds.items():
         if key not in record:
-            raise InputFileError(f"{file}: {name} does not say {key!r}; {store.AGAIN}")
+            raise InputFileError(f"{file}: {name} does not say {key!r}; {AGAIN}")
         if not isinstance(record[key], kind) or isinstance(record[key], bool):
-            raise InputFileError(f"{file}: {name} says {key}={record[key]!r}, which is a {type(record[key]).__name__}; {store.AGAIN}")
+            raise InputFileError(f"{file}: {name} says {key}={record[key]!r}, which is a {type(record[key]).__name__}; {AGAIN}")
     return record
 
 
@@ -328,15 +513,15 @@ def _diagnostics(folder: Path) -> ContrastDiagnostics | None:
     file = folder / "diagnostics.json"
     if not file.is_file():
         return None
-    record = _files.read_json(file, store.AGAIN)
+    record = _files.read_json(file, AGAIN)
     try:
         return ContrastDiagnostics.from_record(record)
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputFileError(f"{file}: not the diagnostics of a contrast ({type(error).__name__}: {error}); {store.AGAIN}") from error
+        raise InputFileError(f"{file}: not the diagnostics of a contrast ({type(error).__name__}: {error}); {AGAIN}") from error
 
 
 def _problems(folder: Path, scorer: str) -> dict[str, list[Problem]]:
-    frame = store.read_table(folder, "problems", OF_PROBLEMS)
+    frame = read_table(folder, "problems", OF_PROBLEMS)
     splits: dict[str, list[Problem]] = {"train": [], "validation": [], "test": []}
     lines: list[dict[Hashable, Any]] = frame.to_dict("records")
     for place, line in enumerate(lines):
@@ -351,6 +536,6 @@ def _problems(folder: Path, scorer: str) -> dict[str, list[Problem]]:
             answers = None if choices is None else tuple(map(_as_given, choices))
             problem = Problem(line["problem_id"], _as_given(prompt), _as_given(target), answers, meta, scorer)
         except ValueError as error:
-            raise InputFileError(f"{folder / 'problems.parquet'}: line {place} is no problem ({error}); {store.AGAIN}") from error
+            raise InputFileError(f"{folder / 'problems.parquet'}: line {place} is no problem ({error}); {AGAIN}") from error
         splits[line["split"]].append(problem)
     return splits

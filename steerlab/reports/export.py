@@ -1,18 +1,26 @@
-"""A report in all its forms: a page, Markdown, a CSV file for each table, pictures of each figure."""
+"""A report in all its forms: a page, Markdown, a CSV file for each table, pictures of each figure.
 
+Pictures of figures, drawn by a headless browser that loads nothing from the network.
+"""
+
+import asyncio
+import re
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 
-from steerlab import _files, _html, parts
+from steerlab import _files, _html
 from steerlab._checks import ExistingFileError, InputError
-from steerlab.images import FORMATS as PICTURES
-from steerlab.images import draw_images
-from steerlab.markdown import render_markdown
-from steerlab.parts import Drawing, Examples, Table
-from steerlab.report import render_report
+from steerlab._progress import progress_bar
+from steerlab.plots import theme
+from steerlab.reports import blocks
+from steerlab.reports.blocks import Drawing, Examples, Table
+from steerlab.reports.html import render_report
+from steerlab.reports.markdown import render_markdown
 
 FORMATS = ("html", "md", "csv", "png", "svg")
 MANIFEST = "export.json"
@@ -28,9 +36,9 @@ def export_report(
 
     Args:
         path: the folder; new, empty, or an earlier export.
-        formats: which of html, md, csv, png and svg; pictures need Kaleido and Chromium, see `steerlab.images.draw_images`.
+        formats: which of html, md, csv, png and svg; pictures need Kaleido and Chromium, see `steerlab.reports.export.draw_images`.
         width, scale, progress: of the pictures.
-        report: the parts; see `steerlab.report.render_report`.
+        report: the parts; see `steerlab.reports.html.render_report`.
 
     Raises:
         FileExistsError: the folder holds something else, such as a run.
@@ -55,7 +63,7 @@ def export_report(
         if "csv" in formats:
             for place, table in enumerate(tables, start=1):
                 _files.write_text(folder / "tables" / f"table-{place}.csv", to_csv(table.frame))
-        wanted = [name for name in PICTURES if name in formats]
+        wanted = [name for name in PICTURE_FORMATS if name in formats]
         drawn = draw_images([drawing.figure for drawing in drawings], wanted, width=width, scale=scale, progress=progress)
         for place, pictures in enumerate(drawn, start=1):
             for name, picture in pictures.items():
@@ -80,9 +88,9 @@ def _earlier(folder: Path) -> list[str] | None:
 def _numbered(report: dict[str, Any]) -> tuple[list[Drawing], list[Table]]:
     """Figures and tables in the order of their numbers on the page; examples count as tables without a number, and come last."""
     found: list[str | Drawing | Table | Examples] = [
-        *(parts.as_drawing(entry, f"figures[{place}]") for place, entry in enumerate(report.get("figures", ()))),
-        *(parts.as_table(entry, f"tables[{place}]") for place, entry in enumerate(report.get("tables", ()))),
-        *(part for _, content in parts.as_sections(report.get("sections", ())) for part in content),
+        *(blocks.as_drawing(entry, f"figures[{place}]") for place, entry in enumerate(report.get("figures", ()))),
+        *(blocks.as_table(entry, f"tables[{place}]") for place, entry in enumerate(report.get("tables", ()))),
+        *(part for _, content in blocks.as_sections(report.get("sections", ())) for part in content),
     ]
     tables = [part for part in found if isinstance(part, Table)]
     tables += [Table(part.caption, part.frame) for part in found if isinstance(part, Examples)]
@@ -116,3 +124,83 @@ def _inert(value: Any) -> Any:
     except ValueError:
         return f"'{value}"
     return value
+
+
+PICTURE_FORMATS = ("png", "svg")
+
+
+def draw_images(
+    figures: Sequence[go.Figure],
+    formats: Sequence[str] = PICTURE_FORMATS,
+    *,
+    width: int = 860,
+    scale: float = 2.0,
+    dark: bool = False,
+    progress: bool = False,
+) -> list[dict[str, bytes]]:
+    """Figures as pictures: for each one, its bytes by format. The same figure gives the same bytes on the same machine.
+
+    Needs Kaleido (the extra `images`) and Chromium or Chrome.
+
+    Args:
+        figures: Plotly figures; those of `steerlab.plots` have their titles wrapped to the width.
+        formats: "png", "svg" or both.
+        width: pixels of the page.
+        scale: pixels of a PNG for each pixel of the page.
+        dark: draw figures of `steerlab.plots` for a dark page.
+        progress: show a progress bar.
+
+    Raises:
+        ModuleNotFoundError: Kaleido is not installed.
+        RuntimeError: no browser was found.
+        ValueError: another format.
+    """
+    unknown = [name for name in formats if name not in PICTURE_FORMATS]
+    if unknown:
+        raise InputError(f"formats={list(formats)!r}: {unknown[0]!r} is not one of {', '.join(PICTURE_FORMATS)}")
+    if not figures or not formats:
+        return [{} for _ in figures]
+    fitted = [theme.fitted(figure, width, dark=dark) for figure in figures]
+    for figure in fitted:
+        for place, trace in enumerate(figure.data):
+            trace.uid = f"t{place}"  # a random one gets into an SVG's ids
+    with (
+        progress_bar(total=len(fitted) * len(formats), desc="pictures", unit="picture", show=progress) as bar,
+        ThreadPoolExecutor(1) as pool,  # a notebook has an event loop of its own
+    ):
+        return pool.submit(asyncio.run, _draw(fitted, formats, width, scale, bar)).result()
+
+
+async def _draw(figures: Sequence[go.Figure], formats: Sequence[str], width: int, scale: float, bar: Any) -> list[dict[str, bytes]]:
+    try:
+        import kaleido
+        from kaleido.errors import ChromeNotFoundError
+    except ModuleNotFoundError as error:
+        raise InputError("pictures need kaleido; install it with: pip install 'steerlab[images]'") from error
+    # Without MathJax, which Kaleido would fetch; Plotly comes from its Python package.
+    page = kaleido.PageGenerator(mathjax=False)
+    drawn: list[dict[str, bytes]] = []
+    try:
+        async with kaleido.Kaleido(page_generator=page, n=1) as browser:
+            for figure in figures:
+                pictures = {}
+                for name in formats:
+                    options = {
+                        "format": name,
+                        "width": width,
+                        "height": figure.layout.height or 450,
+                        "scale": scale if name == "png" else 1,
+                    }
+                    picture = await browser.calc_fig(figure.to_dict(), opts=options)
+                    pictures[name] = _steady(picture) if name == "svg" else picture
+                    bar.update()
+                drawn.append(pictures)
+    except ChromeNotFoundError as error:
+        raise InputError("pictures need Chromium or Chrome; install one, or set BROWSER_PATH to where it is") from error
+    return drawn
+
+
+def _steady(svg: bytes) -> bytes:
+    """Plotly gives the ids in an SVG a random part; a fixed one makes the same figure the same bytes."""
+    found = re.search(rb'id="defs-([0-9a-f]+)"', svg)
+    return svg.replace(found[1], b"0" * len(found[1])) if found else svg

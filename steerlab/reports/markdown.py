@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from steerlab import _html, parts
+from steerlab import _html
 from steerlab._checks import InputError
 from steerlab._html import ANSWER_LENGTH, CELL_LENGTH, LINE_LENGTH, PARAGRAPH_LENGTH, PROMPT_LENGTH
-from steerlab.parts import Drawing, Examples, Section, Table
 from steerlab.plots import theme
+from steerlab.reports import blocks as parts
+from steerlab.reports.blocks import Drawing, Examples, Section, Table
 
 
 def render_markdown(
@@ -37,7 +38,7 @@ def render_markdown(
 
     Args:
         title, question, answer, warnings, figures, tables, sections, method, provenance, methods_paragraph, references: as
-            in `steerlab.report.render_report`.
+            in `steerlab.reports.html.render_report`.
         pictures: where the picture of each figure stands, in their order; without it a figure is its words.
 
     Raises:

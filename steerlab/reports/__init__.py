@@ -1,0 +1,1 @@
+"""Evidence and verdict, sections, the HTML page, run folders."""
