@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steerlab._files import writable_folder, write_text
-from steerlab.calibration import CONFIDENCE, calibrate
 from steerlab.cli import run
-from steerlab.scenarios import NOT_SIMULATED
+from steerlab.validation.calibration import CONFIDENCE, calibrate
+from steerlab.validation.scenarios import NOT_SIMULATED
 
 
 @dataclass(frozen=True)

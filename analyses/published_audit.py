@@ -12,7 +12,7 @@ from pathlib import Path
 
 from steerlab._files import writable_folder, write_text
 from steerlab.cli import run
-from steerlab.published.auditing import Audit, audit
+from steerlab.validation.published.auditing import Audit, audit
 
 COMMAND = "python analyses/published_audit.py --out data/published"
 HEAD = f"Written by `{COMMAND}`; do not edit. README.md beside it says how numbers are read and claims are judged."

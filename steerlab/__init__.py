@@ -20,7 +20,6 @@ from steerlab.aft.context import ContextVector, learn_context_vector
 from steerlab.aft.evolution import EvolvedVector, evolve_vector
 from steerlab.aft.multilayer import MultiLayerVector, learn_multilayer
 from steerlab.aft.selection import AdaptiveResult, Refinement, adaptive_aft, self_refine
-from steerlab.calibration import Calibration, calibrate
 from steerlab.controls.control import ControlResult, MatchedControls, match_kl, random_control
 from steerlab.controls.side_effects import SideEffects, changed_predictions, side_effects, side_texts
 from steerlab.controls.texts import NEUTRAL_TEXTS
@@ -49,8 +48,6 @@ from steerlab.directions.random import (
     shuffled_labels,
 )
 from steerlab.models.loading import load_model
-from steerlab.published.auditing import Audit
-from steerlab.published.auditing import audit as published_audit
 from steerlab.reports.blocks import Drawing, Examples, Table
 from steerlab.reports.evidence import Significance
 from steerlab.reports.export import export_report
@@ -82,6 +79,9 @@ from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.loaders import load_task
 from steerlab.tasks.problems import Problem, Task
 from steerlab.tokens.magnitudes import CriticalTokens, Magnitudes, critical_tokens, token_magnitudes
+from steerlab.validation.calibration import Calibration, calibrate
+from steerlab.validation.published.auditing import Audit
+from steerlab.validation.published.auditing import audit as published_audit
 from steerlab.vectors.files import load_context_vector, load_direction, save_context_vector, save_direction
 
 __version__ = version("steerlab")

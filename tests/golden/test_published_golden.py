@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from steerlab.published.answers import Answer
-from steerlab.published.auditing import RECIPES, Audit, audit
-from steerlab.published.tables import CELL_COLUMNS, Numbers
+from steerlab.validation.published.answers import Answer
+from steerlab.validation.published.auditing import RECIPES, Audit, audit
+from steerlab.validation.published.tables import CELL_COLUMNS, Numbers
 
 
 def cells(*texts: str):

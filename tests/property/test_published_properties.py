@@ -8,9 +8,9 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as hs
 
-from steerlab.published.auditing import RECIPES
-from steerlab.published.numbers import printed
-from steerlab.published.tables import CELL_COLUMNS, Numbers
+from steerlab.validation.published.auditing import RECIPES
+from steerlab.validation.published.numbers import printed
+from steerlab.validation.published.tables import CELL_COLUMNS, Numbers
 
 decimals = hs.integers(0, 3)
 counts = hs.integers(1, 400).flatmap(lambda n: hs.tuples(hs.just(n), hs.lists(hs.integers(0, n), min_size=2, max_size=6)))

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import steerlab as sl
-from steerlab import scenarios
 from steerlab import statistics as st
-from steerlab.calibration import calibrate
 from steerlab.directions import random
-from steerlab.scenarios import NOT_SIMULATED, SCENARIOS
-from steerlab.scenarios._common import LEVELS, Scenario
+from steerlab.validation import scenarios
+from steerlab.validation.calibration import calibrate
+from steerlab.validation.scenarios import NOT_SIMULATED, SCENARIOS
+from steerlab.validation.scenarios._common import LEVELS, Scenario
 
 KEPT = Path(__file__).parents[2] / "data" / "calibration.md"
 

@@ -21,13 +21,13 @@ from steerlab import _progress
 from steerlab._progress import ProgressBar, job
 from steerlab.aft.evolution import evolve_vector
 from steerlab.aft.objectives import ValidationScore
-from steerlab.calibration import calibrate
 from steerlab.models.forecasts import Work, forecast
-from steerlab.scenarios._common import LEVELS, Scenario
 from steerlab.studies.eas.stream import run_eas
 from steerlab.studies.grid import grid, run_grid
 from steerlab.sweeps.choosing import coefficient_grid
 from steerlab.sweeps.routing import evaluate_routed
+from steerlab.validation.calibration import calibrate
+from steerlab.validation.scenarios._common import LEVELS, Scenario
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from steerlab.published.answers import Answer
-from steerlab.published.auditing import RECIPES, Audit, audit, judge
-from steerlab.published.numbers import Range, printed
-from steerlab.published.tables import CELL_COLUMNS, CLAIM_COLUMNS, Numbers, read_folder
+from steerlab.validation.published.answers import Answer
+from steerlab.validation.published.auditing import RECIPES, Audit, audit, judge
+from steerlab.validation.published.numbers import Range, printed
+from steerlab.validation.published.tables import CELL_COLUMNS, CLAIM_COLUMNS, Numbers, read_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "data" / "published"

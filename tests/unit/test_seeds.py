@@ -9,12 +9,12 @@ import torch
 
 import steerlab as sl
 from steerlab import setup
-from steerlab.calibration import calibrate
 from steerlab.reports.secondary import Questions
-from steerlab.scenarios._common import Scenario
 from steerlab.studies import grid
 from steerlab.studies.method_trials import Bench, try_once
 from steerlab.studies.method_vectors import Contender
+from steerlab.validation.calibration import calibrate
+from steerlab.validation.scenarios._common import Scenario
 
 SEED = 7
 TASK = sl.load_task("arithmetic", n_train=8, n_validation=6, n_test=6, seed=SEED)

@@ -17,7 +17,7 @@ from steerlab.activations.cache import Activations
 from steerlab.directions.direction import Direction
 from steerlab.directions.estimators import mean_difference
 from steerlab.directions.random import covariance_matched, orthogonal_directions, other_task, random_directions, shuffled_labels
-from steerlab.scenarios._common import Scenario, rejected
+from steerlab.validation.scenarios._common import Scenario, rejected
 
 N, DIMENSIONS, UNITS = 40, 32, 8
 SPREAD = 2.0 / np.sqrt(np.arange(1, DIMENSIONS + 1))  # variances fall as 1/k: a few dimensions hold most of them

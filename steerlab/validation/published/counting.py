@@ -6,10 +6,10 @@ from itertools import pairwise
 from math import ceil, floor
 
 from steerlab._checks import InputError
-from steerlab.published.answers import Answer
-from steerlab.published.numbers import Number, Range
-from steerlab.published.recipes import count_of, mean, one, percent, problems, shown
-from steerlab.published.tables import Cells
+from steerlab.validation.published.answers import Answer
+from steerlab.validation.published.numbers import Number, Range
+from steerlab.validation.published.recipes import count_of, mean, one, percent, problems, shown
+from steerlab.validation.published.tables import Cells
 
 
 def how_many(of: Cells, above: str = "-inf", below: str = "inf", n: Cells | None = None) -> Answer:

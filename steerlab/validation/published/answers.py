@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from steerlab.published.numbers import Printed, Range
+from steerlab.validation.published.numbers import Printed, Range
 
 Verdict = Literal["follows", "does not follow", "cannot be checked"]
 VERDICTS: tuple[Verdict, ...] = ("follows", "does not follow", "cannot be checked")

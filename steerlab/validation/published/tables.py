@@ -9,7 +9,7 @@ import pandas as pd
 
 from steerlab._checks import InputError, MissingFileError
 from steerlab._files import reading
-from steerlab.published.numbers import Printed, printed
+from steerlab.validation.published.numbers import Printed, printed
 
 CLAIMS = "claims.csv"
 RESULT = "audit.csv"

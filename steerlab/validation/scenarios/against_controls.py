@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from steerlab import statistics as st
-from steerlab.scenarios._common import Scenario, missed, rejected
+from steerlab.validation.scenarios._common import Scenario, missed, rejected
 
 RECIPE = (
     "the sources' recipe asks whether the mean of five controls equals the direction's effect, which it takes as known; "

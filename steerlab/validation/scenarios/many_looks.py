@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from steerlab import statistics as st
-from steerlab.scenarios._common import LEVELS, Scenario, missed, rejected
+from steerlab.validation.scenarios._common import LEVELS, Scenario, missed, rejected
 
 CEILING = (
     "many cells share a baseline that is nearly always right, so that flips are no exact symmetry; "

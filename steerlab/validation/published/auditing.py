@@ -11,12 +11,12 @@ from typing import Any, get_type_hints
 import pandas as pd
 
 from steerlab._checks import InputError
-from steerlab.published.answers import VERDICTS, Answer, Judgement
-from steerlab.published.counting import COUNTING
-from steerlab.published.evidence import EVIDENCE
-from steerlab.published.numbers import Range, printed
-from steerlab.published.recipes import ARITHMETIC
-from steerlab.published.tables import CLAIM_COLUMNS, Cells, Numbers, check_columns, read_folder
+from steerlab.validation.published.answers import VERDICTS, Answer, Judgement
+from steerlab.validation.published.counting import COUNTING
+from steerlab.validation.published.evidence import EVIDENCE
+from steerlab.validation.published.numbers import Range, printed
+from steerlab.validation.published.recipes import ARITHMETIC
+from steerlab.validation.published.tables import CLAIM_COLUMNS, Cells, Numbers, check_columns, read_folder
 
 RECIPES: dict[str, Callable[..., Answer]] = {recipe.__name__: recipe for recipe in (*ARITHMETIC, *COUNTING, *EVIDENCE)}
 COLUMNS = ["document", "heading", "id", "claim", "claimed", "recomputed_low", "recomputed_high", "verdict", "reason"]
@@ -116,7 +116,7 @@ def audit(folder: str | Path | None = None) -> Audit:
         >>> result.frame.set_index("id").loc["gpt2-control-t", ["claimed", "verdict"]].tolist()
         ['p<0.01', 'does not follow']
     """
-    return judge(*read_folder(Path(__file__).parents[2] / "data" / "published" if folder is None else folder))
+    return judge(*read_folder(Path(__file__).parents[3] / "data" / "published" if folder is None else folder))
 
 
 def judge(numbers: pd.DataFrame, claims: pd.DataFrame) -> Audit:

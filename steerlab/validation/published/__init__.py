@@ -4,7 +4,7 @@
 recipe gives the range of answers that they allow, and a claim is judged by that range; no model and no torch.
 """
 
-from steerlab.published.auditing import RECIPES, Audit, audit, judge
-from steerlab.published.numbers import Printed, Range, printed
+from steerlab.validation.published.auditing import RECIPES, Audit, audit, judge
+from steerlab.validation.published.numbers import Printed, Range, printed
 
 __all__ = ["RECIPES", "Audit", "Printed", "Range", "audit", "judge", "printed"]

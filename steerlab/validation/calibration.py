@@ -17,8 +17,8 @@ from steerlab import statistics as st
 from steerlab._checks import InputError
 from steerlab._progress import job, progress_bar
 from steerlab.models.forecasts import Work, forecast
-from steerlab.scenarios import SCENARIOS
-from steerlab.scenarios._common import LEVELS, Scenario
+from steerlab.validation.scenarios import SCENARIOS
+from steerlab.validation.scenarios._common import LEVELS, Scenario
 
 CONFIDENCE = 0.999  # of the Monte Carlo intervals; of two hundred rates one or two would lie off at 0.99
 

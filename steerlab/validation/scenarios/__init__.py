@@ -6,8 +6,8 @@ Every procedure that `steerlab.statistics` offers, and every family of controls,
 
 from collections.abc import Mapping
 
-from steerlab.scenarios import against_controls, doses, families, intervals, many_looks, pairs
-from steerlab.scenarios._common import LEVELS, Scenario
+from steerlab.validation.scenarios import against_controls, doses, families, intervals, many_looks, pairs
+from steerlab.validation.scenarios._common import LEVELS, Scenario
 
 SCENARIOS: list[Scenario] = [
     *pairs.SCENARIOS,

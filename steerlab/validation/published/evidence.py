@@ -6,12 +6,12 @@ from typing import cast
 import numpy as np
 
 from steerlab._checks import Alternative, InputError
-from steerlab.published.answers import Answer
-from steerlab.published.numbers import Range
-from steerlab.published.recipes import count_of, one, problems, shown, whole_number
-from steerlab.published.tables import Cell, Cells
 from steerlab.statistics.controls import cohens_d, one_sample_t_test, rank_test
 from steerlab.statistics.paired import sign_test
+from steerlab.validation.published.answers import Answer
+from steerlab.validation.published.numbers import Range
+from steerlab.validation.published.recipes import count_of, one, problems, shown, whole_number
+from steerlab.validation.published.tables import Cell, Cells
 
 
 def paired_p(became_right: int, became_wrong: int) -> float:

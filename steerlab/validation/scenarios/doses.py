@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steerlab import statistics as st
-from steerlab.scenarios._common import LEVELS, Scenario, missed, rejected
+from steerlab.validation.scenarios._common import LEVELS, Scenario, missed, rejected
 
 ALPHAS = np.linspace(-3, 3, 7)
 APPROXIMATE = "percentiles over 40 problems; an interval for many"

@@ -5,9 +5,9 @@ from fractions import Fraction
 from math import floor
 
 from steerlab._checks import InputError
-from steerlab.published.answers import Answer
-from steerlab.published.numbers import Range
-from steerlab.published.tables import Cell, Cells
+from steerlab.validation.published.answers import Answer
+from steerlab.validation.published.numbers import Range
+from steerlab.validation.published.tables import Cell, Cells
 
 MINUTES = {"second": Fraction(1, 60), "min": Fraction(1), "hour": Fraction(60)}
 

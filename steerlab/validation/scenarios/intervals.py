@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from steerlab import statistics as st
-from steerlab.scenarios._common import LEVELS, Scenario, answers, margins, missed
+from steerlab.validation.scenarios._common import LEVELS, Scenario, answers, margins, missed
 
 APPROXIMATE = "an interval for many problems, used with few"
 SCORE = "a score interval's rate swings around the level with n and the share; Clopper and Pearson's never exceeds it"

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steerlab import statistics as st
-from steerlab.scenarios._common import Scenario, answers, margins, rejected
+from steerlab.validation.scenarios._common import Scenario, answers, margins, rejected
 
 MID_P = "mid-p trades the guarantee for a rate near the level; it may lie slightly above"
 
