@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 import steerlab as sl
-from steerlab.cli import run
+from steerlab.cli.options import Setup, stem, writes_run
+from steerlab.cli.run import run
 from steerlab.reports import runs
 from steerlab.reports.runs import save_sweep
-from steerlab.setup import Setup, stem, writes_run
 from steerlab.steering.interventions import ALPHAS
 
 

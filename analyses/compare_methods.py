@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import steerlab as sl
-from steerlab.cli import run
+from steerlab.cli.options import Setup, writes_run
+from steerlab.cli.run import run
 from steerlab.plots.theme import words
 from steerlab.reports import runs
 from steerlab.reports.runs import save_figures
-from steerlab.setup import Setup, writes_run
 from steerlab.studies.method_comparison import KL_LEVELS
 from steerlab.studies.method_vectors import METHODS
 

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 import steerlab as sl
-from steerlab.cli import run
+from steerlab.cli.options import Setup, stem, writes_run
+from steerlab.cli.run import run
 from steerlab.reports import runs
 from steerlab.reports.runs import save_figures
-from steerlab.setup import Setup, stem, writes_run
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import random_control
 import steerlab as sl
 from steerlab import _files
 from steerlab._checks import InputError
-from steerlab.cli import run
+from steerlab.cli.run import run
 from steerlab.reports.export import draw_images
 from steerlab.reports.secondary import Questions
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steerlab._files import writable_folder, write_text
-from steerlab.cli import run
+from steerlab.cli.run import run
 from steerlab.validation.published.auditing import Audit, audit
 
 COMMAND = "python analyses/published_audit.py --out data/published"

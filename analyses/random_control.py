@@ -11,11 +11,11 @@ results (Parquet), the direction (safetensors), provenance (JSON) and one self-c
 from dataclasses import dataclass
 from pathlib import Path
 
-from steerlab.cli import run
+from steerlab.cli.options import Setup, writes_run
+from steerlab.cli.run import run
 from steerlab.reports import runs
 from steerlab.reports.evidence import Significance
 from steerlab.reports.runs import save_experiment
-from steerlab.setup import Setup, writes_run
 from steerlab.steering.interventions import ALPHAS
 from steerlab.studies.protocol import run_experiment
 

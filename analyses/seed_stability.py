@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 import steerlab as sl
-from steerlab.cli import run
+from steerlab.cli.options import Setup, writes_run
+from steerlab.cli.run import run
 from steerlab.reports import runs
 from steerlab.reports.runs import save_figures
-from steerlab.setup import Setup, writes_run
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from steerlab.cli import run
+from steerlab.cli.run import run
 from steerlab.reports import export
 from steerlab.reports import runs as store
 from steerlab.reports.report import run_parts

@@ -22,7 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from steerlab import _files
 from steerlab._progress import progress_bar, say
-from steerlab.cli import run
+from steerlab.cli.run import run
 from steerlab.tasks.arithmetic import TRAINED, generate, vocabulary
 from steerlab.tasks.problems import Problem
 

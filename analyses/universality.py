@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from steerlab import _files, plots
 from steerlab._checks import InputError
-from steerlab.cli import run
+from steerlab.cli.run import run
 from steerlab.reports import runs
 from steerlab.reports.runs import write_figures
 from steerlab.studies import grid as grid_files

@@ -21,7 +21,7 @@ from benchmarks.measure import Measured, measure, say
 from benchmarks.plan import QUICK, Row, Scale
 from steerlab._checks import InputError
 from steerlab._files import writable_folder
-from steerlab.cli import run
+from steerlab.cli.run import run
 from steerlab.models.backends import HookedTransformer
 
 PARTIAL = ".partial"

@@ -22,7 +22,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import steerlab as sl
-from steerlab.cli import parse, parser_of, run
+from steerlab.cli.run import parse, parser_of, run
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
@@ -225,7 +225,7 @@ def test_an_earlier_run_is_kept_unless_it_is_to_be_replaced(script, main_run: tu
     (tmp_path / "run" / "notes.txt").write_text("mine")
     before = digests(tmp_path)
     with monkeypatch.context() as here:
-        here.setattr("steerlab.setup.load_task", lambda *_, **__: pytest.fail("work was done"))
+        here.setattr("steerlab.cli.options.load_task", lambda *_, **__: pytest.fail("work was done"))
         kept = script(*MAIN, "--out", "run", cwd=tmp_path)
     assert kept.returncode == 2
     assert kept.stderr.startswith("error: run holds a run already; choose another folder (--out), or replace the run (--overwrite")
@@ -248,7 +248,7 @@ def test_a_run_folder_is_held_while_its_script_works(script, tmp_path: Path) -> 
         raise sl.InputError("enough")
 
     with pytest.MonkeyPatch.context() as here:
-        here.setattr("steerlab.setup.load_task", second)
+        here.setattr("steerlab.cli.options.load_task", second)
         done = script("random_control", "--out", "run", cwd=tmp_path)
     assert f"run is being written by process {os.getpid()}" in str(seen[0].value)
     assert (done.returncode, done.stderr) == (2, "error: enough\n")

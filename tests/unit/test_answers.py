@@ -18,13 +18,13 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
 import steerlab as sl
-from steerlab import cli
+from steerlab.cli import run
+from steerlab.cli.options import Setup
 from steerlab.directions.direction import check_direction
 from steerlab.models.encoding import end_tokens, token_ids
 from steerlab.models.model import describe, hook_name, hooks
 from steerlab.reports.evidence import Significance
 from steerlab.reports.sections import method
-from steerlab.setup import Setup
 from steerlab.steering.interventions import patch
 from steerlab.tasks.problems import Problem, in_both
 from steerlab.tasks.scorers import encode_choices, first_token, whole_answer
@@ -446,7 +446,7 @@ def test_the_report_says_where_the_tokenizer_would_do_otherwise(loaded):
 
 @pytest.mark.parametrize(("words", "rule"), [([], True), (["--prepend-bos"], True), (["--no-prepend-bos"], False)])
 def test_scripts_take_the_rule_as_an_option(written, backend, words, rule):
-    config = cli.parse(Setup, ["--model", str(written()), "--backend", backend, *words])
+    config = run.parse(Setup, ["--model", str(written()), "--backend", backend, *words])
     assert describe(config.load_model())["prepend_bos"] is rule
     assert config.recorded()["prepend_bos"] is (rule if words else None)
 

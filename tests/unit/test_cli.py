@@ -9,7 +9,7 @@ from typing import Literal, Optional
 import pytest
 
 from steerlab._checks import InputError, InputFileError, InputTypeError, MissingFileError
-from steerlab.cli import parse, run
+from steerlab.cli.run import parse, run
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from configurations import STORIES
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import steerlab as sl
+from steerlab.cli.options import Setup
 from steerlab.models.batches import Row
 from steerlab.models.encoding import token_ids
 from steerlab.models.model import context_length
-from steerlab.setup import Setup
 from steerlab.tasks.problems import Problem, Task
 from steerlab.tasks.scorers import SCORERS, Scorer, _fits, numeric
 

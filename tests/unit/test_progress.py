@@ -10,7 +10,7 @@ import pytest
 
 from steerlab import _progress
 from steerlab._progress import Stages, job, progress_bar, say, say_forecast, with_options
-from steerlab.cli import run
+from steerlab.cli.run import run
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab import setup
+from steerlab.cli import options as setup
 from steerlab.reports.secondary import Questions
 from steerlab.studies import grid
 from steerlab.studies.method_trials import Bench, try_once

@@ -13,7 +13,7 @@ import pytest
 import steerlab as sl
 from steerlab import _progress
 from steerlab._progress import ProgressBar, with_options
-from steerlab.setup import Setup
+from steerlab.cli.options import Setup
 from steerlab.studies.workload import workload
 
 SMALL = {"layers": [0, 1], "alphas": (-2.0, 0.0, 1.0), "n_controls": 4}

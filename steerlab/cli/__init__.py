@@ -1,0 +1,1 @@
+"""The `steerlab` command and what the scripts share."""
