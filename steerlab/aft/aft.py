@@ -44,6 +44,9 @@ from steerlab.tasks.evaluation import check_ids
 from steerlab.tasks.problems import Problem, as_problems, in_both
 from steerlab.tasks.scorers import Scorer, Target, target_named
 
+TIMED_CANDIDATES = 4  # of a timed batch, at most
+SMALL = 1e-3
+
 
 @dataclass(frozen=True)
 class How:
@@ -163,37 +166,45 @@ def training_work(
     Raises:
         ValueError: problems that the model or their scorer cannot take.
     """
-    passes = min(3, schedule.epochs)  # streams are found once for all epochs
     epochs = _candidate_epochs(len(candidates), schedule)
+    few = [candidates[k] for k in np.linspace(0, len(candidates) - 1, min(TIMED_CANDIDATES, len(candidates))).round().astype(int)]
 
     def begun() -> dict[int, dict[str, Tensor]]:
-        rngs = {c: np.random.default_rng([int(one.seed), 1]) for c, one in enumerate(candidates)}
-        return {
-            c: {name: (value + 1e-3).to(device_of(model), torch.float32) for name, value in learnable.initial(rng).items()}
-            for c, rng in rngs.items()
-        }
+        """Parameters that act, if only a little: what is zero may be left out of a run."""
+        found = {}
+        for c, one in enumerate(few):
+            initial = learnable.initial(np.random.default_rng([int(one.seed), 1]))
+            found[c] = {name: (value + SMALL).to(device_of(model), torch.float32) for name, value in initial.items()}
+        return found
 
-    def steps(some: Sequence[Problem]) -> int:
-        parameters = {c: {name: value.requires_grad_() for name, value in mine.items()} for c, mine in begun().items()}
+    def kept(some: Sequence[Problem]) -> AnswerLoss:
         with frozen(model):
-            objective = _objective(model, some, candidates, learnable, how)
-            for start in [*range(0, len(some), schedule.per_step)] * passes:
-                batch = range(start, min(start + schedule.per_step, len(some)))
+            return _objective(model, some, few, learnable, how)
+
+    def steps(objective: AnswerLoss) -> int:
+        with frozen(model):
+            parameters = {c: {name: value.requires_grad_() for name, value in mine.items()} for c, mine in begun().items()}
+            for start in range(0, objective.size, schedule.per_step):
+                batch = range(start, min(start + schedule.per_step, objective.size))
                 for _, losses in objective.losses([(c, i) for c in parameters for i in batch], parameters):
                     if losses.requires_grad:
                         losses.sum().backward()
-        return len(some) * len(candidates) * passes
+        return objective.size * len(few)
 
-    def measure(some: Sequence[Problem]) -> int:
+    def scored(some: Sequence[Problem]) -> tuple[ValidationScore, int]:
         with frozen(model):
-            score = _score(model, some, candidates, learnable, how)
-            for _ in range(passes):
-                score(begun())
-        return rows_of(model, some, how.scorer) * len(candidates) * passes
+            return _score(model, some, few, learnable, how), rows_of(model, some, how.scorer)
 
-    found = [Work("training", round(times * len(problems) * epochs), problems, steps, least=schedule.per_step)]
+    def measure(kept: tuple[ValidationScore, int]) -> int:
+        score, rows = kept
+        with frozen(model):
+            score(begun())
+        return rows * len(few)
+
+    found = [Work("training", round(times * len(problems) * epochs), problems, steps, prepare=kept)]
     if validation is not None:
-        found.append(Work("validation", round(times * rows_of(model, validation, how.scorer) * (epochs + 1)), validation, measure))
+        runs = round(times * rows_of(model, validation, how.scorer) * (epochs + 1))
+        found.append(Work("validation", runs, validation, measure, prepare=scored))
     return found
 
 

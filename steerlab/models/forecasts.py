@@ -12,7 +12,7 @@ from steerlab import _progress
 from steerlab._progress import forecast_made, forecast_wanted, say_forecast
 from steerlab.models.threads import suitable_threads
 
-TIMED = 12  # interventions of a timed batch, at most
+TIMED = 8  # interventions of a timed batch, at most
 SHARE = 1 / 20  # of the time that work takes, which a timed batch of it may take
 LONG = 10.0  # seconds of a batch that is not timed again
 
@@ -26,8 +26,8 @@ class Work:
         runs: how many.
         given: problems or texts, of which a timed batch takes the first ones.
         run: runs some of them; gives back how many runs that was.
+        prepare: what is done with them before, which takes no time worth counting in the whole; `run` gets what it gives.
         unforeseen: about so many more, which depend on what is found: they are part of the estimate and not of the number that is said.
-        least: of what is given, the least that makes a batch.
     """
 
     kind: str
@@ -35,7 +35,7 @@ class Work:
     given: Sequence[Any]
     run: Callable[[Any], int]
     unforeseen: int = 0
-    least: int = 1
+    prepare: Callable[[Any], Any] = lambda some: some
 
     def seconds(self) -> float:
         """About how long all of it takes: from a batch of a second or of a twentieth of that time, or from all that is given.
@@ -46,21 +46,21 @@ class Work:
             ...     Work("sweep", 600, range(50), lambda some: 4 * len(some)).seconds()  # four runs took twenty seconds
             3000.0
         """
-        size = self.least
+        size = 1
         while True:
             taken, found = self._timed(size)
-            first = size == self.least
             if taken >= min(_progress.FIRST, found * SHARE):
                 # A first batch may have waited for what is set up once; a long one cannot be spared for that.
-                return min(found, self._timed(size)[1]) if first and 0 < taken < LONG else found
+                return min(found, self._timed(size)[1]) if size == 1 and 0 < taken < LONG else found
             if size >= len(self.given):
                 return found
             size *= 4
 
     def _timed(self, size: int) -> tuple[float, float]:
         """Seconds that a batch takes, and all of it."""
+        some = self.prepare(self.given[:size])
         begun = _progress.clock()
-        done = self.run(self.given[:size])
+        done = self.run(some)
         taken = _progress.clock() - begun
         return taken, taken / done * (self.runs + self.unforeseen)
 

@@ -223,6 +223,7 @@ def test_as_many_runs_are_done_as_were_said(toy_model, task, monkeypatch, name):
     monkeypatch.setattr(ValidationScore, "__call__", measured)
     options = {"matchings": ["norm"]} if name == "compare_methods" else {}
     JOBS[name](toy_model("bridge"), task, progress=True, **options)
+    assert sum(work.runs for work in said if work.kind == "training") == done["train"]
     assert sum(work.runs for work in said) == sum(done[kind] for kind in ("train", "validation", "evaluate", "run"))
 
 
