@@ -1,6 +1,7 @@
 """Emergent Activation Snapping: the Watcher's arithmetic, the online run, and its comparison with baselines."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 import steerlab as sl
 from steerlab.eas_baselines import Claim
 from steerlab.models import hook_name, hooks
+from steerlab.nudging import Nudger
 from steerlab.plots import eas_stream
 from steerlab.tasks.arithmetic import arithmetic
 from steerlab.watchers import VARIANTS, Watcher, Watching, random_attractors
@@ -101,6 +103,13 @@ def test_the_prompt_runs_to_the_watched_layer_once(toy_model):
     assert calls == [(0, 1), (1, 1), (2, len(VARIANTS))]
 
 
+def test_a_run_that_goes_on_wrongly_is_noticed_at_the_first_nudge(toy_model, monkeypatch):
+    judge = Nudger._judge
+    monkeypatch.setattr(Nudger, "_judge", lambda self, *given: (lambda one: replace(one, margin=one.margin + 0.01))(judge(self, *given)))
+    with pytest.raises(RuntimeError, match=r"layer 1: the run resumed under a nudge gives another margin .*difference 0\.01"):
+        sl.run_eas(toy_model("bridge"), stream(3), layer=LAYER, rng=np.random.default_rng(0))
+
+
 def test_variants_side_by_side_are_the_variants_alone(toy_model, backend):
     model = toy_model(backend)
     together = sl.compare_eas(model, stream(12), layer=LAYER, rng=np.random.default_rng(3), repeats=1)
@@ -124,6 +133,9 @@ def test_a_result_says_what_was_logged(toy_model):
     assert summary["low"] <= summary["accuracy"] <= summary["high"]
     assert 0 <= summary["entropy"] <= math.log2(10)
     assert summary["nudged"] == (N - 1) / N
+    moved = sorted(found.frame["moved"])[1:]  # the first problem was not nudged
+    assert summary["moved"] == moved[len(moved) // 2]
+    assert found.frame["updates"].iloc[-1] <= summary["updates"]
     assert summary["seconds"] > 0
     assert len(found.seconds) == N
     assert "EASResult('watcher', layer=1" in repr(found)
