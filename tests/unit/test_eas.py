@@ -105,7 +105,12 @@ def test_the_prompt_runs_to_the_watched_layer_once(toy_model):
 
 def test_a_run_that_goes_on_wrongly_is_noticed_at_the_first_nudge(toy_model, monkeypatch):
     judge = Nudger._judge
-    monkeypatch.setattr(Nudger, "_judge", lambda self, *given: (lambda one: replace(one, margin=one.margin + 0.01))(judge(self, *given)))
+
+    def off(self, *given):
+        found = judge(self, *given)
+        return replace(found, margin=found.margin + 0.01)
+
+    monkeypatch.setattr(Nudger, "_judge", off)
     with pytest.raises(RuntimeError, match=r"layer 1: the run resumed under a nudge gives another margin .*difference 0\.01"):
         sl.run_eas(toy_model("bridge"), stream(3), layer=LAYER, rng=np.random.default_rng(0))
 
