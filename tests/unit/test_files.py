@@ -109,6 +109,17 @@ def test_only_the_files_of_an_earlier_version_are_replaced_and_all_others_stay(t
     assert names(folder) == ["diary.txt", "diary.txt", "other.txt", "parts"]
 
 
+@pytest.mark.parametrize("last", ["seal.txt", None])
+def test_a_file_that_both_versions_have_is_the_new_one(tmp_path, last):
+    folder = tmp_path / "run"
+    for name in ("a.txt", "z.txt", "seal.txt", "old.txt"):
+        files.write_text(folder / name, "old")
+    with files.new_folder(folder, own=["a.txt", "z.txt", "seal.txt", "old.txt"], last=last) as inside:
+        for name in ("a.txt", "z.txt", "seal.txt"):
+            files.write_text(inside / name, "new")
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"a.txt": "new", "z.txt": "new", "seal.txt": "new"}
+
+
 @pytest.mark.parametrize("name", ["diary.txt", "diary.txt/a.txt", "folder"])
 def test_a_file_that_is_not_ours_is_never_lost_to_a_new_one_of_its_name(tmp_path, name):
     files.write_text(tmp_path / "run" / "diary.txt", "mine")
