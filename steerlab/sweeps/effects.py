@@ -40,7 +40,7 @@ def score_vectors(
 
     Args:
         vectors: directions with their alphas.
-        model, problems, positions, operator, scorer, max_tokens, memory, progress: as in `steerlab.sweeps.sweep.sweep`.
+        model, problems, positions, operator, scorer, max_tokens, memory, progress: as in `steerlab.sweep`.
         label: of the progress bar.
 
     Raises:

@@ -340,7 +340,7 @@ def test_retrying_stops_at_the_first_outcome_that_is_not_negative_and_says_so(to
         outcomes.append(direction.method["seed"])
         return type("Swept", (), {"accuracy": lambda self: pd.DataFrame({"change": [next(changes)]})})()
 
-    monkeypatch.setattr(sys.modules["steerlab.adaptive"], "sweep", scripted)  # the package has a function of the module's name
+    monkeypatch.setattr(sys.modules["steerlab.aft.selection"], "sweep", scripted)  # the package has a function of the module's name
     found = sl.adaptive_aft(
         toy_model(backends[0]), TRAIN, validation=VALIDATION, layers=[1], seeds=4, epochs=1, select="retry", outcome=TASK.test
     )

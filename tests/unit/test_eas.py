@@ -1,6 +1,7 @@
 """Emergent Activation Snapping: the Watcher's arithmetic, the online run, and its comparison with baselines."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import steerlab as sl
 from steerlab.models.model import hook_name, hooks
 from steerlab.plots.studies import eas_stream
 from steerlab.studies.eas.comparison import Claim
+from steerlab.studies.eas.stream import Nudger
 from steerlab.studies.eas.watcher import VARIANTS, Watcher, Watching, random_attractors
 from steerlab.tasks.arithmetic import arithmetic
 
@@ -101,6 +103,18 @@ def test_the_prompt_runs_to_the_watched_layer_once(toy_model):
     assert calls == [(0, 1), (1, 1), (2, len(VARIANTS))]
 
 
+def test_a_run_that_goes_on_wrongly_is_noticed_at_the_first_nudge(toy_model, monkeypatch):
+    judge = Nudger._judge
+
+    def off(self, *given):
+        found = judge(self, *given)
+        return replace(found, margin=found.margin + 0.01)
+
+    monkeypatch.setattr(Nudger, "_judge", off)
+    with pytest.raises(RuntimeError, match=r"layer 1: the run resumed under a nudge gives another margin .*difference 0\.01"):
+        sl.run_eas(toy_model("bridge"), stream(3), layer=LAYER, rng=np.random.default_rng(0))
+
+
 def test_variants_side_by_side_are_the_variants_alone(toy_model, backend):
     model = toy_model(backend)
     together = sl.compare_eas(model, stream(12), layer=LAYER, rng=np.random.default_rng(3), repeats=1)
@@ -124,6 +138,9 @@ def test_a_result_says_what_was_logged(toy_model):
     assert summary["low"] <= summary["accuracy"] <= summary["high"]
     assert 0 <= summary["entropy"] <= math.log2(10)
     assert summary["nudged"] == (N - 1) / N
+    moved = sorted(found.frame["moved"])[1:]  # the first problem was not nudged
+    assert summary["moved"] == moved[len(moved) // 2]
+    assert found.frame["updates"].iloc[-1] <= summary["updates"]
     assert summary["seconds"] > 0
     assert len(found.seconds) == N
     assert "EASResult('watcher', layer=1" in repr(found)

@@ -1,5 +1,7 @@
 """Failure analysis: groups, tests and expectations, against counting by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,6 +40,31 @@ def test_problems_are_sorted_by_what_became_of_them():
     assert found.groups().groupby("alpha")["n"].sum().tolist() == [5, 5]
 
 
+def test_covariates_are_the_characters_of_prompt_and_choices_and_the_numbers_that_all_problems_have():
+    sw = swept(BEFORE, AFTER, meta=[1, 2, 3, 4, 5])
+    found = sl.failure_analysis(sw)
+    first = found.frame[found.frame["alpha"] == 1.0]
+    assert first["length"].tolist() == [5, 6, 7, 8, 9]  # one to five question marks, and two choices of two characters
+    assert first["margin_change"].tolist() == (AFTER[1] - BEFORE).tolist()
+    assert found.groups().query("alpha == 1 and group == 'stayed right'")[["margin", "length", "steps"]].values.tolist() == [
+        [1.0, 8.0, 4.0]
+    ]
+    some = [replace(p, meta={"steps": 1} if k else {}) for k, p in enumerate(sw.baseline.problems)]
+    lacking = replace(sw, baseline=sl.Evaluation(tuple(some), sw.baseline.frame, "choice"))
+    assert sl.failure_analysis(lacking).covariates == ("margin", "length")
+
+
+def test_a_side_with_a_single_problem_is_not_compared():
+    compared = sl.failure_analysis(swept(BEFORE, AFTER)).tests
+    assert compared.empty  # at alpha -1 two were broken and one stayed right; at 1 one was fixed
+    one_more = np.append(BEFORE, 2.0), np.append(AFTER, [[1.5], [2.5]], axis=1)
+    lines = sl.failure_analysis(swept(*one_more)).tests
+    assert lines[["alpha", "compared", "covariate", "n_moved", "n_stayed"]].values.tolist() == [
+        [-1.0, "broken against stayed right", name, 2, 2] for name in ("margin", "length")
+    ]
+    assert lines["auc"].tolist() == [0.0, 0.0]  # both broken ones are nearer to the line, and shorter
+
+
 def test_expected_counts_are_those_of_every_other_problems_move():
     found = sl.failure_analysis(swept(BEFORE, AFTER))
     for place, row in enumerate(found.headroom.itertuples()):
@@ -52,6 +79,8 @@ def test_expected_counts_are_those_of_every_other_problems_move():
         assert (row.fixed_expected, row.broken_expected) == pytest.approx((up, down))
         assert row.change == pytest.approx(np.mean(AFTER[place] > 0) - np.mean(BEFORE > 0))
         assert (row.wrong, row.right) == (2, 3)
+        assert row.mean_shift == pytest.approx(sum(moves) / 5)
+        assert row.spread**2 == pytest.approx(sum((move - sum(moves) / 5) ** 2 for move in moves) / 4)
 
 
 def test_moves_that_befall_problems_at_random_are_expected_and_others_are_not():
@@ -85,6 +114,7 @@ def test_comparisons_are_mann_whitney_tests_with_holms_correction():
 def test_the_summary_says_what_was_observed_and_expected_and_the_figure_shows_it():
     found = sl.failure_analysis(swept(BEFORE, AFTER))
     assert "At alpha = -1, 0 of 2 wrong answers became right and 2 of 3 right ones wrong" in found.summary()
+    assert "At alpha = +1, 1 of 2 wrong answers became right and 0 of 3 right ones wrong" in found.summary()
     assert "<table" in found._repr_html_()
     figure = sl.plots.headroom(found)
     assert list(figure.data[1].y) == [0, 1]

@@ -110,6 +110,17 @@ def test_only_the_files_of_an_earlier_version_are_replaced_and_all_others_stay(t
     assert names(folder) == ["diary.txt", "diary.txt", "other.txt", "parts"]
 
 
+@pytest.mark.parametrize("last", ["seal.txt", None])
+def test_a_file_that_both_versions_have_is_the_new_one(tmp_path, last):
+    folder = tmp_path / "run"
+    for name in ("a.txt", "z.txt", "seal.txt", "old.txt"):
+        _files.write_text(folder / name, "old")
+    with _files.new_folder(folder, own=["a.txt", "z.txt", "seal.txt", "old.txt"], last=last) as inside:
+        for name in ("a.txt", "z.txt", "seal.txt"):
+            _files.write_text(inside / name, "new")
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"a.txt": "new", "z.txt": "new", "seal.txt": "new"}
+
+
 @pytest.mark.parametrize("name", ["diary.txt", "diary.txt/a.txt", "folder"])
 def test_a_file_that_is_not_ours_is_never_lost_to_a_new_one_of_its_name(tmp_path, name):
     _files.write_text(tmp_path / "run" / "diary.txt", "mine")
@@ -138,9 +149,9 @@ HOLD = """
 import sys, time, types
 sys.modules["steerlab"] = types.ModuleType("steerlab")  # the package without what it imports, which takes seconds
 sys.modules["steerlab"].__path__ = [sys.argv[2]]
-from steerlab import files
-with files.locked(sys.argv[1]) as place, files.new_folder(sys.argv[1]) as inside, files.replacing(place.with_name("file.txt")) as temporary:
-    files.write_text(inside / "half.txt", "half")
+from steerlab import _files
+with _files.locked(sys.argv[1]) as place, _files.new_folder(sys.argv[1]) as inside, _files.replacing(place.with_name("file.txt")) as temporary:
+    _files.write_text(inside / "half.txt", "half")
     print("held", flush=True)
     time.sleep(600)
 """

@@ -62,6 +62,18 @@ def test_in_a_cell_what_became_right_comes_first_in_the_order_of_the_data(swept)
             assert part["problem_id"].map(place).is_monotonic_increasing
 
 
+def test_the_order_of_the_data_is_not_that_of_the_names():
+    names = ("z", "b", "a")
+    problems = tuple(sl.Problem(name, "?", " A", (" A", " B")) for name in names)
+    base = pd.DataFrame({"problem_id": names, "prediction": "A", "correct": True, "margin": 1.0, "nll": 0.5})
+    cells = base.assign(layer=3, alpha=-2.0, direction="d", prediction="B", correct=False, margin=[-0.5, -1.0, -2.0])
+    checks = pd.DataFrame(columns=["layer", "direction", "alpha", "calls", "resid_change", "score_change"])
+    found = sl.changes(sl.SweepResult(cells, sl.Evaluation(problems, base, "choice"), (), checks, {}))
+    assert found["problem_id"].tolist() == list(names)
+    assert found["margin_change"].tolist() == [-1.5, -2.0, -3.0]
+    assert found[["before", "after", "became"]].values.tolist() == [["A", "B", "wrong"]] * 3
+
+
 def test_a_sweep_in_which_nothing_changed_has_no_lines_and_all_columns(swept):
     still = sl.changes(swept, alpha=0)
     assert len(still) == 0

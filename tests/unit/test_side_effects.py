@@ -202,6 +202,8 @@ def test_an_intervention_that_does_nothing_is_said_aloud(tiny_model, backends):
     found = sl.side_effects(tiny_model("gpt2", backends[0]), direction(), TOKENS, alphas=[0, 1e-30, 1.0])
     assert found.warnings() == ["Layer 1, mine: steering changed no distribution in 1 cells; it did not act on these texts."]
     assert sl.side_effects(tiny_model("gpt2", backends[0]), direction(), TOKENS, alphas=[0, 1.0]).warnings() == []
+    backwards = sl.side_effects(tiny_model("gpt2", backends[0]), direction(), TOKENS, alphas=[0, -1e-30]).warnings()
+    assert backwards == ["Layer 1, mine: steering changed no distribution in 1 cells; it did not act on these texts."]
 
 
 # Against the effect on the task
@@ -264,6 +266,8 @@ def test_changed_predictions_are_counted_problem_by_problem(toy_model, backends)
         assert (row["low"], row["high"]) == tuple(sl.statistics.wilson_interval(moved, 12))
     assert table["changed"].iloc[0] == 0
     assert table["changed"].max() > 0
+    wide = sl.changed_predictions(swept, confidence=0.99).iloc[-1]
+    assert (wide["low"], wide["high"]) == tuple(sl.statistics.wilson_interval(int(wide["changed"]), 12, confidence=0.99))
 
 
 def test_changed_predictions_of_controls_keep_who_is_one(measured):
@@ -288,6 +292,9 @@ def test_side_effects_of_several_runs_on_the_same_texts_join_and_those_on_others
         both.frame.sort_values(["direction", "alpha"], ignore_index=True),
     )
     assert found.kl(two, 3.0) == pytest.approx(both.kl(two, 3.0))
+    again = joined([*parts, parts[0]])  # what was measured twice counts once
+    assert len(again.by_text) == len(found.by_text) == 2 * len(ALPHAS) * len(TOKENS)
+    pd.testing.assert_frame_equal(again.frame, found.frame)
     assert found.kl(two, 3.0) > 0
     with pytest.raises(ValueError, match="alpha=9: 0 such cells were measured"):
         found.kl(two, 9.0)
@@ -303,12 +310,13 @@ def test_a_model_that_cannot_read_sentences_is_given_prompts_and_first_choices_w
     texts, about = sl.side_texts(model, problems)
     assert texts == ["1 + 2 =", "2 3"]
     assert about.startswith("the prompts of 2 problems")
+    assert sl.side_texts(model, problems, n=1) == (["1 + 2 ="], about.replace("2 problems", "1 problems"))
     with pytest.raises(ValueError, match="no problems given"):
         sl.side_texts(model, [])
 
 
 def test_a_model_that_can_read_sentences_is_given_them(toy_model, monkeypatch):
-    monkeypatch.setattr(sys.modules["steerlab.side_effects"], "readable", lambda *_: True)
+    monkeypatch.setattr(sys.modules["steerlab.controls.side_effects"], "readable", lambda *_: True)
     texts, about = sl.side_texts(toy_model("bridge"), [])
     assert texts == list(sl.NEUTRAL_TEXTS)
     assert about == "24 everyday sentences"
