@@ -51,7 +51,7 @@ def main(config: Config, folder: Path) -> None:
         "Accuracy against alpha, with 95% Wilson intervals.": sl.plots.alpha_progression(result),
         "Problems that changed sides.": sl.plots.transition_matrix(result),
     }
-    figures = [sl.Drawing(caption, figure, sl.plots.words(figure), sl.changes(result)) for caption, figure in drawn.items()]
+    figures = [sl.Drawing(caption, figure, sl.plots.words(figure), sl.changed_problems(result)) for caption, figure in drawn.items()]
     question = f"How does accuracy on {config.split} problems of {task.name} depend on alpha at layer {layer}?"
     save_sweep(
         folder,

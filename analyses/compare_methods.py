@@ -83,7 +83,7 @@ def main(config: Config, folder: Path) -> None:
             ),
             "pairs": ("Methods against each other on the same problems; sign tests, Holm over all lines.", found.pairs),
             "levels": ("Test accuracy at every level, at the layer and sign that were chosen.", found.doses),
-            "looks": ("Every look on validation.", found.looks),
+            "validation_grid": ("Every cell scored on validation.", found.validation_grid),
             "controls": ("", found.controls),
             "outcomes": ("", found.outcomes),
         },

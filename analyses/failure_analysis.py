@@ -61,7 +61,7 @@ def main(config: Config, folder: Path) -> None:
         figures=[("Fixed and broken answers, observed and expected from margins alone.", sl.plots.headroom(found), found.summary())],
         tables={
             "headroom": ("Headroom, moves of the margin, and counts observed and expected.", found.headroom),
-            "changes": ("", sl.changes(result)),
+            "changes": ("", sl.changed_problems(result)),
             "groups": ("Medians of each group; margins without steering.", found.groups()),
             "tests": ("Problems that moved against those that stayed (Mann-Whitney), with Holm's correction over all lines.", found.tests),
             "problems": ("", found.frame),

@@ -37,7 +37,7 @@ def main(config: Config, folder: Path) -> None:
     table = result.accuracy()
     print(table.sort_values("accuracy", ascending=False).head(10).to_string(index=False, float_format="%.3f"))
     drawn = sl.plots.layer_alpha_heatmap(result)
-    figures = [sl.Drawing("Change of accuracy by layer and alpha.", drawn, sl.plots.words(drawn), sl.changes(result))]
+    figures = [sl.Drawing("Change of accuracy by layer and alpha.", drawn, sl.plots.words(drawn), sl.changed_problems(result))]
     question = f"At which layer and alpha does the mean difference of right and wrong answers move accuracy on {task.name}?"
     save_sweep(
         folder,

@@ -31,7 +31,7 @@ def main(config: Config) -> Path:
         folder = export.export_report(config.out.with_suffix(""), progress=True, **parts)
         print(f"report      {folder / 'report.html'}")
         return folder
-    store.write_report(config.out, **parts)
+    store.write_page(config.out, **parts)
     print(f"report      {config.out}")
     return config.out
 

@@ -17,7 +17,7 @@ from steerlab.cli.run import run
 from steerlab.reports import runs
 from steerlab.reports.runs import write_figures
 from steerlab.studies import grid as grid_files
-from steerlab.studies.grid import GridCell, Universality, grid
+from steerlab.studies.grid import GridJob, Universality, model_task_grid
 from steerlab.tasks.arithmetic import VARIANTS
 
 
@@ -54,7 +54,7 @@ def main(config: Config) -> Path:
         layers = config.layers if config.layers in ("all", "middle") else tuple(int(layer) for layer in config.layers.split(","))
     except ValueError:
         raise InputError(f"layers={config.layers!r}; use all, middle, or numbers such as 2,4") from None
-    cells = grid(config.models, config.datasets, layers=layers, **options)
+    cells = model_task_grid(config.models, config.datasets, layers=layers, **options)
     with _files.locked(config.out) as folder:  # until the report is written, too
         found = grid_files.run_grid(cells, folder, progress=True)
         show(found)
@@ -70,7 +70,7 @@ def show(found: Universality) -> None:
     print(f"\n{found.summary()}")
 
 
-def write(config: Config, cells: Sequence[GridCell], found: Universality, folder: Path) -> None:
+def write(config: Config, cells: Sequence[GridJob], found: Universality, folder: Path) -> None:
     """Write tables and report beside the cells."""
     _files.write_json(folder / "summary.json", found.summary_json())
     effects = found.effects()

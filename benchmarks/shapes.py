@@ -12,7 +12,7 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import steerlab as sl
-from steerlab.models.batches import Answer, Read, Row
+from steerlab.models.batches import Answer, Read, TokenRow
 from steerlab.models.checkpoints import local_directory
 from steerlab.tasks.scorers import SCORERS, Outcome, Scorer, scorer_for
 
@@ -45,7 +45,7 @@ class Shape:
     directions: dict[int, sl.Direction]
 
     @cached_property
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[TokenRow]:
         """The tokens of each problem, and what is read from them, as the scorer has them."""
         model = next(iter(self.ours.values()))
         return [self.scorer.rows(model, problem)[0] for problem in self.problems]
@@ -67,9 +67,9 @@ class Shape:
         return layers[(len(layers) - 1) // 2]
 
 
-def _rows(model: Any, problem: sl.Problem) -> list[Row]:
+def _rows(model: Any, problem: sl.Problem) -> list[TokenRow]:
     tokens = problem.meta["tokens"]
-    return [Row(tokens, len(tokens), (Read(len(tokens) - 1, problem.meta["columns"], log_prob=False),))]
+    return [TokenRow(tokens, len(tokens), (Read(len(tokens) - 1, problem.meta["columns"], log_prob=False),))]
 
 
 CHOICE = Scorer("choice by token ids", _rows, SCORERS["choice"].judge)
@@ -78,9 +78,9 @@ CHOICE = Scorer("choice by token ids", _rows, SCORERS["choice"].judge)
 def generated_tokens(new_tokens: int) -> Scorer:
     """Greedy generation whose prediction is the generated tokens themselves: nothing is forgiven."""
 
-    def rows(model: Any, problem: sl.Problem) -> list[Row]:
+    def rows(model: Any, problem: sl.Problem) -> list[TokenRow]:
         tokens = problem.meta["tokens"]
-        return [Row(tokens, len(tokens), new_tokens=new_tokens)]
+        return [TokenRow(tokens, len(tokens), new_tokens=new_tokens)]
 
     def judge(model: Any, problem: sl.Problem, answers: Sequence[Answer]) -> Outcome:
         return Outcome(" ".join(map(str, answers[0].generated)), True, 0.0, 0.0)

@@ -11,7 +11,7 @@ from benchmarks.plan import Answers, Row, Scale, Target
 from benchmarks.rivals import Cell, Rival, block
 from benchmarks.shapes import Shape
 from steerlab.models.batches import Read
-from steerlab.models.batches import Row as Tokens
+from steerlab.models.batches import TokenRow as Tokens
 from steerlab.tasks.scorers import whole_answer
 
 LR, BATCH, SEED = 1e-2, 4, 0

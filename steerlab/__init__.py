@@ -24,7 +24,7 @@ from steerlab.controls.control import ControlResult, MatchedControls, match_kl, 
 from steerlab.controls.side_effects import SideEffects, changed_predictions, side_effects, side_texts
 from steerlab.controls.texts import NEUTRAL_TEXTS
 from steerlab.directions.components import ica_direction, pca_direction, singular_direction, singular_directions
-from steerlab.directions.composing import average, combine, cosine_table, orthogonalise, project_out, scale_positions
+from steerlab.directions.composing import average_directions, combine, cosine_table, orthogonalise, project_out, scale_positions
 from steerlab.directions.diagnostics import ContrastDiagnostics, contrast_diagnostics
 from steerlab.directions.direction import Direction
 from steerlab.directions.estimators import (
@@ -39,11 +39,11 @@ from steerlab.directions.function_vectors import function_vector, prompt_contras
 from steerlab.directions.prompt_vectors import PromptVectors
 from steerlab.directions.random import (
     covariance_matched,
+    given_controls,
     orthogonal_directions,
     other_task,
     random_direction,
     random_directions,
-    ready,
     shuffled_label_direction,
     shuffled_labels,
 )
@@ -55,21 +55,21 @@ from steerlab.reports.report import write_report
 from steerlab.reports.runs import load_experiment, save_experiment
 from steerlab.statistics.controls import ControlOutcomes, controls_from_frame
 from steerlab.steering.interventions import ALPHAS, steer
-from steerlab.steering.operators import adaptive, conditional, midpoint, norm_preserving, projections, turn
+from steerlab.steering.operators import adaptive, conditional, midpoint, norm_preserving, projections, rotate_by
 from steerlab.steering.prompt_rules import propagated_vectors, recursive_vectors
 from steerlab.steering.routers import KeywordRouter, NearestMean, ReachProjection, nearest_mean
 from steerlab.studies.context_comparison import ContextComparison, compare_context_vectors
 from steerlab.studies.eas.comparison import EASComparison, compare_eas
 from steerlab.studies.eas.stream import EASResult, run_eas
 from steerlab.studies.eas.watcher import Watcher
-from steerlab.studies.grid import GridCell, Universality, grid, run_cell, run_grid
+from steerlab.studies.grid import GridJob, Universality, model_task_grid, run_grid, run_job
 from steerlab.studies.method_comparison import MethodComparison, compare_methods
 from steerlab.studies.mixtures import UniversalBooster, universal_booster
 from steerlab.studies.protocol import Experiment, contrast_directions, run_experiment
 from steerlab.studies.protocols import ProtocolComparison, compare_protocols
 from steerlab.studies.stability import SeedStability, seed_stability
 from steerlab.studies.transfer import TransferResult, transfer
-from steerlab.sweeps.changes import FailureAnalysis, changes, failure_analysis
+from steerlab.sweeps.changes import FailureAnalysis, changed_problems, failure_analysis
 from steerlab.sweeps.choosing import COEFFICIENTS, CoefficientGrid, HalvingResult, coefficient_grid, successive_halving
 from steerlab.sweeps.preview import Preview, preview
 from steerlab.sweeps.routing import RoutedResult, evaluate_routed
@@ -112,7 +112,7 @@ __all__ = [
     "Examples",
     "Experiment",
     "FailureAnalysis",
-    "GridCell",
+    "GridJob",
     "HalvingResult",
     "InputError",
     "KeywordRouter",
@@ -143,12 +143,12 @@ __all__ = [
     "adaptive",
     "adaptive_aft",
     "as_activations",
-    "average",
+    "average_directions",
     "balance",
     "cache_activations",
     "calibrate",
     "changed_predictions",
-    "changes",
+    "changed_problems",
     "coefficient_grid",
     "combine",
     "compare_context_vectors",
@@ -170,7 +170,7 @@ __all__ = [
     "failure_analysis",
     "fit_to_context",
     "function_vector",
-    "grid",
+    "given_controls",
     "ica_direction",
     "lda_direction",
     "learn_context_vector",
@@ -186,6 +186,7 @@ __all__ = [
     "match_kl",
     "mean_difference",
     "midpoint",
+    "model_task_grid",
     "nearest_mean",
     "norm_preserving",
     "orthogonal_directions",
@@ -203,13 +204,13 @@ __all__ = [
     "random_control",
     "random_direction",
     "random_directions",
-    "ready",
     "reasoning_pairs",
     "recursive_vectors",
-    "run_cell",
+    "rotate_by",
     "run_eas",
     "run_experiment",
     "run_grid",
+    "run_job",
     "save_context_vector",
     "save_direction",
     "save_experiment",
@@ -228,7 +229,6 @@ __all__ = [
     "sweep",
     "token_magnitudes",
     "transfer",
-    "turn",
     "universal_booster",
     "whitened_mean_difference",
     "write_report",

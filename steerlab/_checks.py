@@ -202,9 +202,9 @@ def check_pairs(before: ArrayLike, after: ArrayLike) -> None:
         raise InputError("before and after are indexed in different orders; use after.reindex(before.index)")
 
 
-def probabilities(p_values: ArrayLike, name: str) -> NDArray[np.float64]:
+def probabilities(pvalues: ArrayLike, name: str) -> NDArray[np.float64]:
     """P-values in any shape (a heatmap's cells too), at least one, each from 0 to 1."""
-    array = unmasked(p_values, name)
+    array = unmasked(pvalues, name)
     numbers = reals(array.ravel(), name, at_least=1)
     bad = numbers[(numbers < 0) | (numbers > 1)]
     if bad.size:

@@ -22,7 +22,7 @@ from steerlab._checks import InputError, InputTypeError
 from steerlab._progress import job, progress_bar
 from steerlab.activations import files
 from steerlab.models.backends import Model
-from steerlab.models.batches import Batch, Row, batches_for, least, smaller
+from steerlab.models.batches import Batch, TokenRow, batches_for, least, smaller
 from steerlab.models.memory import pass_tokens, shrinking
 from steerlab.models.model import HookFn, d_model, describe, hook_name, hooks
 from steerlab.models.passes import residuals
@@ -147,7 +147,7 @@ def cache_activations(
     layers = tuple(int(layer) for layer in layers)  # NumPy integers too, which JSON does not take
     ids = dict[int, int]()  # one integer object a token of the vocabulary, rather than one a token of the prompts
     prompts = [tuple(ids.setdefault(token, token) for token in encode_prompt(model, problem)) for problem in problems]
-    rows = tuple(Row(prompt, len(prompt)) for prompt in prompts)
+    rows = tuple(TokenRow(prompt, len(prompt)) for prompt in prompts)
     lengths = [len(prompt) for prompt in prompts]
     pick, width, kept = _picker(positions, problems, lengths)
     widths = lengths if kept == "all" else [width] * len(problems)

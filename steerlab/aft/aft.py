@@ -31,7 +31,7 @@ from steerlab.activations.cache import Positions, indices
 from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import ContextLearnable, Learnable, StaticVector
 from steerlab.aft.objectives import AnswerLoss, ValidationScore
-from steerlab.aft.training import COLUMNS, Candidate, Schedule, Trained, train
+from steerlab.aft.training import COLUMNS, Schedule, Trained, TrainingRun, train
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
@@ -49,7 +49,7 @@ SMALL = 1e-3
 
 
 @dataclass(frozen=True)
-class How:
+class ObjectiveOptions:
     """How vectors act and what they are trained for.
 
     Attributes:
@@ -89,10 +89,10 @@ class Fit:
 def fit(
     model: Model,
     problems: Sequence[Problem],
-    candidates: Sequence[Candidate],
+    candidates: Sequence[TrainingRun],
     learnable: Learnable,
     schedule: Schedule,
-    how: How,
+    how: ObjectiveOptions,
     *,
     validation: Sequence[Problem] | None = None,
     path: str | Path | None = None,
@@ -134,25 +134,29 @@ def fit(
     return Fit(trained, unsteered)
 
 
-def _options(how: How) -> dict[str, Any]:
+def _options(how: ObjectiveOptions) -> dict[str, Any]:
     return {"operator": operator_named(how.operator), "positions": how.positions, "max_tokens": how.max_tokens, "memory": how.memory}
 
 
-def _objective(model: Model, problems: Sequence[Problem], candidates: Sequence[Candidate], learnable: Learnable, how: How) -> AnswerLoss:
+def _objective(
+    model: Model, problems: Sequence[Problem], candidates: Sequence[TrainingRun], learnable: Learnable, how: ObjectiveOptions
+) -> AnswerLoss:
     return AnswerLoss(model, problems, [one.spots for one in candidates], learnable, target_named(how.loss), **_options(how))
 
 
-def _score(model: Model, problems: Sequence[Problem], candidates: Sequence[Candidate], learnable: Learnable, how: How) -> ValidationScore:
+def _score(
+    model: Model, problems: Sequence[Problem], candidates: Sequence[TrainingRun], learnable: Learnable, how: ObjectiveOptions
+) -> ValidationScore:
     return ValidationScore(model, problems, [one.spots for one in candidates], learnable, scorer=how.scorer, **_options(how))
 
 
 def training_work(
     model: Model,
     problems: Sequence[Problem],
-    candidates: Sequence[Candidate],
+    candidates: Sequence[TrainingRun],
     learnable: Learnable,
     schedule: Schedule,
-    how: How,
+    how: ObjectiveOptions,
     *,
     validation: Sequence[Problem] | None = None,
     times: float = 1,
@@ -274,7 +278,7 @@ def made_of_code(code: CodeType) -> str:
     return hashlib.sha256(code.co_code + repr([constants, code.co_names]).encode()).hexdigest()
 
 
-def _work(model: Model, problems: Sequence[Problem], validation: Sequence[Problem] | None, how: How) -> Mapping[str, Any]:
+def _work(model: Model, problems: Sequence[Problem], validation: Sequence[Problem] | None, how: ObjectiveOptions) -> Mapping[str, Any]:
     def listed(given: Sequence[Problem]) -> list[Any]:
         return [(p.id, p.prompt, p.target, p.choices) for p in given]
 
@@ -421,9 +425,9 @@ def learn_vector(
         >>> learned.history["loss"].is_monotonic_decreasing
         True
     """
-    how = How(operator, positions, loss, scorer, max_tokens, memory)
+    how = ObjectiveOptions(operator, positions, loss, scorer, max_tokens, memory)
     schedule = Schedule(epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, early_stopping, extend)
-    candidate = Candidate((Spot(layer, site),), seed, l2, lr)
+    candidate = TrainingRun((Spot(layer, site),), seed, l2, lr)
     learnable = StaticVector(d_model(model), init=init, init_norm=init_norm)
     found = fit(model, problems, [candidate], learnable, schedule, how, validation=validation, path=path, progress=progress)
     about = settings(schedule, how, learnable, len(problems), validation)
@@ -459,7 +463,7 @@ def check_not_zero(trained: Trained, vector: Tensor) -> None:
 
 
 def settings(
-    schedule: Schedule, how: How, learnable: StaticVector | ContextLearnable, n: int, validation: Sequence[Problem] | None
+    schedule: Schedule, how: ObjectiveOptions, learnable: StaticVector | ContextLearnable, n: int, validation: Sequence[Problem] | None
 ) -> dict[str, Any]:
     """What the method of every vector of a training records."""
     return {
@@ -618,8 +622,8 @@ def learn_vectors(
     where = listed("layers", range(n_layers(model)) if layers is None else layers)
     which = listed("seeds", range(int(seeds)) if isinstance(seeds, int | np.integer) else seeds)
     penalties, rates = listed("l2s", l2s), listed("lrs", lrs)
-    candidates = [Candidate((Spot(layer, site),), seed, l2, lr) for layer, seed, l2, lr in product(where, which, penalties, rates)]
-    how = How(operator, positions, loss, scorer, max_tokens, memory)
+    candidates = [TrainingRun((Spot(layer, site),), seed, l2, lr) for layer, seed, l2, lr in product(where, which, penalties, rates)]
+    how = ObjectiveOptions(operator, positions, loss, scorer, max_tokens, memory)
     schedule = Schedule(epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, early_stopping, extend, halve_every)
     learnable = StaticVector(d_model(model), init=init, init_norm=init_norm)
     found = fit(model, problems, candidates, learnable, schedule, how, validation=validation, path=path, progress=progress)
@@ -684,8 +688,8 @@ def vectors_work(
         times: so many trainings like this one.
         model, problems, layers, lrs, epochs, batch_size, operator, positions, scorer, validation: see `learn_vectors`.
     """
-    candidates = [Candidate((Spot(layer),), seed, 0.0, lr) for layer, seed, lr in product(layers, range(seeds), listed("lrs", lrs))]
-    how = How(operator, positions, "answer", scorer)
+    candidates = [TrainingRun((Spot(layer),), seed, 0.0, lr) for layer, seed, lr in product(layers, range(seeds), listed("lrs", lrs))]
+    how = ObjectiveOptions(operator, positions, "answer", scorer)
     return training_work(
         model, problems, candidates, StaticVector(d_model(model)), Schedule(epochs, batch_size), how, validation=validation, times=times
     )

@@ -22,10 +22,10 @@ from torch import Tensor
 from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations.cache import Positions
-from steerlab.aft.aft import How, broken_off, check_not_zero, fit, outcome, settings
+from steerlab.aft.aft import ObjectiveOptions, broken_off, check_not_zero, fit, outcome, settings
 from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import ContextLearnable, learnable_named, rule_of
-from steerlab.aft.training import COLUMNS, Candidate, Schedule
+from steerlab.aft.training import COLUMNS, Schedule, TrainingRun
 from steerlab.directions.direction import Direction, check_direction, moved, moved_from
 from steerlab.directions.prompt_vectors import PromptVectors
 from steerlab.models.backends import Model
@@ -338,9 +338,9 @@ def learn_context_vector(
     """
     options = {"pooling": pooling, "init": init, "init_norm": init_norm}
     learnable = learnable_named(kind, d_model(model), **(options if isinstance(kind, str) else {}))
-    how = How(operator, positions, loss, scorer, max_tokens, memory)
+    how = ObjectiveOptions(operator, positions, loss, scorer, max_tokens, memory)
     schedule = Schedule(epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, early_stopping, extend)
-    candidate = Candidate((Spot(layer, site),), seed, l2, lr)
+    candidate = TrainingRun((Spot(layer, site),), seed, l2, lr)
     found = fit(model, problems, [candidate], learnable, schedule, how, validation=validation, path=path, progress=progress)
     trained = found.trained[0]
     parameters = {key: value.cpu() for key, value in trained.parameters.items()}

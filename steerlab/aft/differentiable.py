@@ -15,7 +15,7 @@ from torch import Tensor
 from steerlab.activations.cache import Positions
 from steerlab.aft.learnables import Learnable, Parameters
 from steerlab.models.backends import Model
-from steerlab.models.batches import Batch, Read, Row, batches_for
+from steerlab.models.batches import Batch, Read, TokenRow, batches_for
 from steerlab.models.memory import parse_memory, pass_tokens
 from steerlab.models.model import HookFn, d_model, device_of, hook_name, hooks, n_layers
 from steerlab.models.passes import entering
@@ -62,7 +62,7 @@ class Resumed:
     def __init__(
         self,
         model: Model,
-        rows: Sequence[Row],
+        rows: Sequence[TokenRow],
         paths: Sequence[Sequence[Spot]],
         learnable: Learnable,
         *,
@@ -140,13 +140,13 @@ class Resumed:
         if together:
             yield self._condensed(rows, together)
 
-    def _condensed(self, rows: Sequence[Row], parts: Sequence[tuple[list[int], Tensor]]) -> tuple[list[int], Batch, Tensor]:
+    def _condensed(self, rows: Sequence[TokenRow], parts: Sequence[tuple[list[int], Tensor]]) -> tuple[list[int], Batch, Tensor]:
         which = [j for mine, _ in parts for j in mine]
         condensed = []
         for j in which:
             place = {position: k for k, position in enumerate(_positions(rows[j]))}
             reads = tuple(Read(place[read.position], read.tokens, read.log_prob) for read in rows[j].reads)
-            condensed.append(Row((0,) * len(place), len(place), reads))
+            condensed.append(TokenRow((0,) * len(place), len(place), reads))
         width = max(final.shape[1] for _, final in parts)
         finals = [torch.nn.functional.pad(final, (0, 0, 0, width - final.shape[1])) for _, final in parts]
         return which, Batch(tuple(which), tuple(condensed), device=finals[0].device), torch.cat(finals)
@@ -253,7 +253,7 @@ def _on_a_copy(act: Act) -> Act:
     return lambda resid: act(resid.clone())
 
 
-def _positions(row: Row) -> list[int]:
+def _positions(row: TokenRow) -> list[int]:
     """The different positions that are read."""
     return sorted({read.position for read in row.reads})
 

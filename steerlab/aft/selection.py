@@ -18,9 +18,9 @@ from steerlab._checks import InputError
 from steerlab._progress import job
 from steerlab.activations.cache import Positions
 from steerlab.aft.aft import (
-    How,
     LearnedVector,
     LearnedVectors,
+    ObjectiveOptions,
     check_problems,
     fit,
     learn_vectors,
@@ -32,7 +32,7 @@ from steerlab.aft.aft import (
 )
 from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import StaticVector
-from steerlab.aft.training import Candidate, Schedule
+from steerlab.aft.training import Schedule, TrainingRun
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.model import d_model, n_layers
@@ -357,9 +357,9 @@ def self_refine(
     if isinstance(rounds, bool) or not isinstance(rounds, int | np.integer) or rounds < 1:
         raise InputError(f"rounds={rounds!r}; use a whole number from 1 up")
     check_problems(model, problems, validation)
-    how = How(operator, positions, loss, scorer, max_tokens, memory)
+    how = ObjectiveOptions(operator, positions, loss, scorer, max_tokens, memory)
     schedule = Schedule(epochs, batch_size, accumulation, shuffle, "step", norm_cap, early_stopping)
-    candidate = Candidate((Spot(layer, site),), seed, l2, lr)
+    candidate = TrainingRun((Spot(layer, site),), seed, l2, lr)
     learnable = StaticVector(d_model(model))
     options: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
     if progress:

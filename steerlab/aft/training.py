@@ -34,7 +34,7 @@ LARGEST = 1e6  # learning rate
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TrainingRun:
     """One training among several.
 
     Attributes:
@@ -125,7 +125,7 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, A
         OSError: the folder cannot be written.
     """
     kept = {k: t.detach().contiguous().clone() for k, t in tensors.items()}
-    said: dict[str, Any] = {"format": FORMAT, "about": dict(about), "work": fingerprint(work)}
+    said: dict[str, Any] = {"format": FORMAT, "about": dict(about), "work": work_digest(work)}
     said["sha256"] = _files.digest(_content(kept), said)
     _files.write_bytes(path, save(kept, metadata={"steerlab": json.dumps(said, sort_keys=True)}))
 
@@ -151,7 +151,7 @@ def read(path: str | Path, work: Mapping[str, Any]) -> tuple[dict[str, Tensor], 
         raise InputError(
             f"path={str(file)!r}: numbers and description do not match their sha256; the file was changed or damaged; remove it to begin anew"
         )
-    wanted = fingerprint(work)
+    wanted = work_digest(work)
     different = sorted(key for key in wanted if said["work"].get(key) != wanted[key])
     if different:
         raise InputError(
@@ -166,7 +166,7 @@ def _content(tensors: Mapping[str, Tensor]) -> bytes:
     return b"".join(name + t.reshape(-1).view(torch.uint8).numpy().tobytes() for name, t in parts)
 
 
-def fingerprint(work: Mapping[str, Any]) -> dict[str, str]:
+def work_digest(work: Mapping[str, Any]) -> dict[str, str]:
     """A digest of each thing that the work is made of."""
     return {key: hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16] for key, value in work.items()}
 
@@ -189,7 +189,7 @@ class Trained:
         broke: at which step the loss was not finite; None where it always was.
     """
 
-    candidate: Candidate
+    candidate: TrainingRun
     parameters: dict[str, Tensor]
     history: pd.DataFrame
     epoch: int
@@ -201,7 +201,7 @@ class Trained:
 class _State:
     """A candidate in training."""
 
-    candidate: Candidate
+    candidate: TrainingRun
     leaves: dict[str, Tensor]
     optimizer: torch.optim.Adam
     shuffler: np.random.RandomState
@@ -222,7 +222,7 @@ class _State:
 def train(
     objective: Objective,
     learnable: Learnable,
-    candidates: Sequence[Candidate],
+    candidates: Sequence[TrainingRun],
     schedule: Schedule,
     *,
     validator: Validator | None = None,
@@ -282,7 +282,7 @@ def train(
     ]
 
 
-def _begun(learnable: Learnable, candidate: Candidate, size: int, device: torch.device | str) -> _State:
+def _begun(learnable: Learnable, candidate: TrainingRun, size: int, device: torch.device | str) -> _State:
     initial = learnable.initial(np.random.default_rng([int(candidate.seed), 1]))
     leaves = {name: value.to(device, torch.float32).clone().requires_grad_() for name, value in initial.items()}
     shuffler = np.random.RandomState(int(candidate.seed))  # the generator of the sources' np.random.shuffle

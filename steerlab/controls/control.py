@@ -19,7 +19,7 @@ from steerlab._progress import job
 from steerlab.activations.cache import Positions
 from steerlab.controls.texts import NEUTRAL_TEXTS
 from steerlab.directions.direction import Direction, as_directions, check_type, moved, place
-from steerlab.directions.random import random_directions, ready
+from steerlab.directions.random import given_controls, random_directions
 from steerlab.models.backends import Model
 from steerlab.models.model import Precision
 from steerlab.statistics.controls import ControlTests
@@ -72,7 +72,7 @@ class ControlResult(ControlTests):
 
     def __repr__(self) -> str:
         test = self.rank_test()
-        return f"ControlResult({self.direction.name!r}, layer={self.layer}, alpha={self.alpha}, controls={self.n}, change={test.observed:+.3f}, p={test.p_value:.3g})"
+        return f"ControlResult({self.direction.name!r}, layer={self.layer}, alpha={self.alpha}, controls={self.n}, change={test.observed:+.3f}, p={test.pvalue:.3g})"
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(self.direction.name)} at layer {self.layer}, alpha {self.alpha}</p>" + self.rank_test()._repr_html_()
@@ -120,7 +120,7 @@ def random_control(
         >>> direction = sl.Direction(torch.ones(model.cfg.d_model), layer=3)
         >>> ctl = sl.random_control(model, task.test[:20], direction, alpha=-1, n=9, rng=np.random.default_rng(0))
         >>> test = ctl.rank_test()
-        >>> test.n_controls, test.smallest_p, test.p_value == test.rank / 10
+        >>> test.n_controls, test.smallest_p, test.pvalue == test.rank / 10
         (9, 0.1, True)
     """
     check_type(direction, "direction")
@@ -186,7 +186,7 @@ class MatchedControls:
         """
         if direction.vector.shape != self.direction.vector.shape or not bool((direction.vector == self.direction.vector).all()):
             raise InputError(f"these controls are matched to {self.direction.name!r}, not to {direction.name!r}; match them again")
-        return ready(self.directions)(direction, n, rng=rng)
+        return given_controls(self.directions)(direction, n, rng=rng)
 
     def warnings(self) -> list[str]:
         """Which controls could not be matched, and how near they come."""

@@ -40,7 +40,7 @@ def combine(directions: Sequence[Direction], weights: Sequence[float], *, name: 
     return weighted_sum(list(directions), list(weights), name)
 
 
-def average(directions: Sequence[Direction], *, normalise: bool = False, name: str = "average") -> Direction:
+def average_directions(directions: Sequence[Direction], *, normalise: bool = False, name: str = "average") -> Direction:
     """The mean of directions.
 
     Args:

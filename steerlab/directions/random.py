@@ -323,7 +323,7 @@ def other_task(directions: Sequence[Direction], *, norm: Norm = "match", name: s
     return draw
 
 
-def ready(directions: Sequence[Direction]) -> Draw:
+def given_controls(directions: Sequence[Direction]) -> Draw:
     """Controls that are drawn already (and perhaps matched by `steerlab.match_kl`), as they are, in their order.
 
     Returns:

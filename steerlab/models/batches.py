@@ -35,7 +35,7 @@ class Read:
 
 
 @dataclass(frozen=True)
-class Row:
+class TokenRow:
     """One sequence to run: its tokens, how many of them are the prompt, what to read, how many tokens to generate.
 
     Where it is the beginning of another one, `whole_prompt` is the prompt of that.
@@ -105,7 +105,7 @@ class Batch:
     """
 
     index: tuple[int, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TokenRow, ...]
     cuts: tuple[int, ...] = ()
     device: torch.device | str = "cpu"
 
@@ -154,7 +154,7 @@ class Batch:
         return sum(level.tokens.numel() for level in self.levels)
 
 
-def batches_for(model: Model, rows: Sequence[Row], *, room: int, generated: bool = False, share: bool = False) -> list[Batch]:
+def batches_for(model: Model, rows: Sequence[TokenRow], *, room: int, generated: bool = False, share: bool = False) -> list[Batch]:
     """Group rows by length, and find what they share, as far as the model gives the same results together as alone.
 
     Args:
@@ -170,7 +170,7 @@ def batches_for(model: Model, rows: Sequence[Row], *, room: int, generated: bool
 
 
 def batches_of(
-    rows: Sequence[Row],
+    rows: Sequence[TokenRow],
     chosen: Sequence[int],
     room: int,
     device: torch.device | str = "cpu",
@@ -203,7 +203,7 @@ def batches_of(
     return found
 
 
-def _to_generate(rows: Sequence[Row], chosen: Sequence[int], room: int, device: torch.device | str, *, share: bool) -> list[Batch]:
+def _to_generate(rows: Sequence[TokenRow], chosen: Sequence[int], room: int, device: torch.device | str, *, share: bool) -> list[Batch]:
     """Rows of about one length, and as many tokens to generate; the cut is the header that all of them share."""
     size = max(1, room // ROW_POSITIONS)
     shortest = min(len(rows[i].tokens) for i in chosen)
@@ -222,7 +222,7 @@ def least(batch: Batch) -> int:
     return ROW_POSITIONS if batch.rows[0].new_tokens else batch.width
 
 
-def smaller(rows: Sequence[Row], batch: Batch, room: int) -> list[Batch]:
+def smaller(rows: Sequence[TokenRow], batch: Batch, room: int) -> list[Batch]:
     """The rows of a batch again, in batches of at most `room` positions."""
     if batch.rows[0].new_tokens:
         size = max(1, room // ROW_POSITIONS)
@@ -231,7 +231,7 @@ def smaller(rows: Sequence[Row], batch: Batch, room: int) -> list[Batch]:
     return batches_of(rows, batch.index, room, batch.device, share=bool(batch.cuts), pad=padded)
 
 
-def _header(rows: Sequence[Row], chosen: Sequence[int]) -> int:
+def _header(rows: Sequence[TokenRow], chosen: Sequence[int]) -> int:
     """Columns that all rows share, if that is worth a level of its own; the last token of a row is never among them."""
     if len(chosen) < 2:
         return 0
@@ -243,7 +243,7 @@ def _header(rows: Sequence[Row], chosen: Sequence[int]) -> int:
     return shared if WORTH * shared * (len(chosen) - 1) > total else 0
 
 
-def _groups(rows: Sequence[Row], chosen: Sequence[int], header: int, room: int) -> dict[int, list[list[int]]]:
+def _groups(rows: Sequence[TokenRow], chosen: Sequence[int], header: int, room: int) -> dict[int, list[list[int]]]:
     """Rows that share a prompt, by the length of that prompt (0 for rows that share none)."""
     prompts: dict[tuple[int, ...], list[int]] = {}
     for i in chosen:
@@ -267,7 +267,7 @@ def _groups(rows: Sequence[Row], chosen: Sequence[int], header: int, room: int) 
     return groups
 
 
-def _filled(rows: Sequence[Row], groups: list[list[int]], header: int, prompt: int, room: int, *, pad: bool) -> Iterator[list[int]]:
+def _filled(rows: Sequence[TokenRow], groups: list[list[int]], header: int, prompt: int, room: int, *, pad: bool) -> Iterator[list[int]]:
     """Whole groups together, as many as room and padding allow."""
     own = max(header, prompt)  # where the rows' own columns begin
     batch: list[int] = []

@@ -14,7 +14,7 @@ from torch import Tensor
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch, batches_of
 from steerlab.models.encoding import end_tokens
-from steerlab.models.kv_cache import KeyValueCache, Lent
+from steerlab.models.kv_cache import CacheView, KeyValueCache
 from steerlab.models.memory import generated_rows
 from steerlab.models.model import device_of, is_hooked, n_layers
 from steerlab.models.passes import run_to
@@ -25,7 +25,7 @@ Told = Callable[[int, Int[Tensor, " row"]], None]  # of the step that comes next
 
 
 @dataclass(frozen=True)
-class Head:
+class Prefix:
     """Prompts without their last tokens, and their unsteered run. The last token is the first that is fed when generation begins.
 
     Attributes:
@@ -36,14 +36,14 @@ class Head:
     batch: Batch
     run: Run
 
-    def lent(self, rows: Sequence[int], to: Sequence[int], blocks: range) -> list[Lent]:
+    def lent(self, rows: Sequence[int], to: Sequence[int], blocks: range) -> list[CacheView]:
         """The unsteered keys and values of some of the rows."""
         past = self.run.pasts[-1]
-        return [Lent(past, blocks, rows, to, [len(self.batch.rows[i].tokens) for i in rows])] if past is not None and rows else []
+        return [CacheView(past, blocks, rows, to, [len(self.batch.rows[i].tokens) for i in rows])] if past is not None and rows else []
 
 
 @torch.no_grad()
-def heads(model: Model, batch: Batch, room: int, blocks: Sequence[int] = (), headers: Headers | None = None) -> list[Head]:
+def heads(model: Model, batch: Batch, room: int, blocks: Sequence[int] = (), headers: Headers | None = None) -> list[Prefix]:
     """Run prompts up to their last tokens; prompts of one token have nothing to run and stand in none.
 
     Args:
@@ -56,7 +56,7 @@ def heads(model: Model, batch: Batch, room: int, blocks: Sequence[int] = (), hea
     rows = [replace(row, tokens=row.tokens[:-1], reads=(), new_tokens=0, whole_prompt=row.prompt) for row in batch.rows]
     chosen = [i for i, row in enumerate(rows) if row.tokens]
     parts = batches_of(rows, chosen, room, batch.device, header=sum(batch.cuts))
-    return [Head(part, run_batch(model, part, Reader(part), blocks, keep=True, headers=headers)) for part in parts]
+    return [Prefix(part, run_batch(model, part, Reader(part), blocks, keep=True, headers=headers)) for part in parts]
 
 
 class WholeRows:

@@ -98,7 +98,7 @@ class _Entry:
 
 
 @dataclass(frozen=True)
-class Lent:
+class CacheView:
     """Rows of a cache, some of its blocks, and where they go in another; see `KeyValueCache.aligned`.
 
     Attributes:
@@ -142,7 +142,7 @@ class KeyValueCache:
         return self._stores.length
 
     @classmethod
-    def aligned(cls, model: Model, batch: int, parts: Sequence[Lent], room: int) -> "KeyValueCache":
+    def aligned(cls, model: Model, batch: int, parts: Sequence[CacheView], room: int) -> "KeyValueCache":
         """One cache of rows of different lengths, which all end at its last column and go on from there.
 
         Keys that were computed at their right positions stay right; only what is fed next has to know how many columns
@@ -232,7 +232,7 @@ def _rows(kept: Tensor, rows: Tensor) -> Tensor:
     return kept.index_select(0, rows)
 
 
-def _place(full: Tensor, stored: Tensor, part: Lent) -> None:
+def _place(full: Tensor, stored: Tensor, part: CacheView) -> None:
     """Write the rows of a part so that they end at the last column."""
     lines = sorted(zip(part.lengths, part.rows, part.to, strict=True))
     for length, group in groupby(lines, key=lambda line: line[0]):

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab.models.backends import Model
-from steerlab.models.kv_cache import KeyValueCache, Lent
+from steerlab.models.kv_cache import CacheView, KeyValueCache
 from steerlab.models.memory import is_out_of_memory
 from steerlab.models.model import (
     CHECKED,
@@ -559,7 +559,7 @@ class _Probes:
         for place, row in enumerate(rows):
             cache = KeyValueCache(self._model, 1)
             run_to(self._model, row[:, :-2], self._last, cache)
-            parts.append(Lent(cache, range(self._last), [0], [place], [row.shape[1] - 2]))
+            parts.append(CacheView(cache, range(self._last), [0], [place], [row.shape[1] - 2]))
         together = KeyValueCache.aligned(self._model, len(rows), parts, 2)
         wanted = [logits for row, logits in zip(self.rows, self.plain, strict=True) if row.shape[1] > 2]
         for step in (-2, -1):

@@ -197,7 +197,7 @@ def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"
         f"With {test.n_controls} controls the smallest possible p is {test.smallest_p:.2g}.",
     )
     headline = (
-        f"{test.exceeds} of {len(controls)} random directions lie at least as far out as the tested one: {format_p(test.p_value, digits=2)}"
+        f"{test.exceeds} of {len(controls)} random directions lie at least as far out as the tested one: {format_p(test.pvalue, digits=2)}"
     )
     return theme.style(fig, headline, notes, 400, bottom=100)
 

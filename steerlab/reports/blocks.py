@@ -25,7 +25,7 @@ class Drawing:
         caption: what it is, in a line.
         figure: a Plotly figure.
         words: what a reader who cannot see it needs to know.
-        details: what `steerlab.changes` returns; a click on a point of the figure, or a choice from the list under it, then
+        details: what `steerlab.changed_problems` returns; a click on a point of the figure, or a choice from the list under it, then
             shows the problems behind that point.
 
     Example:
@@ -63,14 +63,14 @@ class Examples:
 
     Attributes:
         caption: which problems.
-        frame: lines of what `steerlab.changes` returns.
+        frame: lines of what `steerlab.changed_problems` returns.
         most: how many of those that became right, and how many of those that became wrong, are shown; the first ones.
 
     Example:
         >>> import steerlab as sl, torch
         >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
         >>> sw = sl.sweep(model, task.test[:30], sl.Direction(torch.ones(model.cfg.d_model), layer=2), alphas=[0, 2])
-        >>> Examples("What changed at alpha = 2.", sl.changes(sw)).frame["became"].isin(["right", "wrong"]).all().item()
+        >>> Examples("What changed at alpha = 2.", sl.changed_problems(sw)).frame["became"].isin(["right", "wrong"]).all().item()
         True
     """
 

@@ -81,10 +81,10 @@ class Significance:
                         "controls mean": float(control.effect(measure)[1].mean()),
                         "controls as extreme": rank.exceeds,
                         "controls": control.n,
-                        "p (rank)": rank.p_value,
-                        "p (t-test)": control.t_test(measure=measure).p_value if spread else None,
+                        "p (rank)": rank.pvalue,
+                        "p (t-test)": control.t_test(measure=measure).pvalue if spread else None,
                         "Cohen's d": control.cohens_d(measure=measure) if spread else None,
-                        "p (sign test)": sign.p_value if measure == "accuracy" else None,
+                        "p (sign test)": sign.pvalue if measure == "accuracy" else None,
                     }
                 )
         table = pd.DataFrame(lines)
@@ -107,7 +107,7 @@ class Significance:
                         "controls mean": float(control.effect(measure)[1].mean()),
                         "controls as extreme": rank.exceeds,
                         "n": control.n,
-                        "p (rank)": rank.p_value,
+                        "p (rank)": rank.pvalue,
                     }
                 )
         return pd.DataFrame(lines)
@@ -139,9 +139,9 @@ class Significance:
         return (
             f"Test accuracy goes from {percent(control.baseline.accuracy)} to {percent(after)} ({points(sign.change)}, 95% interval "
             f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}): {sign.became_right} became right, {sign.became_wrong} became wrong of {sign.n} "
-            f"(sign test {format_p(sign.p_value, digits=2)}). {control.n} random directions of the same norm change it by {middle:+.1f} points in the median, "
+            f"(sign test {format_p(sign.pvalue, digits=2)}). {control.n} random directions of the same norm change it by {middle:+.1f} points in the median, "
             f"95% of them by {low:+.1f} to {high:+.1f}; {rank.exceeds} lie at least as far from the median of all {control.n + 1} as the direction does "
-            f"({format_p(rank.p_value, digits=2)}; {format_p(self.adjusted(control), digits=2)} after Holm's correction for {len(self.tests)} rank tests)."
+            f"({format_p(rank.pvalue, digits=2)}; {format_p(self.adjusted(control), digits=2)} after Holm's correction for {len(self.tests)} rank tests)."
         )
 
     def verdict(self, control: ControlResult) -> str:
@@ -183,8 +183,8 @@ class Significance:
         interval = sign.interval()
         return (
             f"Accuracy on {sign.n} test problems changed by {points(sign.change)} from the baseline (95% interval {100 * interval.low:+.1f} to "
-            f"{100 * interval.high:+.1f}; sign test {format_p(sign.p_value, digits=2)}); compared with {control.n} random directions, "
-            f"{format_p(rank.p_value, digits=2)}, or {format_p(self.adjusted(control), digits=2)} after Holm's correction for {len(self.tests)} rank tests "
+            f"{100 * interval.high:+.1f}; sign test {format_p(sign.pvalue, digits=2)}); compared with {control.n} random directions, "
+            f"{format_p(rank.pvalue, digits=2)}, or {format_p(self.adjusted(control), digits=2)} after Holm's correction for {len(self.tests)} rank tests "
             f"(below {LEVEL} is asked for)."
         )
 
@@ -207,7 +207,7 @@ class Significance:
         missed = []
         if self.adjusted(control) >= LEVEL:
             missed = [self.needed(control)]
-            if control.sign_test().p_value >= LEVEL:
+            if control.sign_test().pvalue >= LEVEL:
                 missed.append(self.detectable(control))
         return " ".join([self.verdict(control), *([self.numbers(control)] * numbers), *missed])
 
@@ -256,13 +256,13 @@ class Significance:
             d = self.tests.query("alpha == @control.alpha and measure == 'accuracy'")["Cohen's d"].iloc[0]
             lines.append(
                 f"control at alpha {control.alpha:+g}: direction {100 * rank.observed:+.1f} points, {control.n} random ones "
-                f"{100 * control.effect()[1].mean():+.1f} on average; {format_p(rank.p_value, digits=2)} (accuracy), {format_p(margin.p_value, digits=2)} (margin), "
+                f"{100 * control.effect()[1].mean():+.1f} on average; {format_p(rank.pvalue, digits=2)} (accuracy), {format_p(margin.pvalue, digits=2)} (margin), "
                 f"Cohen's d {'undefined' if pd.isna(d) else f'{d:+.2f}'}"
             )
         for control in e.families:
             kind = KINDS.get(control.family, control.family)
             lines.append(
-                f"other controls at alpha {control.alpha:+g}: {control.n} {kind}, {format_p(control.rank_test().p_value, digits=2)} (accuracy)"
+                f"other controls at alpha {control.alpha:+g}: {control.n} {kind}, {format_p(control.rank_test().pvalue, digits=2)} (accuracy)"
             )
         lines += [f"beside the task at alpha {c.alpha:+g}, on {e.settings['texts']}: {self.questions.beside(c)}" for c in e.controls]
         lines += ["", *(self.conclusion(c, numbers=False) for c in e.controls)]

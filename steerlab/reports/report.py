@@ -35,7 +35,7 @@ def write_report(path: str | Path, *runs: str | Path, **parts: Any) -> Path:
     """
     if runs and parts:
         raise InputError(f"{len(runs)} runs and the parts {', '.join(parts)} given; give one or the other")
-    return store.write_report(path, **(run_parts(*runs) if runs else parts))
+    return store.write_page(path, **(run_parts(*runs) if runs else parts))
 
 
 def run_parts(*runs: str | Path) -> dict[str, Any]:

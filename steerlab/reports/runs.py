@@ -42,7 +42,7 @@ AGAIN = "run the script again (with --overwrite it replaces that folder), or bri
 PACKAGES = ("steerlab", "transformer-lens", "torch", "transformers", "numpy", "scipy", "pandas")
 
 
-def write_report(path: str | Path, **parts: Any) -> Path:
+def write_page(path: str | Path, **parts: Any) -> Path:
     """Write one self-contained HTML page, or Markdown where `path` ends in .md; see `steerlab.reports.html.render_report` for the parts.
 
     Raises:
@@ -297,7 +297,7 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
         for name, direction in zip(names, e.directions.values(), strict=True):
             files.save_direction(folder / name, direction)
         files.save_direction(folder / "direction.safetensors", e.direction)
-        write_report(folder / "report.html", **sections.report_parts(significance, full))
+        write_page(folder / "report.html", **sections.report_parts(significance, full))
         write_provenance(folder, full)
     return Path(path)
 
@@ -387,7 +387,7 @@ def write_figures(
         files.save_direction(folder / "directions" / f"{name}.safetensors", direction)
     warnings = [*warnings, *(f"Data: {said}." for said in left_out(provenance.get("task", {})))]
     shown = [(caption, table) for caption, table in tables.values() if caption and len(table) <= 1000]
-    write_report(
+    write_page(
         folder / "report.html",
         title=title,
         question=question,

@@ -55,7 +55,7 @@ class Questions:
     def chosen_p(self) -> float:
         """Validation: the p-value of the cell that was chosen, adjusted for all that were tried."""
         e, frame = self.experiment, self.best_cell.frame
-        return float(frame["p_value"].to_numpy(float)[frame.index.get_loc((e.layer, e.direction.name, e.alpha))])
+        return float(frame["pvalue"].to_numpy(float)[frame.index.get_loc((e.layer, e.direction.name, e.alpha))])
 
     @cached_property
     def dose(self) -> DoseResponse:
@@ -174,7 +174,7 @@ class Questions:
         best: Any = self.best_cell.best
         layer, _, alpha = best
         change = float(self.best_cell.frame["change"].to_numpy(float)[self.best_cell.frame.index.get_loc(best)])
-        return f"at layer {layer}, alpha {alpha:+g} (accuracy {100 * change:+.1f} points), {format_p(self.best_cell.p_value)}"
+        return f"at layer {layer}, alpha {alpha:+g} (accuracy {100 * change:+.1f} points), {format_p(self.best_cell.pvalue)}"
 
     def _monotonic(self) -> list[str]:
         return self.dose.warnings() or ["yes, to the eye: no step against the trend"]

@@ -14,7 +14,7 @@ from steerlab.reports.blocks import Drawing, Examples, Part, Section, Table
 from steerlab.reports.evidence import P_COLUMNS, Significance, percent, points
 from steerlab.reports.secondary import KINDS
 from steerlab.statistics._format import format_p
-from steerlab.sweeps.changes import changes
+from steerlab.sweeps.changes import changed_problems
 from steerlab.tasks.problems import left_out
 
 DOUBTS: Mapping[str, str] = {
@@ -149,7 +149,7 @@ def figures(significance: Significance) -> list[Drawing]:
     """The pictures of the main question."""
     e = significance.experiment
     best = e.validation.best()
-    moved, dose = changes(e.test), e.test.accuracy()
+    moved, dose = changed_problems(e.test), e.test.accuracy()
     drawn = [
         Drawing(
             "Test split: dose-response of the chosen layer, with 95% Wilson intervals and the random directions.",
@@ -178,7 +178,7 @@ def figures(significance: Significance) -> list[Drawing]:
             "Validation split: change of accuracy by layer and alpha; the choice was made here.",
             plots.layer_alpha_heatmap(e.validation, tested=significance.questions.best_cell),
             f"The best cell is layer {int(best['layer'])}, alpha {best['alpha']:+g}, with {points(best['change'])}.",
-            changes(e.validation),
+            changed_problems(e.validation),
         ),
         Drawing(
             "The directions of all layers, by dimension.",
@@ -238,7 +238,7 @@ def sections(significance: Significance) -> list[Section]:
 
 def _moved(significance: Significance, control: ControlResult) -> list[Part]:
     e, sign = significance.experiment, control.sign_test()
-    moved = changes(e.test, alpha=control.alpha)
+    moved = changed_problems(e.test, alpha=control.alpha)
     at = significance.place(control)
     said = (
         f"{at.capitalize()}, {sign.became_right} of {sign.n} problems became right and {sign.became_wrong} became wrong; the examples are the first of "

@@ -92,7 +92,7 @@ def _few_controls(e: Experiment, n_tests: int) -> list[str]:
 def _easy_controls(e: Experiment) -> list[str]:
     """Isotropic controls that the direction beats, where the same estimator on labels that mean nothing does as much."""
     at = next(control for control in e.controls if control.alpha == e.alpha)
-    isotropic = at.rank_test().p_value
+    isotropic = at.rank_test().pvalue
     if isotropic >= LEVEL:
         return []
     why = (
@@ -102,7 +102,7 @@ def _easy_controls(e: Experiment) -> list[str]:
     shuffled = [control for control in e.families if control.family == "shuffled_labels"]
     if not shuffled:
         return [f"No controls of shuffled labels were run, and {why}. Ask for the family shuffled_labels."]
-    p = shuffled[0].rank_test().p_value
+    p = shuffled[0].rank_test().pvalue
     if p < LEVEL:
         return []
     return [

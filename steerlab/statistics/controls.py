@@ -45,7 +45,7 @@ class RankTest:
         n_controls: K, how many there are.
         exceeds: how many controls are at least as extreme as the observed effect; ties are among them.
         rank: 1 + exceeds; rank 1 of K + 1 is the most extreme.
-        p_value: rank / (K + 1).
+        pvalue: rank / (K + 1).
         smallest_p: the least p that K controls can give: 1 / (K + 1), or 1 for a two-sided test against one control.
         alternative: "greater" asks whether the observed effect lies above the controls.
     """
@@ -55,7 +55,7 @@ class RankTest:
     n_controls: int
     exceeds: int
     rank: int
-    p_value: float
+    pvalue: float
     smallest_p: float
     alternative: Alternative
 
@@ -94,7 +94,7 @@ class RankTest:
 
     def __str__(self) -> str:
         return (
-            f"observed {self.observed:.4g} ranks {self.rank} of {self.n_controls + 1}, {format_p(self.p_value)} "
+            f"observed {self.observed:.4g} ranks {self.rank} of {self.n_controls + 1}, {format_p(self.pvalue)} "
             f"({self.alternative} rank test, {self.n_controls} controls, smallest possible p {self.smallest_p:.4g})"
         )
 
@@ -104,7 +104,7 @@ class RankTest:
             "controls": f"{self.n_controls}, from {min(self.controls):.4g} to {max(self.controls):.4g}",
             "at least as extreme": self.exceeds,
             "rank": f"{self.rank} of {self.n_controls + 1}",
-            "p": format_p(self.p_value),
+            "p": format_p(self.pvalue),
             "smallest possible p": f"{self.smallest_p:.4g}",
             "above the controls' median by": f"{self.effect:.4g}",
             "one more control": self.interval(),
@@ -151,7 +151,7 @@ def rank_test(observed: float, controls: ArrayLike, *, alternative: Alternative 
         n_controls=k,
         exceeds=exceeds,
         rank=1 + exceeds,
-        p_value=(1 + exceeds) / (k + 1),
+        pvalue=(1 + exceeds) / (k + 1),
         smallest_p=1.0 if k == 1 and alternative == "two-sided" else 1 / (k + 1),
         alternative=alternative,
     )
@@ -176,7 +176,7 @@ class PredictionTest:
         controls: the effects of the control directions.
         statistic: t, signed like observed - mean.
         df: K - 1.
-        p_value: in (0, 1].
+        pvalue: in (0, 1].
         mean, sd: of the controls, with K - 1 in the sd.
         alternative: "greater" asks whether the observed effect lies above the controls.
     """
@@ -185,7 +185,7 @@ class PredictionTest:
     controls: tuple[float, ...]
     statistic: float
     df: int
-    p_value: float
+    pvalue: float
     mean: float
     sd: float
     alternative: Alternative
@@ -207,7 +207,7 @@ class PredictionTest:
 
     def __str__(self) -> str:
         return (
-            f"t({self.df}) = {self.statistic:.3f}, {format_p(self.p_value)} ({self.alternative} prediction test), "
+            f"t({self.df}) = {self.statistic:.3f}, {format_p(self.pvalue)} ({self.alternative} prediction test), "
             f"observed {self.observed:.4g} against {self.mean:.4g} (sd {self.sd:.4g}, {len(self.controls)} controls)"
         )
 
@@ -216,7 +216,7 @@ class PredictionTest:
             "observed": f"{self.observed:.4g}",
             "controls": f"{len(self.controls)}, mean {self.mean:.4g}, sd {self.sd:.4g}",
             f"t({self.df})": f"{self.statistic:.3f}",
-            "p": format_p(self.p_value),
+            "p": format_p(self.pvalue),
             "one more control": self.interval(),
             "Cohen's d": f"{self.cohens_d:.3f}",
             "alternative": self.alternative,

@@ -46,7 +46,7 @@ class TrendTest:
             each problem's responses are ranked among themselves.
         expected: L if alpha did not matter.
         z: (L - expected) over its standard deviation under the null; 0 if no flip could change L.
-        p_value: in (0, 1].
+        pvalue: in (0, 1].
         rising, falling: how many problems have responses that rise, or fall, with alpha on the whole.
         n_problems: how many problems there were; None for means.
         n_doses: how many alphas there were.
@@ -59,7 +59,7 @@ class TrendTest:
     statistic: float
     expected: float
     z: float
-    p_value: float
+    pvalue: float
     rising: int
     falling: int
     n_problems: int | None
@@ -71,13 +71,13 @@ class TrendTest:
 
     def __str__(self) -> str:
         over = "means" if self.n_problems is None else f"{self.n_problems} problems, {self.rising} rise and {self.falling} fall"
-        return f"L = {self.statistic:g}, z = {self.z:.3f}, {format_p(self.p_value)} ({self.alternative} {self.null} trend test, {over})"
+        return f"L = {self.statistic:g}, z = {self.z:.3f}, {format_p(self.pvalue)} ({self.alternative} {self.null} trend test, {over})"
 
     def _repr_html_(self) -> str:
         rows = {
             "L (expected)": f"{self.statistic:g} ({self.expected:g})",
             "z": f"{self.z:.3f}",
-            "p": format_p(self.p_value),
+            "p": format_p(self.pvalue),
             "alternative": self.alternative,
             "null": f"{self.null}, {'all' if self.exact else 'random'} {self.draws.size} draws",
             "problems": "means only" if self.n_problems is None else self.n_problems,
@@ -159,13 +159,13 @@ def trend_of(doses: Doses, rng: np.random.Generator, null: Null | None, alternat
         variance = float((centred**2).sum() * positions.var(ddof=1))
     oriented = {"two-sided": np.abs, "greater": np.positive, "less": np.negative}[alternative]
     # L moves in steps of one half or more, computed without rounding; any smaller number finds the ties.
-    p_value = exceedance(oriented(draws), oriented(np.array([observed])), 0.1, exact=exact)
+    pvalue = exceedance(oriented(draws), oriented(np.array([observed])), 0.1, exact=exact)
     expected = doses.table.shape[0] * n_doses * (n_doses + 1) ** 2 / 4
     return TrendTest(
         statistic=expected + observed,
         expected=expected,
         z=observed / math.sqrt(variance) if variance else 0.0,
-        p_value=float(p_value[0]),
+        pvalue=float(pvalue[0]),
         rising=int((each > 0).sum()),
         falling=int((each < 0).sum()),
         n_problems=doses.n_problems,
@@ -209,7 +209,7 @@ class Reversal:
         alpha_from, alpha_to: between which alphas, alpha_from < alpha_to.
         size: by how much the mean moves against the direction between them, in its units; above 0.
         increasing: the direction of the whole response.
-        p_value: adjusted for having picked the largest of n_pairs steps; None for means, where chance cannot be judged.
+        pvalue: adjusted for having picked the largest of n_pairs steps; None for means, where chance cannot be judged.
         n_pairs: how many pairs of alphas were compared.
     """
 
@@ -217,7 +217,7 @@ class Reversal:
     alpha_to: float
     size: float
     increasing: bool
-    p_value: float | None
+    pvalue: float | None
     n_pairs: int
 
     def __str__(self) -> str:
@@ -226,10 +226,10 @@ class Reversal:
             f"The response is not monotonic: on the whole it {course} with alpha, "
             f"but from alpha = {self.alpha_from:g} to {self.alpha_to:g} it {step} by {self.size:.4g}"
         )
-        if self.p_value is None:
+        if self.pvalue is None:
             return f"{sentence}; means alone cannot tell whether that exceeds chance."
-        verdict = "more than" if self.p_value <= 0.05 else "no more than"
-        return f"{sentence}, {verdict} chance explains at 0.05 ({format_p(self.p_value)}, adjusted for {self.n_pairs} pairs of alphas)."
+        verdict = "more than" if self.pvalue <= 0.05 else "no more than"
+        return f"{sentence}, {verdict} chance explains at 0.05 ({format_p(self.pvalue)}, adjusted for {self.n_pairs} pairs of alphas)."
 
     def _repr_html_(self) -> str:
         return f"<p>{escape(str(self))}</p>"
@@ -273,18 +273,18 @@ def reversal_of(doses: Doses, rng: np.random.Generator, increasing: bool, n_resa
     largest = int(drops.argmax())
     if drops[largest] <= doses.noise:
         return None
-    p_value = None
+    pvalue = None
     if doses.by_problem:
         steps = sign * (doses.table[:, earlier] - doses.table[:, later])
         zeros = np.zeros(len(steps))
         test = max_statistic_test(zeros, steps, rng=rng, statistic="mean", alternative="greater", n_resamples=n_resamples)
-        p_value = test.p_value
+        pvalue = test.pvalue
     return Reversal(
         alpha_from=float(doses.alphas[earlier[largest]]),
         alpha_to=float(doses.alphas[later[largest]]),
         size=float(drops[largest]),
         increasing=increasing,
-        p_value=p_value,
+        pvalue=pvalue,
         n_pairs=drops.size,
     )
 
@@ -335,7 +335,7 @@ class DoseResponse:
         shape = "monotonic" if self.is_monotonic else "not monotonic"
         return (
             f"{self.alphas.size} alphas from {self.alphas[0]:g} to {self.alphas[-1]:g}, {over}: {shape}, "
-            f"slope {self.linear.slope:.4g}, rho = {self.spearman.rho:.3f}, trend {format_p(self.trend.p_value)} ({self.trend.alternative})"
+            f"slope {self.linear.slope:.4g}, rho = {self.spearman.rho:.3f}, trend {format_p(self.trend.pvalue)} ({self.trend.alternative})"
         )
 
     def _repr_html_(self) -> str:

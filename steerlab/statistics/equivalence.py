@@ -28,7 +28,7 @@ class EquivalenceTest:
         margin: the smallest change that would matter, in the same units.
         p_above: of the null that the change is -margin or less; small means "not worse" (non-inferiority).
         p_below: of the null that it is margin or more; small means "not better".
-        p_value: the larger of the two: of the null that the change is as large as the margin, either way.
+        pvalue: the larger of the two: of the null that the change is as large as the margin, either way.
         statistic_above, statistic_below: t or Tango's score z, against -margin and against margin; the number of
             differences on the right side of the margin for the sign test.
         n: how many pairs there were.
@@ -40,7 +40,7 @@ class EquivalenceTest:
     margin: float
     p_above: float
     p_below: float
-    p_value: float
+    pvalue: float
     statistic_above: float
     statistic_below: float
     n: int
@@ -54,7 +54,7 @@ class EquivalenceTest:
         Raises:
             ValueError: a level outside (0, 1).
         """
-        return self.p_value <= open_share(level, "level")
+        return self.pvalue <= open_share(level, "level")
 
     def interval(self, confidence: float = 0.9) -> Interval:
         """Two-sided interval of the change; the one that goes with a test at a level has confidence 1 - 2 level.
@@ -74,7 +74,7 @@ class EquivalenceTest:
     def __str__(self) -> str:
         verdict = "within" if self.equivalent() else "not shown to be within"
         return (
-            f"change {self.change:+.4g} {verdict} ±{self.margin:g} at 0.05, {format_p(self.p_value)} "
+            f"change {self.change:+.4g} {verdict} ±{self.margin:g} at 0.05, {format_p(self.pvalue)} "
             f"(equivalence, {self.method}, n = {self.n})"
         )
 
@@ -84,7 +84,7 @@ class EquivalenceTest:
             "margin": f"±{self.margin:g}",
             "p, not below -margin": format_p(self.p_above),
             "p, not above margin": format_p(self.p_below),
-            "p, equivalence": format_p(self.p_value),
+            "p, equivalence": format_p(self.pvalue),
             "interval of the change": self.interval(),
             "method": self.method,
             "n": self.n,
@@ -113,7 +113,7 @@ def equivalence_test(before: ArrayLike, after: ArrayLike, *, margin: float) -> E
             units of the values. State it before looking.
 
     Returns:
-        The test; p_value <= level says that the change is smaller than the margin.
+        The test; pvalue <= level says that the change is smaller than the margin.
 
     Raises:
         ValueError: unequal lengths, no pairs of outcomes or fewer than 2 pairs of real values, NaN or infinite values,

@@ -37,11 +37,11 @@ from steerlab.statistics.controls import rank_test
 from steerlab.statistics.intervals import Interval, paired_interval
 
 
-def holm(p_values: ArrayLike) -> NDArray[np.float64]:
+def holm(pvalues: ArrayLike) -> NDArray[np.float64]:
     """Holm's adjusted p-values, which bound the chance of one or more false rejections (family-wise error).
 
     Args:
-        p_values: one or more p-values in any shape, from 0 to 1; they may depend on each other.
+        pvalues: one or more p-values in any shape, from 0 to 1; they may depend on each other.
 
     Returns:
         The adjusted p-values in the shape and order given; reject where one is at most the level.
@@ -56,7 +56,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
         >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
         [0.03, 0.06, 0.06]
     """
-    numbers = probabilities(p_values, "p_values")
+    numbers = probabilities(pvalues, "pvalues")
     flat = numbers.ravel()
     order = np.argsort(flat, kind="stable")
     stepwise = np.maximum.accumulate(flat[order] * np.arange(flat.size, 0, -1))
@@ -65,11 +65,11 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return adjusted.reshape(numbers.shape)
 
 
-def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:
+def benjamini_hochberg(pvalues: ArrayLike) -> NDArray[np.float64]:
     """Benjamini and Hochberg's adjusted p-values, which bound the expected share of false rejections among all made.
 
     Args:
-        p_values: one or more p-values in any shape (a heatmap's cells), from 0 to 1; independent, or positively
+        pvalues: one or more p-values in any shape (a heatmap's cells), from 0 to 1; independent, or positively
             dependent as neighbouring cells of a sweep usually are.
 
     Returns:
@@ -85,7 +85,7 @@ def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:
         >>> benjamini_hochberg([0.01, 0.04, 0.03]).round(3).tolist()
         [0.03, 0.04, 0.04]
     """
-    numbers = probabilities(p_values, "p_values")
+    numbers = probabilities(pvalues, "pvalues")
     adjusted = np.asarray(false_discovery_control(numbers.ravel(), method="bh"), dtype=np.float64)
     return adjusted.reshape(numbers.shape)
 
@@ -99,10 +99,10 @@ class MaxStatisticTest:
 
     Attributes:
         frame: one line a cell, labelled like the columns of after: change (mean of after - before, in its units; a
-            proportion for outcomes), statistic, p_value (adjusted, in (0, 1]).
+            proportion for outcomes), statistic, pvalue (adjusted, in (0, 1]).
         best: label of the cell with the most extreme statistic, the first of those that tie.
         statistic: of the best cell, signed like its change.
-        p_value: of the best cell, adjusted.
+        pvalue: of the best cell, adjusted.
         n_cells: how many cells were tried.
         n_problems: how many problems there were.
         n_moved: how many of them differ from before in some cell; only these can be flipped.
@@ -118,7 +118,7 @@ class MaxStatisticTest:
     frame: pd.DataFrame
     best: Hashable
     statistic: float
-    p_value: float
+    pvalue: float
     n_cells: int
     n_problems: int
     n_moved: int
@@ -143,15 +143,15 @@ class MaxStatisticTest:
         return float(self.frame["change"].iloc[self._position])
 
     def survivors(self, level: float = 0.05) -> pd.DataFrame:
-        """The lines of frame with p_value <= level, best first.
+        """The lines of frame with pvalue <= level, best first.
 
         The chance that they hold even one cell without an effect is at most level.
 
         Raises:
             ValueError: a level outside (0, 1).
         """
-        kept = self.frame[self.frame["p_value"] <= open_share(level, "level")]
-        return kept.sort_values("p_value", kind="stable")
+        kept = self.frame[self.frame["pvalue"] <= open_share(level, "level")]
+        return kept.sort_values("pvalue", kind="stable")
 
     def interval(self, confidence: float = 0.95) -> Interval:
         """Interval of the change in the best cell that allows for its having been chosen.
@@ -182,7 +182,7 @@ class MaxStatisticTest:
         flips = f"{self.null.size} flips" if not self.exact else f"all {self.null.size} flips"
         return (
             f"best of {self.n_cells} cells: {self.best}, change {self.change:+.4g}, statistic {self.statistic:.3f}, "
-            f"{format_p(self.p_value)} ({self.alternative} max-statistic test, {flips} of {self.n_problems} problems)"
+            f"{format_p(self.pvalue)} ({self.alternative} max-statistic test, {flips} of {self.n_problems} problems)"
         )
 
     def _repr_html_(self) -> str:
@@ -192,7 +192,7 @@ class MaxStatisticTest:
             "change": f"{self.change:+.4g}",
             "interval of the change": self.interval(),
             f"statistic ({self.kind})": f"{self.statistic:.3f}",
-            "p, adjusted for all cells": format_p(self.p_value),
+            "p, adjusted for all cells": format_p(self.pvalue),
             "smallest possible p": f"{self.smallest_p:.4g}",
             "alternative": self.alternative,
             "cells that survive at 0.05": len(self.survivors()),
@@ -278,13 +278,13 @@ def max_statistic_test(
     null = np.concatenate([_extreme(sums / divisor, alternative) for sums in flipped_sums(differences[moved], n_resamples, rng)])
     exact = enumerable(int(moved.sum()), n_resamples)
     scores = _oriented(statistics, alternative)
-    p_values = exceedance(null, scores, noise, exact=exact)
+    pvalues = exceedance(null, scores, noise, exact=exact)
     best = int(scores.argmax())
     return MaxStatisticTest(
-        frame=pd.DataFrame({"change": differences.mean(axis=0), "statistic": statistics, "p_value": p_values}, index=labels),
+        frame=pd.DataFrame({"change": differences.mean(axis=0), "statistic": statistics, "pvalue": pvalues}, index=labels),
         best=labels.tolist()[best],
         statistic=float(statistics[best]),
-        p_value=float(p_values[best]),
+        pvalue=float(pvalues[best]),
         n_cells=labels.size,
         n_problems=n,
         n_moved=int(moved.sum()),
@@ -345,7 +345,7 @@ def rank_tests(observed: ArrayLike, controls: ArrayLike) -> tuple[NDArray[np.flo
     effects, draws = reals(observed, "observed", at_least=1), vectors(controls, "controls", at_least=1)
     if len(draws) != effects.size:
         raise InputError(f"{effects.size} effects and controls of shape {list(draws.shape)}; give one row of draws an effect")
-    p = np.array([rank_test(one, row).p_value for one, row in zip(effects, draws, strict=True)])
+    p = np.array([rank_test(one, row).pvalue for one, row in zip(effects, draws, strict=True)])
     both = np.column_stack([effects, draws])
     centred = both - np.median(both, axis=1, keepdims=True)
     spread = centred.std(axis=1, keepdims=True)

@@ -38,7 +38,7 @@ class SignTest:
         became_right, became_wrong, stayed_right, stayed_wrong: numbers of problems.
         n: all problems.
         statistic: became_right, which is binomial with p = 1/2 among the changed problems if nothing happened.
-        p_value: in (0, 1].
+        pvalue: in (0, 1].
         alternative: "greater" asks whether after is better than before.
         mid_p: whether p counts half of the probability of what was observed.
     """
@@ -49,7 +49,7 @@ class SignTest:
     stayed_wrong: int
     n: int
     statistic: int
-    p_value: float
+    pvalue: float
     alternative: Alternative
     mid_p: bool = False
 
@@ -80,7 +80,7 @@ class SignTest:
     def __str__(self) -> str:
         return (
             f"{self.became_right} became right, {self.became_wrong} became wrong of {self.n}: "
-            f"change {self.change:+.4f}, {format_p(self.p_value)} ({self.alternative} sign test{', mid-p' if self.mid_p else ''})"
+            f"change {self.change:+.4f}, {format_p(self.pvalue)} ({self.alternative} sign test{', mid-p' if self.mid_p else ''})"
         )
 
     def _repr_html_(self) -> str:
@@ -92,7 +92,7 @@ class SignTest:
             "n": self.n,
             "change": f"{self.change:+.4f}",
             "interval of the change": self.interval(),
-            "p": format_p(self.p_value),
+            "p": format_p(self.pvalue),
             "alternative": self.alternative,
         }
         return html_table(f"Sign test (McNemar {'mid-p' if self.mid_p else 'exact'})", rows)
@@ -134,9 +134,9 @@ def sign_test(before: ArrayLike, after: ArrayLike, *, alternative: Alternative =
     became_right, became_wrong = int((~was & now).sum()), int((was & ~now).sum())
     changed = became_right + became_wrong
     if mid_p:
-        p_value = _mid_p(became_right, changed, alternative)
+        pvalue = _mid_p(became_right, changed, alternative)
     else:
-        p_value = binomtest(became_right, changed, 0.5, alternative=alternative).pvalue if changed else 1.0
+        pvalue = binomtest(became_right, changed, 0.5, alternative=alternative).pvalue if changed else 1.0
     return SignTest(
         became_right=became_right,
         became_wrong=became_wrong,
@@ -144,7 +144,7 @@ def sign_test(before: ArrayLike, after: ArrayLike, *, alternative: Alternative =
         stayed_wrong=int((~was & ~now).sum()),
         n=int(was.size),
         statistic=became_right,
-        p_value=positive_p(p_value),
+        pvalue=positive_p(pvalue),
         alternative=alternative,
         mid_p=bool(mid_p),
     )
@@ -199,7 +199,7 @@ class WilcoxonTest:
     Attributes:
         differences: after - before, in the order given; zeros are among them and are not ranked.
         statistic: sum of the ranks of the positive differences.
-        p_value: in (0, 1].
+        pvalue: in (0, 1].
         n: pairs.
         n_changed: pairs that differ.
         exact: whether p comes from the exact distribution given the ranks, or from its normal approximation.
@@ -208,7 +208,7 @@ class WilcoxonTest:
 
     differences: tuple[float, ...]
     statistic: float
-    p_value: float
+    pvalue: float
     n: int
     n_changed: int
     exact: bool
@@ -234,14 +234,14 @@ class WilcoxonTest:
     def __str__(self) -> str:
         how = "exact" if self.exact else "normal approximation"
         return (
-            f"W = {self.statistic:g}, {format_p(self.p_value)} ({self.alternative} signed-rank test, {how}), "
+            f"W = {self.statistic:g}, {format_p(self.pvalue)} ({self.alternative} signed-rank test, {how}), "
             f"rank-biserial {self.rank_biserial:.3f}, {self.n_changed} of {self.n} pairs changed"
         )
 
     def _repr_html_(self) -> str:
         rows = {
             "W": f"{self.statistic:g}",
-            "p": format_p(self.p_value),
+            "p": format_p(self.pvalue),
             "alternative": self.alternative,
             "rank-biserial correlation": f"{self.rank_biserial:.3f}",
             "interval of the shift": self.interval(),
@@ -296,7 +296,7 @@ class SignFlipTest:
     Attributes:
         differences: after - before, in the order given.
         statistic: their mean.
-        p_value: in (0, 1].
+        pvalue: in (0, 1].
         n: pairs.
         null: the means under flipped signs; all of them where `exact`, else random ones.
         exact: whether all flips were gone through.
@@ -305,7 +305,7 @@ class SignFlipTest:
 
     differences: tuple[float, ...]
     statistic: float
-    p_value: float
+    pvalue: float
     n: int
     null: NDArray[np.float64]
     exact: bool
@@ -336,14 +336,14 @@ class SignFlipTest:
     def __str__(self) -> str:
         flips = "all" if self.exact else "random"
         return (
-            f"mean difference {self.statistic:.4g}, {format_p(self.p_value)} "
+            f"mean difference {self.statistic:.4g}, {format_p(self.pvalue)} "
             f"({self.alternative} sign-flip test, {len(self.null)} {flips} flips), n = {self.n}"
         )
 
     def _repr_html_(self) -> str:
         rows = {
             "mean difference": f"{self.statistic:.4g}",
-            "p": format_p(self.p_value),
+            "p": format_p(self.pvalue),
             "alternative": self.alternative,
             "interval of the mean": self.interval(),
             "flips": f"{len(self.null)}, {'all there are' if self.exact else 'random'}",

@@ -228,17 +228,17 @@ class Plan:
     """What an experiment needs.
 
     Attributes:
-        p: the p-value that the rank test must be able to reach after correction for all looks.
+        p: the p-value that the rank test must be able to reach after correction for all comparisons.
         n_controls: the fewest control directions that allow it. Even then it is reached only by an effect beyond every
             control.
         level: of the whole family of tests.
-        looks: how many tests are corrected for together.
-        level_per_look: level / looks: what the smallest p-value must reach under Bonferroni, and in Holm's first step.
+        comparisons: how many tests are corrected for together.
+        level_per_comparison: level / comparisons: what the smallest p-value must reach under Bonferroni, and in Holm's first step.
         alternative: of both tests.
         change: the true change in accuracy that is to be detected; None if no problems were planned.
         discordant: the expected share of changed problems; None likewise.
         power: the wanted chance of detection.
-        n_problems: the least n from which the exact sign test at level_per_look has the wanted power, for this and every
+        n_problems: the least n from which the exact sign test at level_per_comparison has the wanted power, for this and every
             larger n up to twice as many; None if no problems were planned.
         power_reached: its power there; None likewise.
     """
@@ -246,8 +246,8 @@ class Plan:
     p: float
     n_controls: int
     level: float
-    looks: int
-    level_per_look: float
+    comparisons: int
+    level_per_comparison: float
     alternative: Alternative
     change: float | None
     discordant: float | None
@@ -256,14 +256,18 @@ class Plan:
     power_reached: float | None
 
     def __str__(self) -> str:
-        corrected = f", corrected for {self.looks} looks," if self.looks > 1 else ""
+        corrected = f", corrected for {self.comparisons} comparisons," if self.comparisons > 1 else ""
         controls = (
             f"Use at least {self.n_controls} controls: the smallest p of the rank test{corrected} is then "
-            f"{self.looks / (self.n_controls + 1):.4g}, which is at most {self.p:g}."
+            f"{self.comparisons / (self.n_controls + 1):.4g}, which is at most {self.p:g}."
         )
         if self.n_problems is None or self.change is None:
             return controls
-        at = f"level {self.level:g}" if self.looks == 1 else f"level {self.level:g} / {self.looks} looks = {self.level_per_look:.4g}"
+        at = (
+            f"level {self.level:g}"
+            if self.comparisons == 1
+            else f"level {self.level:g} / {self.comparisons} comparisons = {self.level_per_comparison:.4g}"
+        )
         return (
             f"{controls} Use at least {self.n_problems} problems: if {self.discordant:.4g} of them change and accuracy moves by "
             f"{self.change:+.4g}, the {self.alternative} sign test at {at} sees it with a chance of {self.power_reached:.4f} "
@@ -273,8 +277,8 @@ class Plan:
     def _repr_html_(self) -> str:
         rows: dict[str, object] = {
             "controls": f"{self.n_controls} for p = {self.p:g}",
-            "looks": self.looks,
-            "level per look (Bonferroni, Holm's first step)": f"{self.level_per_look:.4g}",
+            "comparisons": self.comparisons,
+            "level per look (Bonferroni, Holm's first step)": f"{self.level_per_comparison:.4g}",
             "alternative": self.alternative,
         }
         if self.n_problems is not None:
@@ -291,12 +295,12 @@ def plan(
     power: float = 0.8,
     p: float | None = None,
     level: float = 0.05,
-    looks: int = 1,
+    comparisons: int = 1,
     alternative: Alternative = "two-sided",
 ) -> Plan:
-    """How many controls a wanted p needs, and how many problems a wanted power, corrected for the number of looks.
+    """How many controls a wanted p needs, and how many problems a wanted power, corrected for the number of comparisons.
 
-    Controls: the rank test's p is never below 1 / (K + 1), so K + 1 >= looks / p. Problems: the exact sign test's power
+    Controls: the rank test's p is never below 1 / (K + 1), so K + 1 >= comparisons / p. Problems: the exact sign test's power
     moves in a sawtooth along n, because p takes only few values; so the answer is the least n from which the power
     stays at or above the wanted one, checked for every n up to twice as many.
 
@@ -307,7 +311,7 @@ def plan(
         power: the wanted chance of detection.
         p: the p-value that the rank test must be able to reach after correction; None takes level.
         level: the level of the whole family of tests.
-        looks: how many tests (cells, layers, alphas) are corrected for together.
+        comparisons: how many tests (cells, layers, alphas) are corrected for together.
         alternative: of both tests.
 
     Returns:
@@ -315,7 +319,7 @@ def plan(
 
     Raises:
         ValueError: a change without discordant or the reverse, a change of 0, beyond discordant or against the alternative,
-            p, level or power outside (0, 1), power <= level, looks < 1, an unknown alternative, or more than 40,000
+            p, level or power outside (0, 1), power <= level, comparisons < 1, an unknown alternative, or more than 40,000
             problems needed.
 
     Example:
@@ -324,9 +328,9 @@ def plan(
 if 0.2 of them change and accuracy moves by -0.1, the two-sided sign test at level 0.05 sees it with a chance of 0.8006 (0.8 wanted).
     """
     check_alternative(alternative)
-    level, looks = open_share(level, "level"), count(looks, "looks", at_least=1)
+    level, comparisons = open_share(level, "level"), count(comparisons, "comparisons", at_least=1)
     p = level if p is None else open_share(p, "p")
-    per_look = level / looks
+    per_comparison = level / comparisons
     power = check_power(power, level)
     problems, reached = None, None
     if (change is None) != (discordant is None):
@@ -334,13 +338,13 @@ if 0.2 of them change and accuracy moves by -0.1, the two-sided sign test at lev
         raise InputError(f"{missing} is missing; give change and discordant together to plan problems, or neither")
     if change is not None and discordant is not None:
         change, discordant = _possible(change, alternative), check_discordant(discordant)
-        problems, reached = _problems_needed(change, discordant, power, per_look, alternative)
+        problems, reached = _problems_needed(change, discordant, power, per_comparison, alternative)
     return Plan(
         p=p,
-        n_controls=_controls_needed(p, looks, alternative),
+        n_controls=_controls_needed(p, comparisons, alternative),
         level=level,
-        looks=looks,
-        level_per_look=per_look,
+        comparisons=comparisons,
+        level_per_comparison=per_comparison,
         alternative=alternative,
         change=change,
         discordant=discordant,
@@ -350,8 +354,8 @@ if 0.2 of them change and accuracy moves by -0.1, the two-sided sign test at lev
     )
 
 
-def _controls_needed(p: float, looks: int, alternative: Alternative) -> int:
-    needed = math.ceil(looks / p * (1 - RELATIVE_NOISE)) - 1
+def _controls_needed(p: float, comparisons: int, alternative: Alternative) -> int:
+    needed = math.ceil(comparisons / p * (1 - RELATIVE_NOISE)) - 1
     # Two-sided, one control is always as far from the middle as the observed effect.
     return max(needed, 2 if alternative == "two-sided" else 1)
 
@@ -373,7 +377,7 @@ def _problems_needed(change: float, discordant: float, power: float, level: floa
         if limit > 2 * LARGEST_N:
             raise InputError(
                 f"change={change:+g}, discordant={discordant:g}: about {limit // 2:,} problems needed for power {power:g} at level "
-                f"{level:.3g}, beyond the {LARGEST_N:,} that are searched; ask for a larger change, less power or fewer looks"
+                f"{level:.3g}, beyond the {LARGEST_N:,} that are searched; ask for a larger change, less power or fewer comparisons"
             )
         powers = _powers(limit, wins, discordant, level, alternative)
         needed = int(np.flatnonzero(powers < power).max(initial=-1)) + 1

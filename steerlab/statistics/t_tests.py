@@ -23,7 +23,7 @@ class TTest:
     Attributes:
         statistic: t, signed like mean - popmean.
         df: degrees of freedom, n - 1.
-        p_value: in (0, 1].
+        pvalue: in (0, 1].
         mean: of the differences after - before, or of the values of a one-sample test; in their units.
         sd: their sample standard deviation (n - 1 in the denominator).
         n: how many there were.
@@ -34,7 +34,7 @@ class TTest:
 
     statistic: float
     df: int
-    p_value: float
+    pvalue: float
     mean: float
     sd: float
     n: int
@@ -59,14 +59,14 @@ class TTest:
     def __str__(self) -> str:
         against = f" against {self.popmean:.4g}" if self.popmean else ""
         return (
-            f"t({self.df}) = {self.statistic:.3f}, {format_p(self.p_value)} ({self.alternative}), "
+            f"t({self.df}) = {self.statistic:.3f}, {format_p(self.pvalue)} ({self.alternative}), "
             f"mean {self.mean:.4g}{against}, d = {self.cohens_d:.3f}, n = {self.n}"
         )
 
     def _repr_html_(self) -> str:
         rows = {
             f"t({self.df})": f"{self.statistic:.3f}",
-            "p": format_p(self.p_value),
+            "p": format_p(self.pvalue),
             "alternative": self.alternative,
             "mean": f"{self.mean:.4g}",
             "against": f"{self.popmean:.4g}",
@@ -100,7 +100,7 @@ def student_t(values: NDArray[np.float64], popmean: float, *, alternative: Alter
     return TTest(
         statistic=float(result.statistic),
         df=n - 1,
-        p_value=positive_p(result.pvalue),
+        pvalue=positive_p(result.pvalue),
         mean=float(values.mean()),
         sd=float(values.std(ddof=1)),
         n=n,
@@ -123,7 +123,7 @@ class WelchTest:
         first, second: the samples.
         statistic: t, signed like the mean of first minus that of second.
         df: Welch and Satterthwaite's degrees of freedom.
-        p_value: in (0, 1].
+        pvalue: in (0, 1].
         difference: mean of first minus mean of second.
         standard_error: of the difference.
         alternative: "greater" asks whether first is larger.
@@ -133,7 +133,7 @@ class WelchTest:
     second: tuple[float, ...]
     statistic: float
     df: float
-    p_value: float
+    pvalue: float
     difference: float
     standard_error: float
     alternative: Alternative
@@ -156,14 +156,14 @@ class WelchTest:
 
     def __str__(self) -> str:
         return (
-            f"t({self.df:.1f}) = {self.statistic:.3f}, {format_p(self.p_value)} ({self.alternative} Welch test), "
+            f"t({self.df:.1f}) = {self.statistic:.3f}, {format_p(self.pvalue)} ({self.alternative} Welch test), "
             f"difference {self.difference:.4g}, g = {self.hedges_g:.3f}, n = {len(self.first)} and {len(self.second)}"
         )
 
     def _repr_html_(self) -> str:
         rows = {
             f"t({self.df:.1f})": f"{self.statistic:.3f}",
-            "p": format_p(self.p_value),
+            "p": format_p(self.pvalue),
             "alternative": self.alternative,
             "difference": f"{self.difference:.4g}",
             "interval of the difference": self.interval(),

@@ -27,8 +27,8 @@ from steerlab.models.shortcuts import runs_whole
 from steerlab.models.threads import on_suitable_threads
 from steerlab.steering.generation import generate_cells
 from steerlab.steering.operators import Operator, check_operator, operator_named
-from steerlab.steering.variants import Cell, check_cells, shares
-from steerlab.steering.wavefront import Front, Seen
+from steerlab.steering.variants import Cell, check_cells, segments
+from steerlab.steering.wavefront import Front, InterventionLog
 from steerlab.tasks.evaluation import Evaluation, plan
 from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import Scorer, scorer_for
@@ -159,10 +159,10 @@ def _run_cells(
     return CellRun(baseline, frames, _checks(cells, dict(zip(order, engine.seen, strict=True))))
 
 
-def _checks(cells: Sequence[Cell], seen: dict[int, Seen]) -> pd.DataFrame:
+def _checks(cells: Sequence[Cell], seen: dict[int, InterventionLog]) -> pd.DataFrame:
     lines = []
     for k, cell in enumerate(cells):
-        s = seen.get(k, Seen())
+        s = seen.get(k, InterventionLog())
         lines.append((cell.layer, cell.name, cell.alpha, s.calls, s.resid_change, s.score_change))
     return pd.DataFrame(lines, columns=["layer", "direction", "alpha", "calls", "resid_change", "score_change"])
 
@@ -174,7 +174,7 @@ class _Engine:
         self._front, self._cells, self._memory = front, cells, memory
         self._compared: set[bool] = set()
         self._headers: Headers = {}
-        self.seen = [Seen() for _ in cells]
+        self.seen = [InterventionLog() for _ in cells]
 
     @torch.no_grad()
     def run(self, batch: Batch, room: int) -> tuple[list[Answer], list[list[Answer]]]:
@@ -185,7 +185,7 @@ class _Engine:
         if not self._cells:
             return generate_batch(self._front.model, batch, room, self._memory, self._headers), []
         # The unsteered answers come from the same pass, as one more cell: a step costs the reading of all weights, whatever the number of rows.
-        cells, seen = [Cell(self._cells[0].places, 0.0), *self._cells], [Seen(), *self.seen]
+        cells, seen = [Cell(self._cells[0].places, 0.0), *self._cells], [InterventionLog(), *self.seen]
         longest = batch.width + batch.rows[0].new_tokens
         most = generated_rows(self._front.model, longest, room, self._memory)
         plain, *steered = generate_cells(self._front, cells, batch, room, most, seen, self._headers)
@@ -196,7 +196,7 @@ class _Engine:
 
     def _read(self, batch: Batch, room: int) -> tuple[list[Answer], list[list[Answer]]]:
         front, cells, reader = self._front, self._cells, Reader(batch, logit_values(self._memory))
-        mine = shares(batch, cells, front.positions, whole=runs_whole(front.model)) if cells else []
+        mine = segments(batch, cells, front.positions, whole=runs_whole(front.model)) if cells else []
         blocks = sorted({cell.resumes_at for cell in cells})
         base = run_batch(front.model, batch, reader, blocks, keep=any(share[0].begin > 0 for share in mine), headers=self._headers)
         values = np.tile(base.values, (len(cells), 1))

@@ -13,7 +13,7 @@ from steerlab._checks import InputError
 from steerlab._progress import progress_bar
 from steerlab.activations.cache import Positions
 from steerlab.models.backends import Model
-from steerlab.models.batches import Batch, Row, batches_for, least, smaller
+from steerlab.models.batches import Batch, TokenRow, batches_for, least, smaller
 from steerlab.models.encoding import token_ids
 from steerlab.models.forecasts import TIMED, Work, forecast
 from steerlab.models.memory import parse_memory, pass_tokens, shrinking
@@ -34,7 +34,7 @@ TOGETHER = 32  # cells that one pass holds, if texts are as short as a batch can
 TOLERANCE = 1e-3  # numbers may differ by this share, or this much, from the plain hooked run before we refuse to go on
 
 
-def text_rows(model: Model, texts: Sequence[str | Sequence[int]]) -> tuple[Row, ...]:
+def text_rows(model: Model, texts: Sequence[str | Sequence[int]]) -> tuple[TokenRow, ...]:
     """Texts, or lists of token ids, as rows that are prompts from end to end.
 
     Raises:
@@ -58,12 +58,12 @@ def text_rows(model: Model, texts: Sequence[str | Sequence[int]]) -> tuple[Row, 
     unknown, total = unknown_tokens(model, found)
     if isinstance(texts[0], str) and 2 * unknown > total:
         raise InputError(f"{unknown} of the texts' {total} tokens are unknown to this model's tokenizer; give texts in words that it has")
-    return tuple(Row(tokens, len(tokens)) for tokens in found)
+    return tuple(TokenRow(tokens, len(tokens)) for tokens in found)
 
 
 def compare_distributions(
     model: Model,
-    rows: Sequence[Row],
+    rows: Sequence[TokenRow],
     cells: Sequence[Cell],
     *,
     operator: str | Operator = "add",
@@ -79,7 +79,7 @@ def compare_distributions(
     return np.stack([base.sum(0) for base, _ in found]), np.stack([steered.sum(1) for _, steered in found], axis=1)
 
 
-def mean_kl(model: Model, rows: Sequence[Row], cells: Sequence[Cell], **how: Any) -> Float[np.ndarray, " cell"]:
+def mean_kl(model: Model, rows: Sequence[TokenRow], cells: Sequence[Cell], **how: Any) -> Float[np.ndarray, " cell"]:
     """Mean KL(unsteered || steered) under each cell, in nats a token; `how` is what `compare_distributions` takes."""
     _, sums = compare_distributions(model, rows, cells, **how)
     found: np.ndarray = sums[:, :, NUMBERS.index("kl")].sum(1) / sum(len(row.tokens) for row in rows)
@@ -95,7 +95,7 @@ def positions_on_text(positions: Positions) -> Positions:
 @torch.no_grad()
 def compare_positions(
     model: Model,
-    rows: Sequence[Row],
+    rows: Sequence[TokenRow],
     cells: Sequence[Cell],
     *,
     operator: str | Operator = "add",
@@ -140,7 +140,7 @@ def compare_positions(
     if progress:
         few = [cells[acting[k]] for k in np.linspace(0, len(acting) - 1, min(TIMED, len(acting))).round().astype(int)]
 
-        def timed(some: Sequence[Row]) -> int:
+        def timed(some: Sequence[TokenRow]) -> int:
             compare_positions(model, some, few, operator=operator, positions=positions, max_tokens=max_tokens, memory=memory)
             return len(some) * (1 + len(few))
 
@@ -283,7 +283,7 @@ def _compared(
     )
 
 
-def _compare_with_plain_run(front: Front, cell: Cell, row: Row, found: np.ndarray) -> None:
+def _compare_with_plain_run(front: Front, cell: Cell, row: TokenRow, found: np.ndarray) -> None:
     """Run one text under one cell the plain way, alone, with hooks and the whole model."""
     model = front.model
     alone = Batch((0,), (row,), device=device_of(model))

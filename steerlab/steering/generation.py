@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from steerlab.models.batches import Answer, Batch
-from steerlab.models.generation import Head, WholeRows, generate, heads, last_tokens, of_one_length
-from steerlab.models.kv_cache import KeyValueCache, Lent
+from steerlab.models.generation import Prefix, WholeRows, generate, heads, last_tokens, of_one_length
+from steerlab.models.kv_cache import CacheView, KeyValueCache
 from steerlab.models.model import HookFn, hooks, n_layers
 from steerlab.models.reading import Headers, Reader
 from steerlab.models.shortcuts import short_cuts
 from steerlab.steering.interventions import Patch
-from steerlab.steering.variants import Cell, shares
-from steerlab.steering.wavefront import Front, Seen
+from steerlab.steering.variants import Cell, segments
+from steerlab.steering.wavefront import Front, InterventionLog
 
 
 @torch.no_grad()
 def generate_cells(
-    front: Front, cells: Sequence[Cell], batch: Batch, room: int, most: int, seen: Sequence[Seen], headers: Headers | None = None
+    front: Front, cells: Sequence[Cell], batch: Batch, room: int, most: int, seen: Sequence[InterventionLog], headers: Headers | None = None
 ) -> list[list[Answer]]:
     """Generated answers of each cell, for each row of the batch. A cell with alpha = 0 is the unsteered run.
 
@@ -60,7 +60,7 @@ def _even(n: int, most: int) -> Iterator[range]:
 
 
 def _generate(
-    front: Front, cells: Sequence[Cell], batch: Batch, ran: Sequence[Head], room: int, seen: Sequence[Seen]
+    front: Front, cells: Sequence[Cell], batch: Batch, ran: Sequence[Prefix], room: int, seen: Sequence[InterventionLog]
 ) -> list[list[Answer]]:
     n, new_tokens = len(batch.rows), batch.rows[0].new_tokens
     lent = [part for head in ran for part in _lent(front, cells, head, n, room, seen)]
@@ -82,7 +82,7 @@ def _generate(
     return [flat[c * n : (c + 1) * n] for c in range(len(cells))]
 
 
-def _generate_whole(front: Front, cells: Sequence[Cell], batch: Batch, room: int, seen: Sequence[Seen]) -> list[list[Answer]]:
+def _generate_whole(front: Front, cells: Sequence[Cell], batch: Batch, room: int, seen: Sequence[InterventionLog]) -> list[list[Answer]]:
     """The same for a model that cannot go on from what it ran before: whole rows at each step, in batches of one length."""
     new_tokens = batch.rows[0].new_tokens
     found = [[Answer()] * len(batch.rows) for _ in cells]
@@ -109,13 +109,13 @@ def _generate_whole(front: Front, cells: Sequence[Cell], batch: Batch, room: int
     return found
 
 
-def _lent(front: Front, cells: Sequence[Cell], head: Head, n: int, room: int, seen: Sequence[Seen]) -> Iterator[Lent]:
+def _lent(front: Front, cells: Sequence[Cell], head: Prefix, n: int, room: int, seen: Sequence[InterventionLog]) -> Iterator[CacheView]:
     """Keys and values of some prompts under each cell; row r of cell c goes to place ``c * n + r``."""
     batch, last = head.batch, n_layers(front.model)
     reader = Reader(batch)
     unsteered = {c: set(range(len(batch.rows))) for c in range(len(cells))}
     first = next((c for c, cell in enumerate(cells) if cell.alpha), len(cells))
-    for pieces in shares(batch, cells[first:], front.positions) if cells[first:] else ():
+    for pieces in segments(batch, cells[first:], front.positions) if cells[first:] else ():
         mine = [group[0] for group in pieces[-1].rows]
         for part in _even(len(cells) - first, max(1, int(room // front.cost(pieces)))):
             which = range(first + part.start, first + part.stop)
@@ -123,7 +123,7 @@ def _lent(front: Front, cells: Sequence[Cell], head: Head, n: int, room: int, se
             for cache, blocks, active in front.fill(cells[some], batch, pieces, head.run, reader, seen[some]):
                 places = [c * n + batch.index[i] for c in which[:active] for i in mine]
                 lengths = [len(batch.rows[i].tokens) for i in mine] * active
-                yield Lent(cache, blocks, range(len(places)), places, lengths)
+                yield CacheView(cache, blocks, range(len(places)), places, lengths)
         for c in range(first, len(cells)):
             unsteered[c] -= set(mine)
             yield from head.lent(mine, [c * n + batch.index[i] for i in mine], range(min(cells[c].resumes_at, last)))
@@ -134,7 +134,7 @@ def _lent(front: Front, cells: Sequence[Cell], head: Head, n: int, room: int, se
 class _Steps:
     """A patch on what is generated, one column a step or (`whole`) all columns up to it, that notes what it did to each cell."""
 
-    def __init__(self, patch: Patch, rows: int, seen: Sequence[Seen], *, whole: bool = False) -> None:
+    def __init__(self, patch: Patch, rows: int, seen: Sequence[InterventionLog], *, whole: bool = False) -> None:
         self._whole_rows = whole
         self._whole, self._now, self._rows, self._seen = patch, patch, rows, seen
         n = len(seen) * rows

@@ -112,7 +112,7 @@ def operator_label(operator: str | Operator) -> str:
 Rule = Callable[[Tensor], Tensor]
 
 
-def turn(resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
+def rotate_by(resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
     """Turn the stream by alpha radians towards the vector (away from it where alpha is negative), in the plane of both.
 
     Its norm stays. The vector's length does not matter, and a stream that lies along the vector, in no plane, is left alone.

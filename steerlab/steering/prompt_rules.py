@@ -19,7 +19,7 @@ from steerlab.activations.cache import Positions
 from steerlab.directions.direction import Direction, check_direction
 from steerlab.directions.prompt_vectors import POOLS, Prompt, PromptVectors, pool
 from steerlab.models.backends import Model
-from steerlab.models.batches import Row, batches_for
+from steerlab.models.batches import TokenRow, batches_for
 from steerlab.models.memory import pass_tokens
 from steerlab.models.model import HookFn, describe, hook_name, hooks, n_layers
 from steerlab.models.passes import residuals
@@ -69,7 +69,7 @@ def vectors_of(
         name, method: of the result.
         max_tokens, memory: limits as elsewhere.
     """
-    rows = [Row(tuple(prompt), len(prompt)) for prompt in prompts]
+    rows = [TokenRow(tuple(prompt), len(prompt)) for prompt in prompts]
     at, where = (layer, site) if read is None else read
     table: dict[Prompt, Tensor] = {}
     for batch in batches_for(model, rows, room=pass_tokens(model, max_tokens, memory)):

@@ -94,7 +94,7 @@ def check_names(labels: Sequence[tuple[int, str]]) -> None:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Segment:
     """Columns that are run together, for some beginnings of a batch.
 
     Attributes:
@@ -114,7 +114,7 @@ class Piece:
         return len(self.rows) * (self.stop - self.begin)
 
 
-def shares(batch: Batch, cells: Sequence[Cell], positions: Positions, *, whole: bool = False) -> list[tuple[Piece, ...]]:
+def segments(batch: Batch, cells: Sequence[Cell], positions: Positions, *, whole: bool = False) -> list[tuple[Segment, ...]]:
     """The steered part of a batch, in groups of rows that begin to be steered at one column; rows without any are left out.
 
     With `whole`, steered rows are run from their first column, as hooks that are on the model expect.
@@ -147,10 +147,10 @@ def _alike(batch: Batch, level: int, directions: Sequence[Direction], positions:
     return True
 
 
-def _pieces(batch: Batch, rows: list[int], start: int, shared: bool) -> Iterator[Piece]:
+def _pieces(batch: Batch, rows: list[int], start: int, shared: bool) -> Iterator[Segment]:
     stop = max(len(batch.rows[i].tokens) for i in rows)
     if not shared:
-        yield Piece(start, stop, tuple((i,) for i in rows), tuple(range(len(rows))))
+        yield Segment(start, stop, tuple((i,) for i in rows), tuple(range(len(rows))))
         return
     place: dict[int, int] = dict.fromkeys(rows, 0)  # of each row, in the piece before
     for level in batch.levels:
@@ -160,7 +160,7 @@ def _pieces(batch: Batch, rows: list[int], start: int, shared: bool) -> Iterator
         for i in rows:
             groups.setdefault(level.of[i], []).append(i)
         parent = tuple(place[group[0]] for group in groups.values())
-        yield Piece(max(start, level.start), min(stop, level.stop), tuple(map(tuple, groups.values())), parent)
+        yield Segment(max(start, level.start), min(stop, level.stop), tuple(map(tuple, groups.values())), parent)
         place = {i: k for k, group in enumerate(groups.values()) for i in group}
 
 

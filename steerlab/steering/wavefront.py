@@ -25,11 +25,11 @@ from steerlab.models.reading import Reader, Reads, Run
 from steerlab.models.shortcuts import mlp_only_at, run_from
 from steerlab.steering.interventions import Patch, patch
 from steerlab.steering.operators import Operator
-from steerlab.steering.variants import Cell, Piece, Place
+from steerlab.steering.variants import Cell, Place, Segment
 
 
 @dataclass
-class Seen:
+class InterventionLog:
     """What an intervention did: how often it acted, and the largest changes of the stream (relative to its norm) and of a number read."""
 
     calls: int = 0
@@ -51,13 +51,13 @@ class Front:
     operator: Operator
     positions: Positions
 
-    def cost(self, pieces: Sequence[Piece]) -> float:
+    def cost(self, pieces: Sequence[Segment]) -> float:
         """What one cell takes, in positions: those that are run, and a part for each whose keys and values are looked up."""
         looked_up = 0.25 * 2 * keys_width(self.model) / widest(self.model)  # copied, not computed
         return sum(piece.size + len(piece.rows) * piece.begin * looked_up for piece in pieces)
 
     def run(
-        self, cells: Sequence[Cell], batch: Batch, pieces: Sequence[Piece], base: Run, reader: Reader, seen: Sequence[Seen]
+        self, cells: Sequence[Cell], batch: Batch, pieces: Sequence[Segment], base: Run, reader: Reader, seen: Sequence[InterventionLog]
     ) -> np.ndarray:
         """The numbers of the batch under each cell, ``[cell number]``; what is not steered is the unsteered run's.
 
@@ -74,7 +74,7 @@ class Front:
         return values
 
     def fill(
-        self, cells: Sequence[Cell], batch: Batch, pieces: Sequence[Piece], base: Run, reader: Reader, seen: Sequence[Seen]
+        self, cells: Sequence[Cell], batch: Batch, pieces: Sequence[Segment], base: Run, reader: Reader, seen: Sequence[InterventionLog]
     ) -> list[tuple[KeyValueCache, range, int]]:
         """Keys and values of a share of a batch under each cell: caches, the blocks that they hold, and for how many of the cells.
 
@@ -89,10 +89,10 @@ class Front:
         self,
         cells: Sequence[Cell],
         batch: Batch,
-        pieces: Sequence[Piece],
+        pieces: Sequence[Segment],
         base: Run,
         reader: Reader,
-        seen: Sequence[Seen],
+        seen: Sequence[InterventionLog],
         kept: list[tuple[KeyValueCache, range, int]] | None = None,
     ) -> Iterator[tuple[Reads, Tensor]]:
         """Run the pieces; give for each what is read there, and what leaves the last block."""
@@ -129,7 +129,15 @@ class Front:
             kept += [(past, range(*blocks), n) for past, blocks, n in zip(pasts, stretches, active, strict=True) if past is not None]
 
     def _past(
-        self, base: Run, batch: Batch, pieces: Sequence[Piece], j: int, before: KeyValueCache | None, cells: int, blocks: range, more: bool
+        self,
+        base: Run,
+        batch: Batch,
+        pieces: Sequence[Segment],
+        j: int,
+        before: KeyValueCache | None,
+        cells: int,
+        blocks: range,
+        more: bool,
     ) -> KeyValueCache | None:
         """Keys and values of what stands before a piece, in the blocks of a stretch, for the cells that are in it."""
         piece = pieces[j]
@@ -145,7 +153,7 @@ class Front:
         return kept.take(rows.repeat(cells), stop=piece.begin, blocks=blocks, grows=more) if kept is not None else None
 
     def _patches(
-        self, cells: Sequence[Cell], which: range, piece: Piece, batch: Batch, *, entry: int | None = None, point: str | None = None
+        self, cells: Sequence[Cell], which: range, piece: Segment, batch: Batch, *, entry: int | None = None, point: str | None = None
     ) -> list[Patch]:
         """What cells do at one point, stacked cell by cell; several where a cell acts there more than once.
 
@@ -165,7 +173,7 @@ class Front:
             found.append(self._stacked(parts, piece, batch))
         return found
 
-    def _stacked(self, parts: Sequence[tuple[Place, float] | None], piece: Piece, batch: Batch) -> Patch:
+    def _stacked(self, parts: Sequence[tuple[Place, float] | None], piece: Segment, batch: Batch) -> Patch:
         """One patch for several cells stacked over each other; None is a cell that does nothing."""
         rows = [batch.rows[group[0]] for group in piece.rows]
         lengths = [row.prompt_length for row in rows]
@@ -186,7 +194,7 @@ class Front:
         return Patch(self.operator, vectors, alphas, mask, start=piece.begin)
 
     def _inside(
-        self, cells: Sequence[Cell], block: int, until: int, piece: Piece, batch: Batch, seen: Sequence[Seen], real: Tensor
+        self, cells: Sequence[Cell], block: int, until: int, piece: Segment, batch: Batch, seen: Sequence[InterventionLog], real: Tensor
     ) -> list[tuple[str, HookFn]]:
         """Hooks for what acts inside the blocks of a stretch: resid_mid of its first block, and second places of cells."""
         points: dict[str, list[int]] = {}
@@ -205,12 +213,12 @@ class Front:
 
     def everywhere(self, cells: Sequence[Cell], batch: Batch, stop: int) -> list[tuple[str, Patch]]:
         """What cells, stacked over each other, do to a whole batch up to some column: hook points and patches."""
-        piece = Piece(0, stop, tuple((i,) for i in range(len(batch.rows))), ())
+        piece = Segment(0, stop, tuple((i,) for i in range(len(batch.rows))), ())
         points = dict.fromkeys(hook_name(self.model, p.layer, p.site) for cell in cells for p in cell.places)
         return [(point, p) for point in points for p in self._patches(cells, range(len(cells)), piece, batch, point=point)]
 
 
-def _stream(base: Run, batch: Batch, piece: Piece, block: int) -> Tensor:
+def _stream(base: Run, batch: Batch, piece: Segment, block: int) -> Tensor:
     """The unsteered stream that enters a block, at a piece's columns: ``[beginning pos d_model]``."""
     parts = []
     for level, streams in zip(batch.levels, base.streams, strict=True):
@@ -231,7 +239,7 @@ def _on_rows(rows: slice, act: Callable[[Tensor], Tensor]) -> HookFn:
     return lambda resid: torch.cat([resid[: rows.start], act(resid[rows]), resid[rows.stop :]])
 
 
-def _watched(stacked: Patch, which: range, seen: Sequence[Seen], real: Tensor) -> Callable[[Tensor], Tensor]:
+def _watched(stacked: Patch, which: range, seen: Sequence[InterventionLog], real: Tensor) -> Callable[[Tensor], Tensor]:
     """A patch that notes for each of its cells that it acted, and how far it moved the stream at real positions."""
 
     def act(resid: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from steerlab.activations.cache import Positions
 from steerlab.directions.direction import Direction
 from steerlab.directions.random import random_directions
 from steerlab.models.backends import Model
-from steerlab.models.batches import Row
+from steerlab.models.batches import TokenRow
 from steerlab.models.forecasts import TIMED, Work
 from steerlab.models.model import d_model
 from steerlab.steering.cells import run_cells
@@ -93,7 +93,7 @@ def on_texts(
         operator, positions: how.
     """
 
-    def run(some: Sequence[Row]) -> int:
+    def run(some: Sequence[TokenRow]) -> int:
         cells = _cells(model, layers, "resid_post", TIMED)
         compare_distributions(model, some, cells, operator=operator, positions=positions_on_text(positions))
         return len(some) * (1 + len(cells))

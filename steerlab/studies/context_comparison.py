@@ -14,11 +14,11 @@ import pandas as pd
 
 from steerlab._checks import InputError, check_rng
 from steerlab._progress import job, progress_bar
-from steerlab.aft.aft import How, check_problems, fit, training_work
+from steerlab.aft.aft import ObjectiveOptions, check_problems, fit, training_work
 from steerlab.aft.context import ContextVector
 from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import KINDS, ContextLearnable, StaticVector, learnable_named
-from steerlab.aft.training import Candidate, Schedule, Trained
+from steerlab.aft.training import Schedule, Trained, TrainingRun
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
@@ -169,13 +169,13 @@ def compare_context_vectors(
         as_problems(given, what)
     made = _made(kinds, d_model(model), pooling)
     _check(model, train, validation, test, made, n_train, seeds, lrs)
-    how, schedule = How(scorer=scorer, max_tokens=max_tokens, memory=memory), Schedule(epochs, batch_size, early_stopping=None)
+    how, schedule = ObjectiveOptions(scorer=scorer, max_tokens=max_tokens, memory=memory), Schedule(epochs, batch_size, early_stopping=None)
     limits: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
     cells: list[Cell] = []
     lines: list[dict[str, Any]] = []
     broken: list[str] = []
     if progress:
-        like, spots = train[:n_train], [Candidate((Spot(layer),), 0, l2, lr) for lr in lrs]
+        like, spots = train[:n_train], [TrainingRun((Spot(layer),), 0, l2, lr) for lr in lrs]
         made_of = list[Work]()
         for learnable in made.values():
             made_of += training_work(model, like, spots, learnable, schedule, how, validation=validation, times=len(seeds))
@@ -189,7 +189,7 @@ def compare_context_vectors(
             some = [train[i] for i in sorted(np.random.default_rng([int(seed), 2]).choice(len(train), n_train, replace=False))]
             on_train: list[Cell] = []
             for name, learnable in made.items():
-                candidates = [Candidate((Spot(layer),), int(seed), l2, lr) for lr in lrs]
+                candidates = [TrainingRun((Spot(layer),), int(seed), l2, lr) for lr in lrs]
                 found = fit(model, some, candidates, learnable, schedule, how, validation=validation)
                 broken += [f"{name}, seed {seed}, lr {t.candidate.lr:g}: {t.stopped}." for t in found.trained if t.broke is not None]
                 best = min(found.trained, key=_rank)
@@ -325,7 +325,7 @@ def _tables(runs: pd.DataFrame, outcomes: pd.DataFrame, before: np.ndarray, rng:
 def _judged(one: np.ndarray, other: np.ndarray, rng: np.random.Generator, n: int = 2000) -> dict[str, float]:
     """Interval and p-value of a mean difference ``[seed problem]``."""
     low, high = crossed_interval(one - other, rng=rng, n_resamples=n)
-    p = sign_flip_test(other.mean(0), one.mean(0), rng=rng).p_value
+    p = sign_flip_test(other.mean(0), one.mean(0), rng=rng).pvalue
     return {"low": low, "high": high, "p": float(p)}
 
 

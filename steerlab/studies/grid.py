@@ -1,4 +1,4 @@
-"""Cells of a grid of models and datasets: each a small description that can be pickled, and `run_cell`, a function of nothing else.
+"""Cells of a grid of models and datasets: each a small description that can be pickled, and `run_job`, a function of nothing else.
 
 A cell learns a vector at each candidate layer on train, chooses the layer on validation, and scores the choice on test, once, beside random
 vectors of its norm.
@@ -46,7 +46,7 @@ STREAMS = {"controls": 1}  # of the seed
 
 
 @dataclass(frozen=True)
-class GridCell:
+class GridJob:
     """One model on one dataset.
 
     Attributes:
@@ -132,13 +132,13 @@ def short(dataset: str) -> str:
     return f"{name}={Path(path).name}" if equals else name
 
 
-def grid(models: Sequence[str] = ("tiny-arithmetic",), datasets: Sequence[str] | None = None, **options: Any) -> list[GridCell]:
+def model_task_grid(models: Sequence[str] = ("tiny-arithmetic",), datasets: Sequence[str] | None = None, **options: Any) -> list[GridJob]:
     """Every model on every dataset.
 
     Args:
-        models: see `GridCell`.
+        models: see `GridJob`.
         datasets: default every variant of the embedded task.
-        options: further fields of `GridCell`.
+        options: further fields of `GridJob`.
 
     Raises:
         ValueError: none, or two cells that tables could not tell apart.
@@ -150,7 +150,7 @@ def grid(models: Sequence[str] = ("tiny-arithmetic",), datasets: Sequence[str] |
     datasets = [f"arithmetic:{variant}" for variant in VARIANTS] if datasets is None else list(datasets)
     for dataset in datasets:
         parsed(dataset)
-    cells = [GridCell(model, dataset, **options) for model in models for dataset in datasets]
+    cells = [GridJob(model, dataset, **options) for model in models for dataset in datasets]
     keys = [cell.key for cell in cells]
     if not cells or len(set(keys)) < len(keys):
         twice = next((key for key in keys if keys.count(key) > 1), None)
@@ -162,7 +162,7 @@ def grid(models: Sequence[str] = ("tiny-arithmetic",), datasets: Sequence[str] |
     return cells
 
 
-def run_cell(cell: GridCell, model: Model | None = None) -> dict[str, Any]:
+def run_job(cell: GridJob, model: Model | None = None) -> dict[str, Any]:
     """Learn, choose and test: one cell, from its description alone.
 
     Args:
@@ -218,14 +218,14 @@ def run_cell(cell: GridCell, model: Model | None = None) -> dict[str, Any]:
         "became_right": sign.became_right,
         "became_wrong": sign.became_wrong,
         "n": sign.n,
-        "p": sign.p_value,
+        "p": sign.pvalue,
         "validation_improvement": learned.improvement,
         "candidates": len(learned.frame),
         "layer": vector.layer,
         "epoch": int(vector.method["epoch"]),
         "norm": vector.norm,
         "controls": cell.controls,
-        "p_controls": tested.rank_test().p_value if cell.controls else None,
+        "p_controls": tested.rank_test().pvalue if cell.controls else None,
         "n_train": len(task.train),
         "n_validation": len(task.validation),
         "warnings": [*vector.warnings(), *tested.warnings(), *task.left_out()],
@@ -234,13 +234,13 @@ def run_cell(cell: GridCell, model: Model | None = None) -> dict[str, Any]:
     }
 
 
-def _check(cell: GridCell, task: Task) -> None:
+def _check(cell: GridJob, task: Task) -> None:
     for split in ("train", "validation", "test"):
         if not getattr(task, split):
             raise InputError(f"the {split} split of {cell.dataset} is empty; a cell needs all three")
 
 
-def _fitted(cell: GridCell, task: Task, model: Model) -> Task:
+def _fitted(cell: GridJob, task: Task, model: Model) -> Task:
     """The task without what the model cannot hold, where that was asked for."""
     if cell.too_long == "error":  # it comes where such a problem is used
         return task
@@ -249,8 +249,8 @@ def _fitted(cell: GridCell, task: Task, model: Model) -> Task:
     return task
 
 
-def cell_work(cell: GridCell, model: Model) -> list[Work]:
-    """What `run_cell` is made of, for a forecast.
+def cell_work(cell: GridJob, model: Model) -> list[Work]:
+    """What `run_job` is made of, for a forecast.
 
     Raises:
         ValueError, OSError: what loading says.
@@ -265,7 +265,7 @@ def cell_work(cell: GridCell, model: Model) -> list[Work]:
     ]
 
 
-def described(cell: GridCell) -> dict[str, Any]:
+def described(cell: GridJob) -> dict[str, Any]:
     """A cell's settings without machine paths, as a run folder keeps them, and digests of its model's and its data's files, if these are local."""
     values = asdict(cell)
     if cell.prepend_bos is None:
@@ -298,7 +298,7 @@ def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
     return found.hexdigest()
 
 
-LEVEL = 0.05
+GRID_LEVEL = 0.05
 OUTCOMES = ("positive", "neutral", "negative")
 
 
@@ -308,16 +308,16 @@ class Universality:
 
     Attributes:
         cells: what was done.
-        records: for each, what `run_cell` gave, or {"error": message}.
+        records: for each, what `run_job` gave, or {"error": message}.
     """
 
-    cells: tuple[GridCell, ...]
+    cells: tuple[GridJob, ...]
     records: tuple[dict[str, Any], ...]
 
     @property
     def frame(self) -> pd.DataFrame:
         """One line a cell: model, dataset, baseline, steered, improvement with low and high (95%, paired), n, became_right, became_wrong, p (sign
-        test) with p_holm and p_bh over all finished cells, outcome (of the point estimate), outcome_by_interval, and what `run_cell` records; error
+        test) with p_holm and p_bh over all finished cells, outcome (of the point estimate), outcome_by_interval, and what `run_job` records; error
         where it failed.
         """
         lines = [{"model": cell.key[0], "dataset": cell.key[1], **record} for cell, record in zip(self.cells, self.records, strict=True)]
@@ -335,7 +335,7 @@ class Universality:
     def counts(self) -> pd.DataFrame:
         """Positives, neutrals and negatives by point estimate (any gain is positive), by interval (95%, uncorrected) and after Holm's correction."""
         done = self._done()
-        held = done["p_holm"] < LEVEL
+        held = done["p_holm"] < GRID_LEVEL
         corrected = done["outcome"].where(held, "neutral")
         columns = {"point estimate": done["outcome"], "95% interval": done["outcome_by_interval"], "sign test after Holm": corrected}
         return pd.DataFrame(
@@ -409,7 +409,7 @@ class Universality:
         )
         beside = done[done["p_controls"].notna()]
         if len(beside):
-            special = int((beside["p_controls"] < LEVEL).sum())
+            special = int((beside["p_controls"] < GRID_LEVEL).sum())
             least = 1 / (beside["controls"].min() + 1)
             said.append(
                 f"In {special} of {len(beside)} cells the learned vector's effect stands out from random vectors of its norm (rank test, uncorrected; p cannot fall "
@@ -503,7 +503,7 @@ FORMAT, CELL = "steerlab-grid-2", "steerlab-grid-cell-1"
 GRID = "grid.json"
 
 
-def check_grid_folder(path: str | Path, cells: Sequence[GridCell]) -> Path:
+def check_grid_folder(path: str | Path, cells: Sequence[GridJob]) -> Path:
     """Make sure that a folder is empty, or holds this very grid.
 
     Raises:
@@ -535,10 +535,10 @@ def _difference(kept: Sequence[Mapping[str, Any]], wanted: Sequence[Mapping[str,
 
 @job("cells")
 def run_grid(
-    cells: Sequence[GridCell],
+    cells: Sequence[GridJob],
     path: str | Path,
     *,
-    runner: Callable[..., dict[str, Any]] = run_cell,
+    runner: Callable[..., dict[str, Any]] = run_job,
     progress: bool = False,
 ) -> Universality:
     """Run what is not finished yet, one cell at a time, and keep each as it ends.
@@ -549,7 +549,7 @@ def run_grid(
     Args:
         cells: see `steerlab.studies.grid.grid`.
         path: the folder; it keeps what to run (grid.json) and a file for each cell.
-        runner: what a cell does: a function of (cell, model) that gives a record as `run_cell` does.
+        runner: what a cell does: a function of (cell, model) that gives a record as `run_job` does.
         progress: show a progress bar.
 
     Raises:
@@ -573,7 +573,7 @@ def run_grid(
         return _run_in(folder, cells, runner, progress)
 
 
-def _run_in(folder: Path, cells: Sequence[GridCell], runner: Callable[..., dict[str, Any]], progress: bool) -> Universality:
+def _run_in(folder: Path, cells: Sequence[GridJob], runner: Callable[..., dict[str, Any]], progress: bool) -> Universality:
     held: dict[tuple[Any, ...], Model] = {}
     paths = [
         folder / "cells" / f"{number:03d}-{re.sub(r'[^A-Za-z0-9.=-]+', '-', '-'.join(cell.key))[:80]}.json"
@@ -585,13 +585,13 @@ def _run_in(folder: Path, cells: Sequence[GridCell], runner: Callable[..., dict[
     for file, cell in zip(paths, progress_bar(cells, desc="cells", unit="cell", show=progress), strict=True):
         record = found[file]
         if record is None or "error" in record:
-            record = _run(cell, runner, held, left if progress and runner is run_cell else 0)
+            record = _run(cell, runner, held, left if progress and runner is run_job else 0)
             _files.write_sealed(file, CELL, {"cell": described(cell), "record": record})
         records.append(record)
     return Universality(tuple(cells), tuple(records))
 
 
-def _kept(file: Path, cell: GridCell) -> dict[str, Any] | None:
+def _kept(file: Path, cell: GridJob) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     loaded = _files.read_sealed(file, CELL, "remove it, and the cell is run again")
@@ -603,7 +603,7 @@ def _kept(file: Path, cell: GridCell) -> dict[str, Any] | None:
     return record
 
 
-def _run(cell: GridCell, runner: Callable[..., dict[str, Any]], held: dict[tuple[Any, ...], Model], foretold: int) -> dict[str, Any]:
+def _run(cell: GridJob, runner: Callable[..., dict[str, Any]], held: dict[tuple[Any, ...], Model], foretold: int) -> dict[str, Any]:
     """The record of a cell; so many cells like it are forecast first, unless that is done."""
     key = (cell.model, cell.backend, cell.device, cell.dtype, cell.prepend_bos)
     try:

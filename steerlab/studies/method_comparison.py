@@ -33,8 +33,8 @@ from steerlab.statistics.multiplicity import holm
 from steerlab.statistics.paired import sign_test
 from steerlab.statistics.power import smallest_detectable_change
 from steerlab.steering.work import rows_of, unsteered
-from steerlab.studies.method_trials import MATCHINGS, Bench, Tried, choose, looks, trials_work, try_once
-from steerlab.studies.method_vectors import METHODS, Contender, check_methods, contenders, contenders_work, label, wordings
+from steerlab.studies.method_trials import MATCHINGS, Setting, Tested, choose, test_selected, trials_work, validation_grid
+from steerlab.studies.method_vectors import METHODS, MethodVectors, check_methods, contenders_work, label, method_vectors, wordings
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.problems import Problem, Task, as_texts, check_task, in_both
 
@@ -59,7 +59,7 @@ class Compared(Protocol):
     @property
     def doses(self) -> pd.DataFrame: ...
     @property
-    def looks(self) -> pd.DataFrame: ...
+    def validation_grid(self) -> pd.DataFrame: ...
     @property
     def notes(self) -> Mapping[str, str]: ...
     @property
@@ -174,7 +174,7 @@ def cautions(found: Compared) -> list[str]:
                 f"With {part['controls'].min()} controls and {len(part)} methods {SAID[str(matching)]} the corrected p of a rank test cannot fall below "
                 f"{least:.2g}; use at least {int(len(part) / LEVEL)} controls."
             )
-    for name, table in (("looks on validation", found.looks), ("test cells", found.doses), ("controls", found.controls)):
+    for name, table in (("cells on validation", found.validation_grid), ("test cells", found.doses), ("controls", found.controls)):
         if "reached" in table and len(missed := table[table["reached"].eq(other=False)]):
             said.append(
                 f"{len(missed)} of {len(table)} {name} do not reach the KL of their level within 2% at any length tried and act at the nearest "
@@ -194,7 +194,7 @@ def cautions(found: Compared) -> list[str]:
 def _counts(lines: pd.DataFrame) -> str:
     """Numbers of looks by matching, in words."""
     parts = [
-        f"{'/'.join(str(int(n)) for n in sorted(part['looks'].unique()))} ({SAID[str(matching)]})"
+        f"{'/'.join(str(int(n)) for n in sorted(part['comparisons'].unique()))} ({SAID[str(matching)]})"
         for matching, part in lines.groupby("matching", sort=False)
     ]
     return " and ".join(parts) or "0"
@@ -221,7 +221,7 @@ class MethodComparison:
         outcomes: one line a matching, method and test problem: prediction, correct, margin, nll.
         controls: one line a matching, method and random control: norm, kl, reached, accuracy and mean margin on test.
         doses: one line a matching, method and level, at the chosen layer and sign, on test: alpha, norm, kl, reached, accuracy, chosen.
-        looks: every look on validation.
+        validation_grid: every cell that was scored on validation.
         vectors: what was added for each matching and method, as directions at alpha = 1.
         notes: for each method, where its vectors come from.
         missing: methods that were left out, with the reason.
@@ -233,7 +233,7 @@ class MethodComparison:
     outcomes: pd.DataFrame
     controls: pd.DataFrame
     doses: pd.DataFrame
-    looks: pd.DataFrame
+    validation_grid: pd.DataFrame
     vectors: Mapping[str, Direction]
     notes: Mapping[str, str]
     missing: Mapping[str, str]
@@ -253,7 +253,7 @@ class MethodComparison:
     @cached_property
     def _frame(self) -> pd.DataFrame:
         lines = [self._line(row) for row in self.chosen.to_dict("records")]
-        first = {"matching": "none", "method": "baseline", "alpha": 0.0, "norm": 0.0, "kl": 0.0, "looks": 0, "validation_change": 0.0}
+        first = {"matching": "none", "method": "baseline", "alpha": 0.0, "norm": 0.0, "kl": 0.0, "comparisons": 0, "validation_change": 0.0}
         first |= {"n": self.baseline.n, "accuracy": self.baseline.accuracy, "change": 0.0, "controls": 0}
         table = pd.DataFrame([first, *sorted(lines, key=lambda line: line["matching"] != "none")], columns=COLUMNS)
         known = table["p"].notna()
@@ -275,7 +275,7 @@ class MethodComparison:
             "high": interval.high,
             "became_right": test.became_right,
             "became_wrong": test.became_wrong,
-            "p": test.p_value,
+            "p": test.pvalue,
             "controls": 0,
         }
         if row["matching"] == "none":
@@ -283,10 +283,10 @@ class MethodComparison:
         controls = self.controls[(self.controls["matching"] == row["matching"]) & (self.controls["method"] == row["method"])]
         effects = controls["accuracy"].to_numpy(float) - self.baseline.accuracy
         line |= {"controls": len(controls), "controls_change": float(effects.mean())}
-        line["p_controls"] = rank_test(test.change, effects).p_value
+        line["p_controls"] = rank_test(test.change, effects).pvalue
         margins, margin = controls["margin"].to_numpy(float), float(self._outcomes(row["matching"], row["method"])["margin"].mean())
         if np.isfinite([*margins, margin]).all():
-            line["p_margin"] = rank_test(margin, margins).p_value
+            line["p_margin"] = rank_test(margin, margins).pvalue
         return line
 
     def _outcomes(self, matching: str, method: str) -> pd.DataFrame:
@@ -324,7 +324,7 @@ class MethodComparison:
                         interval.high,
                         test.became_right,
                         test.became_wrong,
-                        test.p_value,
+                        test.pvalue,
                     )
                 )
         columns = ["matching", "method", "other", "difference", "low", "high", "only_method", "only_other", "p"]
@@ -380,7 +380,7 @@ COLUMNS = [
     "alpha",
     "norm",
     "kl",
-    "looks",
+    "comparisons",
     "validation_change",
     "n",
     "accuracy",
@@ -409,7 +409,7 @@ STREAMS = {"controls": 1}  # of the seed; 0 balances
 class _Asked:
     """The prompt baseline: its looks on validation, and its outcomes on test."""
 
-    looks: pd.DataFrame
+    validation_grid: pd.DataFrame
     chosen: str
     outcomes: pd.DataFrame
 
@@ -462,7 +462,7 @@ def compare_methods(
         >>> found = sl.compare_methods(
         ...     model, task, seed=0, methods=["mean_difference", "probe"], matchings=["norm"], layers=[3, 5], norms=[4.0], n_controls=4
         ... )
-        >>> found.frame[["method", "norm", "looks"]].to_numpy().tolist()
+        >>> found.frame[["method", "norm", "comparisons"]].to_numpy().tolist()
         [['baseline', 0.0, 0], ['mean difference', 4.0, 4], ['probe', 4.0, 4]]
     """
     methods = check_methods(methods)
@@ -474,12 +474,12 @@ def compare_methods(
         about = f"{len(texts)} given texts"
     learning: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed, "positions": positions}
     stages = Stages(2 + ("prompt" in methods) + len(set(matchings)), show=progress)
-    bench = Bench(model, texts, positions, progress)
+    bench = Setting(model, texts, positions, progress)
     if progress:
         sizes = {"kl": len(kls), "norm": len(NORM_SHARES) if norms is None else len(norms)}
         _foretell(bench, task, methods, list(dict.fromkeys(matchings)), layers, sizes, n_controls, epochs, batch_size, stages.total)
     stages.next(f"find vectors in {len(methods)} ways")
-    found, missing = contenders(
+    found, missing = method_vectors(
         model, task.train, methods=methods, layers=layers, cache_positions=cache_positions, progress=progress, **learning
     )
     notes = {one.name: one.about for one in found}
@@ -490,16 +490,16 @@ def compare_methods(
         stages.next("wordings of the prompt")
         asked, said = _asked(model, task, progress)
         (missing if asked is None else notes)[label("prompt")] = said
-    tried: dict[str, tuple[pd.DataFrame, pd.DataFrame, Tried]] = {}
+    tried: dict[str, tuple[pd.DataFrame, pd.DataFrame, Tested]] = {}
     levels = {"kl": [float(kl) for kl in kls]}
     levels["norm"] = levels["own"] = _norms(found, norms)
     for k, matching in enumerate(dict.fromkeys(matchings)):
         stages.next(f"choose and test, matched by {matching}")
         if not found:
             continue
-        seen = looks(bench, task.validation, found, levels[matching], matching)
+        seen = validation_grid(bench, task.validation, found, levels[matching], matching)
         chosen = choose(seen, matching)
-        done = try_once(
+        done = test_selected(
             bench, task.test, found, chosen, levels[matching], matching, n_controls=n_controls, seed=[seed, STREAMS["controls"], k]
         )
         tried[matching] = seen, chosen, done
@@ -519,7 +519,7 @@ def compare_methods(
 
 
 def _foretell(
-    bench: Bench,
+    bench: Setting,
     task: Task,
     methods: Sequence[str],
     matchings: Sequence[str],
@@ -571,7 +571,7 @@ def _check(task: Task, matchings: Sequence[str], levels: Sequence[float], n_cont
             )
 
 
-def _norms(found: Sequence[Contender], norms: Sequence[float] | None) -> list[float]:
+def _norms(found: Sequence[MethodVectors], norms: Sequence[float] | None) -> list[float]:
     if norms is not None:
         return [float(norm) for norm in norms]
     if not found:
@@ -607,8 +607,8 @@ def _asked(model: Model, task: Task, progress: bool) -> tuple[_Asked | None, str
 
 def _comparison(
     baseline: Evaluation,
-    found: Sequence[Contender],
-    tried: dict[str, tuple[pd.DataFrame, pd.DataFrame, Tried]],
+    found: Sequence[MethodVectors],
+    tried: dict[str, tuple[pd.DataFrame, pd.DataFrame, Tested]],
     asked: _Asked | None,
     notes: dict[str, str],
     missing: dict[str, str],
@@ -621,7 +621,7 @@ def _comparison(
         own = done.doses[done.doses["chosen"]].set_index("method")
         picks = picked.assign(
             matching=matching,
-            looks=picked["method"].map(table.groupby("method").size()),
+            comparisons=picked["method"].map(table.groupby("method").size()),
             layers=[
                 "+".join(str(d.layer) for d in by_name[m].candidates[layer])
                 for m, layer in zip(picked["method"], picked["layer"], strict=True)
@@ -640,11 +640,16 @@ def _comparison(
                 about = {**direction.method, "matching": matching, "alpha": float(alpha)}
                 vectors[name] = direction.with_vector(direction.vector * alpha, method=about)
     if asked is not None:
-        best = asked.looks.set_index("wording").loc[asked.chosen]
-        line = {"method": label("prompt"), "matching": "none", "looks": len(asked.looks), "validation_change": best["change"]}
+        best = asked.validation_grid.set_index("wording").loc[asked.chosen]
+        line = {
+            "method": label("prompt"),
+            "matching": "none",
+            "comparisons": len(asked.validation_grid),
+            "validation_change": best["change"],
+        }
         chosen.append(pd.DataFrame([line]))
         outcomes.append(asked.outcomes.assign(matching="none"))
-        seen.append(asked.looks.assign(matching="none", chosen=asked.looks["wording"] == asked.chosen))
+        seen.append(asked.validation_grid.assign(matching="none", chosen=asked.validation_grid["wording"] == asked.chosen))
 
     def stacked(parts: list[pd.DataFrame]) -> pd.DataFrame:
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

@@ -21,7 +21,7 @@ from steerlab.steering.cells import run_cells
 from steerlab.steering.distributions import mean_kl, positions_on_text, text_rows
 from steerlab.steering.variants import Cell, Place
 from steerlab.steering.work import on_texts, rows_of, steered
-from steerlab.studies.method_vectors import Contender
+from steerlab.studies.method_vectors import MethodVectors
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
 
@@ -32,7 +32,7 @@ MOST_SCALE = 1024.0  # a learned vector may have to grow a lot to do what a long
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
+class Setting:
     """What all trials share: the model, where vectors act, and the texts on which KL is measured."""
 
     model: Model
@@ -51,7 +51,7 @@ class Bench:
 
 
 def trials_work(
-    bench: Bench,
+    bench: Setting,
     validation: Sequence[Problem],
     test: Sequence[Problem],
     matchings: Sequence[str],
@@ -92,7 +92,7 @@ def cell_of(directions: Sequence[Direction], alpha: float) -> Cell:
 
 
 def scaled(
-    bench: Bench,
+    bench: Setting,
     groups: Sequence[Sequence[Direction]],
     signs: Sequence[int],
     levels: Sequence[float],
@@ -135,8 +135,8 @@ def scaled(
     return pd.DataFrame({"alpha": np.asarray(signs) * sizes / norms, "norm": sizes, "kl": kl, "reached": reached.astype(bool)})
 
 
-def looks(
-    bench: Bench, problems: Sequence[Problem], contenders: Sequence[Contender], levels: Sequence[float], matching: str
+def validation_grid(
+    bench: Setting, problems: Sequence[Problem], contenders: Sequence[MethodVectors], levels: Sequence[float], matching: str
 ) -> pd.DataFrame:
     """Every contender at every layer, level and sign on validation problems.
 
@@ -182,7 +182,7 @@ def choose(table: pd.DataFrame, matching: str) -> pd.DataFrame:
 
 
 @dataclass(frozen=True, eq=False)
-class Tried:
+class Tested:
     """What the chosen looks did on test.
 
     Attributes:
@@ -198,17 +198,17 @@ class Tried:
     doses: pd.DataFrame
 
 
-def try_once(
-    bench: Bench,
+def test_selected(
+    bench: Setting,
     problems: Sequence[Problem],
-    contenders: Sequence[Contender],
+    contenders: Sequence[MethodVectors],
     chosen: pd.DataFrame,
     levels: Sequence[float],
     matching: str,
     *,
     n_controls: int,
     seed: Sequence[int],
-) -> Tried:
+) -> Tested:
     """Score the chosen looks, their other levels and their random controls on test problems, in one run.
 
     A control is a random direction at the layer (or, with the same scale at each, the layers) of the chosen look, at its level: of its norm, or
@@ -245,7 +245,7 @@ def try_once(
         mine = frames[first : first + n_controls]
         means = {key: [float(frame[column].mean()) for frame in mine] for key, column in (("accuracy", "correct"), ("margin", "margin"))}
         controls.append(at.assign(method=name, control=range(n_controls), **means))
-    return Tried(base, pd.concat(outcomes, ignore_index=True), pd.concat(controls, ignore_index=True), doses)
+    return Tested(base, pd.concat(outcomes, ignore_index=True), pd.concat(controls, ignore_index=True), doses)
 
 
 def _place(group: Sequence[Direction], level: float) -> tuple[tuple[tuple[int, float], ...], float]:

@@ -11,11 +11,11 @@ import numpy as np
 
 from steerlab._checks import InputError
 from steerlab.activations.cache import Positions
-from steerlab.aft.aft import How, learn_vectors, training_work, vectors_work
+from steerlab.aft.aft import ObjectiveOptions, learn_vectors, training_work, vectors_work
 from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import StaticVector
 from steerlab.aft.multilayer import SOURCE_DEPTHS, SOURCE_SCALES, learn_multilayer
-from steerlab.aft.training import Candidate, Schedule
+from steerlab.aft.training import Schedule, TrainingRun
 from steerlab.directions.contrasts import balanced_activations
 from steerlab.directions.direction import Direction
 from steerlab.directions.estimators import ESTIMATORS, mean_difference
@@ -36,7 +36,7 @@ LABELS = {"pca": "PCA", "lda": "LDA", "ica": "ICA", "aft": "AFT", "multilayer_af
 
 
 @dataclass(frozen=True, eq=False)
-class Contender:
+class MethodVectors:
     """A method, and what it adds at each candidate layer.
 
     Attributes:
@@ -78,7 +78,7 @@ def check_methods(methods: Sequence[str]) -> list[str]:
     return list(methods)
 
 
-def contenders(
+def method_vectors(
     model: Model,
     train: Sequence[Problem],
     *,
@@ -91,7 +91,7 @@ def contenders(
     cache_positions: Positions = "last",
     positions: Positions = "all",
     progress: bool = False,
-) -> tuple[list[Contender], dict[str, str]]:
+) -> tuple[list[MethodVectors], dict[str, str]]:
     """Find every method's vectors, all from the same train problems and none from any other.
 
     Learned vectors train for a fixed number of epochs and do not look at validation, so that in a comparison no method looks there more often
@@ -123,7 +123,7 @@ def contenders(
     """
     methods = check_methods(methods)
     where = list(range(n_layers(model))) if layers is None else list(layers)
-    found: list[Contender] = []
+    found: list[MethodVectors] = []
     missing: dict[str, str] = {}
     estimated = [method for method in methods if method in ESTIMATORS]
     right = wrong = None
@@ -158,7 +158,7 @@ def contenders(
             about = f"{taught}, at several layers with learned scales"
         else:
             continue
-        found.append(Contender(name, vectors, about))
+        found.append(MethodVectors(name, vectors, about))
     return found, missing
 
 
@@ -181,8 +181,11 @@ def contenders_work(
         found += vectors_work(model, train, layers=layers, epochs=epochs, batch_size=batch_size, positions=positions)
     if "multilayer_aft" in methods:
         at, scales = spread_layers(model, layers[len(layers) // 2])
-        candidate, learnable = Candidate(tuple(Spot(layer) for layer in at)), StaticVector(d_model(model), tuple(scales), learn_scales=True)
-        schedule, how = Schedule(epochs, batch_size), How(positions=positions)
+        candidate, learnable = (
+            TrainingRun(tuple(Spot(layer) for layer in at)),
+            StaticVector(d_model(model), tuple(scales), learn_scales=True),
+        )
+        schedule, how = Schedule(epochs, batch_size), ObjectiveOptions(positions=positions)
         found += training_work(model, train, [candidate], learnable, schedule, how, times=len(layers))
     return found
 

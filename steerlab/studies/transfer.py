@@ -460,5 +460,5 @@ def _judged(frame: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
     frame.loc[apart, "p_random_all"] = rank_tests(observed[apart], random[apart])[1]
     shuffled = [grouped[(*key, "shuffled")] for key in keys]
     frame["shuffled"] = [float(np.median(one)) for one in shuffled]
-    frame["p_shuffled"] = [rank_test(o, one).p_value for o, one in zip(observed, shuffled, strict=True)]
+    frame["p_shuffled"] = [rank_test(o, one).pvalue for o, one in zip(observed, shuffled, strict=True)]
     return frame

@@ -28,7 +28,7 @@ KEYS = ["layer", "direction", "alpha"]
 COLUMNS = ["layer", "alpha", "direction", "problem_id", "prompt", "target", "before", "after", "became", "margin_change"]
 
 
-def changes(
+def changed_problems(
     sw: SweepResult, *, layer: int | None = None, alpha: float | None = None, direction: str | None = None, became: str | None = None
 ) -> pd.DataFrame:
     """The problems that changed sides, one line a cell and problem: what is clicked on in a report, and its examples.

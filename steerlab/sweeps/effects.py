@@ -77,7 +77,7 @@ def effect(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
     found = sign_test(was, now)
     low, high = found.interval()
     moved = float((after["margin"].to_numpy(float) - before["margin"].to_numpy(float)).mean())
-    values = (found.n, float(was.mean()), float(now.mean()), found.change, low, high, found.p_value, moved)
+    values = (found.n, float(was.mean()), float(now.mean()), found.change, low, high, found.pvalue, moved)
     return dict(zip(EFFECT, values, strict=True))
 
 

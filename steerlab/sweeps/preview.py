@@ -19,7 +19,7 @@ from steerlab._progress import job, progress_bar
 from steerlab.activations.cache import Positions, indices
 from steerlab.directions.direction import Direction, Directions, as_directions, check_directions, place
 from steerlab.models.backends import Model
-from steerlab.models.batches import Answer, Batch, Row
+from steerlab.models.batches import Answer, Batch, TokenRow
 from steerlab.models.memory import pass_tokens
 from steerlab.models.model import HookFn, device_of, frozen, hook_name, hooks, n_layers
 from steerlab.models.passes import entering
@@ -207,7 +207,7 @@ def _check_sweep(
         raise InputError(f"sweep: it has none of the previewed layers and directions, such as {next(iter(predicted))}")
 
 
-def _together(rows: Sequence[Sequence[Row]], room: int) -> list[list[int]]:
+def _together(rows: Sequence[Sequence[TokenRow]], room: int) -> list[list[int]]:
     """Problems of about one length in batches, all rows of a problem in the same one."""
     longest = [max(len(row.tokens) for row in mine) for mine in rows]
     found: list[list[int]] = []

@@ -15,7 +15,7 @@ import torch
 from steerlab._checks import InputError, InputTypeError, check_rng
 from steerlab._progress import job, progress_bar
 from steerlab.models.backends import Model
-from steerlab.models.batches import Answer, Batch, Read, Row, batches_for, least, smaller
+from steerlab.models.batches import Answer, Batch, Read, TokenRow, batches_for, least, smaller
 from steerlab.models.generation import generate_batch
 from steerlab.models.memory import logit_values, pass_tokens, shrinking
 from steerlab.models.model import backend_of
@@ -39,7 +39,7 @@ class Plan:
 
     problems: tuple[Problem, ...]
     scorer: Scorer
-    rows: tuple[Row, ...]
+    rows: tuple[TokenRow, ...]
     places: tuple[tuple[tuple[int, slice], ...], ...]
 
     def batches(self, model: Model, room: int) -> list[Batch]:
@@ -95,7 +95,7 @@ def plan(model: Model, problems: Sequence[Problem], scorer: Scorer) -> Plan:
             reads.extend(row.reads)
         places.append(mine)
     order = {key: i for i, key in enumerate(keys)}
-    rows = tuple(Row(key[0], key[1], tuple(merged[key]), key[2]) for key in keys)
+    rows = tuple(TokenRow(key[0], key[1], tuple(merged[key]), key[2]) for key in keys)
     return Plan(tuple(problems), scorer, rows, tuple(tuple((order[k], s) for k, s in mine) for mine in places))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from steerlab._checks import InputError
 from steerlab.models.backends import Model
-from steerlab.models.batches import Answer, Read, Row
+from steerlab.models.batches import Answer, Read, TokenRow
 from steerlab.models.encoding import token_ids, token_names
 from steerlab.models.model import context_length, n_outputs
 from steerlab.tasks.numbers import decimal_text, exact_number, find_number, same_number
@@ -42,7 +42,7 @@ class Scorer:
     """
 
     name: str
-    rows: Callable[[Model, Problem], list[Row]]
+    rows: Callable[[Model, Problem], list[TokenRow]]
     judge: Callable[[Model, Problem, Sequence[Answer]], Outcome]
     generates: bool = False
 
@@ -163,7 +163,7 @@ def encode_answer(model: Model, problem: Problem) -> tuple[list[int], int]:
 # --- multiple choice by the answer letter's logit (the sources' way) -------------------------------------------------
 
 
-def _choice_rows(model: Model, problem: Problem) -> list[Row]:
+def _choice_rows(model: Model, problem: Problem) -> list[TokenRow]:
     prompt = encode_prompt(model, problem)
     wholes, start = encode_choices(model, problem)
     for choice, whole in zip(_choices(problem), wholes, strict=True):
@@ -179,7 +179,7 @@ def _choice_rows(model: Model, problem: Problem) -> list[Row]:
                 "reads one logit per choice; use scorer='continuation'"
             )
     tokens = [whole[-1] for whole in wholes]
-    return [Row(tuple(prompt), len(prompt), (Read(len(prompt) - 1, tuple(tokens), log_prob=False),))]
+    return [TokenRow(tuple(prompt), len(prompt), (Read(len(prompt) - 1, tuple(tokens), log_prob=False),))]
 
 
 def _choices(problem: Problem) -> tuple[Text, ...]:
@@ -208,15 +208,15 @@ def _best(problem: Problem, scores: Sequence[float], log_likelihood: float | Non
 # --- continuation log-likelihood (as lm-evaluation-harness) -----------------------------------------------------------
 
 
-def _continuation_rows(model: Model, problem: Problem) -> list[Row]:
+def _continuation_rows(model: Model, problem: Problem) -> list[TokenRow]:
     wholes, start = encode_choices(model, problem)
     return [likelihood_row(whole, start) for whole in wholes]
 
 
-def likelihood_row(whole: list[int], start: int) -> Row:
+def likelihood_row(whole: list[int], start: int) -> TokenRow:
     """The row that reads the log-probability of every token from `start` on, each behind the ones before it."""
     reads = tuple(Read(i - 1, (whole[i],), log_prob=True) for i in range(start, len(whole)))
-    return Row(tuple(whole[:-1]), start, reads)
+    return TokenRow(tuple(whole[:-1]), start, reads)
 
 
 def _likelihood(answer: Answer) -> float:
@@ -237,7 +237,7 @@ def _size(choice: Text) -> int:
     return max(1, len(choice.encode() if isinstance(choice, str) else choice))
 
 
-def _pair_rows(model: Model, problem: Problem) -> list[Row]:
+def _pair_rows(model: Model, problem: Problem) -> list[TokenRow]:
     if len(_choices(problem)) != 2:
         raise InputError(f"problem {problem.id!r}: {len(_choices(problem))} choices; a minimal pair has exactly 2")
     return _continuation_rows(model, problem)
@@ -246,15 +246,15 @@ def _pair_rows(model: Model, problem: Problem) -> list[Row]:
 # --- generated answers ------------------------------------------------------------------------------------------------
 
 
-def _generation_rows(new_tokens: int, *, number: bool) -> Callable[[Model, Problem], list[Row]]:
-    def rows(model: Model, problem: Problem) -> list[Row]:
+def _generation_rows(new_tokens: int, *, number: bool) -> Callable[[Model, Problem], list[TokenRow]]:
+    def rows(model: Model, problem: Problem) -> list[TokenRow]:
         if number and isinstance(problem.prompt, tuple):
             raise InputError(
                 f"problem {problem.id!r} is token ids, in which no number can be read; use scorer='text', which compares tokens"
             )
         prompt = _fits(model, problem, encode_prompt(model, problem), new_tokens)
         likelihood = likelihood_row(*encode_continuation(model, problem, problem.answer))
-        return [Row(tuple(prompt), len(prompt), new_tokens=new_tokens), likelihood]
+        return [TokenRow(tuple(prompt), len(prompt), new_tokens=new_tokens), likelihood]
 
     return rows
 
@@ -334,7 +334,7 @@ def scorer_for(problems: Sequence[Problem], scorer: "str | Scorer | None" = None
     return SCORERS["choice" if letters else "continuation"]
 
 
-Target = Callable[[Model, Problem], Row]
+Target = Callable[[Model, Problem], TokenRow]
 
 
 def answer_text(problem: Problem) -> Text:
@@ -342,7 +342,7 @@ def answer_text(problem: Problem) -> Text:
     return problem.answer
 
 
-def whole_answer(model: Model, problem: Problem) -> Row:
+def whole_answer(model: Model, problem: Problem) -> TokenRow:
     """Every token of the right answer, each behind the ones before it, from where its scorer begins to read it.
 
     Raises:
@@ -351,14 +351,14 @@ def whole_answer(model: Model, problem: Problem) -> Row:
     return likelihood_row(*encode_answer(model, problem))
 
 
-def first_token(model: Model, problem: Problem) -> Row:
+def first_token(model: Model, problem: Problem) -> TokenRow:
     """The first token of the right answer alone, however many it has (the sources' ``target_ids[0]``).
 
     Raises:
         ValueError: a prompt or an answer that the model cannot take.
     """
     whole, start = encode_answer(model, problem)
-    return Row(tuple(whole[:start]), start, (Read(start - 1, (whole[start],), log_prob=True),))
+    return TokenRow(tuple(whole[:start]), start, (Read(start - 1, (whole[start],), log_prob=True),))
 
 
 TARGETS: dict[str, Target] = {"answer": whole_answer, "first": first_token}

@@ -35,7 +35,7 @@ def shown(value: object, width: int = 80) -> str:
 
 
 @dataclass(frozen=True)
-class Row:
+class Record:
     """One row of a data set.
 
     Attributes:
@@ -148,7 +148,7 @@ class Pools:
         whole: the source has no splits of its own.
     """
 
-    rows: dict[str, list[Row]]
+    rows: dict[str, list[Record]]
     files: list[dict[str, Any]]
     whole: bool
 
@@ -168,7 +168,7 @@ def read_path(path: str | Path) -> Pools:
     if not path.exists():
         raise MissingFileError(f"path={str(path)!r}: no such file or folder")
     found = _split_files(path) if path.is_dir() else {"train": [path]}
-    rows: dict[str, list[Row]] = {}
+    rows: dict[str, list[Record]] = {}
     files = []
     for split, members in found.items():
         pool = rows.setdefault(split, [])
@@ -177,7 +177,7 @@ def read_path(path: str | Path) -> Pools:
                 content = member.read_bytes()
             before = len(pool)
             typed = member.suffix.lower() != ".csv"
-            pool.extend(Row(where, before + i, columns, typed) for i, (where, columns) in enumerate(_parse(member, content)))
+            pool.extend(Record(where, before + i, columns, typed) for i, (where, columns) in enumerate(_parse(member, content)))
             if len(pool) == before:
                 raise InputError(f"{member.name}: the file holds no rows")
             digest = hashlib.sha256(content).hexdigest()
@@ -334,13 +334,13 @@ def read_hub(dataset: str, config: str | None = None, *, revision: str | None = 
     except (OSError, RuntimeError, datasets.exceptions.DatasetsError, *http_errors) as error:
         raise InputFileError(f"{what}: cannot be had from the Hugging Face Hub: {_reason(error)}; {fix}") from error
 
-    rows: dict[str, list[Row]] = {}
+    rows: dict[str, list[Record]] = {}
     files = []
     for name, table in loaded.items():
         split = SPLIT_WORDS.get(str(name))
         if split is None or split in rows:
             continue
-        rows[split] = [Row(f"{dataset} {name}, row {i + 1}", i, row) for i, row in enumerate(table.to_list())]
+        rows[split] = [Record(f"{dataset} {name}, row {i + 1}", i, row) for i, row in enumerate(table.to_list())]
         digest = hashlib.sha256()
         for row in rows[split]:
             digest.update(json.dumps(row.columns, sort_keys=True, default=str).encode())

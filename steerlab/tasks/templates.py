@@ -13,7 +13,7 @@ from types import MappingProxyType
 from steerlab._checks import InputError
 from steerlab.tasks.numbers import parse_number
 from steerlab.tasks.problems import Problem, lettered, naming, readings
-from steerlab.tasks.sources import Row, checked_texts, shown
+from steerlab.tasks.sources import Record, checked_texts, shown
 
 SCORERS = ("choice", "continuation", "continuation_norm", "minimal_pair", "numeric", "text")
 
@@ -26,11 +26,11 @@ class Unusable(Exception):
 class Template:
     """How rows become problems, and how the answers are scored. `scorer` None: it follows from the problems."""
 
-    build: Callable[[Row, str], Problem]
+    build: Callable[[Record, str], Problem]
     scorer: str | None
 
 
-def _own_id(row: Row, *columns: str) -> str:
+def _own_id(row: Record, *columns: str) -> str:
     for column in columns:
         value = row.columns.get(column)
         if value is not None and value != "":
@@ -48,7 +48,7 @@ def _apart(choices: Sequence[str]) -> tuple[str, ...]:
     return tuple(choices)
 
 
-def _hellaswag(row: Row) -> tuple[str, list[str], int]:
+def _hellaswag(row: Record) -> tuple[str, list[str], int]:
     label = row.need("label")
     if label is None or label == "":
         raise Unusable("no label")
@@ -58,11 +58,11 @@ def _hellaswag(row: Row) -> tuple[str, list[str], int]:
     return ctx, endings, int(index)
 
 
-def _meta(row: Row, *columns: str) -> dict[str, object]:
+def _meta(row: Record, *columns: str) -> dict[str, object]:
     return {column: row.columns[column] for column in columns if column in row.columns}
 
 
-def hellaswag_choice(row: Row, prefix: str) -> Problem:
+def hellaswag_choice(row: Record, prefix: str) -> Problem:
     """The prompt of the activation fine-tuning study: four lettered endings, answer with a letter."""
     ctx, endings, label = _hellaswag(row)
     lines, letters = lettered(endings)
@@ -84,7 +84,7 @@ def _without_brackets(line: str) -> str:
     return re.sub(r"\[.*?\]", "", marked + bracket) + rest
 
 
-def hellaswag_continuation(row: Row, prefix: str) -> Problem:
+def hellaswag_continuation(row: Record, prefix: str) -> Problem:
     """The cleaned context, continued by each cleaned ending. lm-evaluation-harness also writes the activity label
     before the context; this does not, so absolute accuracies differ from its tables."""
     ctx, endings, label = _hellaswag(row)
@@ -93,7 +93,7 @@ def hellaswag_continuation(row: Row, prefix: str) -> Problem:
     return Problem(f"{prefix}-{_own_id(row, 'ind')}", wikihow_clean(ctx), naming(choices, label), choices, meta=meta)
 
 
-def _arc(row: Row) -> tuple[str, list[str], int]:
+def _arc(row: Record) -> tuple[str, list[str], int]:
     question, options, key = row.text("question"), row.nested("choices"), row.need("answerKey")
     if not isinstance(options, Mapping) or not {"text", "label"} <= set(options):
         raise InputError(f"column 'choices' holds {shown(options)}; it must be an object with lists 'text' and 'label'")
@@ -105,7 +105,7 @@ def _arc(row: Row) -> tuple[str, list[str], int]:
     return question, texts, labels.index(str(key))
 
 
-def arc_choice(row: Row, prefix: str) -> Problem:
+def arc_choice(row: Record, prefix: str) -> Problem:
     """The question with lettered options; sources that number theirs are lettered too."""
     question, texts, answer = _arc(row)
     lines, letters = lettered(texts)
@@ -113,7 +113,7 @@ def arc_choice(row: Row, prefix: str) -> Problem:
     return Problem(f"{prefix}-{_own_id(row, 'id')}", f"Question: {question}\n{lines}\nAnswer:", answer, letters, meta=meta)
 
 
-def arc_continuation(row: Row, prefix: str) -> Problem:
+def arc_continuation(row: Record, prefix: str) -> Problem:
     """The question alone, continued by the text of each option."""
     question, texts, answer = _arc(row)
     choices = _apart([" " + text for text in texts])
@@ -121,7 +121,7 @@ def arc_continuation(row: Row, prefix: str) -> Problem:
     return Problem(f"{prefix}-{_own_id(row, 'id')}", f"Question: {question}\nAnswer:", naming(choices, answer), choices, meta=meta)
 
 
-def gsm8k(row: Row, prefix: str) -> Problem:
+def gsm8k(row: Record, prefix: str) -> Problem:
     """The question; the answer is the number after "####"; steps are the worked solution's calculations."""
     question, answer = row.text("question"), row.text("answer")
     solution, mark, final = answer.rpartition("####")
@@ -134,7 +134,7 @@ def gsm8k(row: Row, prefix: str) -> Problem:
     return Problem(f"{prefix}-{_own_id(row, 'id')}", f"Question: {question}\nAnswer:", number, meta=meta)
 
 
-def svamp(row: Row, prefix: str) -> Problem:
+def svamp(row: Record, prefix: str) -> Problem:
     """Body and question on one line; the answer is a number."""
     prompt = f"Question: {row.text('Body').strip()} {row.text('Question').strip()}\nAnswer:"
     meta = _meta(row, "ID", "Type", "Equation")
@@ -152,7 +152,7 @@ def common_prefix(first: str, second: str) -> str:
     return first[:end]
 
 
-def blimp(row: Row, prefix: str) -> Problem:
+def blimp(row: Record, prefix: str) -> Problem:
     """A minimal pair: what both sentences begin with, continued by the rest of each.
 
     Which sentence comes first follows from a hash of the pair's id, so neither a tie nor a liking for the first
@@ -172,7 +172,7 @@ def blimp(row: Row, prefix: str) -> Problem:
     return Problem(f"{prefix}-{pair}", prompt, naming(choices, good_at), choices, meta=meta)
 
 
-def jsonl(row: Row, prefix: str, scorer: str | None = None) -> Problem:
+def jsonl(row: Record, prefix: str, scorer: str | None = None) -> Problem:
     """The user's own problems: columns prompt and target, choices and id if any; other columns go to meta.
 
     The id is kept as it is; rows without one are numbered. Beside choices, the target is as in `Problem`: text is the text of a choice, a whole number is
@@ -205,11 +205,11 @@ TARGET_COLUMNS = ("target", "target_text", "target_index")
 _INDEX = re.compile(r"\s*([0-9]{1,9})(?:\.0*)?\s*")  # pandas writes a column of whole numbers with a gap as 1.0
 
 
-def _others(row: Row, *used: str) -> dict[str, object]:
+def _others(row: Record, *used: str) -> dict[str, object]:
     return {name: value for name, value in row.columns.items() if name not in ("id", "prompt", "choices", *used)}
 
 
-def _right(row: Row, columns: Sequence[str], choices: Sequence[str]) -> str | int | float:
+def _right(row: Record, columns: Sequence[str], choices: Sequence[str]) -> str | int | float:
     """The target of a row with choices, as `Problem` takes it: the one choice that all of these columns can mean."""
     meant = {column: _meant(row, column, choices) for column in columns}
     left = set.intersection(*meant.values())
@@ -228,7 +228,7 @@ def _right(row: Row, columns: Sequence[str], choices: Sequence[str]) -> str | in
     return target if columns[0] == "target" and by_text in left else naming(choices, left.pop())
 
 
-def _meant(row: Row, column: str, choices: Sequence[str]) -> set[int]:
+def _meant(row: Record, column: str, choices: Sequence[str]) -> set[int]:
     """Which choices a cell can mean: in `target` its text or its index, and text alone where a file tells text from numbers and has that text."""
     target = row.need(column)
     if not isinstance(target, str) and parse_number(target) is None:

@@ -21,7 +21,7 @@ from steerlab._progress import job, progress_bar
 from steerlab.activations.cache import Positions
 from steerlab.directions.direction import Direction, check_direction, check_type, place
 from steerlab.models.backends import Model
-from steerlab.models.batches import Read, Row, batches_for
+from steerlab.models.batches import Read, TokenRow, batches_for
 from steerlab.models.encoding import token_text
 from steerlab.models.forecasts import Work, forecast
 from steerlab.models.memory import pass_tokens
@@ -132,7 +132,7 @@ def token_magnitudes(
         if direction.vector.ndim != 1:
             raise InputError(f"direction {direction.name!r} has one vector a position; give one of shape [d_model]")
         unit = direction.unit().vector
-    rows = tuple(Row(tuple(ids), len(ids)) for ids in (encode_prompt(model, problem) for problem in problems))
+    rows = tuple(TokenRow(tuple(ids), len(ids)) for ids in (encode_prompt(model, problem) for problem in problems))
     parts: dict[int, list[pd.DataFrame]] = {}
     with progress_bar(total=len(rows), desc="magnitudes", unit="prompt", show=progress) as bar:
         for batch in batches_for(model, rows, room=pass_tokens(model, max_tokens)):
@@ -345,7 +345,7 @@ def critical_tokens(
             )
     at = place(direction, layer, site)
     texts = [encode_choices(model, problem) for problem in problems]
-    every = [[Row(tuple(tokens), start) for tokens in found] for found, start in texts]
+    every = [[TokenRow(tuple(tokens), start) for tokens in found] for found, start in texts]
     beyond = next(
         ((p.id, t) for p, rows in zip(problems, every, strict=True) for row in rows for t in row.tokens[1:] if t >= n_outputs(model)), None
     )
@@ -358,7 +358,7 @@ def critical_tokens(
     how: dict[str, Any] = {"operator": operator, "positions": positions, "max_tokens": max_tokens, "memory": memory}
     if progress:
 
-        def timed(some: Sequence[Row]) -> int:
+        def timed(some: Sequence[TokenRow]) -> int:
             compare_positions(model, some, cells, **how)
             return 2 * len(some)
 
@@ -394,15 +394,15 @@ def critical_tokens(
     return CriticalTokens(pd.concat(parts, ignore_index=True), direction, float(alpha), *at)
 
 
-def _fed(model: Model, row: Row) -> Row:
+def _fed(model: Model, row: TokenRow) -> TokenRow:
     """The tokens of a text that are run: all, or, of one that is a token longer than the context, all but the last, which is read behind them."""
     if len(row.tokens) <= context_length(model):
         return row
     fed = row.tokens[:-1]
-    return Row(fed, row.prompt_length, (Read(len(fed) - 1, row.tokens[-1:], log_prob=True),))
+    return TokenRow(fed, row.prompt_length, (Read(len(fed) - 1, row.tokens[-1:], log_prob=True),))
 
 
-def _parts(right: Row, wrong: Row) -> tuple[list[str], list[str]]:
+def _parts(right: TokenRow, wrong: TokenRow) -> tuple[list[str], list[str]]:
     """Which part each token of both texts belongs to, by the tokens that both answers share at their start and end."""
     ours, theirs = right.tokens[right.prompt_length :], wrong.tokens[wrong.prompt_length :]
     shortest, start, end = min(len(ours), len(theirs)), 0, 0
@@ -411,7 +411,7 @@ def _parts(right: Row, wrong: Row) -> tuple[list[str], list[str]]:
     while end < shortest - start and ours[-1 - end] == theirs[-1 - end]:
         end += 1
 
-    def labelled(row: Row, n: int) -> list[str]:
+    def labelled(row: TokenRow, n: int) -> list[str]:
         return [PARTS[0]] * row.prompt_length + [PARTS[1]] * start + [PARTS[2]] * (n - start - end) + [PARTS[3]] * end
 
     return labelled(right, len(ours)), labelled(wrong, len(theirs))

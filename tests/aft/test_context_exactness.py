@@ -16,7 +16,7 @@ import steerlab as sl
 from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import DictionaryVector, MLPVector, ModulatedVector
 from steerlab.aft.objectives import AnswerLoss
-from steerlab.models.batches import Read, Row
+from steerlab.models.batches import Read, TokenRow
 from steerlab.models.model import frozen, hook_name, hooks
 from steerlab.models.passes import forward
 from steerlab.steering.interventions import position_mask
@@ -72,7 +72,7 @@ def steered(model, row, spot, vector, operator="add", positions="all", alpha=1.0
 def target(model, problem):
     ids, prompt_length = problem.meta["ids"], problem.meta["prompt_length"]
     reads = tuple(Read(at, (ids[at + 1],), log_prob=True) for at in range(prompt_length - 1, len(ids) - 1))
-    return Row(tuple(ids[:-1]), prompt_length, reads)
+    return TokenRow(tuple(ids[:-1]), prompt_length, reads)
 
 
 def judge(model, problem, answers):
@@ -83,7 +83,7 @@ SCORED = Scorer("scored", lambda model, problem: [target(model, problem)], judge
 GENERATED = Scorer(
     "generated",
     lambda model, problem: [
-        Row(tuple(problem.meta["ids"][: problem.meta["prompt_length"]]), problem.meta["prompt_length"], new_tokens=NEW)
+        TokenRow(tuple(problem.meta["ids"][: problem.meta["prompt_length"]]), problem.meta["prompt_length"], new_tokens=NEW)
     ],
     lambda model, problem, answers: Outcome(" ".join(map(str, answers[0].generated)), True, 0.0, 0.0),
     generates=True,

@@ -236,7 +236,7 @@ def test_vectors_of_prompts_are_refused_where_prompts_are_not_known(learned, toy
     with pytest.raises(ValueError, match="make it for all the problems"):
         sl.sweep(model, TASK.train, on, alphas=[1.0])
     with pytest.raises(ValueError, match="cannot be added"):
-        sl.average([on, on])
+        sl.average_directions([on, on])
     with pytest.raises(ValueError, match="save_context_vector"):
         sl.save_direction(tmp_path / "d.safetensors", on)
     with pytest.raises(ValueError, match="no prompts"):

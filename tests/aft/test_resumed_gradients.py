@@ -13,7 +13,7 @@ import steerlab as sl
 from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import StaticVector
 from steerlab.aft.objectives import AnswerLoss
-from steerlab.models.batches import Read, Row
+from steerlab.models.batches import Read, TokenRow
 from steerlab.models.model import frozen, hook_name, hooks
 from steerlab.models.passes import forward
 from steerlab.steering.interventions import position_mask
@@ -26,7 +26,7 @@ def target(model, problem):
     """The row that the problem carries."""
     ids, prompt_length = problem.meta["ids"], problem.meta["prompt_length"]
     reads = tuple(Read(at, (ids[at + 1],), log_prob=True) for at in range(prompt_length - 1, len(ids) - 1))
-    return Row(tuple(ids[:-1]), prompt_length, reads)
+    return TokenRow(tuple(ids[:-1]), prompt_length, reads)
 
 
 @st.composite

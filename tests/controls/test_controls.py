@@ -80,12 +80,12 @@ def test_the_tests_are_those_of_the_statistics_on_the_frame(control, measure, co
     """Oracle: steerlab.statistics, on effects computed from the frame here."""
     observed, drawn = effects(control, column)
     rank, mine = statistics.rank_test(observed, drawn, alternative=alternative), control.rank_test(measure=measure, alternative=alternative)
-    assert (mine.p_value, mine.exceeds, mine.n_controls) == (rank.p_value, rank.exceeds, N)
+    assert (mine.pvalue, mine.exceeds, mine.n_controls) == (rank.pvalue, rank.exceeds, N)
     t, mine = (
         statistics.one_sample_t_test(drawn, observed, alternative=alternative),
         control.t_test(measure=measure, alternative=alternative),
     )
-    assert mine.p_value == pytest.approx(t.p_value)
+    assert mine.pvalue == pytest.approx(t.pvalue)
     assert control.cohens_d(measure=measure) == pytest.approx(statistics.cohens_d(observed, drawn))
     assert control.cohens_d(measure=measure) == pytest.approx((observed - drawn.mean()) / drawn.std(ddof=1))
 
@@ -154,5 +154,5 @@ def test_another_way_to_draw_controls_is_recorded(toy, problems):
 
 
 def test_a_result_shows_itself(control):
-    assert f"p={control.rank_test().p_value:.3g}" in repr(control)
+    assert f"p={control.rank_test().pvalue:.3g}" in repr(control)
     assert "mine at layer 1, alpha 1.5" in control._repr_html_()

@@ -10,7 +10,7 @@ import torch
 import steerlab as sl
 from steerlab.controls.side_effects import joined
 from steerlab.models import loading
-from steerlab.models.batches import Batch, Read, Row
+from steerlab.models.batches import Batch, Read, TokenRow
 from steerlab.models.model import hook_name
 from steerlab.models.reading import Reader
 from steerlab.steering import distributions
@@ -372,7 +372,7 @@ def test_where_no_token_of_the_texts_can_be_predicted_there_is_no_perplexity_and
 def test_an_answer_that_the_model_cannot_predict_is_named(narrow):
     """Through the reader that scoring, training and previews share."""
     for log_prob in (False, True):
-        batch = Batch((0,), (Row((1, 2, 3), 3, (Read(2, (5, 41), log_prob),)),), device="cpu")
+        batch = Batch((0,), (TokenRow((1, 2, 3), 3, (Read(2, (5, 41), log_prob),)),), device="cpu")
         reader = Reader(batch)
         with pytest.raises(sl.InputError, match=r"token 41 is part of an answer, and this model predicts tokens 0 to 39 only"):
             list(reader.reads(((0,),), 0, 3).numbers(narrow, torch.zeros(1, 3, 32)))

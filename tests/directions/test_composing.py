@@ -91,7 +91,7 @@ def test_only_numbers_scale_and_only_directions_add():
         lambda a, b: a + b,
         lambda a, b: a - b,
         lambda a, b: sl.combine([a, b], [1, 1]),
-        lambda a, b: sl.average([a, b], normalise=True),
+        lambda a, b: sl.average_directions([a, b], normalise=True),
         sl.project_out,
         lambda a, b: sl.orthogonalise([a, b]),
         lambda a, b: sl.cosine_table([a, b]),
@@ -120,15 +120,15 @@ def test_per_position_directions_add_row_by_row_at_the_same_positions():
 def test_combinations_need_a_weight_for_each():
     with pytest.raises(ValueError, match="2 directions and 1 weights"):
         sl.combine([A, B], [1.0])
-    for empty in (lambda: sl.combine([], []), lambda: sl.average([]), lambda: sl.cosine_table([]), lambda: sl.orthogonalise([])):
+    for empty in (lambda: sl.combine([], []), lambda: sl.average_directions([]), lambda: sl.cosine_table([]), lambda: sl.orthogonalise([])):
         with pytest.raises(ValueError, match="no directions given"):
             empty()
 
 
 def test_averages_weigh_alike_or_by_length():
     """Oracle: by hand; normalised, 3 and 5 have the mean length 4, half way between the axes."""
-    assert sl.average([A, C]).vector.tolist() == [1.5, 0, 2.5, 0]
-    assert sl.average([A, C], normalise=True).vector.tolist() == pytest.approx([8**0.5, 0, 8**0.5, 0])
+    assert sl.average_directions([A, C]).vector.tolist() == [1.5, 0, 2.5, 0]
+    assert sl.average_directions([A, C], normalise=True).vector.tolist() == pytest.approx([8**0.5, 0, 8**0.5, 0])
 
 
 def test_projecting_out_leaves_what_least_squares_does_not_explain():

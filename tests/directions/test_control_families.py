@@ -310,6 +310,6 @@ def test_too_few_other_tasks_at_the_layer_are_refused():
 
 
 def test_ready_controls_are_given_as_they_are():
-    assert sl.ready(OTHERS)(ONE, 3, rng=rng()) == OTHERS[:3]
+    assert sl.given_controls(OTHERS)(ONE, 3, rng=rng()) == OTHERS[:3]
     with pytest.raises(ValueError, match="n=11: only 10 controls are ready"):
-        sl.ready(OTHERS)(ONE, 11, rng=rng())
+        sl.given_controls(OTHERS)(ONE, 11, rng=rng())

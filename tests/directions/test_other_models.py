@@ -127,7 +127,7 @@ def test_what_is_made_of_it_and_its_activations_stay_with_the_model(pair):
     other = sl.mean_difference(there.select([PROBLEMS.train[0].id]), there.select([PROBLEMS.train[1].id]), layer=1)
     with pytest.raises(sl.InputError, match=r"found in different models \('toy' and 'tuned'\).*for_model"):
         pair.direction + other
-    assert sl.average([pair.direction.for_model(pair.model), other]).model == other.model
+    assert sl.average_directions([pair.direction.for_model(pair.model), other]).model == other.model
     with pytest.raises(sl.InputError, match=r"is of another model than the activations \('toy' and 'tuned'\)"):
         projections(there, pair.direction)
     with pytest.raises(sl.InputError, match=r"is of another model than these \('toy' and 'tuned'\)"):

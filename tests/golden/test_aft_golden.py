@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import steerlab as sl
-from steerlab.models.batches import Read, Row
+from steerlab.models.batches import Read, TokenRow
 
 SEED, LR = 4, 1e-2
 
@@ -29,7 +29,7 @@ def target(model, problem):
     """All tokens of the answer, each behind the ones before it."""
     ids, answer = problem.meta["ids"], problem.meta["answer"]
     reads = tuple(Read(len(ids) - 1 + k, (token,), log_prob=True) for k, token in enumerate(answer))
-    return Row((*ids, *answer[:-1]), len(ids), reads)
+    return TokenRow((*ids, *answer[:-1]), len(ids), reads)
 
 
 def plain_loop(folder, problems, layers, *, epochs, batch_size, scales=None, l2=0.0):

@@ -25,7 +25,7 @@ def test_the_permutation_trend_test_is_pages_exact_test():
         expected = stats.page_trend_test(values, method="exact")
         result = st.trend_test([1, 2, 3], values, rng=np.random.default_rng(0), null="permutation", alternative="greater")
         assert result.exact
-        assert (result.statistic, result.p_value) == pytest.approx((expected.statistic, expected.pvalue))
+        assert (result.statistic, result.pvalue) == pytest.approx((expected.statistic, expected.pvalue))
 
 
 def test_the_permutation_trend_test_has_pages_normal_approximation():
@@ -35,7 +35,7 @@ def test_the_permutation_trend_test_has_pages_normal_approximation():
     result = st.trend_test(ALPHAS, values, rng=np.random.default_rng(0), null="permutation", alternative="greater", n_resamples=4000)
     assert result.statistic == expected.statistic
     assert stats.norm.sf(result.z) == pytest.approx(expected.pvalue)
-    assert result.p_value == pytest.approx(expected.pvalue, abs=0.02)
+    assert result.pvalue == pytest.approx(expected.pvalue, abs=0.02)
 
 
 @pytest.mark.parametrize("alternative", ALTERNATIVES)
@@ -54,7 +54,7 @@ def test_the_reversal_trend_test_counts_pages_l_over_all_reversals(values, alter
     result = st.trend_test(ALPHAS, values, rng=np.random.default_rng(0), alternative=alternative)
     assert result.null == "reversal"
     assert (result.statistic, result.expected) == (draws[0], 270)
-    assert result.p_value == pytest.approx(as_extreme.mean())
+    assert result.pvalue == pytest.approx(as_extreme.mean())
 
 
 @pytest.mark.parametrize("alternative", ALTERNATIVES)
@@ -70,7 +70,7 @@ def test_the_trend_of_means_is_the_permutation_test_of_spearmans_rho(alternative
     )
     # SciPy's two-sided p is twice the smaller tail; ours counts distances from the expectation, of a null that is symmetric.
     result = st.trend_test(ALPHAS, means, rng=np.random.default_rng(0), alternative=alternative)
-    assert result.p_value == pytest.approx(expected.pvalue)
+    assert result.pvalue == pytest.approx(expected.pvalue)
 
 
 def test_the_line_through_means_is_ordinary_regression():
@@ -162,5 +162,5 @@ def test_the_largest_reversal_of_one_pair_is_a_one_sided_sign_test():
     # The pairs (0, 1) and (0, 2) can reach 7 / 12 too when flipped, so the adjusted p is larger; all 2^9 flips by hand.
     pairs = np.stack([-values[:, 1], -values[:, 2], values[:, 1] - values[:, 2]], axis=1)[:9]
     null = [(np.array(signs)[:, None] * pairs).sum(axis=0).max() for signs in product([1, -1], repeat=9)]
-    assert result.p_value == pytest.approx(np.mean(np.array(null) >= 7))
-    assert result.p_value > st.sign_test(np.zeros(12, bool), values[:, 1] > values[:, 2], alternative="greater").p_value
+    assert result.pvalue == pytest.approx(np.mean(np.array(null) >= 7))
+    assert result.pvalue > st.sign_test(np.zeros(12, bool), values[:, 1] > values[:, 2], alternative="greater").pvalue

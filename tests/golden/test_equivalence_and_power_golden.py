@@ -27,7 +27,7 @@ def test_real_values_are_tested_by_two_one_sided_t_tests(margin):
     after = before + rng.normal(0.1, 0.8, size=30)
     p, lower, upper = ttost_paired(after, before, -margin, margin)
     result = st.equivalence_test(before, after, margin=margin)
-    assert (result.p_value, result.p_above, result.p_below) == pytest.approx((p, lower[1], upper[1]))
+    assert (result.pvalue, result.p_above, result.p_below) == pytest.approx((p, lower[1], upper[1]))
     assert (result.statistic_above, result.statistic_below) == pytest.approx((lower[0], upper[0]))
 
 
@@ -99,7 +99,7 @@ def test_the_power_of_the_sign_test(alternative, n, change, discordant, level):
         stats.multinomial.pmf([gains, losses, n - gains - losses], n, shares)
         for gains in range(n + 1)
         for losses in range(n + 1 - gains)
-        if st.sign_test(*table(gains, losses, n), alternative=alternative).p_value <= level
+        if st.sign_test(*table(gains, losses, n), alternative=alternative).pvalue <= level
     )
     power = st.power_of_sign_test(n, change=change, discordant=discordant, level=level, alternative=alternative)
     assert power == pytest.approx(expected, abs=1e-12)
@@ -113,19 +113,19 @@ def test_a_power_curve_holds_the_power_of_every_combination():
         assert line.power == st.power_of_sign_test(line.n, change=line.change, discordant=0.3, alternative="less")
 
 
-@pytest.mark.parametrize(("alternative", "looks", "expected"), [("two-sided", 1, 6), ("greater", 1, 5), ("two-sided", 156, 13)])
-def test_problems_that_all_change_one_way_by_hand(alternative, looks, expected):
+@pytest.mark.parametrize(("alternative", "comparisons", "expected"), [("two-sided", 1, 6), ("greater", 1, 5), ("two-sided", 156, 13)])
+def test_problems_that_all_change_one_way_by_hand(alternative, comparisons, expected):
     """Oracle: by hand: n : 0 has p = 2 / 2^n (one-sided 1 / 2^n), which must be at most 0.05 / looks."""
-    plan = st.plan(change=1.0, discordant=1.0, looks=looks, alternative=alternative)
+    plan = st.plan(change=1.0, discordant=1.0, comparisons=comparisons, alternative=alternative)
     assert (plan.n_problems, plan.power_reached) == (expected, 1)
 
 
 @pytest.mark.parametrize(
-    ("p", "looks", "expected"), [(0.05, 1, 19), (0.01, 1, 99), (0.001, 1, 999), (0.05, 156, 3119), (0.03, 1, 33), (1 / 3, 1, 2)]
+    ("p", "comparisons", "expected"), [(0.05, 1, 19), (0.01, 1, 99), (0.001, 1, 999), (0.05, 156, 3119), (0.03, 1, 33), (1 / 3, 1, 2)]
 )
-def test_the_controls_that_a_p_needs_by_hand(p, looks, expected):
+def test_the_controls_that_a_p_needs_by_hand(p, comparisons, expected):
     """Oracle: by hand, the least K with looks / (K + 1) <= p."""
-    assert st.plan(p=p, looks=looks).n_controls == expected
+    assert st.plan(p=p, comparisons=comparisons).n_controls == expected
 
 
 def test_the_planned_number_of_problems_agrees_with_the_normal_approximation():

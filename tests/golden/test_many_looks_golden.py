@@ -24,7 +24,7 @@ def test_one_cell_of_outcomes_is_the_exact_sign_test(gains, losses, statistic, a
         before, after[:, None], rng=np.random.default_rng(0), statistic=statistic, alternative=alternative, n_resamples=2**11
     )
     assert result.exact
-    assert result.p_value == pytest.approx(stats.binomtest(gains, gains + losses, alternative=alternative).pvalue)
+    assert result.pvalue == pytest.approx(stats.binomtest(gains, gains + losses, alternative=alternative).pvalue)
 
 
 def test_the_studentized_statistic_of_outcomes_is_mcnemars_z():
@@ -48,7 +48,7 @@ def test_one_cell_of_real_values_is_scipys_paired_permutation_test(alternative):
     )
     result = st.max_statistic_test(before, after[:, None], rng=np.random.default_rng(0), statistic="mean", alternative=alternative)
     assert result.exact
-    assert result.p_value == pytest.approx(expected.pvalue)
+    assert result.pvalue == pytest.approx(expected.pvalue)
 
 
 @pytest.mark.parametrize("alternative", ALTERNATIVES)
@@ -65,7 +65,7 @@ def test_every_cells_p_is_its_share_among_the_largest_t_of_all_flips(alternative
     null = np.array([scores(np.array(signs)[:, None] * differences).max() for signs in product([1, -1], repeat=7)])
     expected = [(null >= score - 1e-9).mean() for score in scores(differences)]
     result = st.max_statistic_test(before, after, rng=np.random.default_rng(0), alternative=alternative)
-    assert result.frame["p_value"].tolist() == pytest.approx(expected)
+    assert result.frame["pvalue"].tolist() == pytest.approx(expected)
     assert result.best == int(scores(differences).argmax())
 
 
@@ -74,10 +74,10 @@ def test_random_flips_agree_with_all_flips():
     rng = np.random.default_rng(3)
     before = rng.random(14) < 0.4
     after = before[:, None] ^ (rng.random((14, 30)) < 0.4)
-    exact = st.max_statistic_test(before, after, rng=rng, n_resamples=2**14).frame["p_value"]
+    exact = st.max_statistic_test(before, after, rng=rng, n_resamples=2**14).frame["pvalue"]
     drawn = st.max_statistic_test(before, after, rng=rng, n_resamples=4000)
     assert not drawn.exact
-    assert ((drawn.frame["p_value"] - exact).abs() < 4 * np.sqrt(exact * (1 - exact) / 4000) + 1 / 4000).all()
+    assert ((drawn.frame["pvalue"] - exact).abs() < 4 * np.sqrt(exact * (1 - exact) / 4000) + 1 / 4000).all()
 
 
 def test_the_interval_of_the_best_cell_is_the_paired_one_at_bonferronis_confidence():

@@ -30,13 +30,13 @@ def test_mid_p_is_the_exact_p_without_the_probability_of_what_was_observed(right
     """Oracle: statsmodels' mcnemar and SciPy's binomial, combined as in Fagerland, Lydersen and Laake (2013), formula 5."""
     exact = mcnemar([[0, wrong], [right, 0]], exact=True).pvalue
     expected = exact - stats.binom.pmf(right, right + wrong, 0.5)
-    assert st.sign_test(*outcomes(right, wrong), mid_p=True).p_value == pytest.approx(expected)
+    assert st.sign_test(*outcomes(right, wrong), mid_p=True).pvalue == pytest.approx(expected)
 
 
 def test_mid_p_of_the_airway_data():
     """Oracle: Fagerland, Lydersen and Laake (2013), section 4: 1 and 7 discordant pairs, exact p = 0.070, mid-p = 0.039."""
-    assert st.sign_test(*outcomes(1, 7)).p_value == pytest.approx(0.070, abs=5e-4)
-    assert st.sign_test(*outcomes(1, 7), mid_p=True).p_value == pytest.approx(0.039, abs=5e-4)
+    assert st.sign_test(*outcomes(1, 7)).pvalue == pytest.approx(0.070, abs=5e-4)
+    assert st.sign_test(*outcomes(1, 7), mid_p=True).pvalue == pytest.approx(0.039, abs=5e-4)
 
 
 @pytest.mark.parametrize("alternative", ALTERNATIVES)
@@ -46,7 +46,7 @@ def test_signed_ranks_without_ties(n, alternative):
     before, after = sample(n, n)
     expected = stats.wilcoxon(after - before, alternative=alternative, method="exact")
     result = st.wilcoxon_test(before, after, alternative=alternative)
-    assert result.p_value == pytest.approx(expected.pvalue)
+    assert result.pvalue == pytest.approx(expected.pvalue)
     total = n * (n + 1) / 2
     assert expected.statistic in (result.statistic, pytest.approx(min(result.statistic, total - result.statistic)))
 
@@ -60,7 +60,7 @@ def test_signed_ranks_with_ties_are_all_flips_of_the_ranks(alternative):
     expected = stats.permutation_test(
         (ranks,), lambda x, axis: x.sum(axis), permutation_type="samples", n_resamples=np.inf, alternative=alternative, vectorized=True
     )
-    assert st.wilcoxon_test(before, after, alternative=alternative).p_value == pytest.approx(expected.pvalue)
+    assert st.wilcoxon_test(before, after, alternative=alternative).pvalue == pytest.approx(expected.pvalue)
 
 
 @pytest.mark.parametrize("alternative", ALTERNATIVES)
@@ -70,7 +70,7 @@ def test_signed_ranks_of_many_pairs(alternative):
     expected = stats.wilcoxon(after - before, alternative=alternative, correction=True, method="asymptotic").pvalue
     result = st.wilcoxon_test(before, after, alternative=alternative)
     assert not result.exact
-    assert result.p_value == pytest.approx(expected)
+    assert result.pvalue == pytest.approx(expected)
 
 
 def test_the_hodges_lehmann_interval_of_ten_differences():
@@ -94,7 +94,7 @@ def test_sign_flips_are_all_gone_through(alternative):
     )
     result = st.sign_flip_test(before, after, rng=np.random.default_rng(0), alternative=alternative)
     assert result.exact
-    assert result.p_value == pytest.approx(expected.pvalue)
+    assert result.pvalue == pytest.approx(expected.pvalue)
     assert result.statistic == pytest.approx(expected.statistic)
 
 
@@ -105,7 +105,7 @@ def test_random_flips_come_near_all_flips():
     some = st.sign_flip_test(before, after, rng=np.random.default_rng(0), n_resamples=12000)
     assert every.exact
     assert not some.exact
-    assert abs(some.p_value - every.p_value) < 4 * (every.p_value * (1 - every.p_value) / 12000) ** 0.5 + 1e-4
+    assert abs(some.pvalue - every.pvalue) < 4 * (every.pvalue * (1 - every.pvalue) / 12000) ** 0.5 + 1e-4
 
 
 @pytest.mark.parametrize("alternative", ALTERNATIVES)
@@ -115,7 +115,7 @@ def test_welchs_test(alternative):
     compared = CompareMeans(DescrStatsW(first), DescrStatsW(second))
     t, p, df = compared.ttest_ind(alternative=STATSMODELS[alternative], usevar="unequal")
     result = st.welch_t_test(first, second, alternative=alternative)
-    assert (result.statistic, result.p_value, result.df) == pytest.approx((t, p, df))
+    assert (result.statistic, result.pvalue, result.df) == pytest.approx((t, p, df))
     assert tuple(result.interval(0.9)) == pytest.approx(compared.tconfint_diff(alpha=0.1, usevar="unequal"))
 
 
@@ -125,7 +125,7 @@ def test_the_prediction_test_is_a_two_sample_test_with_one_observation(alternati
     controls = sample(1, 9)[0]
     expected = stats.ttest_ind([2.5], controls, equal_var=True, alternative=alternative)
     result = st.prediction_test(2.5, controls, alternative=alternative)
-    assert (result.statistic, result.p_value) == pytest.approx((expected.statistic, expected.pvalue))
+    assert (result.statistic, result.pvalue) == pytest.approx((expected.statistic, expected.pvalue))
 
 
 def test_the_prediction_interval():

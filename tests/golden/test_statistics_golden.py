@@ -35,16 +35,16 @@ def test_the_sign_test_is_mcnemars_exact_test(counts):
     """Oracle: statsmodels' mcnemar(exact=True) for two sides, SciPy's binomial tails for one."""
     right, wrong, stayed_right, stayed_wrong = counts
     expected = mcnemar([[stayed_right, wrong], [right, stayed_wrong]], exact=True).pvalue
-    assert st.sign_test(*outcomes(*counts)).p_value == pytest.approx(min(expected, 1.0))
-    greater = st.sign_test(*outcomes(*counts), alternative="greater").p_value
-    less = st.sign_test(*outcomes(*counts), alternative="less").p_value
+    assert st.sign_test(*outcomes(*counts)).pvalue == pytest.approx(min(expected, 1.0))
+    greater = st.sign_test(*outcomes(*counts), alternative="greater").pvalue
+    less = st.sign_test(*outcomes(*counts), alternative="less").pvalue
     assert greater == pytest.approx(stats.binom.sf(right - 1, right + wrong, 0.5))
     assert less == pytest.approx(stats.binom.cdf(right, right + wrong, 0.5))
 
 
 def test_the_sign_test_of_armitage_and_berry():
     """Oracle: the two media for tubercle bacilli of Armitage and Berry (1994, p. 127); p = 0.0129 in StatsDirect."""
-    assert st.sign_test(*outcomes(12, 2, 20, 16)).p_value == pytest.approx(0.0129, abs=5e-5)
+    assert st.sign_test(*outcomes(12, 2, 20, 16)).pvalue == pytest.approx(0.0129, abs=5e-5)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 5), (5, 5), (17, 86), (1, 1), (500, 1319)])
@@ -120,7 +120,7 @@ def test_the_paired_t_test(alternative):
     after = before + rng.normal(0.3, 1, size=30)
     expected = stats.ttest_rel(after, before, alternative=alternative)
     result = st.paired_t_test(before, after, alternative=alternative)
-    assert (result.statistic, result.p_value, result.df) == pytest.approx((expected.statistic, expected.pvalue, 29))
+    assert (result.statistic, result.pvalue, result.df) == pytest.approx((expected.statistic, expected.pvalue, 29))
     two_sided = stats.ttest_rel(after, before).confidence_interval(0.9)
     assert tuple(result.interval(0.9)) == pytest.approx(tuple(two_sided))
     assert result.cohens_d == pytest.approx(expected.statistic / math.sqrt(30))
@@ -132,7 +132,7 @@ def test_the_one_sample_t_test(alternative):
     values = np.random.default_rng(1).normal(size=12)
     expected = stats.ttest_1samp(values, 0.4, alternative=alternative)
     result = st.one_sample_t_test(values, 0.4, alternative=alternative)
-    assert (result.statistic, result.p_value, result.df) == pytest.approx((expected.statistic, expected.pvalue, 11))
+    assert (result.statistic, result.pvalue, result.df) == pytest.approx((expected.statistic, expected.pvalue, 11))
     assert tuple(result.interval()) == pytest.approx(tuple(stats.ttest_1samp(values, 0.4).confidence_interval()))
     assert result.cohens_d == pytest.approx((values.mean() - 0.4) / values.std(ddof=1))
 
@@ -146,10 +146,10 @@ def test_five_random_directions_that_lost_1_2_5_10_and_11_problems_against_a_los
     controls = [-1, -2, -5, -10, -11]
     rank = st.rank_test(-11, controls, alternative="less")
     t = st.one_sample_t_test(controls, -11)
-    assert (rank.exceeds, rank.p_value) == (1, 2 / 6)
+    assert (rank.exceeds, rank.pvalue) == (1, 2 / 6)
     assert t.statistic == pytest.approx(2.5557, abs=1e-4)
-    assert t.p_value == pytest.approx(2 * stats.t.sf(2.5557, 4), abs=1e-4)
-    assert t.p_value > 0.05
+    assert t.pvalue == pytest.approx(2 * stats.t.sf(2.5557, 4), abs=1e-4)
+    assert t.pvalue > 0.05
     assert st.cohens_d(-11, controls) == pytest.approx(-1.1429, abs=1e-4)
 
 
@@ -168,15 +168,15 @@ def test_the_rank_test_is_scipys_monte_carlo_test_with_the_controls_as_draws(alt
             n_resamples=len(controls),
             alternative=alternative,
         )
-        assert st.rank_test(observed, controls, alternative=alternative).p_value == pytest.approx(expected.pvalue)
+        assert st.rank_test(observed, controls, alternative=alternative).pvalue == pytest.approx(expected.pvalue)
 
 
 def test_the_two_sided_rank_test_by_hand():
     """Oracle: by hand. The median of 0, 1, 4, 5, 9 is 4; distances 4, 3, 0, 1, 5."""
-    assert st.rank_test(9, [0, 1, 4, 5]).p_value == 1 / 5
-    assert st.rank_test(0, [9, 1, 4, 5]).p_value == 2 / 5
-    assert st.rank_test(1, [0, 9, 4, 5]).p_value == 3 / 5
-    assert st.rank_test(4, [0, 1, 9, 5]).p_value == 1
+    assert st.rank_test(9, [0, 1, 4, 5]).pvalue == 1 / 5
+    assert st.rank_test(0, [9, 1, 4, 5]).pvalue == 2 / 5
+    assert st.rank_test(1, [0, 9, 4, 5]).pvalue == 3 / 5
+    assert st.rank_test(4, [0, 1, 9, 5]).pvalue == 1
 
 
 @pytest.mark.parametrize(("ours", "name"), [(st.holm, "holm"), (st.benjamini_hochberg, "fdr_bh")])
@@ -203,7 +203,7 @@ def test_the_smallest_detectable_change_has_the_power_it_promises(n, discordant,
     detected = 0.0
     for right in range(n + 1):
         for wrong in range(n + 1 - right):
-            if st.sign_test(*outcomes(right, wrong, n - right - wrong, 0)).p_value <= level:
+            if st.sign_test(*outcomes(right, wrong, n - right - wrong, 0)).pvalue <= level:
                 detected += stats.multinomial.pmf([right, wrong, n - right - wrong], n, shares)
     assert detected == pytest.approx(power, abs=1e-9)
 

@@ -39,7 +39,7 @@ one = {
     "coefficient_grid": lambda given: sl.coefficient_grid(model, problems[:1], problems[1:], given, coefficients=[1.0]),
     "evaluate_routed": lambda given: sl.evaluate_routed(model, problems, given),
     "recursive_vectors": lambda given: sl.recursive_vectors(model, problems, given),
-    "average": lambda given: sl.average([d, given]),
+    "average": lambda given: sl.average_directions([d, given]),
     "cosine_table": lambda given: sl.cosine_table([d, given]),
     "project_out": lambda given: sl.project_out(given, d),
     "save_direction": lambda given: sl.save_direction("nowhere.safetensors", given),

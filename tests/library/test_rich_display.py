@@ -99,7 +99,7 @@ def results(toy_model, backends) -> dict[str, object]:
         "diagnostics": sl.contrast_diagnostics(*groups, rng=np.random.default_rng(2)),
         "magnitudes": sl.token_magnitudes(model, problems, layers=[1], direction=direction),
         "precision": Precision(EVIL, 10, 1),
-        "reversal": Reversal(-1.0, 0.0, 0.1, increasing=True, p_value=0.2, n_pairs=3),
+        "reversal": Reversal(-1.0, 0.0, 0.1, increasing=True, pvalue=0.2, n_pairs=3),
         "correlation": Correlation(0.9, 0.8, 4),
         "outcomes": sl.controls_from_frame(
             pd.DataFrame({"problem_id": ["a", "b"], "correct": [True, False]}),

@@ -11,8 +11,8 @@ import steerlab as sl
 from steerlab.cli import options as setup
 from steerlab.reports.secondary import Questions
 from steerlab.studies import grid
-from steerlab.studies.method_trials import Bench, try_once
-from steerlab.studies.method_vectors import Contender
+from steerlab.studies.method_trials import Setting, test_selected
+from steerlab.studies.method_vectors import MethodVectors
 from steerlab.validation.calibration import calibrate
 from steerlab.validation.scenarios._common import Scenario
 
@@ -73,7 +73,7 @@ def test_a_script_records_its_seed_and_loads_its_tasks_with_it(options, monkeypa
 
 
 def test_a_grid_cell_loads_its_task_with_its_seed():
-    cell = grid.GridCell("tiny-arithmetic", "arithmetic", seed=SEED, train=3, validation=3, test=3)
+    cell = grid.GridJob("tiny-arithmetic", "arithmetic", seed=SEED, train=3, validation=3, test=3)
     assert cell.load_task().about["seed"] == SEED
     assert grid.described(cell)["seed"] == SEED
 
@@ -173,10 +173,10 @@ def test_folds_and_halves_of_a_contrast_draw_from_streams_of_their_own(seeds):
 def test_controls_of_two_ways_to_match_and_of_two_layers_draw_from_streams_of_their_own(model, seeds):
     texts = [p.prompt for p in TASK.validation[:2]]
     vectors = [sl.Direction(torch.randn(32, generator=torch.Generator().manual_seed(k)), k, name=f"v{k}") for k in range(2)]
-    made = [Contender(f"m{k}", {k: (vector,)}, "made up") for k, vector in enumerate(vectors)]
+    made = [MethodVectors(f"m{k}", {k: (vector,)}, "made up") for k, vector in enumerate(vectors)]
     chosen = pd.DataFrame({"method": ["m0", "m1"], "layer": [0, 1], "sign": [1, 1], "level": [2.0, 2.0]})
     for k in range(2):
-        try_once(Bench(model, texts), TASK.test[:2], made, chosen, [2.0], "norm", n_controls=2, seed=[SEED, 1, k])
+        test_selected(Setting(model, texts), TASK.test[:2], made, chosen, [2.0], "norm", n_controls=2, seed=[SEED, 1, k])
     mine = [seed for seed in seeds if seed[:2] == (SEED, 1)]
     assert len(mine) == len(set(mine)) == 4
 

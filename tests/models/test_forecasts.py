@@ -23,7 +23,7 @@ from steerlab.aft.evolution import evolve_vector
 from steerlab.aft.objectives import ValidationScore
 from steerlab.models.forecasts import Work, forecast
 from steerlab.studies.eas.stream import run_eas
-from steerlab.studies.grid import grid, run_grid
+from steerlab.studies.grid import model_task_grid, run_grid
 from steerlab.sweeps.choosing import coefficient_grid
 from steerlab.sweeps.routing import evaluate_routed
 from steerlab.validation.calibration import calibrate
@@ -51,7 +51,9 @@ def variants(*names: str) -> dict[str, sl.Task]:
 
 
 def cells(model: object, task: sl.Task, **options: Any) -> Any:
-    made = grid(datasets=["arithmetic:bare", "arithmetic:story"], train=8, validation=8, test=8, layers=(3,), epochs=1, controls=2)
+    made = model_task_grid(
+        datasets=["arithmetic:bare", "arithmetic:story"], train=8, validation=8, test=8, layers=(3,), epochs=1, controls=2
+    )
     with tempfile.TemporaryDirectory() as folder:
         return run_grid(made, f"{folder}/grid", **options)
 

@@ -55,7 +55,7 @@ def test_the_best_cell_pays_for_all_that_were_tried(experiment):
     assert tested.n_cells == 8
     before, after = sweep.paired()
     alone = sl.statistics.max_statistic_test(before, after, rng=rng())
-    assert tested.p_value == alone.p_value
+    assert tested.pvalue == alone.pvalue
     assert sweep.max_statistic_test(rng=rng(), measure="margin").frame["change"].notna().all()
 
 
@@ -102,7 +102,7 @@ def test_the_p_value_of_the_chosen_cell_is_that_of_its_own_layer_and_alpha(exper
     ps = {}
     for layer, name, alpha in tested.frame.index:
         ps[layer, name, alpha] = Questions(replace(experiment, layer=layer, alpha=alpha)).chosen_p
-    assert ps == tested.frame["p_value"].to_dict()
+    assert ps == tested.frame["pvalue"].to_dict()
     assert ps[tested.best] == min(ps.values()) < max(ps.values())
 
 

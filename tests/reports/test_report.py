@@ -59,7 +59,7 @@ def report(**parts: Any) -> str:
 
 
 def moved(text: str = "words", cells: int = 1, problems: int = 2) -> pd.DataFrame:
-    """What `steerlab.changes` returns: in each cell every other problem became right, the rest wrong."""
+    """What `steerlab.changed_problems` returns: in each cell every other problem became right, the rest wrong."""
     rows = [
         (cell, -1.0, text, f"{text} {k}", text, text, text, text, ("right", "wrong")[k % 2], 1.0)
         for cell in range(cells)

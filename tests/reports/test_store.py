@@ -301,7 +301,7 @@ def small_files():
 TABLE = pd.DataFrame({"alpha": range(100), "text": ["some words"] * 100})
 PARTS = {"title": "T", "question": "Q?", "answer": "A.", "figures": [], "tables": {"table": ("", TABLE)}}
 CONTEXT = sl.ContextVector(ModulatedVector(4), {"vector": torch.ones(4), "weight": torch.zeros(4), "offset": torch.tensor(0.5)}, layer=2)
-CELLS = sl.grid(datasets=["arithmetic:bare"], train=8, validation=8, test=20, layers=(3,), epochs=1, controls=0)
+CELLS = sl.model_task_grid(datasets=["arithmetic:bare"], train=8, validation=8, test=20, layers=(3,), epochs=1, controls=0)
 PROBLEMS = [sl.Problem(str(i), "Tom has 3 .", 1) for i in range(4)]
 WRITERS = {
     "d.safetensors": lambda path, _: sl.save_direction(path, direction()),

@@ -32,17 +32,17 @@ def test_effects_are_those_counted_by_hand():
     assert (observed, controls.tolist()) == (pytest.approx(-5 / 8), pytest.approx([0.0, -1 / 8, 1 / 8, 0.0]))
     assert (found.n, found.name, found.family) == (4, "mine", "given")
     rank = found.rank_test(alternative="less")
-    assert (rank.p_value, rank.smallest_p) == (0.2, 0.2)
+    assert (rank.pvalue, rank.smallest_p) == (0.2, 0.2)
     assert found.sign_test() == statistics.sign_test([1] * 6 + [0] * 2, [1] + [0] * 7)
     assert found.cohens_d() == pytest.approx(statistics.cohens_d(observed, controls))
-    assert found.t_test().p_value == pytest.approx(statistics.one_sample_t_test(controls, observed).p_value)
+    assert found.t_test().pvalue == pytest.approx(statistics.one_sample_t_test(controls, observed).pvalue)
     assert found.effect("margin")[0] == pytest.approx(np.mean(0.1 * np.arange(8) - 1) - 0.0)
 
 
 def test_the_order_of_lines_does_not_matter():
     shuffled = frame().sample(frac=1, random_state=0)
     one, other = (sl.controls_from_frame(baseline(), lines) for lines in (frame(), shuffled))
-    assert one.rank_test().p_value == other.rank_test().p_value
+    assert one.rank_test().pvalue == other.rank_test().pvalue
     assert one.sign_test() == other.sign_test()
 
 

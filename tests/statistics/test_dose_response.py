@@ -22,7 +22,7 @@ def test_a_response_that_rises_is_seen_and_is_monotonic():
     result = st.dose_response(ALPHAS, RISING, rng=chance())
     assert result.is_monotonic
     assert result.warnings() == []
-    assert result.trend.p_value == 2 / 2**7
+    assert result.trend.pvalue == 2 / 2**7
     assert (result.trend.rising, result.trend.falling, result.n_problems) == (7, 0, 7)
     assert result.linear.interval().low > 0
     assert result.spearman.rho == 1
@@ -31,7 +31,7 @@ def test_a_response_that_rises_is_seen_and_is_monotonic():
 
 
 def test_the_sides_of_the_trend_test():
-    greater, less = (st.trend_test(ALPHAS, RISING, rng=chance(), alternative=side).p_value for side in ("greater", "less"))
+    greater, less = (st.trend_test(ALPHAS, RISING, rng=chance(), alternative=side).pvalue for side in ("greater", "less"))
     assert greater == 1 / 2**7
     assert less == 1
 
@@ -61,7 +61,7 @@ def test_means_alone_cannot_tell_chance_but_give_the_rest():
     result = st.dose_response(ALPHAS, [0.2, 0.5, 0.4, 0.7], rng=chance())
     assert result.n_problems is None
     assert result.trend.null == "permutation"
-    assert result.reversal.p_value is None
+    assert result.reversal.pvalue is None
     assert "means alone cannot tell" in result.warnings()[0]
     assert result.asymmetry.mean == pytest.approx(-0.4)
     assert result.linear.df == 2
@@ -88,7 +88,7 @@ def test_a_flat_response_has_a_defined_result_everywhere():
     for values in (np.ones((5, 4), dtype=bool), [0.3, 0.3, 0.1 + 0.2, 0.3]):
         result = st.dose_response(ALPHAS, values, rng=chance(), n_resamples=50)
         assert result.is_monotonic
-        assert (result.trend.p_value, result.trend.z, result.spearman.rho) == (1, 0, 0)
+        assert (result.trend.pvalue, result.trend.z, result.spearman.rho) == (1, 0, 0)
         assert result.linear.slope == pytest.approx(0, abs=1e-15)
         assert result.linear.interval().low == pytest.approx(0, abs=1e-15)
         assert result.asymmetry.mean == pytest.approx(0, abs=1e-15)

@@ -27,7 +27,7 @@ def table(gains, losses, rest):
 def test_swapping_before_and_after_swaps_the_two_sides_of_equivalence(sizes, margin):
     before, after = table(*sizes)
     forth, back = st.equivalence_test(before, after, margin=margin), st.equivalence_test(after, before, margin=margin)
-    assert (forth.p_above, forth.p_below, forth.p_value) == (back.p_below, back.p_above, back.p_value)
+    assert (forth.p_above, forth.p_below, forth.pvalue) == (back.p_below, back.p_above, back.pvalue)
     assert forth.change == -back.change
 
 
@@ -42,7 +42,7 @@ def test_a_wider_margin_is_further_away_on_both_sides(sizes, one, other):
 @quick
 @given(hs.lists(hs.integers(-50, 50), min_size=2, max_size=20), hs.floats(0.01, 6), hs.floats(0.01, 6))
 def test_a_wider_margin_is_never_harder_to_keep_for_real_values(differences, one, other):
-    narrow, wide = (st.equivalence_test(np.zeros(len(differences)), differences, margin=m).p_value for m in sorted((one, other)))
+    narrow, wide = (st.equivalence_test(np.zeros(len(differences)), differences, margin=m).pvalue for m in sorted((one, other)))
     assert wide <= narrow
 
 
@@ -60,9 +60,9 @@ def test_one_more_gain_speaks_against_a_loss_and_for_a_gain(sizes, margin):
 @given(counts, margins)
 def test_a_change_as_large_as_the_margin_is_never_equivalent(sizes, margin):
     result = st.equivalence_test(*table(*sizes), margin=margin)
-    assert 0 < result.p_value <= 1
+    assert 0 < result.pvalue <= 1
     if abs(result.change) >= margin:
-        assert result.p_value > 0.2
+        assert result.pvalue > 0.2
 
 
 @quick
@@ -122,11 +122,11 @@ def test_the_power_of_the_t_test_rises_with_the_effect_and_mirrors(n, one, other
 
 @settings(max_examples=12)
 @given(hs.floats(0.15, 1), hs.floats(0.4, 1), hs.floats(0.3, 0.9), hs.integers(1, 20), alternatives)
-def test_from_the_planned_number_of_problems_on_the_power_stays(discordant, share, power, looks, alternative):
+def test_from_the_planned_number_of_problems_on_the_power_stays(discordant, share, power, comparisons, alternative):
     change = discordant * share * (-1 if alternative == "less" else 1)
-    plan = st.plan(change=change, discordant=discordant, power=power, looks=looks, alternative=alternative)
+    plan = st.plan(change=change, discordant=discordant, power=power, comparisons=comparisons, alternative=alternative)
     n = plan.n_problems
-    options = {"change": change, "discordant": discordant, "level": 0.05 / looks, "alternative": alternative}
+    options = {"change": change, "discordant": discordant, "level": 0.05 / comparisons, "alternative": alternative}
     powers = st.power_curve(n=range(n, 2 * n + 1, max(1, n // 40)), **options)["power"]
     assert (powers >= power - 1e-12).all()
     assert powers[0] == pytest.approx(plan.power_reached)
@@ -135,8 +135,8 @@ def test_from_the_planned_number_of_problems_on_the_power_stays(discordant, shar
 
 @quick
 @given(hs.floats(1e-4, 0.9), hs.integers(1, 200), alternatives)
-def test_the_planned_controls_allow_the_wanted_p_and_one_fewer_does_not(p, looks, alternative):
-    k = st.plan(p=p, looks=looks, alternative=alternative).n_controls
-    reached = st.rank_test(1e9, np.arange(k), alternative="greater").p_value
-    assert looks * reached <= p * (1 + 1e-9)
-    assert looks / k > p or k == (2 if alternative == "two-sided" else 1)
+def test_the_planned_controls_allow_the_wanted_p_and_one_fewer_does_not(p, comparisons, alternative):
+    k = st.plan(p=p, comparisons=comparisons, alternative=alternative).n_controls
+    reached = st.rank_test(1e9, np.arange(k), alternative="greater").pvalue
+    assert comparisons * reached <= p * (1 + 1e-9)
+    assert comparisons / k > p or k == (2 if alternative == "two-sided" else 1)

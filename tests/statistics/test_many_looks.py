@@ -30,8 +30,8 @@ def test_the_best_cell_has_the_label_of_its_column():
     assert result.best == (6, 2.0)
     assert result.change == pytest.approx(0.7)
     assert (result.n_cells, result.n_problems, result.n_moved) == (6, 10, 7)
-    assert result.p_value == 2 / 2**7
-    assert result.frame["p_value"].unstack("alpha").shape == (2, 3)
+    assert result.pvalue == 2 / 2**7
+    assert result.frame["pvalue"].unstack("alpha").shape == (2, 3)
 
 
 def test_survivors_are_the_cells_below_the_level_best_first():
@@ -47,14 +47,14 @@ def test_cells_where_nothing_changed_have_statistic_0_and_p_1():
     frame = st.max_statistic_test(BEFORE, sweep(), rng=chance()).frame
     still = frame.xs(0.0, level="alpha")
     assert (still["statistic"] == 0).all()
-    assert (still["p_value"] == 1).all()
+    assert (still["pvalue"] == 1).all()
     assert frame.notna().all(axis=None)
 
 
 def test_nothing_changed_anywhere_is_no_evidence():
     for alternative in ("two-sided", "greater", "less"):
         result = st.max_statistic_test(BEFORE, np.stack([BEFORE] * 3, axis=1), rng=chance(), alternative=alternative)
-        assert (result.p_value, result.statistic, result.best, result.smallest_p) == (1, 0, 0, 1)
+        assert (result.pvalue, result.statistic, result.best, result.smallest_p) == (1, 0, 0, 1)
 
 
 def test_rounding_noise_is_not_a_change():
@@ -72,7 +72,7 @@ def test_differences_that_are_all_equal_have_a_finite_statistic():
 def test_ties_count_against_us():
     # The only flips with a larger gain than 2 of 3 are 1 of 8; those with exactly as much are 3.
     result = st.max_statistic_test([0, 0, 1], [[1], [1], [0]], rng=chance(), alternative="greater")
-    assert result.p_value == 4 / 8
+    assert result.pvalue == 4 / 8
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_draws():
@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_draws():
 
 def test_a_random_test_never_reaches_zero():
     result = st.max_statistic_test(np.zeros(60), np.ones((60, 2)), rng=chance(), n_resamples=99)
-    assert result.p_value == result.smallest_p == 0.01
+    assert result.pvalue == result.smallest_p == 0.01
 
 
 def test_a_grid_of_a_real_size_is_tested_with_all_draws():

@@ -41,7 +41,7 @@ def test_if_rows_could_have_been_flipped_p_is_not_too_small(grid, statistic, alt
     """Exact: over the 2^n equally likely signs of rows, at most a share t of the smallest p-values is at most t."""
     grid = grid[:5]
     p = sorted(
-        best_of(np.array(signs)[:, None] * grid, statistic=statistic, alternative=alternative).p_value
+        best_of(np.array(signs)[:, None] * grid, statistic=statistic, alternative=alternative).pvalue
         for signs in product([1, -1], repeat=len(grid))
     )
     assert all(p[j] >= (j + 1) / len(p) - 1e-12 for j in range(len(p)))
@@ -54,7 +54,7 @@ def test_the_best_of_dependent_cells_is_found_by_chance_as_often_as_promised(alt
     for _ in range(500):
         differences = rng.normal(size=(15, 1)) + rng.normal(size=(15, 12))
         test = st.max_statistic_test(np.zeros(15), differences, rng=rng, alternative=alternative, n_resamples=99)
-        hits += test.p_value <= 0.05
+        hits += test.pvalue <= 0.05
     # Four standard errors of a share of 500.
     assert abs(hits / 500 - 0.05) < 4 * (0.05 * 0.95 / 500) ** 0.5
 
@@ -77,7 +77,7 @@ def shared_baseline(accuracy: float, n: int, cells: int, alternative: str, repea
         st.max_statistic_test(rng.random(n) < accuracy, rng.random((n, cells)) < accuracy, rng=rng, alternative=alternative, n_resamples=99)
         for _ in range(repeats)
     )
-    return sum(test.p_value <= 0.05 for test in tests) / repeats
+    return sum(test.pvalue <= 0.05 for test in tests) / repeats
 
 
 @pytest.mark.parametrize("alternative", ALTERNATIVES)
@@ -103,7 +103,7 @@ def test_responses_that_switch_once_do_not_fool_the_trend_test_but_do_fool_pages
     share = {}
     for null in ("reversal", "permutation"):
         tests = (st.trend_test(np.arange(7), switching(rng, 30), rng=rng, null=null, n_resamples=99) for _ in range(400))
-        share[null] = sum(test.p_value <= 0.05 for test in tests) / 400
+        share[null] = sum(test.pvalue <= 0.05 for test in tests) / 400
     assert share["reversal"] < 0.05 + 4 * (0.05 * 0.95 / 400) ** 0.5
     assert share["permutation"] > 0.2
 
@@ -116,7 +116,7 @@ def test_if_responses_could_have_been_reversed_p_is_not_too_small(values, altern
     p = sorted(
         st.trend_test(
             alphas, np.array([row[::turn] for row, turn in zip(values, turns, strict=True)]), rng=chance(), alternative=alternative
-        ).p_value
+        ).pvalue
         for turns in product([1, -1], repeat=len(values))
     )
     assert all(p[j] >= (j + 1) / len(p) - 1e-12 for j in range(len(p)))
@@ -141,8 +141,8 @@ def test_the_slopes_interval_covers_the_true_slope_about_as_often_as_it_says():
 @given(grids, statistics, alternatives)
 def test_adjusted_p_is_never_below_a_cells_own_p(grid, statistic, alternative):
     options = {"statistic": statistic, "alternative": alternative}
-    adjusted = best_of(grid, **options).frame["p_value"].to_numpy()
-    own = np.array([best_of(grid[:, [j]], **options).p_value for j in range(grid.shape[1])])
+    adjusted = best_of(grid, **options).frame["pvalue"].to_numpy()
+    own = np.array([best_of(grid[:, [j]], **options).pvalue for j in range(grid.shape[1])])
     assert (adjusted >= own - 1e-12).all()
 
 
@@ -151,7 +151,7 @@ def test_adjusted_p_is_never_below_a_cells_own_p(grid, statistic, alternative):
 def test_looking_at_the_same_cells_again_costs_nothing(grid, statistic, alternative, times):
     once = best_of(grid, statistic=statistic, alternative=alternative)
     again = best_of(np.tile(grid, times), statistic=statistic, alternative=alternative)
-    assert again.frame["p_value"].tolist() == once.frame["p_value"].tolist() * times
+    assert again.frame["pvalue"].tolist() == once.frame["pvalue"].tolist() * times
 
 
 @quick
@@ -159,17 +159,17 @@ def test_looking_at_the_same_cells_again_costs_nothing(grid, statistic, alternat
 def test_a_more_extreme_statistic_never_has_a_larger_p_and_the_best_has_the_smallest(grid, statistic, alternative):
     result = best_of(grid, statistic=statistic, alternative=alternative)
     score = {"two-sided": np.abs, "greater": np.positive, "less": np.negative}[alternative](result.frame["statistic"])
-    ordered = result.frame["p_value"].to_numpy()[np.argsort(score.to_numpy(), kind="stable")]
+    ordered = result.frame["pvalue"].to_numpy()[np.argsort(score.to_numpy(), kind="stable")]
     assert (np.diff(ordered) <= 0).all()
-    assert 0 < result.smallest_p <= result.p_value == ordered[-1] <= 1
+    assert 0 < result.smallest_p <= result.pvalue == ordered[-1] <= 1
 
 
 @quick
 @given(grids, alternatives, hs.randoms(use_true_random=False))
 def test_the_order_of_problems_and_of_cells_does_not_matter(grid, alternative, random):
     rows, columns = (random.sample(range(size), size) for size in grid.shape)
-    plain = best_of(grid, alternative=alternative).frame["p_value"]
-    moved = best_of(pd.DataFrame(grid).iloc[rows, columns], alternative=alternative).frame["p_value"]
+    plain = best_of(grid, alternative=alternative).frame["pvalue"]
+    moved = best_of(pd.DataFrame(grid).iloc[rows, columns], alternative=alternative).frame["pvalue"]
     assert moved.loc[plain.index].tolist() == plain.tolist()
 
 
@@ -178,14 +178,14 @@ def test_the_order_of_problems_and_of_cells_does_not_matter(grid, alternative, r
 def test_turning_all_differences_mirrors_the_max_statistic_test(grid, statistic, alternative):
     forth = best_of(grid, statistic=statistic, alternative=alternative)
     back = best_of(-grid, statistic=statistic, alternative=MIRROR[alternative])
-    assert forth.frame["p_value"].tolist() == back.frame["p_value"].tolist()
+    assert forth.frame["pvalue"].tolist() == back.frame["pvalue"].tolist()
     assert forth.statistic == -back.statistic
 
 
 @quick
 @given(grids, hs.floats(1e-3, 1e3), alternatives)
 def test_units_do_not_matter(grid, unit, alternative):
-    plain, scaled = (best_of(values, alternative=alternative).frame["p_value"].tolist() for values in (grid, grid * unit))
+    plain, scaled = (best_of(values, alternative=alternative).frame["pvalue"].tolist() for values in (grid, grid * unit))
     assert plain == scaled
 
 
@@ -210,7 +210,7 @@ def test_turning_the_signs_of_alphas_mirrors_the_trend(values, alternative):
         assert forth.z == -back.z
         assert (forth.rising, forth.falling) == (back.falling, back.rising)
         if forth.exact:
-            assert forth.p_value == back.p_value
+            assert forth.pvalue == back.pvalue
 
 
 @quick
@@ -228,7 +228,7 @@ def test_the_order_in_which_doses_are_given_does_not_matter(values, random):
 def test_a_trend_depends_on_the_order_of_alphas_only(values):
     alphas = np.arange(values.shape[1]) - 1.0
     one, other = (st.trend_test(a, values, rng=chance()) for a in (alphas, np.exp(alphas)))
-    assert (one.statistic, one.p_value) == (other.statistic, other.p_value)
+    assert (one.statistic, one.pvalue) == (other.statistic, other.pvalue)
 
 
 @quick
@@ -240,7 +240,7 @@ def test_a_response_is_monotonic_exactly_where_its_means_never_step_back(values)
     assert result.is_monotonic == (result.isotonic.largest_gap < 1e-12)
     assert len(result.warnings()) == (not result.is_monotonic)
     if result.reversal is not None:
-        assert 0 < result.reversal.p_value <= 1
+        assert 0 < result.reversal.pvalue <= 1
         assert result.reversal.alpha_from < result.reversal.alpha_to
 
 

@@ -33,7 +33,7 @@ def test_the_p_value_of_random_sign_flips_is_the_share_of_the_flips_kept_with_th
     result = st.sign_flip_test(np.zeros(24), moves(24), rng=chance(), alternative=alternative, n_resamples=n_resamples)
     assert not result.exact
     assert len(result.null) == n_resamples
-    assert result.p_value == share(result.null, result.statistic, alternative, exact=False)
+    assert result.pvalue == share(result.null, result.statistic, alternative, exact=False)
     assert result.smallest_p == 1 / (1 + n_resamples)
 
 
@@ -45,7 +45,7 @@ def test_the_p_value_of_all_sign_flips_is_their_share_with_nothing_added(alterna
     result = st.sign_flip_test(np.zeros(6), differences, rng=chance(), alternative=alternative)
     assert result.exact
     assert np.sort(result.null) == pytest.approx(np.sort(means))
-    assert result.p_value == share(np.array(means), differences.mean(), alternative, exact=True)
+    assert result.pvalue == share(np.array(means), differences.mean(), alternative, exact=True)
 
 
 @pytest.mark.parametrize("alternative", ALTERNATIVES)
@@ -56,8 +56,8 @@ def test_every_cells_p_value_is_the_share_of_the_largest_statistics_kept(alterna
     assert not result.exact
     largest = result.null if alternative != "less" else -result.null  # kept as they were compared: larger is more extreme
     for line in result.frame.itertuples():
-        assert line.p_value == share(largest, line.statistic, alternative, exact=False)
-    assert result.p_value == result.frame["p_value"].min()
+        assert line.pvalue == share(largest, line.statistic, alternative, exact=False)
+    assert result.pvalue == result.frame["pvalue"].min()
 
 
 @pytest.mark.parametrize("alternative", ALTERNATIVES)
@@ -66,7 +66,7 @@ def test_the_p_value_of_a_trend_is_the_share_of_the_draws_kept(alternative, null
     values = (chance(5).random((24, 4)) < [0.4, 0.5, 0.5, 0.6]).astype(int)
     result = st.trend_test([-1, 0, 1, 2], values, rng=chance(), null=null, alternative=alternative, n_resamples=60)
     assert (result.exact, len(result.draws)) == (False, 60)
-    assert result.p_value == share(result.draws, result.statistic - result.expected, alternative, exact=False)
+    assert result.pvalue == share(result.draws, result.statistic - result.expected, alternative, exact=False)
     ranks = rankdata(values, axis=1) - 2.5
     each = ranks @ [1, 2, 3, 4]
     variance = (each**2).sum() if null == "reversal" else (ranks**2).sum() * np.var([1, 2, 3, 4], ddof=1)
@@ -81,7 +81,7 @@ def test_all_orders_of_means_are_gone_through_and_counted():
     result = st.trend_test([-1, 0, 1, 2], means, rng=chance())
     assert result.exact
     assert np.sort(result.draws) == pytest.approx(np.sort(every))
-    assert result.p_value == share(every, 29 - 25.0, "two-sided", exact=True)
+    assert result.pvalue == share(every, 29 - 25.0, "two-sided", exact=True)
 
 
 def test_random_orders_are_drawn_for_each_problem_by_itself():
@@ -100,7 +100,7 @@ def test_the_p_value_of_a_reversal_is_that_of_the_largest_step_back_among_all_pa
     expected = st.max_statistic_test(np.zeros(24), steps, rng=chance(), statistic="mean", alternative="greater", n_resamples=60)
     found = st.largest_reversal([-1, 0, 1, 2], values, rng=chance(), increasing=increasing, n_resamples=60)
     assert (found.size, found.n_pairs) == (pytest.approx(expected.change), 6)
-    assert found.p_value == expected.p_value == share(expected.null, expected.statistic, "greater", exact=False)
+    assert found.pvalue == expected.pvalue == share(expected.null, expected.statistic, "greater", exact=False)
 
 
 @pytest.mark.parametrize("alternative", ALTERNATIVES)
@@ -110,7 +110,7 @@ def test_the_p_value_of_a_rank_test_is_a_count_about_the_median_of_all_the_obser
         observed, *controls = (float(x) for x in chance(seed).integers(-4, 5, n + 1))
         centre = float(np.median([observed, *controls])) if alternative == "two-sided" else 0.0
         result = st.rank_test(observed, controls, alternative=alternative)
-        assert result.p_value == share(np.array(controls) - centre, observed - centre, alternative, exact=False)
+        assert result.pvalue == share(np.array(controls) - centre, observed - centre, alternative, exact=False)
         assert (result.exceeds, result.rank, result.n_controls) == (int(result.as_extreme.sum()), 1 + result.exceeds, n)
         assert result.centre == np.median([observed, *controls])
         assert result.effect == observed - np.median(controls)

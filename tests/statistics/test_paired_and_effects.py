@@ -24,7 +24,7 @@ PAIRED = [
 @pytest.mark.parametrize("test", PAIRED)
 @pytest.mark.parametrize("alternative", ["two-sided", "greater", "less"])
 def test_where_nothing_changed_p_is_1(test, alternative):
-    assert test([0.5, 1.5, 2.5], [0.5, 1.5, 2.5], alternative=alternative).p_value == 1
+    assert test([0.5, 1.5, 2.5], [0.5, 1.5, 2.5], alternative=alternative).pvalue == 1
 
 
 @pytest.mark.parametrize("test", PAIRED)
@@ -51,8 +51,8 @@ def test_sizes_that_differ_by_rounding_alone_are_ties():
 
 def test_all_flips_are_gone_through_where_they_are_few():
     assert st.sign_flip_test([0, 0, 0], [1, 2, 3], rng=rng()).exact
-    assert st.sign_flip_test([0, 0, 0], [1, 2, 3], rng=rng()).p_value == 0.25
-    assert st.sign_flip_test([0, 0, 0], [1, 2, 3], rng=rng(), n_resamples=7).p_value >= 1 / 8
+    assert st.sign_flip_test([0, 0, 0], [1, 2, 3], rng=rng()).pvalue == 0.25
+    assert st.sign_flip_test([0, 0, 0], [1, 2, 3], rng=rng(), n_resamples=7).pvalue >= 1 / 8
 
 
 def test_random_flips_come_from_the_generator():
@@ -67,20 +67,20 @@ def test_random_flips_come_from_the_generator():
 
 def test_a_constant_shift_has_no_sd_but_a_sign_flip_p():
     result = st.sign_flip_test(np.zeros(20), np.ones(20), rng=rng())
-    assert result.p_value == 1e-4
+    assert result.pvalue == 1e-4
     assert result.cohens_d == math.inf
     assert tuple(result.interval()) == (1, 1)
 
 
 def test_welch_needs_values_that_vary():
-    assert st.welch_t_test([1, 1], [1, 1, 1]).p_value == 1
+    assert st.welch_t_test([1, 1], [1, 1, 1]).pvalue == 1
     with pytest.raises(ValueError, match="all values of first equal 1 and all of second 2"):
         st.welch_t_test([1, 1], [2, 2])
-    assert st.welch_t_test([1, 1, 1], [2, 2.5, 3]).p_value < 0.05
+    assert st.welch_t_test([1, 1, 1], [2, 2.5, 3]).pvalue < 0.05
 
 
 def test_controls_that_do_not_vary_predict_nothing_else():
-    assert st.prediction_test(1, [1, 1, 1]).p_value == 1
+    assert st.prediction_test(1, [1, 1, 1]).pvalue == 1
     with pytest.raises(ValueError, match="all 3 controls equal 1"):
         st.prediction_test(2, [1, 1, 1])
     with pytest.raises(ValueError, match=r"controls: 1 value\(s\) given; at least 2"):
@@ -89,7 +89,7 @@ def test_controls_that_do_not_vary_predict_nothing_else():
 
 def test_one_direction_against_five_controls_needs_more_than_the_sources_say():
     """Controls -1, -2, -5, -10, -11 and a direction at -11: one more draw from the same distribution would often go as far."""
-    assert st.prediction_test(-11, [-1, -2, -5, -10, -11]).p_value > 0.3
+    assert st.prediction_test(-11, [-1, -2, -5, -10, -11]).pvalue > 0.3
 
 
 def test_a_bootstrap_of_equal_values_has_no_width():

@@ -37,7 +37,7 @@ TESTS = [st.wilcoxon_test, flip]
 def test_the_order_of_the_problems_does_not_matter(test, rows, alternative, random):
     shuffled = list(rows)
     random.shuffle(shuffled)
-    assert test(*split(rows), alternative=alternative).p_value == pytest.approx(test(*split(shuffled), alternative=alternative).p_value)
+    assert test(*split(rows), alternative=alternative).pvalue == pytest.approx(test(*split(shuffled), alternative=alternative).pvalue)
 
 
 @pytest.mark.parametrize("test", TESTS)
@@ -45,7 +45,7 @@ def test_the_order_of_the_problems_does_not_matter(test, rows, alternative, rand
 def test_before_and_after_exchanged_mirror_the_test(test, rows, alternative):
     before, after = split(rows)
     mirrored = test(after, before, alternative=MIRROR[alternative])
-    assert test(before, after, alternative=alternative).p_value == pytest.approx(mirrored.p_value)
+    assert test(before, after, alternative=alternative).pvalue == pytest.approx(mirrored.pvalue)
 
 
 @pytest.mark.parametrize("test", TESTS)
@@ -55,21 +55,21 @@ def test_over_all_signs_of_the_differences_p_is_not_too_small(test, differences,
     """Exact: under the null the 2^n sign patterns are equally likely, and a share of at most t of them has p <= t."""
     n = len(differences)
     patterns = np.array([[1 if code >> i & 1 else -1 for i in range(n)] for code in range(2**n)])
-    p = np.sort([test(np.zeros(n), differences * signs, alternative=alternative).p_value for signs in patterns])
+    p = np.sort([test(np.zeros(n), differences * signs, alternative=alternative).pvalue for signs in patterns])
     assert (p >= np.arange(1, len(p) + 1) / len(p) - 1e-9).all()
 
 
 @given(pairs, hs.floats(0, 50).map(lambda x: round(x, 6)))
 def test_more_of_the_same_is_more_evidence(rows, more):
     before, after = map(np.array, split(rows))
-    less = flip(before, after, alternative="greater").p_value
-    assert flip(before, after + more, alternative="greater").p_value <= less + 1e-12
+    less = flip(before, after, alternative="greater").pvalue
+    assert flip(before, after + more, alternative="greater").pvalue <= less + 1e-12
 
 
 @given(binary, alternatives)
 def test_mid_p_is_never_above_exact_p(rows, alternative):
     before, after = split(rows)
-    mid, exact = (st.sign_test(before, after, alternative=alternative, mid_p=mid_p).p_value for mid_p in (True, False))
+    mid, exact = (st.sign_test(before, after, alternative=alternative, mid_p=mid_p).pvalue for mid_p in (True, False))
     assert 0 < mid <= exact + 1e-12
 
 
@@ -77,16 +77,16 @@ def test_mid_p_is_never_above_exact_p(rows, alternative):
 def test_the_prediction_test_and_its_interval_agree(observed, controls, alternative):
     result = st.prediction_test(observed, controls, alternative=alternative)
     mirrored = st.prediction_test(-observed, [-c for c in controls], alternative=MIRROR[alternative])
-    assert result.p_value == pytest.approx(mirrored.p_value)
+    assert result.pvalue == pytest.approx(mirrored.pvalue)
     low, high = st.prediction_test(observed, controls).interval(0.9)
-    two_sided = st.prediction_test(observed, controls).p_value
+    two_sided = st.prediction_test(observed, controls).pvalue
     if abs(two_sided - 0.1) > 1e-6:
         assert (low <= observed <= high) == (two_sided > 0.1)
 
 
 def test_the_prediction_test_rejects_a_true_null_as_often_as_it_says():
     draws = np.random.default_rng(3).normal(size=(4000, 6))
-    p = np.array([st.prediction_test(row[0], row[1:]).p_value for row in draws])
+    p = np.array([st.prediction_test(row[0], row[1:]).pvalue for row in draws])
     for level in (0.05, 0.2):
         assert abs((p <= level).mean() - level) < 4 * (level * (1 - level) / 4000) ** 0.5
 

@@ -23,36 +23,36 @@ def test_no_change_among_many_is_equivalent_and_among_few_is_not():
     few = st.equivalence_test(*table(0, 0, 20), margin=0.05)
     assert not few.equivalent()
     # By hand: at the margin, without gains, no loss in 20 has a chance of 0.95^20.
-    assert few.p_value >= 0.95**20
+    assert few.pvalue >= 0.95**20
 
 
 def test_a_large_change_is_not_equivalent_and_says_which_side():
     result = st.equivalence_test(*table(0, 20, 80), margin=0.1)
-    assert result.p_value == result.p_above > 0.9
+    assert result.pvalue == result.p_above > 0.9
     assert result.p_below < 0.001
     assert "not shown to be within ±0.1" in str(result)
 
 
 def test_booleans_zeros_and_ones_and_nullable_booleans_are_outcomes_and_floats_are_not():
     before, after = table(3, 2, 40)
-    expected = st.equivalence_test(before, after, margin=0.2).p_value
-    assert st.equivalence_test(before.astype(int), after.astype(int), margin=0.2).p_value == expected
-    assert st.equivalence_test(pd.Series(before, dtype="boolean"), after, margin=0.2).p_value == expected
+    expected = st.equivalence_test(before, after, margin=0.2).pvalue
+    assert st.equivalence_test(before.astype(int), after.astype(int), margin=0.2).pvalue == expected
+    assert st.equivalence_test(pd.Series(before, dtype="boolean"), after, margin=0.2).pvalue == expected
     assert st.equivalence_test(before.astype(float), after.astype(float), margin=0.2).method == "paired t"
     assert st.equivalence_test([3, 4, 9], [3, 5, 8], margin=2).method == "paired t"
 
 
 def test_one_pair_has_a_defined_result():
-    assert st.equivalence_test([True], [False], margin=0.5).p_value == 1
-    assert st.equivalence_test([True], [True], margin=0.5).p_value == pytest.approx(0.5)
+    assert st.equivalence_test([True], [False], margin=0.5).pvalue == 1
+    assert st.equivalence_test([True], [True], margin=0.5).pvalue == pytest.approx(0.5)
 
 
 def test_differences_without_spread_are_judged_by_their_signs():
     result = st.equivalence_test([1.0, 2.0, 3.0, 4.0, 5.0], [1.1, 2.1, 3.1, 4.1, 5.1], margin=0.2)
-    assert (result.method, result.p_value) == ("sign", 1 / 2**5)
+    assert (result.method, result.pvalue) == ("sign", 1 / 2**5)
     assert tuple(result.interval()) == pytest.approx((0.1, 0.1))
-    assert st.equivalence_test([1.0, 2.0], [1.1, 2.1], margin=0.1).p_value == 1
-    assert st.equivalence_test([1.0, 2.0], [1.0, 2.0], margin=0.1).p_value == 1 / 4
+    assert st.equivalence_test([1.0, 2.0], [1.1, 2.1], margin=0.1).pvalue == 1
+    assert st.equivalence_test([1.0, 2.0], [1.0, 2.0], margin=0.1).pvalue == 1 / 4
 
 
 @pytest.mark.parametrize(
@@ -119,16 +119,16 @@ def test_a_power_that_does_not_exist_is_refused(call, message):
 
 
 def test_a_plan_says_in_sentences_what_is_needed():
-    plan = sl.statistics.plan(change=-0.1, discordant=0.2, p=0.01, looks=13)
-    assert (plan.n_controls, plan.looks) == (1299, 13)
-    assert plan.level_per_look == pytest.approx(0.05 / 13)
+    plan = sl.statistics.plan(change=-0.1, discordant=0.2, p=0.01, comparisons=13)
+    assert (plan.n_controls, plan.comparisons) == (1299, 13)
+    assert plan.level_per_comparison == pytest.approx(0.05 / 13)
     assert plan.power_reached >= 0.8
     assert f"Use at least {plan.n_problems} problems" in str(plan)
-    assert "corrected for 13 looks" in str(plan)
+    assert "corrected for 13 comparisons" in str(plan)
     assert "\n" not in str(plan)
     assert "<th>problems</th>" in plan._repr_html_()
     with pytest.raises(dataclasses.FrozenInstanceError):
-        plan.looks = 1
+        plan.comparisons = 1
 
 
 def test_controls_alone_can_be_planned():
@@ -140,7 +140,7 @@ def test_controls_alone_can_be_planned():
 
 def test_more_looks_a_smaller_change_more_churn_and_more_power_need_more_problems():
     plain = st.plan(change=0.1, discordant=0.2).n_problems
-    assert st.plan(change=0.1, discordant=0.2, looks=13).n_problems > plain
+    assert st.plan(change=0.1, discordant=0.2, comparisons=13).n_problems > plain
     assert st.plan(change=0.05, discordant=0.2).n_problems > plain
     assert st.plan(change=0.1, discordant=0.4).n_problems > plain
     assert st.plan(change=0.1, discordant=0.2, power=0.95).n_problems > plain
@@ -161,7 +161,7 @@ def test_more_looks_a_smaller_change_more_churn_and_more_power_need_more_problem
         ({"change": 0.1, "discordant": 0.2, "power": 1}, "power=1"),
         ({"p": 0}, "p=0"),
         ({"p": 5}, "p=5"),
-        ({"looks": 0}, "looks=0"),
+        ({"comparisons": 0}, "comparisons=0"),
         ({"alternative": "up"}, "alternative='up'"),
     ],
 )

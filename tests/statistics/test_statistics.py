@@ -28,17 +28,17 @@ def test_the_sign_test_counts_the_four_kinds_of_problem():
 
 def test_no_changed_outcome_is_no_evidence():
     for alternative in ("two-sided", "greater", "less"):
-        assert st.sign_test([1, 0, 1], [1, 0, 1], alternative=alternative).p_value == 1
+        assert st.sign_test([1, 0, 1], [1, 0, 1], alternative=alternative).pvalue == 1
 
 
 def test_greater_means_that_after_is_better():
     before, after = table(9, 1, 0, 0)
-    assert st.sign_test(before, after, alternative="greater").p_value < 0.05
-    assert st.sign_test(before, after, alternative="less").p_value > 0.95
+    assert st.sign_test(before, after, alternative="greater").pvalue < 0.05
+    assert st.sign_test(before, after, alternative="less").pvalue > 0.95
 
 
 def test_problems_that_did_not_change_do_not_change_p():
-    assert st.sign_test(*table(9, 1, 0, 0)).p_value == st.sign_test(*table(9, 1, 500, 300)).p_value
+    assert st.sign_test(*table(9, 1, 0, 0)).pvalue == st.sign_test(*table(9, 1, 500, 300)).pvalue
 
 
 def test_outcomes_may_be_lists_integers_series_and_nullable_booleans():
@@ -50,7 +50,7 @@ def test_outcomes_may_be_lists_integers_series_and_nullable_booleans():
 
 def test_p_is_positive_even_where_floats_end():
     result = st.sign_test(*table(0, 5000, 0, 0))
-    assert 0 < result.p_value < 1e-300
+    assert 0 < result.pvalue < 1e-300
     assert "p < 0.0001" in str(result)
 
 
@@ -96,14 +96,14 @@ def test_what_is_not_a_pair_of_outcomes_is_refused(test, before, after, message)
 def test_margins_that_rose_are_seen():
     result = st.paired_t_test([0.0, 1.0, 2.0, 3.0], [1.0, 2.1, 2.9, 4.0], alternative="greater")
     assert result.mean == pytest.approx(1.0)
-    assert result.p_value < 0.001
+    assert result.pvalue < 0.001
     assert result.statistic > 0
     assert (result.df, result.n, result.popmean) == (3, 4, 0)
 
 
 def test_margins_that_did_not_move_are_no_evidence():
     result = st.paired_t_test([1.5, 2.5, 3.5], [1.5, 2.5, 3.5])
-    assert (result.p_value, result.statistic, result.cohens_d) == (1, 0, 0)
+    assert (result.pvalue, result.statistic, result.cohens_d) == (1, 0, 0)
     assert tuple(result.interval()) == (0, 0)
     assert result.interval().method == "t, no spread"
 
@@ -115,19 +115,19 @@ def test_equal_differences_that_are_not_zero_have_no_t():
 
 def test_rounding_noise_is_not_a_difference():
     before = np.array([0.1, 0.7, 1e3])
-    assert st.paired_t_test(before, before + 1e-13).p_value == 1
+    assert st.paired_t_test(before, before + 1e-13).pvalue == 1
 
 
 def test_the_t_test_against_the_observed_value_is_signed_like_the_controls():
     result = st.one_sample_t_test([0.0, -1.0, 1.0, 0.5], -5.0, alternative="greater")
     assert result.statistic > 0
-    assert result.p_value < 0.01
+    assert result.pvalue < 0.01
     assert result.popmean == -5
     assert result.interval().low < result.mean < result.interval().high
 
 
 def test_controls_that_all_equal_the_observed_value_are_no_evidence():
-    assert st.one_sample_t_test([2.0, 2.0], 2.0).p_value == 1
+    assert st.one_sample_t_test([2.0, 2.0], 2.0).pvalue == 1
     with pytest.raises(ValueError, match="all 2 values equal 2"):
         st.one_sample_t_test([2.0, 2.0], 3.0)
 
@@ -167,17 +167,17 @@ def test_what_is_not_a_pair_of_numbers_is_refused(before, after, message):
 
 def test_p_cannot_go_below_one_in_k_plus_one():
     result = st.rank_test(100.0, np.arange(99), alternative="greater")
-    assert result.p_value == result.smallest_p == 0.01
+    assert result.pvalue == result.smallest_p == 0.01
     assert (result.rank, result.exceeds, result.n_controls) == (1, 0, 99)
 
 
 def test_five_controls_never_reach_five_percent():
-    assert st.rank_test(1e9, [1, 2, 3, 4, 5]).p_value == pytest.approx(1 / 6)
+    assert st.rank_test(1e9, [1, 2, 3, 4, 5]).pvalue == pytest.approx(1 / 6)
 
 
 def test_a_tie_counts_against_us():
-    assert st.rank_test(3.0, [1.0, 2.0, 3.0], alternative="greater").p_value == 2 / 4
-    assert st.rank_test(1.0, [1.0, 2.0, 3.0], alternative="less").p_value == 2 / 4
+    assert st.rank_test(3.0, [1.0, 2.0, 3.0], alternative="greater").pvalue == 2 / 4
+    assert st.rank_test(1.0, [1.0, 2.0, 3.0], alternative="less").pvalue == 2 / 4
 
 
 def test_float_noise_does_not_break_a_tie_in_our_favour():
@@ -189,12 +189,12 @@ def test_float_noise_does_not_break_a_tie_in_our_favour():
 
 def test_two_sided_looks_at_both_tails():
     controls = np.linspace(-1, 1, 19)
-    assert st.rank_test(5.0, controls).p_value == st.rank_test(-5.0, controls).p_value == 0.05
-    assert st.rank_test(0.0, controls).p_value == 1
+    assert st.rank_test(5.0, controls).pvalue == st.rank_test(-5.0, controls).pvalue == 0.05
+    assert st.rank_test(0.0, controls).pvalue == 1
 
 
 def test_one_control_is_no_two_sided_evidence():
-    assert st.rank_test(1e6, [0.0]).p_value == 1
+    assert st.rank_test(1e6, [0.0]).pvalue == 1
 
 
 def test_the_null_draws_are_kept():
@@ -305,12 +305,12 @@ def test_corrections_keep_the_shape_and_order_of_a_heatmap():
 
 @pytest.mark.parametrize("correct", [st.holm, st.benjamini_hochberg])
 @pytest.mark.parametrize(
-    ("p_values", "message"),
+    ("pvalues", "message"),
     [([], "at least 1"), ([0.5, 1.1], "holds 1.1"), ([-0.1], "holds -0.1"), ([0.1, float("nan")], r"\[1\]=nan")],
 )
-def test_what_is_not_a_p_value_is_refused(correct, p_values, message):
+def test_what_is_not_a_p_value_is_refused(correct, pvalues, message):
     with pytest.raises(ValueError, match=message):
-        correct(p_values)
+        correct(pvalues)
 
 
 # Power
@@ -385,7 +385,7 @@ def test_p_is_shown_with_four_decimals_down_to_its_limit():
 
 
 def test_one_control_against_two_sides_can_never_give_less_than_1():
-    assert st.rank_test(5, [1]).smallest_p == st.rank_test(5, [1]).p_value == 1
+    assert st.rank_test(5, [1]).smallest_p == st.rank_test(5, [1]).pvalue == 1
     assert st.rank_test(5, [1], alternative="greater").smallest_p == 0.5
 
 

@@ -16,7 +16,7 @@ numbers = hs.floats(-1e3, 1e3).map(lambda x: round(x, 9))
 effects = hs.one_of(hs.integers(-4, 4).map(float), numbers)
 pairs = hs.lists(hs.tuples(hs.booleans(), hs.booleans()), min_size=1, max_size=60)
 real_pairs = hs.lists(hs.tuples(numbers, numbers), min_size=2, max_size=40)
-p_values = hs.lists(hs.floats(0, 1), min_size=1, max_size=40)
+pvalues = hs.lists(hs.floats(0, 1), min_size=1, max_size=40)
 
 
 def split(rows):
@@ -29,7 +29,7 @@ def split(rows):
 @given(hs.lists(effects, min_size=2, max_size=25), alternatives)
 def test_if_any_value_could_have_been_the_observed_one_p_is_not_too_small(values, alternative):
     """Exact: over the K + 1 equally likely choices of the observed one, at most j have p <= j / (K + 1)."""
-    p = sorted(st.rank_test(value, values[:i] + values[i + 1 :], alternative=alternative).p_value for i, value in enumerate(values))
+    p = sorted(st.rank_test(value, values[:i] + values[i + 1 :], alternative=alternative).pvalue for i, value in enumerate(values))
     assert all(p[j] >= (j + 1) / len(values) - 1e-12 for j in range(len(values)))
 
 
@@ -38,7 +38,7 @@ def test_if_any_value_could_have_been_the_observed_one_p_is_not_too_small(values
 def test_the_rank_test_rejects_a_true_null_as_often_as_it_says(alternative, k):
     rng = np.random.default_rng(k)
     draws = rng.exponential(size=(4000, k + 1))
-    p = np.array([st.rank_test(row[0], row[1:], alternative=alternative).p_value for row in draws])
+    p = np.array([st.rank_test(row[0], row[1:], alternative=alternative).pvalue for row in draws])
     for level in (1 / 3, 2 / 3) if k == 2 else (0.05, 0.1, 0.5):
         # Four standard errors of a share of 4000.
         assert abs((p <= level + 1e-12).mean() - level) < 4 * (level * (1 - level) / 4000) ** 0.5
@@ -52,7 +52,7 @@ def test_the_sign_test_rejects_a_true_null_no_more_often_than_it_says(changed, a
     for _ in range(changed):
         weights = np.convolve(weights, [0.5, 0.5])
     gains = [np.arange(changed) < right for right in range(changed + 1)]
-    p = np.array([st.sign_test(~after, after, alternative=alternative).p_value for after in gains])
+    p = np.array([st.sign_test(~after, after, alternative=alternative).pvalue for after in gains])
     for level in (0.01, 0.05, 0.1, 0.5):
         assert weights[p <= level].sum() <= level + 1e-12
 
@@ -61,7 +61,7 @@ def test_the_sign_test_rejects_a_true_null_no_more_often_than_it_says(changed, a
 def test_the_paired_t_test_rejects_a_true_null_as_often_as_it_says(alternative):
     rng = np.random.default_rng(7)
     before, after = rng.normal(size=(2, 1500, 12)) + rng.normal(size=(1500, 12))
-    p = np.array([st.paired_t_test(b, a, alternative=alternative).p_value for b, a in zip(before, after, strict=True)])
+    p = np.array([st.paired_t_test(b, a, alternative=alternative).pvalue for b, a in zip(before, after, strict=True)])
     assert abs((p <= 0.05).mean() - 0.05) < 4 * (0.05 * 0.95 / 1500) ** 0.5
 
 
@@ -70,7 +70,7 @@ def test_the_paired_t_test_rejects_a_true_null_as_often_as_it_says(alternative):
 
 @given(pairs, alternatives)
 def test_the_p_of_a_sign_test_is_above_zero_and_at_most_one(rows, alternative):
-    assert 0 < st.sign_test(*split(rows), alternative=alternative).p_value <= 1
+    assert 0 < st.sign_test(*split(rows), alternative=alternative).pvalue <= 1
 
 
 @given(real_pairs, alternatives)
@@ -81,7 +81,7 @@ def test_the_p_of_a_t_test_is_above_zero_and_at_most_one(rows, alternative):
     except ValueError as error:
         assert "t needs values that vary" in str(error)  # noqa: PT017 - the only allowed refusal
         return
-    assert 0 < result.p_value <= 1
+    assert 0 < result.pvalue <= 1
     assert np.isfinite([result.statistic, result.cohens_d, *result.interval()]).all()
     assert result.interval().low <= result.mean <= result.interval().high
 
@@ -89,8 +89,8 @@ def test_the_p_of_a_t_test_is_above_zero_and_at_most_one(rows, alternative):
 @given(effects, hs.lists(effects, min_size=1, max_size=30), alternatives)
 def test_the_rank_p_follows_from_the_rank(observed, controls, alternative):
     result = st.rank_test(observed, controls, alternative=alternative)
-    assert 0 < result.smallest_p <= result.p_value <= 1
-    assert result.p_value == result.rank / (result.n_controls + 1)
+    assert 0 < result.smallest_p <= result.pvalue <= 1
+    assert result.pvalue == result.rank / (result.n_controls + 1)
     assert 0 <= result.exceeds <= result.n_controls == len(controls)
 
 
@@ -99,14 +99,14 @@ def test_the_rank_p_follows_from_the_rank(observed, controls, alternative):
 
 @given(effects, numbers.map(abs), hs.lists(effects, min_size=1, max_size=30))
 def test_an_effect_further_up_has_no_larger_p(observed, step, controls):
-    near, far = (st.rank_test(value, controls, alternative="greater").p_value for value in (observed, observed + step))
+    near, far = (st.rank_test(value, controls, alternative="greater").pvalue for value in (observed, observed + step))
     assert far <= near
 
 
 @given(hs.integers(-4, 4), hs.integers(0, 4), hs.lists(hs.integers(-4, 4), min_size=1, max_size=30))
 def test_an_effect_further_from_the_median_has_no_larger_two_sided_p(observed, step, controls):
     assume(observed >= np.median([*controls, observed]))
-    assert st.rank_test(observed + step, controls).p_value <= st.rank_test(observed, controls).p_value
+    assert st.rank_test(observed + step, controls).pvalue <= st.rank_test(observed, controls).pvalue
 
 
 @given(hs.integers(0, 30), hs.integers(0, 30), hs.integers(0, 5))
@@ -114,7 +114,7 @@ def test_one_more_gain_is_more_evidence_of_gain(right, wrong, rest):
     def p(gains: int) -> float:
         sizes = [gains, wrong, rest + 1]
         outcomes = np.repeat([False, True, True], sizes), np.repeat([True, False, True], sizes)
-        return st.sign_test(*outcomes, alternative="greater").p_value
+        return st.sign_test(*outcomes, alternative="greater").pvalue
 
     assert p(right + 1) <= p(right)
 
@@ -133,7 +133,7 @@ def test_the_order_of_problems_does_not_matter(rows, alternative, random):
 def test_the_order_of_controls_does_not_matter(observed, controls, alternative, random):
     shuffled = random.sample(controls, len(controls))
     one, other = (st.rank_test(observed, c, alternative=alternative) for c in (controls, shuffled))
-    assert one.p_value == other.p_value
+    assert one.pvalue == other.pvalue
 
 
 @given(pairs, alternatives)
@@ -141,7 +141,7 @@ def test_swapping_before_and_after_mirrors_the_sign_test(rows, alternative):
     before, after = split(rows)
     forth = st.sign_test(before, after, alternative=alternative)
     back = st.sign_test(after, before, alternative=MIRROR[alternative])
-    assert forth.p_value == pytest.approx(back.p_value)
+    assert forth.pvalue == pytest.approx(back.pvalue)
     assert forth.change == -back.change
     low, high = back.interval()
     assert tuple(forth.interval()) == pytest.approx((-high, -low), abs=1e-12)
@@ -153,14 +153,14 @@ def test_swapping_before_and_after_mirrors_the_t_test(rows, alternative):
     assume(np.ptp(np.subtract(after, before)) > 1e-6)
     forth = st.paired_t_test(before, after, alternative=alternative)
     back = st.paired_t_test(after, before, alternative=MIRROR[alternative])
-    assert (forth.p_value, forth.statistic, forth.cohens_d) == pytest.approx((back.p_value, -back.statistic, -back.cohens_d))
+    assert (forth.pvalue, forth.statistic, forth.cohens_d) == pytest.approx((back.pvalue, -back.statistic, -back.cohens_d))
 
 
 @given(effects, hs.lists(effects, min_size=1, max_size=20), alternatives)
 def test_turning_the_sign_of_all_effects_mirrors_the_rank_test(observed, controls, alternative):
     forth = st.rank_test(observed, controls, alternative=alternative)
     back = st.rank_test(-observed, [-c for c in controls], alternative=MIRROR[alternative])
-    assert forth.p_value == back.p_value
+    assert forth.pvalue == back.pvalue
 
 
 # Intervals hold their estimate
@@ -190,7 +190,7 @@ def test_more_confidence_is_a_wider_interval(rows):
 # Corrections
 
 
-@given(p_values)
+@given(pvalues)
 def test_corrections_only_raise_and_keep_the_order(p):
     for adjusted in (st.holm(p), st.benjamini_hochberg(p)):
         assert ((adjusted >= np.array(p) - 1e-12) & (adjusted <= 1)).all()
@@ -198,7 +198,7 @@ def test_corrections_only_raise_and_keep_the_order(p):
     assert (st.benjamini_hochberg(p) <= st.holm(p) + 1e-12).all()
 
 
-@given(p_values, hs.randoms(use_true_random=False))
+@given(pvalues, hs.randoms(use_true_random=False))
 def test_corrections_follow_their_p_values_through_a_shuffle(p, random):
     order = random.sample(range(len(p)), len(p))
     for correct in (st.holm, st.benjamini_hochberg):

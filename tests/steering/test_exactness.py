@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import steerlab as sl
-from steerlab.models.batches import Read, Row
+from steerlab.models.batches import Read, TokenRow
 from steerlab.models.model import hook_name, hooks
 from steerlab.models.passes import forward
 from steerlab.tasks.scorers import Outcome, Scorer
@@ -35,7 +35,7 @@ quick = settings(
 def rows(model, problem):
     """The token row that a problem carries, and what is read from it."""
     tokens, prompt_length, reads = problem.meta["row"]
-    return [Row(tokens, prompt_length, tuple(Read(at, columns, log_prob) for at, columns, log_prob in reads))]
+    return [TokenRow(tokens, prompt_length, tuple(Read(at, columns, log_prob) for at, columns, log_prob in reads))]
 
 
 def judge(model, problem, answers):
@@ -48,7 +48,7 @@ def judge(model, problem, answers):
 def to_continue(model, problem):
     """The prompt of a problem's row, to generate from."""
     tokens, prompt_length, _ = problem.meta["row"]
-    return [Row(tokens[:prompt_length], prompt_length, new_tokens=NEW_TOKENS)]
+    return [TokenRow(tokens[:prompt_length], prompt_length, new_tokens=NEW_TOKENS)]
 
 
 def generated(model, problem, answers):

@@ -6,7 +6,7 @@ import torch
 
 import steerlab as sl
 from steerlab.models import generation, memory, reading
-from steerlab.models.batches import Read, Row, batches_of, smaller
+from steerlab.models.batches import Read, TokenRow, batches_of, smaller
 from steerlab.models.kv_cache import KeyValueCache
 from steerlab.models.memory import parse_memory, pass_tokens, token_bytes
 from steerlab.models.model import hook_name, hooks, in_precision, n_layers
@@ -46,7 +46,7 @@ def choice(*rows: tuple[int, ...], prompt: int | None = None) -> list[sl.Problem
 
 def _rows(model, problem):
     row = problem.meta["tokens"]
-    return [Row(row, problem.meta["prompt"], (Read(len(row) - 1, (3, 5, 7, 9), log_prob=False),))]
+    return [TokenRow(row, problem.meta["prompt"], (Read(len(row) - 1, (3, 5, 7, 9), log_prob=False),))]
 
 
 def _judge(model, problem, answers):
@@ -130,7 +130,7 @@ def test_the_last_mlp_is_left_alone_where_someone_looks_into_it(gpt2):
 
 def test_a_header_and_prompts_that_rows_share_stand_once_in_a_batch():
     header = tuple(range(20))
-    rows = [Row((*header, 30 + p, 31, 32, 33, 40 + e), 24) for p in range(2) for e in range(3)]
+    rows = [TokenRow((*header, 30 + p, 31, 32, 33, 40 + e), 24) for p in range(2) for e in range(3)]
     (batch,) = batches_of(rows, range(len(rows)), 1000)
     assert [(level.start, level.stop, tuple(level.tokens.shape)) for level in batch.levels] == [
         (0, 20, (1, 20)),
@@ -147,20 +147,20 @@ def test_a_header_and_prompts_that_rows_share_stand_once_in_a_batch():
 def test_batches_hold_every_row_once_and_as_many_positions_as_allowed(room):
     generator = torch.Generator().manual_seed(room)
     lengths = torch.randint(2, 30, (40,), generator=generator).tolist()
-    rows = [Row(tuple(tokens(n, seed=i).tolist()), max(1, n - 3)) for i, n in enumerate(lengths)]
+    rows = [TokenRow(tuple(tokens(n, seed=i).tolist()), max(1, n - 3)) for i, n in enumerate(lengths)]
     batches = batches_of(rows, range(len(rows)), room)
     assert sorted(i for batch in batches for i in batch.index) == list(range(40))
     assert all(batch.size <= room or len(batch.rows) == 1 for batch in batches)
 
 
 def test_rows_that_share_nothing_worth_it_are_not_cut():
-    rows = [Row((1, *tokens(30, seed=i).tolist()), 31) for i in range(8)]
+    rows = [TokenRow((1, *tokens(30, seed=i).tolist()), 31) for i in range(8)]
     assert all(len(batch.levels) == 1 for batch in batches_of(rows, range(len(rows)), 1000))
 
 
 @pytest.mark.parametrize("share", [False, True])
 def test_rows_of_about_one_length_run_together_unless_hooks_count_positions(share):
-    rows = [Row(tuple(tokens(100 + i, seed=i).tolist()), 100 + i) for i in range(4)]
+    rows = [TokenRow(tuple(tokens(100 + i, seed=i).tolist()), 100 + i) for i in range(4)]
     (together,) = batches_of(rows, range(len(rows)), 1000, share=share)
     assert len(together.rows) == 4
     assert [len(batch.rows) for batch in smaller(rows, together, 210)] == [2, 2]  # padded again where memory ran out
@@ -387,7 +387,7 @@ def test_an_unknown_precision_is_named(gpt2):
 
 def _continued(model, problem):
     row = problem.meta["tokens"]
-    return [Row(row, len(row), new_tokens=problem.meta.get("new_tokens", 4))]
+    return [TokenRow(row, len(row), new_tokens=problem.meta.get("new_tokens", 4))]
 
 
 def _said(model, problem, answers):
@@ -501,7 +501,7 @@ def test_a_budget_holds_for_logits_too(gpt2):
 
     def rows(model, problem):
         row = problem.meta["tokens"]
-        return [Row(row, 1, tuple(Read(at, (row[(at + 1) % 20],), log_prob=True) for at in range(20)))]
+        return [TokenRow(row, 1, tuple(Read(at, (row[(at + 1) % 20],), log_prob=True) for at in range(20)))]
 
     every = Scorer("every", rows, lambda m, p, answers: Outcome("x", True, 0.0, -sum(read[0] for read in answers[0].reads)))
     whole, sizes, original = sl.evaluate(gpt2, problems, scorer=every).frame["nll"], [], reading.read_out

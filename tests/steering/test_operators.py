@@ -28,13 +28,13 @@ def behind(projection: torch.Tensor) -> torch.Tensor:
 
 GATE = sl.Direction(some(32, seed=7), 0, name="gate")
 OPERATORS = {
-    "turn": sl.turn,
+    "rotate_by": sl.rotate_by,
     "norm-preserving add": sl.norm_preserving(),
     "norm-preserving ablation": sl.norm_preserving("ablate"),
     "conditional": sl.conditional(above=0.0, along=GATE),
     "conditional on itself": sl.conditional("clamp", below=0.2),
     "adaptive": sl.adaptive(behind, along=GATE),
-    "adaptive turn": sl.adaptive(torch.tanh, operator=sl.turn),
+    "adaptive turn": sl.adaptive(torch.tanh, operator=sl.rotate_by),
 }
 
 
@@ -42,14 +42,14 @@ def test_turning_goes_by_an_angle_and_keeps_the_norm():
     """Oracle: complex numbers, and the angles before and after."""
     resid, vector = some(4, 6, 16), some(16, seed=1)
     for alpha in (-0.6, 0.2, 0.7):
-        turned = sl.turn(resid, vector, one(alpha))
+        turned = sl.rotate_by(resid, vector, one(alpha))
         torch.testing.assert_close(turned.norm(dim=-1), resid.norm(dim=-1), rtol=1e-5, atol=0)
         before, after = (torch.arccos(torch.cosine_similarity(x, vector, dim=-1)) for x in (resid, turned))
         torch.testing.assert_close(before - after, torch.full_like(before, alpha), rtol=0, atol=1e-3)
-        torch.testing.assert_close(sl.turn(turned, vector, one(-alpha)), resid, rtol=0, atol=1e-4)
+        torch.testing.assert_close(sl.rotate_by(turned, vector, one(-alpha)), resid, rtol=0, atol=1e-4)
     z = 3 + 4j
     by_hand = z * np.exp(-0.5j)  # towards the positive real axis
-    assert sl.turn(torch.tensor([[[3.0, 4.0]]]), torch.tensor([9.0, 0.0]), one(0.5)).flatten().tolist() == pytest.approx(
+    assert sl.rotate_by(torch.tensor([[[3.0, 4.0]]]), torch.tensor([9.0, 0.0]), one(0.5)).flatten().tolist() == pytest.approx(
         [by_hand.real, by_hand.imag], rel=1e-5
     )
 
@@ -57,8 +57,8 @@ def test_turning_goes_by_an_angle_and_keeps_the_norm():
 def test_a_stream_without_a_plane_to_turn_in_is_left_alone():
     vector = torch.tensor([2.0, 0.0, 0.0])
     for resid in (torch.zeros(1, 1, 3), torch.tensor([[[5.0, 0.0, 0.0]]])):
-        assert torch.equal(sl.turn(resid, vector, one(0.5)), resid)
-    assert torch.equal(sl.turn(some(1, 2, 3), torch.zeros(3), one(0.5)), some(1, 2, 3))
+        assert torch.equal(sl.rotate_by(resid, vector, one(0.5)), resid)
+    assert torch.equal(sl.rotate_by(some(1, 2, 3), torch.zeros(3), one(0.5)), some(1, 2, 3))
 
 
 def test_norm_preserving_addition_is_rotation():
@@ -140,7 +140,7 @@ def test_operators_can_be_sent_to_other_processes(name):
 
 def test_names_say_what_an_operator_does():
     assert sl.conditional(above=1.5, below=2, along=GATE).__name__ == "add where gate is above 1.5 and below 2"
-    assert sl.norm_preserving(sl.turn).__name__ == "norm_preserving(turn)"
+    assert sl.norm_preserving(sl.rotate_by).__name__ == "norm_preserving(rotate_by)"
     assert sl.adaptive(behind).__name__ == "add by behind"
 
 

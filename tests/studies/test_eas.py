@@ -11,7 +11,7 @@ import steerlab as sl
 from steerlab.models.model import hook_name, hooks
 from steerlab.plots.studies import eas_stream
 from steerlab.studies.eas.comparison import Claim
-from steerlab.studies.eas.stream import Nudger
+from steerlab.studies.eas.stream import OnlineRunner
 from steerlab.studies.eas.watcher import VARIANTS, Watcher, Watching, random_attractors
 from steerlab.tasks.arithmetic import arithmetic
 
@@ -104,13 +104,13 @@ def test_the_prompt_runs_to_the_watched_layer_once(toy_model):
 
 
 def test_a_run_that_goes_on_wrongly_is_noticed_at_the_first_nudge(toy_model, monkeypatch):
-    judge = Nudger._judge
+    judge = OnlineRunner._judge
 
     def off(self, *given):
         found = judge(self, *given)
         return replace(found, margin=found.margin + 0.01)
 
-    monkeypatch.setattr(Nudger, "_judge", off)
+    monkeypatch.setattr(OnlineRunner, "_judge", off)
     with pytest.raises(RuntimeError, match=r"layer 1: the run resumed under a nudge gives another margin .*difference 0\.01"):
         sl.run_eas(toy_model("bridge"), stream(3), layer=LAYER, rng=np.random.default_rng(0))
 

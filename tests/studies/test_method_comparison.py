@@ -10,9 +10,8 @@ from steerlab.models.encoding import token_ids
 from steerlab.statistics.controls import rank_test
 from steerlab.statistics.multiplicity import holm
 from steerlab.statistics.paired import sign_test
-from steerlab.studies import method_vectors
-from steerlab.studies.method_trials import Bench, cell_of, choose
-from steerlab.studies.method_vectors import Wording, contenders, contrast_pairs, spread_layers, wordings
+from steerlab.studies.method_trials import Setting, cell_of, choose
+from steerlab.studies.method_vectors import Wording, contrast_pairs, method_vectors, spread_layers, wordings
 
 METHODS = ["mean_difference", "function_vector", "aft", "multilayer_aft", "prompt"]
 
@@ -52,18 +51,18 @@ def test_the_kl_of_several_places_together_is_that_of_a_plain_hooked_run(toy_mod
     g = torch.Generator().manual_seed(0)
     first, second = (sl.Direction(torch.randn(32, generator=g), layer, site) for layer, site in zip((0, 1), sites, strict=True))
     more = [cell_of([first, second], 1.0), cell_of([first], 1.0), cell_of([second, first], 1.0)]
-    kl = Bench(model, texts).kl(more)
+    kl = Setting(model, texts).kl(more)
     assert kl[0] == pytest.approx(plain_kl(model, texts, [first, second]), rel=1e-3)
     assert kl[1] == pytest.approx(plain_kl(model, texts, [first]), rel=1e-3)
     assert kl[2] == pytest.approx(kl[0], rel=1e-5)
 
 
 def test_every_method_that_adds_a_vector_looks_equally_often_and_only_at_validation(found):
-    looks = found.looks[found.looks["matching"] != "none"]
-    assert looks.groupby(["matching", "method"]).size().eq(2 * 2 * 2).all()
-    assert found.frame.set_index("method").loc["AFT", "looks"].tolist() == [8, 8]
+    compared = found.validation_grid[found.validation_grid["matching"] != "none"]
+    assert compared.groupby(["matching", "method"]).size().eq(2 * 2 * 2).all()
+    assert found.frame.set_index("method").loc["AFT", "comparisons"].tolist() == [8, 8]
     n = found.settings["n_validation"]
-    assert np.allclose(looks["accuracy"] * n, (looks["accuracy"] * n).round())
+    assert np.allclose(compared["accuracy"] * n, (compared["accuracy"] * n).round())
 
 
 def test_within_a_matching_all_methods_are_at_one_level(found, toy, task):
@@ -107,18 +106,18 @@ def test_the_tables_follow_from_outcomes(found):
     right = found.outcomes.set_index(["matching", "method"])["correct"].astype(bool)
     for row in table[table["method"] != "baseline"].to_dict("records"):
         test = sign_test(before, right.loc[(row["matching"], row["method"])].to_numpy())
-        assert (row["change"], row["p"]) == (test.change, test.p_value)
+        assert (row["change"], row["p"]) == (test.change, test.pvalue)
         assert (row["low"], row["high"]) == tuple(test.interval())[:2]
         if row["controls"]:
             mine = found.controls.query("matching == @row['matching'] and method == @row['method']")["accuracy"]
-            assert row["p_controls"] == rank_test(test.change, mine.to_numpy() - before.mean()).p_value
+            assert row["p_controls"] == rank_test(test.change, mine.to_numpy() - before.mean()).pvalue
     known = table["p"].notna()
     np.testing.assert_allclose(table.loc[known, "p_holm"], holm(table.loc[known, "p"]))
     pairs = found.pairs
     assert len(pairs) == 2 * 10
     one = pairs.query("matching == 'kl' and method == 'AFT' and other == 'multi-layer AFT'").iloc[0]
     test = sign_test(right.loc[("kl", "multi-layer AFT")].to_numpy(), right.loc[("kl", "AFT")].to_numpy())
-    assert (one["difference"], one["p"]) == (test.change, test.p_value)
+    assert (one["difference"], one["p"]) == (test.change, test.pvalue)
     np.testing.assert_allclose(pairs["p_holm"], holm(pairs["p"]))
 
 
@@ -139,8 +138,8 @@ def test_the_same_seed_gives_the_same_table(found, toy, task):
     first = found.frame.query("matching == 'norm' and method in ('mean difference', 'function vector')")
     # Another set of methods may agree on another level; the looks themselves are the same.
     columns = ["method", "layer", "sign", "level", "alpha", "accuracy"]
-    mine = found.looks.query("matching == 'norm' and method in ('mean difference', 'function vector')")[columns]
-    pd.testing.assert_frame_equal(again.looks[columns].reset_index(drop=True), mine.reset_index(drop=True), check_dtype=False)
+    mine = found.validation_grid.query("matching == 'norm' and method in ('mean difference', 'function vector')")[columns]
+    pd.testing.assert_frame_equal(again.validation_grid[columns].reset_index(drop=True), mine.reset_index(drop=True), check_dtype=False)
     assert len(first) == 2
 
 
@@ -175,7 +174,7 @@ def test_layers_of_the_multi_layer_vector_follow_its_middle(toy):
 
 
 def test_a_model_that_reads_words_is_asked_to_think_step_by_step(toy, task, monkeypatch):
-    monkeypatch.setattr(method_vectors, "readable", lambda model, texts: True)
+    monkeypatch.setattr("steerlab.studies.method_vectors.readable", lambda model, texts: True)
     ways, about = wordings(toy, task.train, task.test)
     assert [way.name for way in ways] == ["prepended", "appended"]
     asked = [way.asked(task.test[0]).prompt for way in ways]
@@ -192,7 +191,7 @@ def test_prompts_beyond_the_context_are_left_out_with_the_reason(toy, task):
     ways, about = wordings(toy, long, long)
     assert ways == []
     assert "exceed this model's context of 128 tokens" in about
-    found, missing = contenders(
+    found, missing = method_vectors(
         toy, [*long, sl.Problem("other", "2 + " * 60 + "1", " A", (" A", " B"))], methods=["function_vector"], layers=[1]
     )
     assert found == []

@@ -60,7 +60,7 @@ def test_a_transfer_is_the_paired_change_that_a_sweep_measures(model, tasks, fou
             row = found.frame.set_index(["method", "source", "target"]).loc[(*key, target)]
             after = swept.frame["correct"].to_numpy(bool)
             test = sl.statistics.sign_test(swept.baseline.frame["correct"].to_numpy(bool), after)
-            assert (row["change"], row["p"], row["low"], row["high"]) == (test.change, test.p_value, *test.interval())
+            assert (row["change"], row["p"], row["low"], row["high"]) == (test.change, test.pvalue, *test.interval())
 
 
 def test_every_cell_has_its_random_and_shuffled_draws(found):
@@ -139,7 +139,7 @@ def test_means_count_every_task_once_and_rivals_are_paired(model, tasks, booster
         sl.sweep(model, tasks["story"].test, booster.vectors[row[side]], alphas=1.0).frame["correct"] for side in ("second", "first")
     ]
     test = sl.statistics.sign_test(*[one.to_numpy(bool) for one in outcomes])
-    assert (row["difference"], row["p"]) == (test.change, test.p_value)
+    assert (row["difference"], row["p"]) == (test.change, test.pvalue)
     assert "left-out task" in booster.summary()
 
 

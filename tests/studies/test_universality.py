@@ -19,13 +19,13 @@ def record(right: int, wrong: int, n: int = 100, **more) -> dict:
     test = sign_test(before, after)
     low, high = test.interval()
     said = {"baseline": float(before.mean()), "steered": float(after.mean()), "improvement": test.change, "low": low, "high": high}
-    said |= {"n": n, "p": test.p_value, "became_right": right, "became_wrong": wrong, "validation_improvement": 0.1, "controls": 39}
+    said |= {"n": n, "p": test.pvalue, "became_right": right, "became_wrong": wrong, "validation_improvement": 0.1, "controls": 39}
     return said | {"p_controls": 0.025, "warnings": [], "weights": "abc", "source": "made up", "layer": 1} | more
 
 
 @pytest.fixture
 def cells():
-    return sl.grid(models=["one", "two"], datasets=["arithmetic:bare", "blimp=some/where/agreement.jsonl"])
+    return sl.model_task_grid(models=["one", "two"], datasets=["arithmetic:bare", "blimp=some/where/agreement.jsonl"])
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_cells_are_counted_by_estimate_by_interval_and_after_correction(found):
 def test_the_sources_own_count_is_no_evidence_by_the_sign_test():
     """14 positive, 5 negative and 2 neutral of 21: 2 P(Bin(19, 1/2) >= 14) = 0.0636, by hand."""
     lines = [record(2, 0)] * 14 + [record(0, 2)] * 5 + [record(1, 1)] * 2
-    cells = sl.grid(models=[f"m{i}" for i in range(7)], datasets=["arithmetic", "gsm8k", "svamp"])
+    cells = sl.model_task_grid(models=[f"m{i}" for i in range(7)], datasets=["arithmetic", "gsm8k", "svamp"])
     found = sl.Universality(tuple(cells), tuple(lines))
     assert found.sign_p() == pytest.approx(0.0636, abs=1e-4)
     assert found.summary_json()["positive_results"] == {"count": 14, "percentage": pytest.approx(66.67, abs=0.01)}
@@ -155,7 +155,7 @@ def test_other_data_under_the_same_name_is_another_grid(counted, tmp_path):
     for folder, text in (("one", "a"), ("two", "b")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "f.jsonl").write_text(text)
-    first, other = (sl.grid(models=["one"], datasets=[f"blimp={tmp_path / folder / 'f.jsonl'}"]) for folder in ("one", "two"))
+    first, other = (sl.model_task_grid(models=["one"], datasets=[f"blimp={tmp_path / folder / 'f.jsonl'}"]) for folder in ("one", "two"))
     assert first[0].key == other[0].key
     sl.run_grid(first, tmp_path / "grid", runner=counted[0])
     with pytest.raises(ValueError, match="data_files was"):
@@ -175,7 +175,7 @@ def test_a_finished_cell_that_was_changed_is_refused(cells, counted, tmp_path):
 def test_another_grid_in_the_folder_is_refused(cells, counted, tmp_path):
     sl.run_grid(cells, tmp_path / "grid", runner=counted[0])
     with pytest.raises(ValueError, match="epochs was 3 and is 4 now"):
-        check_grid_folder(tmp_path / "grid", sl.grid(models=["one", "two"], datasets=[c.dataset for c in cells[:2]], epochs=4))
+        check_grid_folder(tmp_path / "grid", sl.model_task_grid(models=["one", "two"], datasets=[c.dataset for c in cells[:2]], epochs=4))
     with pytest.raises(ValueError, match="it had 4 cells, and 2 are asked for"):
         check_grid_folder(tmp_path / "grid", cells[:2])
     (tmp_path / "diary").mkdir()
@@ -187,19 +187,19 @@ def test_another_grid_in_the_folder_is_refused(cells, counted, tmp_path):
 @pytest.mark.parametrize("dataset", ["", "=file", "blimp=", "arithmetic:"])
 def test_a_dataset_that_names_nothing_is_refused(dataset):
     with pytest.raises(ValueError, match="use TASK, TASK:VARIANT or TASK=PATH"):
-        sl.grid(datasets=[dataset])
+        sl.model_task_grid(datasets=[dataset])
 
 
 def test_cells_that_tables_cannot_tell_apart_are_refused():
     with pytest.raises(ValueError, match=r"one on blimp=a\.jsonl occurs twice"):
-        sl.grid(models=["one"], datasets=["blimp=x/a.jsonl", "blimp=y/a.jsonl"])
+        sl.model_task_grid(models=["one"], datasets=["blimp=x/a.jsonl", "blimp=y/a.jsonl"])
 
 
 def test_a_cell_gives_what_its_vector_does_on_test(toy_model, backends):
     """Oracle: the same learning and a plain sweep, called one by one."""
     model = toy_model(backends[0])
-    cell = sl.GridCell("toy", "arithmetic:bare", train=12, validation=8, test=20, layers=(1, 2), epochs=2, controls=4)
-    found = sl.run_cell(cell, model)
+    cell = sl.GridJob("toy", "arithmetic:bare", train=12, validation=8, test=20, layers=(1, 2), epochs=2, controls=4)
+    found = sl.run_job(cell, model)
     task = cell.load_task()
     vector = sl.adaptive_aft(
         model, task.train, validation=task.validation, layers=[1, 2], seeds=[0], epochs=2, extend=0, lrs=0.01, batch_size=4
@@ -223,8 +223,8 @@ def test_what_is_too_long_for_a_model_is_left_out_or_cut_where_that_is_asked_for
     model = toy_model("bridge")
 
     def ran(**more):
-        (cell,) = sl.grid(models=["toy"], datasets=[f"jsonl={file}"], **options, **more)
-        return cell, grid.run_cell(cell, model)
+        (cell,) = sl.model_task_grid(models=["toy"], datasets=[f"jsonl={file}"], **options, **more)
+        return cell, grid.run_job(cell, model)
 
     with pytest.raises(ValueError, match="context"):
         ran()
@@ -234,5 +234,5 @@ def test_what_is_too_long_for_a_model_is_left_out_or_cut_where_that_is_asked_for
     assert any("left out" in warning for warning in dropped["warnings"])
     assert any("cut from the left" in warning for warning in cut["warnings"])
     assert grid.described(cell)["too_long"] == "drop"
-    (plain,) = sl.grid(models=["toy"], datasets=[f"jsonl={file}"])
+    (plain,) = sl.model_task_grid(models=["toy"], datasets=[f"jsonl={file}"])
     assert "too_long" not in grid.described(plain)

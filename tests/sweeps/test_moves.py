@@ -26,7 +26,7 @@ def _rng():
 
 
 def test_their_number_is_that_of_the_transitions(swept):
-    found = sl.changes(swept)
+    found = sl.changed_problems(swept)
     counts = found.groupby(["layer", "direction", "alpha"])["became"].value_counts().unstack(fill_value=0)
     table = swept.transitions().set_index(["layer", "direction", "alpha"])
     assert len(found) == table[["became_right", "became_wrong"]].to_numpy().sum() > 0
@@ -35,7 +35,7 @@ def test_their_number_is_that_of_the_transitions(swept):
 
 
 def test_a_line_holds_what_was_asked_and_answered(swept):
-    found = sl.changes(swept)
+    found = sl.changed_problems(swept)
     problems = {problem.id: problem for problem in swept.baseline.problems}
     for row in found.itertuples():
         problem = problems[row.problem_id]
@@ -47,16 +47,16 @@ def test_a_line_holds_what_was_asked_and_answered(swept):
 
 
 def test_cells_and_kinds_can_be_chosen(swept):
-    found = sl.changes(swept)
+    found = sl.changed_problems(swept)
     name = found["direction"].iloc[0]
-    some = sl.changes(swept, direction=name, alpha=2, became="wrong")
+    some = sl.changed_problems(swept, direction=name, alpha=2, became="wrong")
     expected = found.query("direction == @name and alpha == 2 and became == 'wrong'").reset_index(drop=True)
     pd.testing.assert_frame_equal(some, expected)
 
 
 def test_in_a_cell_what_became_right_comes_first_in_the_order_of_the_data(swept):
     place = {problem.id: k for k, problem in enumerate(swept.baseline.problems)}
-    for _, cell in sl.changes(swept).groupby(["layer", "direction", "alpha"]):
+    for _, cell in sl.changed_problems(swept).groupby(["layer", "direction", "alpha"]):
         assert cell["became"].is_monotonic_increasing
         for _, part in cell.groupby("became"):
             assert part["problem_id"].map(place).is_monotonic_increasing
@@ -68,16 +68,16 @@ def test_the_order_of_the_data_is_not_that_of_the_names():
     base = pd.DataFrame({"problem_id": names, "prediction": "A", "correct": True, "margin": 1.0, "nll": 0.5})
     cells = base.assign(layer=3, alpha=-2.0, direction="d", prediction="B", correct=False, margin=[-0.5, -1.0, -2.0])
     checks = pd.DataFrame(columns=["layer", "direction", "alpha", "calls", "resid_change", "score_change"])
-    found = sl.changes(sl.SweepResult(cells, sl.Evaluation(problems, base, "choice"), (), checks, {}))
+    found = sl.changed_problems(sl.SweepResult(cells, sl.Evaluation(problems, base, "choice"), (), checks, {}))
     assert found["problem_id"].tolist() == list(names)
     assert found["margin_change"].tolist() == [-1.5, -2.0, -3.0]
     assert found[["before", "after", "became"]].values.tolist() == [["A", "B", "wrong"]] * 3
 
 
 def test_a_sweep_in_which_nothing_changed_has_no_lines_and_all_columns(swept):
-    still = sl.changes(swept, alpha=0)
+    still = sl.changed_problems(swept, alpha=0)
     assert len(still) == 0
-    assert list(still.columns) == list(sl.changes(swept).columns)
+    assert list(still.columns) == list(sl.changed_problems(swept).columns)
 
 
 @pytest.mark.parametrize(
@@ -91,4 +91,4 @@ def test_a_sweep_in_which_nothing_changed_has_no_lines_and_all_columns(swept):
 )
 def test_what_is_not_there_is_named(swept, options, message):
     with pytest.raises(ValueError, match=message):
-        sl.changes(swept, **options)
+        sl.changed_problems(swept, **options)

@@ -208,7 +208,7 @@ def test_a_coefficient_is_chosen_on_validation_and_tested_once(toy, task):
     chosen = frame[frame["chosen"]].set_index("split")["change"]
     assert grid.bias == pytest.approx(chosen["validation"] - chosen["test"])
     assert grid.paired_interval().low <= chosen["test"] <= grid.paired_interval().high
-    assert grid.sign_test().p_value == st.sign_test(tested.baseline.frame["correct"], tested.frame["correct"]).p_value
+    assert grid.sign_test().pvalue == st.sign_test(tested.baseline.frame["correct"], tested.frame["correct"]).pvalue
     assert f"coefficient={grid.coefficient}" in repr(grid)
 
 

@@ -402,7 +402,7 @@ def test_token_ids_go_through_every_part(bare, tmp_path):
     found = sl.mean_difference(acts.select([p.id for p in ev.correct()]), acts.select([p.id for p in ev.incorrect()]), layer=1)
     swept = sl.sweep(bare, problems, found, alphas=[0, 4.0], positions="last")
     assert len(swept.frame) == 48
-    assert set(sl.changes(swept)["prompt"]) <= {" ".join(map(str, p.prompt)) for p in problems}
+    assert set(sl.changed_problems(swept)["prompt"]) <= {" ".join(map(str, p.prompt)) for p in problems}
     sl.random_control(bare, problems, found, alpha=4.0, n=3, rng=np.random.default_rng(0))
     learned = sl.learn_vector(bare, problems, layer=1, epochs=1, lr=0.1, seed=0)
     assert np.isfinite(learned.norm)

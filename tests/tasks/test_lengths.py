@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import steerlab as sl
 from steerlab.cli.options import Setup
-from steerlab.models.batches import Row
+from steerlab.models.batches import TokenRow
 from steerlab.models.encoding import token_ids
 from steerlab.models.model import context_length
 from steerlab.tasks.problems import Problem, Task
@@ -114,7 +114,7 @@ def test_a_problem_whose_answers_alone_do_not_fit_is_left_out(toy):
 
 def test_prompts_of_token_ids_are_cut_like_texts(toy):
     def rows(model, problem):
-        return [Row(tuple(_fits(model, problem, list(problem.prompt))), len(problem.prompt))]
+        return [TokenRow(tuple(_fits(model, problem, list(problem.prompt))), len(problem.prompt))]
 
     raw = Scorer("ids", rows, SCORERS["choice"].judge)
     prompt = (toy.tokenizer.bos_token_id, *(5 + i % 7 for i in range(context_length(toy) + 9)))

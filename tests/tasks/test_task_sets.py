@@ -86,7 +86,7 @@ def test_corrected_p_values_are_those_of_the_largest_standardised_draw():
     sizes = np.array(sizes)
     by_hand = [(1 + (sizes[:, 1:].max(0) >= sizes[k, 0]).sum()) / 20 for k in range(2)]
     assert corrected == pytest.approx(np.maximum(by_hand, p))
-    assert p[0] == sl.statistics.rank_test(2.5, nulls[0]).p_value
+    assert p[0] == sl.statistics.rank_test(2.5, nulls[0]).pvalue
 
 
 def test_under_the_null_the_corrected_p_values_cry_wolf_no_more_often_than_they_say():
@@ -118,6 +118,6 @@ def test_an_effect_is_the_sign_tests_and_its_interval():
     before = pd.DataFrame({"correct": [True, False, False, True, False], "margin": [1.0, -1.0, -2.0, 1.0, -1.0]})
     after = pd.DataFrame({"correct": [True, True, True, False, False], "margin": [1.0, 1.0, 1.0, -1.0, -1.0]})
     found, test = effect(before, after), sl.statistics.sign_test(before["correct"], after["correct"])
-    assert (found["change"], found["p"], found["n"]) == (test.change, test.p_value, 5)
+    assert (found["change"], found["p"], found["n"]) == (test.change, test.pvalue, 5)
     assert (found["low"], found["high"]) == tuple(test.interval())
     assert found["margin_change"] == pytest.approx(0.6)

@@ -17,6 +17,7 @@ from steerlab.validation.scenarios import NOT_SIMULATED, SCENARIOS
 from steerlab.validation.scenarios._common import LEVELS, Scenario
 
 KEPT = Path(__file__).parents[2] / "data" / "calibration.md"
+FAMILIES = ("covariance_matched", "given_controls", "orthogonal_directions", "other_task", "shuffled_labels")
 
 
 def uniform(power: float):
@@ -57,7 +58,7 @@ def procedures():
     for name, kind in inspect.getmembers(st, inspect.isclass):
         methods = {f"{name}.{method}": vars(kind)[method] for method in vars(kind) if "interval" in method or method == "survivors"}
         found |= {method: function for method, function in methods.items() if inspect.isfunction(function)}
-    families = {name: getattr(random, name) for name in random.__all__}
+    families = {name: getattr(random, name) for name in FAMILIES}
     found |= {name: family for name, family in families.items() if inspect.isfunction(family)}
     return found | {name: getattr(sl, name) for name in ("random_directions", "match_kl", "changed_predictions")}
 

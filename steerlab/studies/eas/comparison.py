@@ -41,7 +41,7 @@ class Claim:
         points, updates: what was claimed: a share of 1, and a number of updates.
         n: problems answered after so many updates.
         change, low, high: accuracy there, with the Watcher minus without, and its 95% paired interval; NaN without such problems.
-        p_value: of the two-sided sign test there.
+        pvalue: of the two-sided sign test there.
         over_random: the same change against random attractors that are never updated, and its p-value.
         verdict: "held" if the whole interval is at or above the claim, "did not hold" if all of it is below, "undecided" if it holds both,
             "not tested" if the stream ended too early.
@@ -53,7 +53,7 @@ class Claim:
     change: float
     low: float
     high: float
-    p_value: float
+    pvalue: float
     over_random: tuple[float, float]
     verdict: Verdict
 
@@ -63,7 +63,7 @@ class Claim:
             return claim + f"was not tested: the stream has {self.n} problems after update {self.updates}, and {FEWEST} are needed."
         found = (
             f"{100 * self.change:+.1f} points on the {self.n} problems after update {self.updates} (95% interval {100 * self.low:+.1f} to "
-            f"{100 * self.high:+.1f}, sign test {format_p(self.p_value)})"
+            f"{100 * self.high:+.1f}, sign test {format_p(self.pvalue)})"
         )
         random, p = self.over_random
         beside = "" if math.isnan(random) else f" Against random attractors that never learn: {100 * random:+.1f} points, {format_p(p)}."
@@ -167,7 +167,7 @@ class EASComparison:
                     "change_high": change.high,
                     "became_right": tests[0].became_right,
                     "became_wrong": tests[0].became_wrong,
-                    "p": math.nan if variant == against else tests[0].p_value,
+                    "p": math.nan if variant == against else tests[0].pvalue,
                     "worst": min(test.change for test in tests),
                     "best": max(test.change for test in tests),
                     "updates": int(mine["updates"].iloc[-1]),
@@ -198,10 +198,10 @@ class EASComparison:
         test, random = sign_test(plain["correct"][late], mine["correct"][late]), (nan, nan)
         if "no_updates" in self.variants:
             other = sign_test(self.outcomes("no_updates")["correct"][late], mine["correct"][late])
-            random = other.change, other.p_value
+            random = other.change, other.pvalue
         interval = paired_interval(plain["correct"][late], mine["correct"][late])
         verdict: Verdict = "held" if interval.low >= points else "did not hold" if interval.high < points else "undecided"
-        return Claim(points, updates, n, test.change, interval.low, interval.high, test.p_value, random, verdict)
+        return Claim(points, updates, n, test.change, interval.low, interval.high, test.pvalue, random, verdict)
 
     def __repr__(self) -> str:
         n = len(self.frame) // len(self.frame[["variant", "repeat"]].drop_duplicates())

@@ -37,8 +37,8 @@ from steerlab.statistics.intervals import wilson_interval
 from steerlab.steering.generation import generate_cells
 from steerlab.steering.interventions import steer
 from steerlab.steering.operators import OPERATORS
-from steerlab.steering.variants import Cell, Place, shares
-from steerlab.steering.wavefront import Front, Seen
+from steerlab.steering.variants import Cell, Place, segments
+from steerlab.steering.wavefront import Front, InterventionLog
 from steerlab.studies.eas.watcher import Glance, Watcher, Watching, random_attractors, variant_named
 from steerlab.tasks.evaluation import Plan, check_ids, evaluate, plan
 from steerlab.tasks.problems import Problem, as_problems
@@ -48,7 +48,7 @@ Nudge = Float[np.ndarray, " d_model"] | None  # what is added at every position;
 TOLERANCE = 1e-4  # margins may differ by so much from the plain hooked run
 
 
-class Nudger:
+class OnlineRunner:
     """Runs a problem up to the output of a layer, and on from there under several nudges.
 
     Args:
@@ -88,11 +88,11 @@ class Nudger:
     def answer(self, work: Plan, nudges: Sequence[Nudge]) -> tuple[list[Outcome], list[float]]:
         """Outcomes under each nudge of the problem last looked at, and how far each moved the stream, relative to its norm."""
         cells = [self._cell(nudge) for nudge in nudges]
-        seen = [Seen() for _ in cells]
+        seen = [InterventionLog() for _ in cells]
         answers = [[Answer()] * len(work.rows) for _ in cells]
         for batch, reader, run in self._read:
             whole = runs_whole(self._model)
-            for share in shares(batch, cells, "all", whole=whole):
+            for share in segments(batch, cells, "all", whole=whole):
                 size = max(1, int(self._room // self._front.cost(share)))
                 for first in range(0, len(cells), size):
                     which = slice(first, first + size)
@@ -109,7 +109,7 @@ class Nudger:
         self._compare(work, cells, outcomes)
         return outcomes, [one.resid_change for one in seen]
 
-    def _generate(self, batch: Batch, cells: Sequence[Cell], seen: Sequence[Seen], answers: list[list[Answer]]) -> None:
+    def _generate(self, batch: Batch, cells: Sequence[Cell], seen: Sequence[InterventionLog], answers: list[list[Answer]]) -> None:
         order = sorted(range(len(cells)), key=lambda c: cells[c].alpha)  # those that do nothing come first
         most = generated_rows(self._model, batch.width + batch.rows[0].new_tokens, self._room, self._memory)
         found = generate_cells(self._front, [cells[c] for c in order], batch, self._room, most, [seen[c] for c in order])
@@ -305,7 +305,7 @@ def stream(
         raise InputError(
             "the model has hooks on it, which generated answers would meet at other positions; leave the block that put them there"
         )
-    engine = Nudger(model, layer, memory)
+    engine = OnlineRunner(model, layer, memory)
     wins = [0] * len(states)
     lines: list[list[tuple[Any, ...]]] = [[] for _ in states]
     seconds = np.zeros(len(problems))

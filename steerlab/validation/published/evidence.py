@@ -19,7 +19,7 @@ def paired_p(became_right: int, became_wrong: int) -> float:
     if became_right + became_wrong == 0:
         return 1.0
     before = np.repeat([0, 1], [became_right, became_wrong])
-    return sign_test(before, 1 - before).p_value
+    return sign_test(before, 1 - before).pvalue
 
 
 def sign_test_p(became_right: Cells, became_wrong: Cells) -> Answer:
@@ -58,16 +58,16 @@ def controls_p_rank(observed: Cells, controls: Cells, alternative: str, n: Cells
     value, draws, said = _against(observed, controls, n)
     result = rank_test(value, draws, alternative=cast(Alternative, alternative))
     said += f": {result.exceeds} of {result.n_controls} controls at least as extreme, p = {result.rank}/{result.n_controls + 1}"
-    return Answer((Range.point(result.p_value),), f"{said}; {result.n_controls} controls can never give less than {result.smallest_p:.3f}")
+    return Answer((Range.point(result.pvalue),), f"{said}; {result.n_controls} controls can never give less than {result.smallest_p:.3f}")
 
 
 def controls_p_t(observed: Cells, controls: Cells, n: Cells | None = None) -> Answer:
     """The p-value of the one-sample t-test of controls against an observed effect, two-sided or one-sided in its favour."""
     value, draws, said = _against(observed, controls, n)
     result = one_sample_t_test(draws, value)
-    one_sided = min(one_sample_t_test(draws, value, alternative=side).p_value for side in ("greater", "less"))
-    said += f": t({result.df}) = {abs(result.statistic):.2f}, p = {result.p_value:.3f} two-sided, {one_sided:.3f} one-sided"
-    return Answer((Range.point(one_sided), Range.point(result.p_value)), said)
+    one_sided = min(one_sample_t_test(draws, value, alternative=side).pvalue for side in ("greater", "less"))
+    said += f": t({result.df}) = {abs(result.statistic):.2f}, p = {result.pvalue:.3f} two-sided, {one_sided:.3f} one-sided"
+    return Answer((Range.point(one_sided), Range.point(result.pvalue)), said)
 
 
 def controls_d(observed: Cells, controls: Cells, n: Cells | None = None) -> Answer:

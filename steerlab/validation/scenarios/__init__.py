@@ -38,7 +38,7 @@ NOT_SIMULATED: Mapping[str, str] = {
     "power_of_sign_test": _EXACT,
     "power_of_t_test": _EXACT,
     "smallest_detectable_change": _EXACT,
-    "ready": "it passes on controls that were drawn before",
+    "given_controls": "it passes on controls that were drawn before",
     "match_kl": "it needs a language model; it changes lengths, and the rank test stays the same",
     "changed_predictions": "it is wilson_interval",
 }

@@ -22,7 +22,7 @@ def effects(rng: np.random.Generator, k: int, shift: float = 0.0, shape: str = "
 
 
 def _rank(k: int, shift: float, shape: str, rng: np.random.Generator, *, alternative: st.Alternative = "two-sided") -> NDArray[np.float64]:
-    return rejected(st.rank_test(*effects(rng, k, shift, shape), alternative=alternative).p_value)
+    return rejected(st.rank_test(*effects(rng, k, shift, shape), alternative=alternative).pvalue)
 
 
 def _rank_of_answers(k: int, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -39,11 +39,11 @@ def _rank_of_answers(k: int, n: int, rng: np.random.Generator) -> NDArray[np.flo
             "correct": (before ^ flipped).ravel(),
         }
     )
-    return rejected(st.controls_from_frame(baseline, frame).rank_test().p_value)
+    return rejected(st.controls_from_frame(baseline, frame).rank_test().pvalue)
 
 
 def _prediction(k: int, shift: float, shape: str, rng: np.random.Generator) -> NDArray[np.float64]:
-    return rejected(st.prediction_test(*effects(rng, k, shift, shape)).p_value)
+    return rejected(st.prediction_test(*effects(rng, k, shift, shape)).pvalue)
 
 
 def _one_more(k: int, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -58,7 +58,7 @@ def _one_more_by_rank(k: int, shape: str, rng: np.random.Generator) -> NDArray[n
 
 def _recipe(k: int, shift: float, rng: np.random.Generator) -> NDArray[np.float64]:
     observed, controls = effects(rng, k, shift)
-    return rejected(st.one_sample_t_test(controls, observed).p_value)
+    return rejected(st.one_sample_t_test(controls, observed).pvalue)
 
 
 SCENARIOS: list[Scenario] = [

@@ -28,21 +28,21 @@ def switches(rng: np.random.Generator, n: int) -> NDArray[np.bool_]:
 
 def _trend(slope: float, rng: np.random.Generator) -> NDArray[np.float64]:
     values = rng.normal(size=(20, 1)) + slope * ALPHAS + rng.normal(size=(20, 7))
-    return rejected(st.trend_test(ALPHAS, values, rng=rng, n_resamples=499).p_value)
+    return rejected(st.trend_test(ALPHAS, values, rng=rng, n_resamples=499).pvalue)
 
 
 def _trend_of_switches(null: str, rng: np.random.Generator) -> NDArray[np.float64]:
-    return rejected(st.trend_test(ALPHAS, switches(rng, 40), rng=rng, null=null, n_resamples=499).p_value)  # type: ignore[arg-type]
+    return rejected(st.trend_test(ALPHAS, switches(rng, 40), rng=rng, null=null, n_resamples=499).pvalue)  # type: ignore[arg-type]
 
 
 def _trend_of_means(slope: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    return rejected(st.trend_test(ALPHAS, slope * ALPHAS + rng.normal(size=7), rng=rng, n_resamples=999).p_value)
+    return rejected(st.trend_test(ALPHAS, slope * ALPHAS + rng.normal(size=7), rng=rng, n_resamples=999).pvalue)
 
 
 def _reversal(slope: float, bend: float, rng: np.random.Generator) -> NDArray[np.float64]:
     values = responses(rng, 40, slope) - bend * np.maximum(ALPHAS, 0)
     found = st.largest_reversal(ALPHAS, values, rng=rng, increasing=True, n_resamples=499)
-    return rejected(1.0 if found is None or found.p_value is None else found.p_value)
+    return rejected(1.0 if found is None or found.pvalue is None else found.pvalue)
 
 
 def _line(of: str, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -83,14 +83,14 @@ def _family(name: str, where: str, k: int, rng: np.random.Generator, *, norm: st
     controls = draws[name]()(direction, k, rng=rng)
     values = acts.at(0)[:, 0].double().numpy()
     observed, *others = effects(values, [direction, *controls], where)
-    return rejected(st.rank_test(observed, others).p_value)
+    return rejected(st.rank_test(observed, others).pvalue)
 
 
 def _isotropic_throughout(rng: np.random.Generator) -> NDArray[np.float64]:
     """The direction under test is drawn as its controls are: what the rank test asks."""
     acts, like = _activations(rng, N), Direction(torch.ones(DIMENSIONS), layer=0)
     observed, *others = effects(acts.at(0)[:, 0].double().numpy(), random_directions(like, CONTROLS + 1, rng=rng), "varied")
-    return rejected(st.rank_test(observed, others).p_value)
+    return rejected(st.rank_test(observed, others).pvalue)
 
 
 ALIKE, VARIED = "reader alike in all dimensions", "reader where activations vary"

@@ -50,7 +50,7 @@ def _false(rejections: NDArray[np.bool_], effects: int, *, family: bool) -> floa
 
 def _best_cell(change: float, rng: np.random.Generator) -> NDArray[np.float64]:
     before, after = grid(rng, 86, 156, change)
-    return rejected(st.max_statistic_test(before, after, rng=rng, n_resamples=499).p_value)
+    return rejected(st.max_statistic_test(before, after, rng=rng, n_resamples=499).pvalue)
 
 
 def _false_survivors(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -65,13 +65,13 @@ def _best_of_margins(statistic: str, shift: float, rng: np.random.Generator) -> 
     before = rng.normal(size=30)
     changes = (rng.standard_t(3, (30, 1)) + rng.standard_t(3, (30, 40))) * np.where(np.arange(40) % 2, 10.0, 1.0)
     changes[:, 0] += shift
-    return rejected(st.max_statistic_test(before, before[:, None] + changes, rng=rng, statistic=statistic, n_resamples=499).p_value)  # type: ignore[arg-type]
+    return rejected(st.max_statistic_test(before, before[:, None] + changes, rng=rng, statistic=statistic, n_resamples=499).pvalue)  # type: ignore[arg-type]
 
 
 def _at_the_ceiling(alternative: st.Alternative, rng: np.random.Generator) -> NDArray[np.float64]:
     """Before and in 50 cells, 98% of 100 problems are right, each time others."""
     before, after = rng.random(100) < 0.98, rng.random((100, 50)) < 0.98
-    return rejected(st.max_statistic_test(before, after, rng=rng, alternative=alternative, n_resamples=499).p_value)
+    return rejected(st.max_statistic_test(before, after, rng=rng, alternative=alternative, n_resamples=499).pvalue)
 
 
 def _interval_of_the_best(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -90,7 +90,7 @@ def _effects_against_controls(size: float, rng: np.random.Generator) -> NDArray[
 def _best_cell_uncorrected(rng: np.random.Generator) -> NDArray[np.float64]:
     before, after = grid(rng, 86, 156)
     best = after[:, int(np.abs(after.mean(0) - before.mean()).argmax())]
-    return rejected(st.sign_test(before, best).p_value)
+    return rejected(st.sign_test(before, best).pvalue)
 
 
 SCENARIOS: list[Scenario] = [

@@ -15,7 +15,7 @@ MID_P = "mid-p trades the guarantee for a rate near the level; it may lie slight
 def _sign(
     rng: np.random.Generator, n: int, change: float, *, mid_p: bool = False, alternative: st.Alternative = "two-sided"
 ) -> NDArray[np.float64]:
-    return rejected(st.sign_test(*answers(rng, n, 0.3, change), mid_p=mid_p, alternative=alternative).p_value)
+    return rejected(st.sign_test(*answers(rng, n, 0.3, change), mid_p=mid_p, alternative=alternative).pvalue)
 
 
 def _pairs(
@@ -27,23 +27,23 @@ def _pairs(
     *,
     alternative: st.Alternative = "two-sided",
 ) -> NDArray[np.float64]:
-    return rejected(test(*margins(rng, n, shift, shape), alternative=alternative).p_value)
+    return rejected(test(*margins(rng, n, shift, shape), alternative=alternative).pvalue)
 
 
 def _flips(n: int, shift: float, shape: str, rng: np.random.Generator) -> NDArray[np.float64]:
-    return rejected(st.sign_flip_test(*margins(rng, n, shift, shape), rng=rng, n_resamples=999).p_value)
+    return rejected(st.sign_flip_test(*margins(rng, n, shift, shape), rng=rng, n_resamples=999).pvalue)
 
 
 def _one_sample(n: int, shift: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    return rejected(st.one_sample_t_test(rng.normal(1 + shift, 1, n), 1.0).p_value)
+    return rejected(st.one_sample_t_test(rng.normal(1 + shift, 1, n), 1.0).pvalue)
 
 
 def _welch(shift: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    return rejected(st.welch_t_test(rng.normal(0, 1, 20) + shift, rng.normal(0, 3, 10)).p_value)
+    return rejected(st.welch_t_test(rng.normal(0, 1, 20) + shift, rng.normal(0, 3, 10)).pvalue)
 
 
 def _equivalence(shift: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    return rejected(st.equivalence_test(*margins(rng, 40, shift), margin=0.5).p_value)
+    return rejected(st.equivalence_test(*margins(rng, 40, shift), margin=0.5).pvalue)
 
 
 def _equivalence_of_answers(n: int, discordant: float, change: float, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -55,7 +55,7 @@ def _equivalence_of_answers(n: int, discordant: float, change: float, rng: np.ra
 def _exact_equivalence(n: int, gains: int, losses: int) -> float:
     before, after = np.zeros(n, bool), np.zeros(n, bool)
     after[:gains] = before[gains : gains + losses] = True
-    return st.equivalence_test(before, after, margin=0.1).p_value
+    return st.equivalence_test(before, after, margin=0.1).pvalue
 
 
 SCENARIOS: list[Scenario] = [
