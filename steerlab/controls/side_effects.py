@@ -19,8 +19,8 @@ from steerlab.models.model import n_outputs, readable
 from steerlab.statistics.controls import MEASURES
 from steerlab.statistics.effects import pareto_front
 from steerlab.statistics.intervals import wilson_interval
+from steerlab.steering import ALPHAS
 from steerlab.steering.distributions import NUMBERS, compare_distributions, text_rows
-from steerlab.steering.interventions import ALPHAS
 from steerlab.steering.operators import Operator, operator_label
 from steerlab.sweeps.sweep import KEYS, SweepResult, cells_of
 from steerlab.tasks.problems import Problem, Text, as_problems, written

@@ -21,8 +21,6 @@ from steerlab.models.backends import Model
 from steerlab.models.model import HookFn, hook_name, hooks
 from steerlab.steering.operators import Operator, check_operator, operator_named
 
-ALPHAS: tuple[float, ...] = (-3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
-
 
 def check_alpha(alpha: object) -> float:
     """A finite number.

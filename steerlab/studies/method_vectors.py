@@ -24,11 +24,9 @@ from steerlab.models.encoding import token_ids
 from steerlab.models.forecasts import Work
 from steerlab.models.model import Site, context_length, d_model, n_layers, readable
 from steerlab.steering.work import rows_of, unsteered
+from steerlab.studies import METHODS
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.problems import Problem, Text, written
-
-METHODS = ("mean_difference", "function_vector", "pca", "probe", "aft", "multilayer_aft", "prompt")
-"""What is compared by default."""
 
 KNOWN = (*ESTIMATORS, "function_vector", "aft", "multilayer_aft", "prompt")
 LABELS = {"pca": "PCA", "lda": "LDA", "ica": "ICA", "aft": "AFT", "multilayer_aft": "multi-layer AFT"}

@@ -26,8 +26,8 @@ from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.statistics.intervals import Interval, paired_interval
 from steerlab.statistics.paired import SignTest, sign_test
+from steerlab.steering import ALPHAS
 from steerlab.steering.cells import run_interventions
-from steerlab.steering.interventions import ALPHAS
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.sweeps.sweep import KEYS, SweepResult, cells_of, ranked, sweep

@@ -26,7 +26,8 @@ from steerlab.models.passes import entering
 from steerlab.models.reading import Reader
 from steerlab.models.shortcuts import short_cuts
 from steerlab.models.threads import on_suitable_threads
-from steerlab.steering.interventions import ALPHAS, Patch, check_alpha, patch
+from steerlab.steering import ALPHAS
+from steerlab.steering.interventions import Patch, check_alpha, patch
 from steerlab.steering.operators import Operator, check_operator, operator_label, operator_named
 from steerlab.steering.variants import Placed, check_names
 from steerlab.sweeps.sweep import KEYS, SweepResult

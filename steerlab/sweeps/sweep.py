@@ -18,8 +18,9 @@ from steerlab.models.model import Precision
 from steerlab.statistics.dose_response import DoseResponse, dose_response
 from steerlab.statistics.intervals import wilson_interval
 from steerlab.statistics.multiplicity import MaxStatisticTest, max_statistic_test
+from steerlab.steering import ALPHAS
 from steerlab.steering.cells import run_interventions
-from steerlab.steering.interventions import ALPHAS, check_alpha
+from steerlab.steering.interventions import check_alpha
 from steerlab.steering.operators import Operator, operator_label
 from steerlab.steering.variants import Intervention, Placed, check_names
 from steerlab.tasks.evaluation import Evaluation
