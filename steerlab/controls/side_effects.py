@@ -209,7 +209,7 @@ def side_effects(
     settings = {
         "operator": operator_label(operator),
         "positions": positions if isinstance(positions, str) else indices(positions),
-        "sites": sorted({one.site for cell in cells for one in cell.places}),
+        "sites": sorted({one.at.site for cell in cells for one in cell.places}),
     }
     given = tuple(one.direction for one in dict.fromkeys(one for cell in cells for one in cell.places))
     return SideEffects(pd.concat(parts, ignore_index=True), baseline, given, settings)

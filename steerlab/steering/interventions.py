@@ -15,7 +15,7 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab.activations.cache import Positions, indices
-from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, check_directions, place
+from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, check_directions, site_of
 from steerlab.directions.prompt_vectors import Prompt, PromptVectors
 from steerlab.models.backends import Model
 from steerlab.models.model import HookFn, hook_name, hooks
@@ -309,7 +309,7 @@ def steer(
                 f"direction {one.name!r} is another one for each prompt, and steer does not know which tokens are a prompt; use sweep, or "
                 "the steer method of a context-dependent vector"
             )
-        point = hook_name(model, *place(one, layer if at is None else at, site))
+        point = hook_name(model, *site_of(one, layer if at is None else at, site))
         check_alpha(strength)
         if isinstance(positions, str):
             position_mask(positions, [1], 1)
