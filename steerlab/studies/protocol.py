@@ -14,7 +14,8 @@ import numpy as np
 
 from steerlab._checks import InputError
 from steerlab._progress import Stages, job
-from steerlab.activations.cache import Activations, Positions
+from steerlab.activations.cache import Activations
+from steerlab.activations.positions import Positions
 from steerlab.controls.control import SCALED, ControlResult, match_kl, random_control
 from steerlab.controls.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.directions.contrasts import balanced_activations
