@@ -96,3 +96,18 @@ def test_a_function_that_needs_a_model_says_what_is_missing_without_torch():
         run(BLOCKED + "import steerlab\ntry:\n    steerlab.load_model\nexcept ImportError as error:\n    print(error)")
         == "torch is not here"
     )
+
+
+@pytest.mark.slow
+def test_a_type_checker_knows_models_and_public_names(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        'import steerlab as sl\n\nsl.evaluate(3, [])\nsl.evaluate(sl.load_model(), [])\nsl.nothing\nsl.statistics.sign_test("a", [1], mid_p=2)\n'
+    )
+    config = ("--config-file", str(ROOT.parent / "pyproject.toml"))
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *config, str(program)], cwd=ROOT.parent, capture_output=True, text=True, check=False
+    )
+    found = [line.split(":")[1] for line in done.stdout.splitlines() if " error: " in line]
+    assert found == ["3", "5", "6"], done.stdout + done.stderr
+    assert 'incompatible type "int"; expected "Model"' in done.stdout
