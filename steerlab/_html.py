@@ -226,6 +226,11 @@ class Plotted(Result):
 
     def plot(self, **options: Any) -> Any:
         """The result's figure; options are those of its function in `steerlab.plots`."""
-        from steerlab import plots
+        return figure(self._figure, getattr(self, self._drawn)() if self._drawn else self, **options)
 
-        return getattr(plots, self._figure)(getattr(self, self._drawn)() if self._drawn else self, **options)
+
+def figure(name: str, what: object, **options: Any) -> Any:
+    """A figure of `steerlab.plots`; the one place where a result asks for it, so that no other module imports what stands above it."""
+    from steerlab import plots
+
+    return getattr(plots, name)(what, **options)

@@ -32,7 +32,7 @@ from steerlab.activations.cache import Positions, indices
 from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import ContextLearnable, Learnable, StaticVector
 from steerlab.aft.objectives import AnswerLoss, ValidationScore
-from steerlab.aft.training import COLUMNS, Schedule, Trained, TrainingRun, train
+from steerlab.aft.training import HISTORY_COLUMNS, Schedule, Trained, TrainingRun, train
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
@@ -307,7 +307,7 @@ class LearnedVector(Direction, title="Learned vector", figure="training_curve"):
             validation_accuracy and validation_nll (missing without validation).
     """
 
-    history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
+    history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=HISTORY_COLUMNS))
 
     def __reduce__(self) -> tuple[Any, ...]:
         about = (self.vector, self.layer, self.site, self.positions, self.name, dict(self.method), dict(self.model))
@@ -500,7 +500,7 @@ def outcome(found: Fit, trained: Trained) -> dict[str, Any]:
 
 
 Number = TypeVar("Number", int, float)
-KEYS = ["layer", "seed", "l2", "lr"]
+CANDIDATE_KEYS = ["layer", "seed", "l2", "lr"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -660,7 +660,18 @@ def learn_vectors(
         )
         if norm and trained.broke != 1:  # a random start that no step has moved is no learned vector
             vectors.append(learned_vector(model, found, trained, about, name))
-    columns = ["name", *KEYS, "epochs", "epoch", "loss", "norm", "validation_accuracy", "validation_nll", "improvement", "stopped"]
+    columns = [
+        "name",
+        *CANDIDATE_KEYS,
+        "epochs",
+        "epoch",
+        "loss",
+        "norm",
+        "validation_accuracy",
+        "validation_nll",
+        "improvement",
+        "stopped",
+    ]
     frame = pd.DataFrame(lines, columns=columns)
     if not vectors:
         raise InputError(

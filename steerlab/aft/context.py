@@ -25,7 +25,7 @@ from steerlab.activations.cache import Positions
 from steerlab.aft.aft import ObjectiveOptions, broken_off, check_not_zero, fit, outcome, settings
 from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import ContextLearnable, learnable_named, rule_of
-from steerlab.aft.training import COLUMNS, Schedule, TrainingRun
+from steerlab.aft.training import HISTORY_COLUMNS, Schedule, TrainingRun
 from steerlab.directions.direction import Direction, check_direction, moved, moved_from
 from steerlab.directions.prompt_vectors import PromptVectors
 from steerlab.models.backends import Model
@@ -67,7 +67,7 @@ class ContextVector(Plotted, title="Context vector", shown="name layer site n_pa
     name: str = "context vector"
     method: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
-    history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
+    history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=HISTORY_COLUMNS))
     operator: Operator | None = None
 
     def __post_init__(self) -> None:

@@ -316,7 +316,7 @@ class MLPVector(_Contextual):
 
 
 ContextLearnable = ModulatedVector | DictionaryVector | MLPVector
-KINDS: dict[str, Callable[..., ContextLearnable]] = {"modulated": ModulatedVector, "dictionary": DictionaryVector, "mlp": MLPVector}
+LEARNABLES: dict[str, Callable[..., ContextLearnable]] = {"modulated": ModulatedVector, "dictionary": DictionaryVector, "mlp": MLPVector}
 
 
 def learnable_named(kind: str | ContextLearnable, width: int, **options: Any) -> ContextLearnable:
@@ -326,9 +326,9 @@ def learnable_named(kind: str | ContextLearnable, width: int, **options: Any) ->
         ValueError: an unknown name, or one made for another width.
     """
     if isinstance(kind, str):
-        if kind not in KINDS:
-            raise InputError(f"kind={kind!r}; use one of {', '.join(KINDS)}, or one that you made, e.g. MLPVector({width}, hidden=16)")
-        return KINDS[kind](width, **options)
+        if kind not in LEARNABLES:
+            raise InputError(f"kind={kind!r}; use one of {', '.join(LEARNABLES)}, or one that you made, e.g. MLPVector({width}, hidden=16)")
+        return LEARNABLES[kind](width, **options)
     if kind.d_model != width:
         raise InputError(f"kind={kind!r} was made for {kind.d_model} dimensions; this model's residual stream has {width}")
     return kind

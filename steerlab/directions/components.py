@@ -17,7 +17,7 @@ from steerlab.directions.direction import Direction
 
 Centre = Literal["own", "negative", "none"]
 MOST = 16  # independent components, unless a number is given
-TOLERANCE, ROUNDS = 1e-5, 500  # of FastICA
+ICA_TOLERANCE, ROUNDS = 1e-5, 500  # of FastICA
 
 
 def pca_direction(
@@ -223,7 +223,7 @@ def _unmixed(centred: Rows, n: int, rng: np.random.Generator | None) -> tuple[np
         vector = _component(centred, 0)
         return (centred @ vector / (vector @ vector))[:, None], vector[:, None], True
     start = np.eye(n) if rng is None else rng.standard_normal((n, n))
-    model = FastICA(n_components=n, whiten="unit-variance", w_init=start, tol=TOLERANCE, max_iter=ROUNDS)
+    model = FastICA(n_components=n, whiten="unit-variance", w_init=start, tol=ICA_TOLERANCE, max_iter=ROUNDS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # said by the caller
         sources = model.fit_transform(centred)

@@ -20,6 +20,7 @@ from plotly.subplots import make_subplots
 from steerlab._checks import InputError
 from steerlab.plots import _input, theme
 from steerlab.statistics._format import format_p
+from steerlab.statistics.multiplicity import LEVEL
 
 CLAIMS_HEIGHT = 380
 
@@ -409,7 +410,7 @@ def transfer_matrix(found: Transfers) -> go.Figure:
         for row in rows[rows["method"] == method].to_dict("records"):
             at = names.index(row["source"]), names.index(row["target"])
             values[at] = 100 * row["change"]
-            text[at] = theme.signed(values[at], 1) + ("*" if row["p_holm"] < 0.05 else "")
+            text[at] = theme.signed(values[at], 1) + ("*" if row["p_holm"] < LEVEL else "")
             hover[at] = _hover(row)
         trace = go.Heatmap(
             z=values, text=text.tolist(), texttemplate="%{text}", hovertext=hover.tolist(), hoverinfo="text",
@@ -426,7 +427,7 @@ def transfer_matrix(found: Transfers) -> go.Figure:
     bar = theme.colorbar_below("change in accuracy (points)", inner)
     fig.update_layout(coloraxis={"autocolorscale": True, "cmin": -limit, "cmax": limit, "colorbar": bar})
     apart = rows[rows["source"] != rows["target"]]
-    clear = int((apart["p_holm"] < 0.05).sum())
+    clear = int((apart["p_holm"] < LEVEL).sum())
     headline = f"{clear} of {len(apart)} transfers change accuracy after correction"
     notes = ("*: exact sign test, Holm's correction over all cells off the diagonal; hover for intervals and nulls.",)
     return theme.style(fig, headline, notes, inner + 140, bottom=130)

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from steerlab._checks import InputError, InputTypeError
 from steerlab._html import ANSWER_LENGTH, PROMPT_LENGTH, middle, plain
-from steerlab.sweeps.changes import COLUMNS, cell_key
+from steerlab.sweeps.changes import CHANGE_COLUMNS, cell_key
 
 # Characters of a prompt, and problems of a cell that became right and that became wrong: the first pair that fits is taken.
 LIMITS: Final = ((PROMPT_LENGTH, 20), (600, 20), (600, 10), (300, 10), (300, 5), (300, 3), (120, 3), (120, 2), (120, 1))
@@ -173,7 +173,7 @@ def as_provenance(values: object) -> Mapping[str, object]:
 def _changes(frame: object, name: str) -> None:
     if not isinstance(frame, pd.DataFrame):
         raise InputTypeError(f"{name}: got {type(frame).__name__}; expected the DataFrame that steerlab.changes returns")
-    missing = [column for column in COLUMNS if column not in frame.columns]
+    missing = [column for column in CHANGE_COLUMNS if column not in frame.columns]
     if missing:
         raise InputError(f"{name}: no column {', '.join(missing)}; expected what steerlab.changes returns")
 

@@ -16,9 +16,9 @@ from steerlab._checks import InputError
 from steerlab._html import Result
 from steerlab.controls.control import ControlResult
 from steerlab.reports.secondary import KINDS, Questions
-from steerlab.reports.warnings import LEVEL, cautions
+from steerlab.reports.warnings import cautions
 from steerlab.statistics._format import format_p
-from steerlab.statistics.multiplicity import holm
+from steerlab.statistics.multiplicity import LEVEL, holm
 from steerlab.statistics.power import smallest_detectable_change
 from steerlab.studies.protocol import Experiment
 

@@ -6,12 +6,11 @@ from scipy import stats
 
 from steerlab.statistics._format import format_p
 from steerlab.statistics.dose_response import DoseResponse
-from steerlab.statistics.multiplicity import holm
+from steerlab.statistics.multiplicity import LEVEL, holm
 from steerlab.studies.protocol import Experiment
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import content, left_out
 
-LEVEL = 0.05
 UNLIKELY = 0.01  # of the splits' differences: rarer than this is worth a sentence
 FEW = 30  # problems of a kind; a direction from fewer is noisy
 MOST_ANSWERS = 10  # different predictions; more are no fixed set of answers

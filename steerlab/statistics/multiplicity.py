@@ -36,6 +36,8 @@ from steerlab.statistics._sign_flips import enumerable, exceedance, flipped_sums
 from steerlab.statistics.controls import rank_test
 from steerlab.statistics.intervals import Interval, paired_interval
 
+LEVEL = 0.05  # below which a corrected p-value counts, in every verdict of the library
+
 
 def holm(pvalues: ArrayLike) -> NDArray[np.float64]:
     """Holm's adjusted p-values, which bound the chance of one or more false rejections (family-wise error).

@@ -34,7 +34,7 @@ from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import Scorer, scorer_for
 
 # Logits may differ by this much from the plain hooked run before we refuse to go on; those above 1, by this share of their size.
-TOLERANCE = 1e-4
+TOLERANCE = 1e-4  # numbers may differ by so much from the plain hooked run
 
 SAMPLE = 16  # problems, and cells, that a lower precision is compared on
 ROUNDING = {torch.float32: 8}  # differently shaped batches may give logits that differ by so many units in the last place of the largest

@@ -31,7 +31,7 @@ NUMBERS = ("kl", "entropy", "nll", "changed")
 LOGITS = 1 << 22  # numbers of full-vocabulary logits held at a time
 COPIES = 64  # bytes that one of them takes, with the float64 copies made of it
 TOGETHER = 32  # cells that one pass holds, if texts are as short as a batch can be cut
-TOLERANCE = 1e-3  # numbers may differ by this share, or this much, from the plain hooked run before we refuse to go on
+DISTRIBUTION_TOLERANCE = 1e-3  # numbers may differ by this share, or this much, from the plain hooked run before we refuse to go on
 
 
 def text_rows(model: Model, texts: Sequence[str | Sequence[int]]) -> tuple[TokenRow, ...]:
@@ -293,7 +293,7 @@ def _compare_with_plain_run(front: Front, cell: Cell, row: TokenRow, found: np.n
     following, predicted = (part[0] for part in _next_tokens(alone))
     predicted = predicted & (following < n_outputs(model))
     wanted = _compared(before, after, following, predicted)[0].sum(0).cpu().numpy()
-    share = TOLERANCE if next(iter(model.parameters())).dtype == torch.float32 else 0.05
+    share = DISTRIBUTION_TOLERANCE if next(iter(model.parameters())).dtype == torch.float32 else 0.05
     for name, ours, plain in zip(NUMBERS, found, wanted, strict=True):
         # An argmax may tip on a tie, so that counts are not compared.
         if name != "changed" and not abs(ours - plain) <= share * max(len(row.tokens), abs(plain)):

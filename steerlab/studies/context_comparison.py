@@ -17,14 +17,14 @@ from steerlab._progress import job, progress_bar
 from steerlab.aft.aft import ObjectiveOptions, check_problems, fit, training_work
 from steerlab.aft.context import ContextVector
 from steerlab.aft.differentiable import Spot
-from steerlab.aft.learnables import KINDS, ContextLearnable, StaticVector, learnable_named
+from steerlab.aft.learnables import LEARNABLES, ContextLearnable, StaticVector, learnable_named
 from steerlab.aft.training import Schedule, Trained, TrainingRun
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import d_model, describe
 from steerlab.statistics.intervals import paired_interval
-from steerlab.statistics.multiplicity import holm
+from steerlab.statistics.multiplicity import LEVEL, holm
 from steerlab.statistics.paired import sign_flip_test
 from steerlab.steering.cells import run_cells
 from steerlab.steering.variants import Cell, Place
@@ -34,7 +34,6 @@ from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import Scorer
 
 STATIC = "static"
-LEVEL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +127,7 @@ def compare_context_vectors(
     *,
     layer: int,
     rng: np.random.Generator,
-    kinds: Sequence[str | ContextLearnable] = (STATIC, *KINDS),
+    kinds: Sequence[str | ContextLearnable] = (STATIC, *LEARNABLES),
     n_train: int = 100,
     seeds: Sequence[int] = (0, 1, 2),
     lrs: Sequence[float] = (1e-2, 1e-3),

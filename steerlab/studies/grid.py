@@ -35,14 +35,14 @@ from steerlab.models.loading import load_model
 from steerlab.models.model import describe, n_layers
 from steerlab.models.weights import brief
 from steerlab.statistics._format import format_p
-from steerlab.statistics.multiplicity import benjamini_hochberg, holm
+from steerlab.statistics.multiplicity import LEVEL, benjamini_hochberg, holm
 from steerlab.steering.work import rows_of, steered
 from steerlab.tasks.arithmetic import VARIANTS
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.loaders import load_task
 from steerlab.tasks.problems import Task
 
-STREAMS = {"controls": 1}  # of the seed
+GRID_STREAMS = {"controls": 1}  # of the seed
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def run_job(cell: GridJob, model: Model | None = None) -> dict[str, Any]:
     )
     vector = learned.vector
     # Without controls one is still drawn, because it costs little and gives the same paired table; it is not reported.
-    rng = np.random.default_rng([cell.seed, STREAMS["controls"]])
+    rng = np.random.default_rng([cell.seed, GRID_STREAMS["controls"]])
     tested = random_control(model, task.test, vector, alpha=1.0, n=max(1, cell.controls), rng=rng)
     sign = tested.sign_test()
     low, high = sign.interval()
@@ -298,7 +298,6 @@ def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
     return found.hexdigest()
 
 
-GRID_LEVEL = 0.05
 OUTCOMES = ("positive", "neutral", "negative")
 
 
@@ -321,7 +320,7 @@ class Universality(Plotted, figure="forest", drawn="effects"):
         where it failed.
         """
         lines = [{"model": cell.key[0], "dataset": cell.key[1], **record} for cell, record in zip(self.cells, self.records, strict=True)]
-        table = pd.DataFrame(lines).reindex(columns=COLUMNS)
+        table = pd.DataFrame(lines).reindex(columns=GRID_COLUMNS)
         done = table["error"].isna()
         texts = ["outcome", "outcome_by_interval", "error"]
         table[texts] = table[texts].astype(object)
@@ -335,7 +334,7 @@ class Universality(Plotted, figure="forest", drawn="effects"):
     def summary(self) -> pd.DataFrame:
         """Positives, neutrals and negatives by point estimate (any gain is positive), by interval (95%, uncorrected) and after Holm's correction."""
         done = self._done()
-        held = done["p_holm"] < GRID_LEVEL
+        held = done["p_holm"] < LEVEL
         corrected = done["outcome"].where(held, "neutral")
         columns = {"point estimate": done["outcome"], "95% interval": done["outcome_by_interval"], "sign test after Holm": corrected}
         return pd.DataFrame(
@@ -409,7 +408,7 @@ class Universality(Plotted, figure="forest", drawn="effects"):
         )
         beside = done[done["p_controls"].notna()]
         if len(beside):
-            special = int((beside["p_controls"] < GRID_LEVEL).sum())
+            special = int((beside["p_controls"] < LEVEL).sum())
             least = 1 / (beside["controls"].min() + 1)
             said.append(
                 f"In {special} of {len(beside)} cells the learned vector's effect stands out from random vectors of its norm (rank test, uncorrected; p cannot fall "
@@ -467,7 +466,7 @@ def sign_of(low: float, high: float) -> str:
     return "positive" if low > 0 else "negative" if high < 0 else "neutral"
 
 
-COLUMNS = [
+GRID_COLUMNS = [
     "model",
     "dataset",
     "baseline",
@@ -496,7 +495,7 @@ COLUMNS = [
 ]
 
 
-FORMAT, CELL = "steerlab-grid-2", "steerlab-grid-cell-1"
+GRID_FORMAT, CELL = "steerlab-grid-2", "steerlab-grid-cell-1"
 GRID = "grid.json"
 
 
@@ -513,7 +512,7 @@ def check_grid_folder(path: str | Path, cells: Sequence[GridJob]) -> Path:
         _files.check_vacant(folder, "a grid of ours")
         _files.writable_folder(folder.parent)
         return folder
-    kept = _files.read_sealed(folder / GRID, FORMAT, "give another folder, or remove this one to begin anew")
+    kept = _files.read_sealed(folder / GRID, GRID_FORMAT, "give another folder, or remove this one to begin anew")
     wanted = json.loads(json.dumps([described(cell) for cell in cells]))
     if kept.get("cells") != wanted:
         raise InputError(
@@ -566,7 +565,7 @@ def run_grid(
     with _files.locked(path):
         folder = check_grid_folder(path, cells)
         _files.writable_folder(folder / "cells")
-        _files.write_sealed(folder / GRID, FORMAT, {"cells": [described(cell) for cell in cells]})
+        _files.write_sealed(folder / GRID, GRID_FORMAT, {"cells": [described(cell) for cell in cells]})
         return _run_in(folder, cells, runner, progress)
 
 

@@ -29,7 +29,7 @@ from steerlab.models.forecasts import forecast
 from steerlab.models.model import n_layers
 from steerlab.statistics._format import format_p
 from steerlab.statistics.controls import rank_test
-from steerlab.statistics.multiplicity import holm
+from steerlab.statistics.multiplicity import LEVEL, holm
 from steerlab.statistics.paired import sign_test
 from steerlab.statistics.power import smallest_detectable_change
 from steerlab.steering.work import rows_of, unsteered
@@ -38,7 +38,6 @@ from steerlab.studies.method_vectors import METHODS, MethodVectors, check_method
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.problems import Problem, Task, as_texts, check_task, in_both
 
-LEVEL = 0.05
 MOST_SHOWN = 5  # differences that the summary names
 SAID = {"norm": "at equal norm", "kl": "at equal KL", "own": "each at its own norm", "none": "without steering"}
 
@@ -255,7 +254,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
         lines = [self._line(row) for row in self.chosen.to_dict("records")]
         first = {"matching": "none", "method": "baseline", "alpha": 0.0, "norm": 0.0, "kl": 0.0, "comparisons": 0, "validation_change": 0.0}
         first |= {"n": self.baseline.n, "accuracy": self.baseline.accuracy, "change": 0.0, "controls": 0}
-        table = pd.DataFrame([first, *sorted(lines, key=lambda line: line["matching"] != "none")], columns=COLUMNS)
+        table = pd.DataFrame([first, *sorted(lines, key=lambda line: line["matching"] != "none")], columns=METHOD_COLUMNS)
         known = table["p"].notna()
         table.loc[known, "p_holm"] = holm(table.loc[known, "p"].to_numpy(float)) if known.any() else np.nan
         for _, part in table[table["p_controls"].notna()].groupby("matching"):
@@ -267,7 +266,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
         before = self.baseline.frame
         test = sign_test(before["correct"].to_numpy(bool), mine)
         interval = test.interval()
-        line = {str(key): value for key, value in row.items() if key in COLUMNS} | {
+        line = {str(key): value for key, value in row.items() if key in METHOD_COLUMNS} | {
             "n": test.n,
             "accuracy": float(mine.mean()),
             "change": test.change,
@@ -374,7 +373,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
         return self._frame[["matching", "method", "kl", "accuracy", "change", "low", "high", "p_holm", "p_controls_holm"]]
 
 
-COLUMNS = [
+METHOD_COLUMNS = [
     "matching",
     "method",
     "layers",
@@ -403,7 +402,7 @@ COLUMNS = [
 NORM_SHARES = (0.1, 0.3, 1.0)
 KL_LEVELS = (0.003, 0.01, 0.03)
 TEXTS = 12  # prompts, where a model cannot read sentences: KL is measured thousands of times
-STREAMS = {"controls": 1}  # of the seed; 0 balances
+METHOD_STREAMS = {"controls": 1}  # of the seed; 0 balances
 
 
 @dataclass(frozen=True, eq=False)
@@ -501,7 +500,7 @@ def compare_methods(
         seen = validation_grid(bench, task.validation, found, levels[matching], matching)
         chosen = choose(seen, matching)
         done = test_selected(
-            bench, task.test, found, chosen, levels[matching], matching, n_controls=n_controls, seed=[seed, STREAMS["controls"], k]
+            bench, task.test, found, chosen, levels[matching], matching, n_controls=n_controls, seed=[seed, METHOD_STREAMS["controls"], k]
         )
         tried[matching] = seen, chosen, done
     settings = {

@@ -27,7 +27,7 @@ from steerlab.tasks.problems import Problem
 
 MATCHINGS = ("norm", "kl", "own")
 SOUGHT = (2.0, 3.5)  # passes over the texts that a search for a KL takes, about: of contenders, and of controls
-TOLERANCE = 0.02  # of a wanted KL
+KL_TOLERANCE = 0.02  # of a wanted KL
 MOST_SCALE = 1024.0  # a learned vector may have to grow a lot to do what a long one does
 
 
@@ -126,7 +126,7 @@ def scaled(
             at_one = dict(zip(first, kl_of(list(first.values()), [1.0] * len(first)), strict=True))
             found_at = np.array([at_one[id(group), sign] for group, sign in zip(groups, signs, strict=True)])
             begin = np.sqrt(wanted / np.maximum(found_at, wanted / MOST_SCALE**2))
-        found = scales_for(lambda which, scales: kl_of(which, begin[which] * scales), levels, tolerance=TOLERANCE, max_scale=MOST_SCALE)
+        found = scales_for(lambda which, scales: kl_of(which, begin[which] * scales), levels, tolerance=KL_TOLERANCE, max_scale=MOST_SCALE)
         scales, kl, reached = (np.array(values) for values in zip(*found, strict=True))
         sizes = begin * scales
     else:

@@ -37,7 +37,7 @@ from steerlab.tasks.problems import Task, as_texts, check_task
 
 FAMILIES = ("covariance_matched", "shuffled_labels", "orthogonal", "equal_kl")
 FOLDS = 5  # of the diagnostics, where there are problems enough
-STREAMS = {"balance": 0, "chosen": 1, "suppression": 2, "questions": 3, "diagnostics": 4, "families": 5}  # of the seed
+EXPERIMENT_STREAMS = {"balance": 0, "chosen": 1, "suppression": 2, "questions": 3, "diagnostics": 4, "families": 5}  # of the seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,7 +293,7 @@ def _begun(
 
 def _rng(seed: int, stream: str, *number: int) -> np.random.Generator:
     """A stream of its own for each use of chance."""
-    return np.random.default_rng([seed, STREAMS[stream], *number])
+    return np.random.default_rng([seed, EXPERIMENT_STREAMS[stream], *number])
 
 
 def _families(families: Sequence[str] | None, operator: str) -> tuple[str, ...]:

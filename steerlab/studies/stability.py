@@ -26,7 +26,7 @@ from steerlab.sweeps.effects import cosine_band, effect, mean_interval, score_ve
 from steerlab.sweeps.sweep import inert
 from steerlab.tasks.problems import Problem, Task, check_task, drawn, in_both, shuffled_targets
 
-KINDS = ("seed", "subset", "shuffled")
+VECTOR_KINDS = ("seed", "subset", "shuffled")
 
 
 @dataclass(frozen=True, eq=False)

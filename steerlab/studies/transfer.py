@@ -28,7 +28,7 @@ from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import d_model, n_layers
 from steerlab.statistics._format import format_p
 from steerlab.statistics.controls import rank_test
-from steerlab.statistics.multiplicity import holm, rank_tests
+from steerlab.statistics.multiplicity import LEVEL, holm, rank_tests
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.sweeps.effects import cosine_band, effect, score_vectors
@@ -226,7 +226,7 @@ def cosines(found: Mapping[tuple[str, str], Found], band: float) -> pd.DataFrame
     return pd.DataFrame(lines, columns=["method", "layer", "first", "second", "cosine", "ceiling", "random", "shuffled"])
 
 
-KEYS = ["method", "source", "target"]
+TRANSFER_KEYS = ["method", "source", "target"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,10 +271,10 @@ class TransferResult(Plotted, by="change", figure="transfer_matrix"):
         said = []
         for method, part in self.frame.groupby("method", sort=False):
             own, other = part[part["source"] == part["target"]], part[part["source"] != part["target"]]
-            up, down = ((other["p_holm"] < 0.05) & (other["change"] * sign > 0) for sign in (1, -1))
+            up, down = ((other["p_holm"] < LEVEL) & (other["change"] * sign > 0) for sign in (1, -1))
             best: Mapping[Any, Any] = other.iloc[int(other["change"].abs().argmax())].to_dict()
             own_up, own_down = ((own["low"] > 0).sum(), (own["high"] < 0).sum())
-            chance = int((other["p_random_all"] < 0.05).sum())
+            chance = int((other["p_random_all"] < LEVEL).sum())
             said.append(
                 f"{method}: on their own task {own_up} of {len(own)} vectors raise accuracy and {own_down} lower it (95% paired intervals without 0; mean "
                 f"{100 * own['change'].mean():+.1f} points). Of {len(other)} transfers {int(up.sum())} raise and {int(down.sum())} lower accuracy after Holm's "
@@ -284,7 +284,7 @@ class TransferResult(Plotted, by="change", figure="transfer_matrix"):
                 f"{100 * best['random']:+.1f}, shuffled labels {100 * best['shuffled']:+.1f} in the median."
             )
         pairs = self.cosines.merge(
-            self.choices[["method", "source", "layer"]], left_on=["method", "first", "layer"], right_on=[*KEYS[:2], "layer"]
+            self.choices[["method", "source", "layer"]], left_on=["method", "first", "layer"], right_on=[*TRANSFER_KEYS[:2], "layer"]
         )
         if len(pairs):
             beyond = int((pairs["cosine"].abs() > pairs["random"]).sum())
@@ -293,7 +293,7 @@ class TransferResult(Plotted, by="change", figure="transfer_matrix"):
                 f"random directions lie; the median is {pairs['cosine'].median():+.2f}, and {pairs['ceiling'].median():.2f} could be expected of two estimates of "
                 "one and the same direction."
             )
-        smallest = 1 / (1 + self.nulls[self.nulls["family"] == "random"].groupby(KEYS).size().min())
+        smallest = 1 / (1 + self.nulls[self.nulls["family"] == "random"].groupby(TRANSFER_KEYS).size().min())
         said.append(
             f"No p-value against random directions can fall below {smallest:.3g}. These are statements about these tasks and this model."
         )
@@ -448,8 +448,8 @@ def _judged(frame: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
     apart = (frame["source"] != frame["target"]).to_numpy()
     frame["p_holm"] = np.nan
     frame.loc[apart, "p_holm"] = holm(frame.loc[apart, "p"].to_numpy(float))
-    grouped = {key: part["change"].to_numpy(float) for key, part in nulls.groupby([*KEYS, "family"])}
-    keys = [tuple(row) for row in frame[KEYS].to_numpy()]
+    grouped = {key: part["change"].to_numpy(float) for key, part in nulls.groupby([*TRANSFER_KEYS, "family"])}
+    keys = [tuple(row) for row in frame[TRANSFER_KEYS].to_numpy()]
     observed = frame["change"].to_numpy(float)
     random = np.array([grouped[(*key, "random")] for key in keys])
     frame["random"] = np.median(random, axis=1)

@@ -20,12 +20,11 @@ from scipy import stats
 from steerlab._checks import InputError, InputTypeError
 from steerlab._html import Plotted
 from steerlab.statistics._format import format_p
-from steerlab.statistics.multiplicity import holm
-from steerlab.sweeps.sweep import SweepResult
+from steerlab.statistics.multiplicity import LEVEL, holm
+from steerlab.sweeps.sweep import KEYS, SweepResult
 from steerlab.tasks.problems import Problem, written
 
-KEYS = ["layer", "direction", "alpha"]
-COLUMNS = ["layer", "alpha", "direction", "problem_id", "prompt", "target", "before", "after", "became", "margin_change"]
+CHANGE_COLUMNS = ["layer", "alpha", "direction", "problem_id", "prompt", "target", "before", "after", "became", "margin_change"]
 
 
 def changed_problems(
@@ -89,7 +88,7 @@ def changed_problems(
         table = table[table["became"] == became]
     place = {problem.id: k for k, problem in enumerate(sw.baseline.problems)}
     order = [*KEYS, "became", "place"]
-    return table.assign(place=table["problem_id"].map(place)).sort_values(order, kind="stable")[COLUMNS].reset_index(drop=True)
+    return table.assign(place=table["problem_id"].map(place)).sort_values(order, kind="stable")[CHANGE_COLUMNS].reset_index(drop=True)
 
 
 def question(problem: Problem) -> str:
@@ -200,7 +199,7 @@ class FailureAnalysis(Plotted, figure="headroom"):
                 f"({100 * row['change']:+.1f} points observed, {100 * row['change_expected']:+.1f} expected)."
             )
         found = self.tests
-        clear = found[found["p_holm"] < 0.05] if len(found) else found
+        clear = found[found["p_holm"] < LEVEL] if len(found) else found
         if len(clear):
             first: Mapping[Any, Any] = clear.sort_values("p", kind="stable").iloc[0].to_dict()
             more, size = "larger" if first["auc"] > 0.5 else "smaller", " in absolute value" if first["covariate"] == "margin" else ""

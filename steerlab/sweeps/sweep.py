@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from steerlab._checks import Alternative, InputError
-from steerlab._html import Plotted, few
+from steerlab._html import Plotted, few, figure
 from steerlab._progress import job
 from steerlab.activations.cache import Positions, indices
 from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, moved, place
@@ -155,10 +155,7 @@ class SweepResult(Plotted, figure="layer_alpha_heatmap"):
 
     def plot(self, **options: Any) -> Any:
         """Accuracy by layer and alpha, or over alpha where there is one layer; options are those of the figure in `steerlab.plots`."""
-        from steerlab import plots
-
-        draw = plots.layer_alpha_heatmap if self.frame["layer"].nunique() > 1 else plots.alpha_progression
-        return draw(self, **options)
+        return figure("layer_alpha_heatmap" if self.frame["layer"].nunique() > 1 else "alpha_progression", self, **options)
 
 
 def _check_measure(measure: str) -> None:

@@ -15,7 +15,7 @@ from steerlab import _files
 from steerlab._checks import InputError, InputTypeError, MissingFileError
 from steerlab.aft.aft import LearnedVector
 from steerlab.aft.context import ContextVector
-from steerlab.aft.learnables import KINDS
+from steerlab.aft.learnables import LEARNABLES
 from steerlab.directions.direction import Direction
 
 DIRECTION_FORMAT = "steerlab-direction-1"
@@ -111,7 +111,7 @@ def load_direction(path: str | Path) -> Direction:
 
 
 CONTEXT_FORMAT = "steerlab-context-vector-1"
-NAMES = {made: name for name, made in KINDS.items()}
+NAMES = {made: name for name, made in LEARNABLES.items()}
 NEEDED = {"kind", "learnable", "shapes", "layer", "site", "name", "method", "model", "history", "sha256"}
 
 
@@ -198,5 +198,5 @@ def load_context_vector(path: str | Path) -> ContextVector:
     parameters = {key: part.reshape(shape).clone() for part, (key, shape) in zip(parts, about["shapes"].items(), strict=True)}
     history = pd.DataFrame(about["history"]["data"], columns=about["history"]["columns"])
     history = history.astype({name: float for name in history.columns if name not in ("epoch", "step")})
-    learnable = KINDS[about["kind"]](**about["learnable"])
+    learnable = LEARNABLES[about["kind"]](**about["learnable"])
     return ContextVector(learnable, parameters, about["layer"], about["site"], about["name"], about["method"], about["model"], history)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from results import speaks
 
 import steerlab as sl
 from steerlab.aft import training
@@ -153,7 +154,7 @@ def test_a_learned_vector_is_a_direction_with_a_history(toy_model, backends, lea
     assert type(learned.unit()) is Direction
     assert type(sl.random_directions(learned, 1, rng=np.random.default_rng(0))[0]) is Direction
     assert "epoch" in repr(learned)
-    assert "<table" in learned._repr_html_()
+    speaks(learned)
     assert len(sl.plots.training_curve(learned).data) == 3
     with sl.steer(model, learned):
         steered = sl.evaluate(model, VALIDATION)
@@ -329,7 +330,7 @@ def test_the_adaptive_protocol_says_what_was_tried(toy_model, backends):
     assert found.frame.loc[found.frame["chosen"], "name"].item() == found.vector.name
     assert found.unsteered + found.improvement == pytest.approx(found.frame["validation_accuracy"].max())
     assert "best of so many and flatters it" in found.warnings()[0]
-    assert "<table" in found._repr_html_()
+    speaks(found)
 
 
 def test_retrying_stops_at_the_first_outcome_that_is_not_negative_and_says_so(toy_model, backends, monkeypatch):

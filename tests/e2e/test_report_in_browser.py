@@ -14,7 +14,7 @@ import pytest
 from steerlab.plots import theme
 from steerlab.reports.blocks import Drawing, Examples
 from steerlab.reports.html import render_report
-from steerlab.sweeps.changes import COLUMNS, cell_key
+from steerlab.sweeps.changes import CHANGE_COLUMNS, cell_key
 
 LONG = "start " + "very " * 20_000 + "THE END?"
 EVIL = "</script><script>window.pwned=1</script><img src=x onerror=\"window.pwned=1\"><svg onload='window.pwned=1'> \u202e"
@@ -27,7 +27,7 @@ def changed() -> pd.DataFrame:
         for alpha, became in ((-1.0, "wrong"), (1.0, "right"))
         for k, prompt in enumerate((EVIL, LONG, "\u202eright to left\u202c שלום"))
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=CHANGE_COLUMNS)
 
 
 @pytest.fixture(scope="module")

@@ -700,7 +700,7 @@ def test_reported_gains_go_to_the_right_and_fresh_ones_upwards():
          "reported": [0.3, 0.2, 0.05], "change": [0.1, -0.1, 0.06], "low": -0.2, "high": 0.2}
     )  # fmt: skip
     table = pd.DataFrame({"protocol": ["rapid", "plain"], "reported": [0.25, 0.05], "change": [0.0, 0.06], "bias": [0.25, -0.01]})
-    fig = plots.reported_against_fresh(SimpleNamespace(frame=frame, table=lambda: table))
+    fig = plots.reported_against_fresh(SimpleNamespace(frame=frame, moves=None, summary=lambda: table))
     diagonal, rapid, plain = fig.data
     assert list(diagonal.x) == list(diagonal.y) == pytest.approx([-11, 31])
     assert (list(rapid.x), list(rapid.y)) == (pytest.approx([30, 20]), pytest.approx([10, -10]))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from results import speaks
 
 import steerlab as sl
 from steerlab.aft.learnables import MLPVector
@@ -85,6 +86,7 @@ def test_the_verdict_follows_from_the_corrected_contrasts(found, differences, p,
     assert says in str(told)
     assert verdict in repr(told)
     assert sl.plots.context_kinds(told).layout.title.text
+    speaks(told)
 
 
 def test_few_seeds_are_a_warning(found):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from results import speaks
 
 import steerlab as sl
 from steerlab.controls.control import ControlResult
@@ -207,7 +208,8 @@ def test_an_experiment_is_not_written_without_the_name_of_its_model(experiment: 
 
 def test_an_experiment_and_its_significance_show_themselves_in_a_notebook(experiment: Experiment) -> None:
     assert len(repr(experiment)) < 300
-    assert "<table" in sl.Significance(experiment)._repr_html_()
+    speaks(experiment)
+    speaks(sl.Significance(experiment))
 
 
 def test_other_kinds_of_controls_stand_at_the_chosen_alpha_with_names_of_their_own(experiment: Experiment) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from results import speaks
 
 import steerlab as sl
 from steerlab.models.encoding import token_ids
@@ -128,7 +129,7 @@ def test_words_say_what_the_tables_say(found):
     assert "the corrected p of a rank test cannot fall below 0.67; use at least 80 controls" in said
     assert "cannot read" in said
     assert "8 (at equal norm) and 8 (at equal KL) times" in found.method()[1]
-    assert "<table" in found._repr_html_()
+    speaks(found)
     assert len(found.effects()) == len(found.frame) - 1
 
 

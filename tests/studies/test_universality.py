@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from results import speaks
 
 import steerlab as sl
 from steerlab.statistics.multiplicity import benjamini_hochberg, holm
@@ -89,7 +90,7 @@ def test_words_name_failures_and_the_largest_cell(found):
     assert "one on arithmetic:bare: +28.0 points" in str(found)
     assert found.warnings() == ["two on blimp=agreement.jsonl failed: OSError: no such model"]
     assert found.effects()["name"].tolist()[0] == "one, arithmetic:bare"
-    assert "<table" in found._repr_html_()
+    speaks(found)
     assert "2 positive" in repr(found)
 
 

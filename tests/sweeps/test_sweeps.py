@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from results import speaks
 
 import steerlab as sl
 from steerlab.steering import cells, wavefront
@@ -228,7 +229,7 @@ def test_the_best_cell_can_be_sought_on_one_side():
 
 def test_a_result_shows_itself(swept):
     assert repr(swept).startswith("SweepResult(9 cells x 10 problems, baseline accuracy 0.")
-    assert "<table" in swept._repr_html_()
+    speaks(swept)
 
 
 # What is refused

@@ -23,7 +23,7 @@ from steerlab.statistics._format import format_p
 from steerlab.statistics.intervals import paired_interval, wilson_interval
 from steerlab.statistics.multiplicity import holm
 from steerlab.statistics.paired import SignTest, sign_test
-from steerlab.studies.eas.stream import COLUMNS, check_stream, run_eas, stream
+from steerlab.studies.eas.stream import STREAM_COLUMNS, check_stream, run_eas, stream
 from steerlab.studies.eas.watcher import VARIANTS, Watcher, Watching, random_attractors, variant_named
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for
@@ -271,7 +271,7 @@ def compare_eas(
         )
         latency[name] = float(np.median(few.seconds))
     return EASComparison(
-        frame[["variant", "repeat", *COLUMNS]],
+        frame[["variant", "repeat", *STREAM_COLUMNS]],
         watcher,
         int(layer),
         names,

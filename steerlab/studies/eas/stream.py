@@ -34,6 +34,7 @@ from steerlab.models.reading import Reader, Run
 from steerlab.models.shortcuts import runs_whole
 from steerlab.models.threads import on_suitable_threads
 from steerlab.statistics.intervals import wilson_interval
+from steerlab.steering.cells import TOLERANCE
 from steerlab.steering.generation import generate_cells
 from steerlab.steering.interventions import steer
 from steerlab.steering.operators import OPERATORS
@@ -45,7 +46,6 @@ from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import Outcome, Scorer, scorer_for
 
 Nudge = Float[np.ndarray, " d_model"] | None  # what is added at every position; None adds nothing
-TOLERANCE = 1e-4  # margins may differ by so much from the plain hooked run
 
 
 class OnlineRunner:
@@ -142,7 +142,7 @@ class OnlineRunner:
             )
 
 
-COLUMNS = [
+STREAM_COLUMNS = [
     "step", "problem_id", "prediction", "correct", "margin", "nll", "attractor", "similarity", "strength", "nudge", "moved", "clamped",
     "aligned", "entropy", "wins", "updates",
 ]  # fmt: skip
@@ -321,7 +321,7 @@ def stream(
             if state is not None:
                 state.learn(correct=outcome.correct)
         seconds[step] = perf_counter() - begun
-    return [pd.DataFrame(mine, columns=COLUMNS) for mine in lines], seconds
+    return [pd.DataFrame(mine, columns=STREAM_COLUMNS) for mine in lines], seconds
 
 
 def _told(outcome: Outcome) -> tuple[str, bool, float, float]:

@@ -19,7 +19,7 @@ from steerlab.validation.published.recipes import ARITHMETIC
 from steerlab.validation.published.tables import CLAIM_COLUMNS, Cells, Numbers, check_columns, read_folder
 
 RECIPES: dict[str, Callable[..., Answer]] = {recipe.__name__: recipe for recipe in (*ARITHMETIC, *COUNTING, *EVIDENCE)}
-COLUMNS = ["document", "heading", "id", "claim", "claimed", "recomputed_low", "recomputed_high", "verdict", "reason"]
+AUDIT_COLUMNS = ["document", "heading", "id", "claim", "claimed", "recomputed_low", "recomputed_high", "verdict", "reason"]
 MARKS = dict(zip(VERDICTS, "✓✗?", strict=True))
 
 
@@ -159,7 +159,7 @@ def judge(numbers: pd.DataFrame, claims: pd.DataFrame) -> Audit:
             lines.append(_judged(claim, cells))
         except ValueError as error:
             raise InputError(f"claim {claim['id']}: {error}") from error
-    frame = pd.DataFrame(lines, columns=COLUMNS).astype({"recomputed_low": "Float64", "recomputed_high": "Float64"})
+    frame = pd.DataFrame(lines, columns=AUDIT_COLUMNS).astype({"recomputed_low": "Float64", "recomputed_high": "Float64"})
     return Audit(frame, numbers, claims)
 
 
