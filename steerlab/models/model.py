@@ -137,7 +137,7 @@ def _point(model: Model, name: str) -> HookPoint | None:
     return found if isinstance(found, HookPoint) else model.hook_dict.get(name)
 
 
-def points_inside(module: torch.nn.Module) -> Iterator[tuple[str, HookPoint]]:
+def points_inside(module: Model | torch.nn.Module) -> Iterator[tuple[str, HookPoint]]:
     """The hook points in a module, by their names there."""
     return ((name, point) for name, point in module.named_modules() if isinstance(point, HookPoint))
 
@@ -233,12 +233,12 @@ def frozen(model: Model) -> Iterator[None]:
     asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         for parameter in asking:
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad_(False)
         with torch.inference_mode(mode=False), torch.enable_grad():
             yield
     finally:
         for parameter in asking:
-            parameter.requires_grad_(requires_grad=True)
+            parameter.requires_grad_(True)
 
 
 def readable(model: Model, texts: Sequence[str]) -> bool:
@@ -295,7 +295,7 @@ def in_precision(model: Model, precision: str | torch.dtype) -> Iterator[None]:
     Hugging Face model computes these in float32 whatever its dtype, and only biases that became buffers are converted.
     """
     dtype = dtype_named(precision)
-    tensors = list(model.parameters())
+    tensors: list[Tensor] = list(model.parameters())
     hooked = backend_of(model) == "hooked"
     tensors += [buffer for name, buffer in model.named_buffers() if hooked or name.rsplit(".", 1)[-1] in ("weight", "bias")]
     before, named = [tensor.data for tensor in tensors], getattr(model.cfg, "dtype", None)

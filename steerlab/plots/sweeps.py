@@ -5,6 +5,7 @@ Heatmaps: accuracy over layer and alpha, and the dimensions of directions.
 Curves: accuracy against alpha, and the training of a learned vector.
 """
 
+import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,6 @@ from plotly.subplots import make_subplots
 from steerlab._checks import InputError
 from steerlab.plots import _input, theme
 from steerlab.statistics.multiplicity import MaxStatisticTest
-from steerlab.sweeps.changes import cell_key
 
 CELL = ["layer", "direction", "alpha"]
 
@@ -77,6 +77,12 @@ def cell_hover(row: Mapping[Hashable, Any]) -> str:
         f"<br>95% interval {theme.percent(row['low'])} to {theme.percent(row['high'])}<br>change {theme.signed(100 * row['change'])} points"
         f"<br>{moved}"
     )
+
+
+def cell_key(layer: object, alpha: float, direction: object) -> str:
+    """The name by which a point of a figure finds the problems behind it; of the direction's own name it holds a digest only."""
+    digest = hashlib.sha256(str(direction).encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{layer}|{float(alpha):g}|{digest[:12]}"
 
 
 def keys(rows: pd.DataFrame) -> list[str]:

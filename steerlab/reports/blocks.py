@@ -10,7 +10,8 @@ import plotly.graph_objects as go
 
 from steerlab._checks import InputError, InputTypeError
 from steerlab._html import ANSWER_LENGTH, PROMPT_LENGTH, middle, plain
-from steerlab.sweeps.changes import CHANGE_COLUMNS, cell_key
+from steerlab.plots.sweeps import cell_key
+from steerlab.sweeps.changes import CHANGE_COLUMNS
 
 # Characters of a prompt, and problems of a cell that became right and that became wrong: the first pair that fits is taken.
 LIMITS: Final = ((PROMPT_LENGTH, 20), (600, 20), (600, 10), (300, 10), (300, 5), (300, 3), (120, 3), (120, 2), (120, 1))

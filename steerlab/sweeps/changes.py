@@ -7,7 +7,6 @@ number that became right or wrong say anything about knowledge, or does it follo
 how much margins moved, whichever problems they belong to?
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,12 +99,6 @@ def question(problem: Problem) -> str:
 def wanted_answer(problem: Problem) -> str:
     """The right answer as text, as predictions are written."""
     return written(problem.answer).strip()
-
-
-def cell_key(layer: object, alpha: float, direction: object) -> str:
-    """The name by which a point of a figure finds the problems behind it; of the direction's own name it holds a digest only."""
-    digest = hashlib.sha256(str(direction).encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{layer}|{float(alpha):g}|{digest[:12]}"
 
 
 GROUPS = ("fixed", "broken", "stayed right", "stayed wrong")

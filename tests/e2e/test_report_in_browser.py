@@ -12,9 +12,10 @@ import plotly.graph_objects as go
 import pytest
 
 from steerlab.plots import theme
+from steerlab.plots.sweeps import cell_key
 from steerlab.reports.blocks import Drawing, Examples
 from steerlab.reports.html import render_report
-from steerlab.sweeps.changes import CHANGE_COLUMNS, cell_key
+from steerlab.sweeps.changes import CHANGE_COLUMNS
 
 LONG = "start " + "very " * 20_000 + "THE END?"
 EVIL = "</script><script>window.pwned=1</script><img src=x onerror=\"window.pwned=1\"><svg onload='window.pwned=1'> \u202e"

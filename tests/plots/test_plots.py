@@ -12,9 +12,8 @@ import torch
 
 from steerlab import plots
 from steerlab.plots import sweeps, theme
-from steerlab.plots.sweeps import _outline
+from steerlab.plots.sweeps import _outline, cell_key
 from steerlab.statistics.controls import RankTest, rank_test
-from steerlab.sweeps.changes import cell_key
 
 EVIL = '</b><a href="https://example.org">x</a>\u202e<script>'
 N = 100

@@ -11,9 +11,10 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from steerlab.plots import theme
+from steerlab.plots.sweeps import cell_key
 from steerlab.reports.blocks import DETAILS_BYTES, Drawing, Examples, Table, details_payload
 from steerlab.reports.html import MOST_BYTES, render_report
-from steerlab.sweeps.changes import CHANGE_COLUMNS, cell_key
+from steerlab.sweeps.changes import CHANGE_COLUMNS
 
 EVIL = '</script><script>window.pwned = 1</script><img src=x onerror="pwned=1">\' \u202e\u200f]]> <!-- &lt;'
 VOID = {"meta", "link", "img", "br"}
