@@ -9,20 +9,21 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
 
-from steerlab._checks import InputError, check_rng, count
+from steerlab._checks import InputError, check_rng, count, only, takes_options
 from steerlab._progress import job, progress_bar
 from steerlab.activations.cache import cache_activations
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
+from steerlab.models.memory import Limits, PassOptions
 from steerlab.models.model import d_model, describe, hook_name
 from steerlab.steering.cells import run_cells
 from steerlab.steering.variants import Cell, Place
@@ -53,6 +54,7 @@ class EvolvedVector(Direction):
 
 
 @job("problems", "generations", "population")
+@takes_options
 def evolve_vector(
     model: Model,
     problems: Sequence[Problem],
@@ -68,10 +70,8 @@ def evolve_vector(
     site: str = "resid_post",
     positions: Positions = "all",
     scorer: str | Scorer | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
     name: str = "evolved vector",
-    progress: bool = False,
+    **options: Unpack[PassOptions],
 ) -> EvolvedVector:
     """Search for the vector that, added at a layer, makes the model answer best. Forward passes only.
 
@@ -89,9 +89,8 @@ def evolve_vector(
         validation: other problems on which the best of each generation is scored; the best there is returned. Without, it is the best
             on `problems`, whose objective is then too good to be reported.
         positions: where it acts: "all", "last", "prompt", "generated", or indices.
-        scorer, max_tokens, memory: as in `steerlab.sweep`.
+        scorer: as in `steerlab.sweep`.
         name: for tables and figures.
-        progress: show a progress bar.
 
     Returns:
         The vector, with its history; ``method`` says how it was chosen and why the search ended.
@@ -124,17 +123,14 @@ def evolve_vector(
 
     def score(vectors: Sequence[np.ndarray], asked: Sequence[Problem]) -> list[float]:
         cells = [Cell((Place(direction(vector, f"candidate-{k:03d}"), layer, site),), 1.0) for k, vector in enumerate(vectors)]
-        done = run_cells(
-            model, asked, cells, operator="add", positions=positions, scorer=scorer, max_tokens=max_tokens, memory=memory, progress=False
-        )
+        done = run_cells(model, asked, cells, operator="add", positions=positions, scorer=scorer, **only(options, Limits))
         return [OBJECTIVES[objective](frame) for frame in done.frames]
 
     search = _search(dimensions, FIRST_STEP * size / math.sqrt(dimensions), population, rng)
-    if progress:
+    if options["progress"]:
         how: dict[str, Any] = {
             "scorer": scorer,
-            "max_tokens": max_tokens,
-            "memory": memory,
+            **only(options, Limits),
             "layers": [layer],
             "site": site,
             "positions": positions,
@@ -145,7 +141,7 @@ def evolve_vector(
         forecast(model, made_of, show=True, extra=f" in {generations} generations, at most")
     lines: list[dict[str, float]] = []
     best_so_far, chosen_score, chosen, chosen_at, evaluations = math.inf, math.inf, None, 0, 0
-    for generation in progress_bar(range(generations), desc="evolve", unit="generation", show=progress):
+    for generation in progress_bar(range(generations), desc="evolve", unit="generation", show=options["progress"]):
         points = search.ask()
         vectors = [_within(point @ basis, limit) for point in points]
         scores = score(vectors, problems)

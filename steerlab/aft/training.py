@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -24,11 +24,15 @@ from safetensors.torch import save
 from torch import Tensor
 
 from steerlab import _files
-from steerlab._checks import InputError
+from steerlab._checks import InputError, Option
 from steerlab._progress import ProgressBar, progress_bar
-from steerlab.aft.differentiable import Spot
+from steerlab.aft.differentiable import Pair, Spot
 from steerlab.aft.learnables import Learnable, Parameters
 from steerlab.aft.objectives import Measured, Objective, Validator
+from steerlab.models.memory import is_out_of_memory
+from steerlab.steering.options import ScoreOptions
+from steerlab.tasks.problems import Problem
+from steerlab.tasks.scorers import Target
 
 LARGEST = 1e6  # learning rate
 
@@ -107,6 +111,55 @@ class Schedule:
     def per_step(self) -> int:
         """Problems a step."""
         return self.batch_size * self.accumulation
+
+
+class FitOptions(ScoreOptions, total=False):
+    """Options of every training but for its length."""
+
+    validation: Annotated[
+        Sequence[Problem] | None,
+        Option(None, "other problems, scored after each epoch; the epoch with the best accuracy gives the vector (the first of equals)"),
+    ]
+    batch_size: Annotated[int, Option(4, "problems a batch")]
+    accumulation: Annotated[int, Option(1, "batches a step of the optimiser; the losses of all their problems are summed")]
+    shuffle: Annotated[bool, Option(True, "a new order each epoch, from `seed`; otherwise the order given")]
+    last_batch: Annotated[
+        str,
+        Option("step", 'problems left over at an epoch\'s end make a "step", or "carry" their gradients into the next epoch\'s first step'),
+    ]
+    norm_cap: Annotated[float | None, Option(None, "the largest norm; the vector is shortened to it after each step")]
+    early_stopping: Annotated[
+        float | None, Option(0.02, "stop when validation accuracy is more than this below its best; None trains all epochs")
+    ]
+    extend: Annotated[int, Option(0, "so many more epochs, at most, while the loss still falls by more than 1% an epoch")]
+    site: Annotated[str, Option("resid_post", 'where the vector acts in its block: "resid_pre", "resid_mid" or "resid_post"')]
+    loss: Annotated[
+        str | Target,
+        Option(
+            "answer",
+            '"answer" (all tokens of the right answer, summed), "first" (only its first), or a function of (model, problem) that gives a Row',
+        ),
+    ]
+
+
+class TrainOptions(FitOptions, total=False):
+    """Options of a training from the start."""
+
+    epochs: Annotated[int, Option(5, "passes over the problems")]
+    init: Annotated[str, Option("zero", 'start at "zero", or with a "random" vector of a small norm')]
+    init_norm: Annotated[float, Option(0.01, "norm of a random start")]
+    path: Annotated[
+        str | Path | None,
+        Option(None, "a file that is written after each epoch; after an interruption the same call goes on from it, to the same vector"),
+    ]
+
+
+class OneTraining(TrainOptions, total=False):
+    """Options of the training of one vector."""
+
+    lr: Annotated[float, Option(1e-2, "Adam's learning rate")]
+    l2: Annotated[float, Option(0.0, "times the vector's squared norm, added to each problem's loss")]
+    seed: Annotated[int, Option(0, "of the order and of a random start; the same seed gives the same vector, to the bit")]
 
 
 FORMAT = "steerlab-training-2"
@@ -316,14 +369,32 @@ def _backward(objective: Objective, states: Sequence[_State], batches: Mapping[i
     found: dict[int, list[float]] = {c: [] for c in batches}
     if not pairs:
         return found
-    values = np.empty(len(pairs))
-    for which, losses in objective.losses(pairs, parameters):
-        values[which] = losses.detach().double().cpu().numpy()
-        if losses.requires_grad:
-            losses.sum().backward()
+    values, before = np.empty(len(pairs)), {c: {name: leaf.grad for name, leaf in states[c].leaves.items()} for c in batches}
+    while not _summed(objective, pairs, parameters, values):
+        for c, grads in before.items():
+            for name, leaf in states[c].leaves.items():
+                leaf.grad = grads[name]
+        objective.shrink()
     for (c, _), value in zip(pairs, values.tolist(), strict=True):
         found[c].append(value)
     return found
+
+
+def _summed(objective: Objective, pairs: Sequence[Pair], parameters: Mapping[int, Parameters], values: np.ndarray) -> bool:
+    """Add the gradients of pairs and fill in their losses; False where memory ran out, with some gradients added."""
+    for mine in parameters.values():
+        for leaf in mine.values():
+            leaf.grad = None if leaf.grad is None else leaf.grad.clone()  # so that what was there before is not written over
+    try:
+        for which, losses in objective.losses(pairs, parameters):
+            values[which] = losses.detach().double().cpu().numpy()
+            if losses.requires_grad:
+                losses.sum().backward()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    return True
 
 
 def _step(learnable: Learnable, state: _State, losses: Sequence[float], schedule: Schedule, *, whole: bool) -> None:

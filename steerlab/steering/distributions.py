@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, only, takes_options
 from steerlab._progress import progress_bar
 from steerlab.activations.positions import Positions
 from steerlab.models.backends import Model
@@ -22,7 +22,8 @@ from steerlab.models.passes import entering, forward
 from steerlab.models.shortcuts import read_out, run_from
 from steerlab.models.threads import on_suitable_threads
 from steerlab.steering.interventions import Patch
-from steerlab.steering.operators import Operator, check_operator, operator_named
+from steerlab.steering.operators import check_operator, operator_named
+from steerlab.steering.options import Acting, TextOptions
 from steerlab.steering.variants import Cell, check_cells
 from steerlab.steering.wavefront import Front
 from steerlab.tasks.problems import as_texts
@@ -65,21 +66,14 @@ def compare_distributions(
     model: Model,
     rows: Sequence[TokenRow],
     cells: Sequence[Cell],
-    *,
-    operator: str | Operator = "add",
-    positions: Positions = "all",
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    **options: Unpack[TextOptions],
 ) -> tuple[Float[np.ndarray, "text number"], Float[np.ndarray, "cell text number"]]:
     """Sums of `compare_positions` over each text's positions: without steering, and under each cell."""
-    found = compare_positions(
-        model, rows, cells, operator=operator, positions=positions, max_tokens=max_tokens, memory=memory, progress=progress
-    )
+    found = compare_positions(model, rows, cells, **options)
     return np.stack([base.sum(0) for base, _ in found]), np.stack([steered.sum(1) for _, steered in found], axis=1)
 
 
-def mean_kl(model: Model, rows: Sequence[TokenRow], cells: Sequence[Cell], **how: Any) -> Float[np.ndarray, " cell"]:
+def mean_kl(model: Model, rows: Sequence[TokenRow], cells: Sequence[Cell], **how: Unpack[TextOptions]) -> Float[np.ndarray, " cell"]:
     """Mean KL(unsteered || steered) under each cell, in nats a token; `how` is what `compare_distributions` takes."""
     _, sums = compare_distributions(model, rows, cells, **how)
     found: np.ndarray = sums[:, :, NUMBERS.index("kl")].sum(1) / sum(len(row.tokens) for row in rows)
@@ -91,18 +85,14 @@ def positions_on_text(positions: Positions) -> Positions:
     return "all" if positions in ("prompt", "generated") else positions
 
 
+@takes_options
 @on_suitable_threads
 @torch.no_grad()
 def compare_positions(
     model: Model,
     rows: Sequence[TokenRow],
     cells: Sequence[Cell],
-    *,
-    operator: str | Operator = "add",
-    positions: Positions = "all",
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    **options: Unpack[TextOptions],
 ) -> list[tuple[Float[np.ndarray, "pos number"], Float[np.ndarray, "cell pos number"]]]:
     """Next-token distributions position by position, without steering and under each cell; see `NUMBERS`.
 
@@ -114,7 +104,6 @@ def compare_positions(
         model: the model; hooks that are on it act.
         rows: the texts.
         cells: interventions; of one place, or of several that act together.
-        operator, positions, max_tokens, memory, progress: as in `steerlab.side_effects`.
 
     Returns:
         For each text, its numbers without steering and under each cell.
@@ -123,10 +112,11 @@ def compare_positions(
         ValueError: bad input, found before the first run, or logits that become NaN.
         RuntimeError: the resumed run disagrees with a plain hooked run on the shortest text.
     """
+    operator, positions, memory, progress = options["operator"], options["positions"], options["memory"], options["progress"]
     check_operator(model, operator, (place.direction for cell in cells for place in cell.places))
     front = Front(model, operator_named(operator), positions)
     _check(model, cells, positions, min(len(row.tokens) for row in rows))
-    room = pass_tokens(model, max_tokens, memory)
+    room = pass_tokens(model, options["max_tokens"], memory)
     limit = LOGITS if memory is None else min(LOGITS, max(1, parse_memory(memory) // COPIES))
     acting = sorted((k for k, cell in enumerate(cells) if cell.alpha != 0), key=lambda k: (_where(cells[k]), k))
     found: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(rows)
@@ -141,7 +131,7 @@ def compare_positions(
         few = [cells[acting[k]] for k in np.linspace(0, len(acting) - 1, min(TIMED, len(acting))).round().astype(int)]
 
         def timed(some: Sequence[TokenRow]) -> int:
-            compare_positions(model, some, few, operator=operator, positions=positions, max_tokens=max_tokens, memory=memory)
+            compare_positions(model, some, few, **only(options, Acting))
             return len(some) * (1 + len(few))
 
         forecast(model, [Work("texts", total, rows, timed)], show=True)

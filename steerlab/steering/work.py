@@ -1,7 +1,7 @@
 """The kinds of runs that jobs are made of, each with a small batch to time it on before the job starts."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from steerlab.models.model import d_model
 from steerlab.steering.cells import run_cells
 from steerlab.steering.distributions import compare_distributions, positions_on_text, text_rows
 from steerlab.steering.operators import Operator
+from steerlab.steering.options import Scoring
 from steerlab.steering.variants import Cell, Place
 from steerlab.tasks.evaluation import evaluate, plan
 from steerlab.tasks.problems import Problem
@@ -46,11 +47,9 @@ def steered(
     runs: int,
     *,
     layers: Sequence[int],
-    operator: str | Operator = "add",
-    positions: Positions = "all",
     site: str = "resid_post",
     together: int = TIMED,
-    **limits: Any,
+    **how: Unpack[Scoring],
 ) -> Work:
     """Rows that are scored under many interventions.
 
@@ -59,15 +58,15 @@ def steered(
         problems: what the rows are like.
         runs: how many: of each row one under each intervention, and one without.
         layers: where interventions act.
-        operator, positions, site: how.
+        site: at which hook point.
         together: how many interventions a row runs under at once; a timed batch has no more than that.
-        limits: scorer, max_tokens and memory, as in `steerlab.sweep`.
+        how: as in `steerlab.sweep`.
     """
 
     def run(some: Sequence[Problem]) -> int:
         cells = _cells(model, layers, site, min(together, TIMED))
-        run_cells(model, some, cells, operator=operator, positions=positions, **limits)
-        return rows_of(model, some, limits.get("scorer")) * (1 + len(cells))
+        run_cells(model, some, cells, **how)
+        return rows_of(model, some, how.get("scorer")) * (1 + len(cells))
 
     return Work("steered", runs, problems, run)
 

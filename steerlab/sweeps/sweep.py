@@ -3,15 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
-import torch
 
-from steerlab._checks import Alternative, InputError
+from steerlab._checks import Alternative, InputError, only, takes_options
 from steerlab._progress import job
-from steerlab.activations.positions import Positions, TokenPositions
+from steerlab.activations.positions import TokenPositions
 from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, moved, place
 from steerlab.models.backends import Model
 from steerlab.models.model import Precision
@@ -20,11 +19,11 @@ from steerlab.statistics.intervals import wilson_interval
 from steerlab.statistics.multiplicity import MaxStatisticTest, max_statistic_test
 from steerlab.steering.cells import run_cells
 from steerlab.steering.interventions import ALPHAS, check_alpha
-from steerlab.steering.operators import Operator, operator_label
+from steerlab.steering.operators import operator_label
+from steerlab.steering.options import CellOptions, Placed, RunOptions
 from steerlab.steering.variants import Cell, Place, check_names
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
-from steerlab.tasks.scorers import Scorer
 
 KEYS = ["layer", "direction", "alpha"]
 MEASURES = ("correct", "margin", "nll")
@@ -226,22 +225,15 @@ def cells_of(
 
 
 @job("problems", "directions", "alphas")
+@takes_options
 def sweep(
     model: Model,
     problems: Sequence[Problem],
     directions: Directions,
     *,
     alphas: float | Sequence[float] = ALPHAS,
-    positions: Positions = "all",
-    operator: str | Operator = "add",
-    layer: int | None = None,
-    site: str | None = None,
-    scorer: str | Scorer | None = None,
     together: bool = False,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    precision: str | torch.dtype | None = None,
-    progress: bool = False,
+    **options: Unpack[RunOptions],
 ) -> SweepResult:
     """Steer with each direction at each alpha, and score every problem.
 
@@ -252,15 +244,7 @@ def sweep(
         problems: what to ask.
         directions: one, a list, or ``{layer: direction}``, where each acts at its key.
         alphas: one or several coefficients; see `ALPHAS`.
-        positions: "all", "last" (of the prompt), "prompt", "generated", an index or indices.
-        operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
-        layer, site: act there instead of where the directions were measured.
-        scorer: default the task's own.
         together: the directions act at the same time, each at its own layer, as one intervention.
-        max_tokens: rows times positions of one forward pass; default what is fast on the model's device.
-        memory: what a forward pass may take, e.g. "2GB"; passes become smaller where it, or the device, has no room.
-        precision: run in this dtype, e.g. "bfloat16"; the result says how many predictions of a sample differ from the model's own.
-        progress: show a progress bar.
 
     Raises:
         ValueError: bad input, found before the first run.
@@ -277,24 +261,13 @@ def sweep(
         >>> len(sw.frame)
         60
     """
-    cells = cells_of(directions, alphas, layer=layer, site=site, together=together)
-    done = run_cells(
-        model,
-        problems,
-        cells,
-        operator=operator,
-        positions=positions,
-        scorer=scorer,
-        max_tokens=max_tokens,
-        memory=memory,
-        precision=precision,
-        progress=progress,
-    )
+    cells = cells_of(directions, alphas, together=together, **only(options, Placed))
+    done = run_cells(model, problems, cells, **only(options, CellOptions))
     parts = [frame.assign(layer=cell.layer, alpha=cell.alpha, direction=cell.name) for cell, frame in zip(cells, done.frames, strict=True)]
     columns = ["layer", "alpha", "direction", "problem_id", "prediction", "correct", "margin", "nll"]
     settings = {
-        "operator": operator_label(operator),
-        "positions": TokenPositions.of(positions).describe(),
+        "operator": operator_label(options["operator"]),
+        "positions": TokenPositions.of(options["positions"]).describe(),
         "sites": sorted({one.site for cell in cells for one in cell.places}),
         "scorer": done.baseline.scorer,
     }
