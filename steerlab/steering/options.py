@@ -47,13 +47,21 @@ class GridOptions(ScoreOptions, Placed, total=False):
     """Options of what scores problems under directions that may act elsewhere than where they were measured."""
 
 
-class CellOptions(ScoreOptions, total=False):
-    """Options of the engine."""
+class Precise(TypedDict, total=False):
+    """In which numbers."""
 
     precision: Annotated[
         str | torch.dtype | None,
         Option(None, 'run in this dtype, e.g. "bfloat16"; the result says how many predictions of a sample differ from the model\'s own'),
     ]
+
+
+class CellOptions(ScoreOptions, Precise, total=False):
+    """Options of the engine."""
+
+
+class JobOptions(TextOptions, Precise, total=False):
+    """Options of the main job."""
 
 
 class RunOptions(CellOptions, Placed, total=False):

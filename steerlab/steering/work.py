@@ -6,7 +6,6 @@ from typing import Unpack
 import numpy as np
 import torch
 
-from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction
 from steerlab.directions.random import random_directions
 from steerlab.models.backends import Model
@@ -15,8 +14,7 @@ from steerlab.models.forecasts import TIMED, Work
 from steerlab.models.model import d_model
 from steerlab.steering.cells import run_cells
 from steerlab.steering.distributions import compare_distributions, positions_on_text, text_rows
-from steerlab.steering.operators import Operator
-from steerlab.steering.options import Scoring
+from steerlab.steering.options import Acting, Scoring
 from steerlab.steering.variants import Cell, Place
 from steerlab.tasks.evaluation import evaluate, plan
 from steerlab.tasks.problems import Problem
@@ -78,8 +76,7 @@ def on_texts(
     *,
     layers: Sequence[int],
     search: int = 0,
-    operator: str | Operator = "add",
-    positions: Positions = "all",
+    **acting: Unpack[Acting],
 ) -> Work:
     """Texts whose next-token distributions are compared under many interventions.
 
@@ -89,12 +86,12 @@ def on_texts(
         runs: how many: of each text one under each intervention, and one without.
         layers: where interventions act.
         search: so many more, about, which depend on what is found.
-        operator, positions: how.
+        acting: as in `steerlab.sweep`.
     """
 
     def run(some: Sequence[TokenRow]) -> int:
         cells = _cells(model, layers, "resid_post", TIMED)
-        compare_distributions(model, some, cells, operator=operator, positions=positions_on_text(positions))
+        compare_distributions(model, some, cells, **acting | Acting(positions=positions_on_text(acting["positions"])))
         return len(some) * (1 + len(cells))
 
     return Work("texts", runs, text_rows(model, texts), run, search)
