@@ -12,7 +12,7 @@ Checks of tables with one row per problem, and of whether values are outcomes or
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import wraps
@@ -99,14 +99,34 @@ def finite(value: float, name: str) -> float:
     return number
 
 
+def is_whole(value: object, least: float = -math.inf, most: float = math.inf) -> bool:
+    """Whether something is a whole number, of Python or NumPy, in a range; True and False are none."""
+    return not isinstance(value, bool) and isinstance(value, int | np.integer) and least <= int(value) <= most
+
+
+def is_number(value: object, above: float = -math.inf) -> bool:
+    """Whether something is a finite number, of Python or NumPy, above another; True and False are none."""
+    return not isinstance(value, bool) and isinstance(value, int | float | np.number) and math.isfinite(value) and float(value) > above
+
+
+def one_of(value: object, name: str, known: Collection[str]) -> None:
+    """Refuse a word that means nothing here; the message lists those that do.
+
+    Raises:
+        ValueError: another word.
+    """
+    if value not in known:
+        raise InputError(f"{name}={value!r}; use one of {', '.join(known)}")
+
+
 def count(value: int, name: str, *, at_least: int) -> int:
     """An integer that is large enough."""
     try:
         number = operator.index(value)
     except TypeError as error:
         raise InputError(f"{name}={value!r}: not an integer; give a count") from error
-    if number < at_least:
-        raise InputError(f"{name}={number}: use an integer of at least {at_least}")
+    if isinstance(value, bool) or number < at_least:
+        raise InputError(f"{name}={value}: use an integer of at least {at_least}")
     return number
 
 

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, is_whole
 
 Positions = str | int | np.integer | Sequence[int]
 MEASURED = ("last", "mean", "all")  # words for where activations are cached
@@ -23,7 +23,7 @@ def indices(positions: object) -> list[int]:
         ValueError: none, or something that is no whole number.
     """
     wanted = list(cast("Sequence[object]", positions)) if isinstance(positions, Iterable) else [positions]
-    if not wanted or not all(isinstance(p, int | np.integer) and not isinstance(p, bool) for p in wanted):
+    if not wanted or not all(map(is_whole, wanted)):
         raise InputError(f"positions={positions!r}; give a whole number or several, e.g. -1 or [0, 1]")
     return [int(cast("int", p)) for p in wanted]
 

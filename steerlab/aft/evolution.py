@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float
 
-from steerlab._checks import InputError, check_rng, count, only, takes_options
+from steerlab._checks import InputError, check_rng, count, is_number, one_of, only, takes_options
 from steerlab._progress import job, progress_bar
 from steerlab.activations.cache import cache_activations
 from steerlab.activations.positions import Positions, TokenPositions
@@ -229,9 +229,8 @@ def _check(
     both = in_both(validation or (), problems)
     if both:
         raise InputError(f"validation shares {len(both)} problems with the train problems, {both[0].id!r} first; give others")
-    if objective not in OBJECTIVES:
-        raise InputError(f"objective={objective!r}; use one of {', '.join(OBJECTIVES)}")
-    if norm is not None and (isinstance(norm, bool) or not isinstance(norm, int | float | np.number) or not 0 < norm < math.inf):
+    one_of(objective, "objective", OBJECTIVES)
+    if norm is not None and not is_number(norm, 0):
         raise InputError(f"norm={norm!r}; use a number above 0, or None for no limit")
 
 

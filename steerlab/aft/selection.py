@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from steerlab._checks import InputError, build, only, takes_options
+from steerlab._checks import InputError, build, is_whole, only, takes_options
 from steerlab._progress import job
 from steerlab.aft.aft import (
     LearnedVector,
@@ -231,7 +231,7 @@ def chosen_layers(n: int, layers: str | Sequence[int], step: int = 1) -> list[in
     Raises:
         ValueError: an unknown word, a step below 1, or a step beside a list.
     """
-    if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 1:
+    if not is_whole(step, 1):
         raise InputError(f"step={step!r}; use 1 for every layer, 2 for every other")
     if not isinstance(layers, str):
         if step != 1:
@@ -338,7 +338,7 @@ def self_refine(
         >>> bool(refined.frame["n_trained"].iloc[1] == refined.frame["wrong"].iloc[0])
         True
     """
-    if isinstance(rounds, bool) or not isinstance(rounds, int | np.integer) or rounds < 1:
+    if not is_whole(rounds, 1):
         raise InputError(f"rounds={rounds!r}; use a whole number from 1 up")
     validation, site, how = options["validation"], options["site"], only(options, Scoring)
     check_problems(model, problems, validation)

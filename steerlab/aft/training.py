@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from steerlab import _files
-from steerlab._checks import InputError, Option
+from steerlab._checks import InputError, Option, is_number, is_whole, one_of
 from steerlab._progress import ProgressBar, progress_bar
 from steerlab.aft.differentiable import Pair, Spot
 from steerlab.aft.learnables import Learnable, Parameters
@@ -54,10 +54,10 @@ class TrainingRun:
     lr: float = 1e-2
 
     def __post_init__(self) -> None:
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int | np.integer) or not 0 <= self.seed < 2**32:
+        if not is_whole(self.seed, 0, 2**32 - 1):
             raise InputError(f"seed={self.seed!r}; use a whole number from 0 to 2**32 - 1")
         for name, value, least in (("l2", self.l2, "of at least 0"), ("lr", self.lr, "above 0")):
-            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not math.isfinite(value) or value < 0:
+            if not is_number(value) or value < 0:
                 raise InputError(f"{name}={value!r}; use a finite number {least}")
         if not 0 < self.lr <= LARGEST:
             raise InputError(f"lr={self.lr:g} learns nothing; use a learning rate above 0 and up to {LARGEST:g}, e.g. 1e-2")
@@ -92,19 +92,14 @@ class Schedule:
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("accumulation", 1), ("extend", 0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            if not is_whole(value, least):
                 raise InputError(f"{name}={value!r}; use a whole number of at least {least}")
-        if self.halve_every is not None and (
-            isinstance(self.halve_every, bool) or not isinstance(self.halve_every, int | np.integer) or self.halve_every < 1
-        ):
+        if self.halve_every is not None and not is_whole(self.halve_every, 1):
             raise InputError(f"halve_every={self.halve_every!r}; use a whole number of epochs of at least 1, or None")
-        if self.last_batch not in ("step", "carry"):
-            raise InputError(f"last_batch={self.last_batch!r}; use 'step' or 'carry'")
-        if self.norm_cap is not None and not (
-            isinstance(self.norm_cap, int | float | np.number) and math.isfinite(self.norm_cap) and self.norm_cap > 0
-        ):
+        one_of(self.last_batch, "last_batch", ("step", "carry"))
+        if self.norm_cap is not None and not is_number(self.norm_cap, 0):
             raise InputError(f"norm_cap={self.norm_cap!r}; use a finite norm above 0, or None")
-        if self.early_stopping is not None and not (math.isfinite(self.early_stopping) and self.early_stopping >= 0):
+        if self.early_stopping is not None and not (is_number(self.early_stopping) and self.early_stopping >= 0):
             raise InputError(f"early_stopping={self.early_stopping!r}; use a share such as 0.02, or None to train all epochs")
 
     @property

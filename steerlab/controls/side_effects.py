@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import numpy as np
 import pandas as pd
 
-from steerlab._checks import InputError, only, takes_options
+from steerlab._checks import InputError, one_of, only, takes_options
 from steerlab._progress import job
 from steerlab.activations.positions import TokenPositions
 from steerlab.controls.control import ControlResult
@@ -110,8 +110,7 @@ class SideEffects:
             ValueError: an unknown measure or alternative, missing columns, lines that cannot be told apart, or a direction
                 whose side effects were not measured.
         """
-        if measure not in MEASURES:
-            raise InputError(f"measure={measure!r}; use one of {', '.join(MEASURES)}")
+        one_of(measure, "measure", MEASURES)
         better = {"two-sided": np.abs, "greater": np.positive, "less": np.negative}
         if alternative not in better:
             raise InputError(f"alternative={alternative!r}: use 'two-sided', 'greater' or 'less'")

@@ -7,7 +7,7 @@ from typing import Annotated, TypedDict, TypeVar
 
 import torch
 
-from steerlab._checks import InputError, InputMemoryError, Option
+from steerlab._checks import InputError, InputMemoryError, Option, is_whole
 from steerlab.models.backends import Model
 from steerlab.models.model import d_model, device_of, n_layers
 
@@ -87,7 +87,7 @@ def pass_tokens(model: Model, max_tokens: int | None = None, memory: str | int |
     Raises:
         ValueError: a limit that is not a positive number, or a budget below one position.
     """
-    if max_tokens is not None and (isinstance(max_tokens, bool) or max_tokens < 1):
+    if max_tokens is not None and not is_whole(max_tokens, 1):
         raise InputError(f"max_tokens={max_tokens!r}; use a whole number of at least 1, or leave it out")
     room = max_tokens
     if room is None:

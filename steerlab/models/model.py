@@ -16,12 +16,11 @@ from html import escape
 from importlib.metadata import version
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from steerlab._checks import InputError, InputTypeError
+from steerlab._checks import InputError, InputTypeError, is_whole, one_of
 from steerlab.models import weights
 from steerlab.models.backends import HookedTransformer, Model, TransformerBridge
 from steerlab.models.encoding import prepends_bos, said, token_ids
@@ -79,9 +78,8 @@ def hook_name(model: Model, layer: int, site: str = "resid_post") -> str:
     Raises:
         ValueError: a layer that the model lacks, or a site that its blocks lack.
     """
-    if site not in SITES:
-        raise InputError(f"site={site!r}; use one of {', '.join(SITES)}")
-    if isinstance(layer, bool) or not isinstance(layer, int | np.integer):
+    one_of(site, "site", SITES)
+    if not is_whole(layer):
         raise InputError(f"layer={layer!r} is a {type(layer).__name__}; use a whole number from 0 to {n_layers(model) - 1}")
     if not 0 <= layer < n_layers(model):
         raise InputError(f"layer={layer!r}: this model has {n_layers(model)} layers; use 0 to {n_layers(model) - 1}")

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from steerlab._checks import InputError, only, takes_options
+from steerlab._checks import InputError, is_whole, only, takes_options
 from steerlab._progress import progress_bar
 from steerlab.activations.positions import Positions
 from steerlab.models.backends import Model
@@ -45,7 +45,7 @@ def text_rows(model: Model, texts: Sequence[str | Sequence[int]]) -> tuple[Token
     """
     found = []
     for i, text in enumerate(as_texts(texts)):
-        if not isinstance(text, str) and not all(isinstance(token, int | np.integer) and not isinstance(token, bool) for token in text):
+        if not isinstance(text, str) and not all(map(is_whole, text)):
             raise InputError(f"texts[{i}] is {text!r}; give text, or token ids, which are whole numbers")
         tokens = token_ids(model, text) if isinstance(text, str) else [int(token) for token in text]
         strange = [token for token in tokens if not 0 <= token < model.cfg.d_vocab]

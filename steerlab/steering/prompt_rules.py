@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steerlab._checks import InputError, only, takes_options
+from steerlab._checks import InputError, is_whole, one_of, only, takes_options
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction, check_direction
 from steerlab.directions.prompt_vectors import POOLS, Prompt, PromptVectors, pool
@@ -131,13 +131,12 @@ def recursive_vectors(
     """
     at = _checked(model, direction, n_layers(model) - 1 if read is None else read)
     strength = check_alpha(alpha)
-    if isinstance(passes, bool) or not isinstance(passes, int | np.integer) or passes < 2:
+    if not is_whole(passes, 2):
         raise InputError(f"passes={passes!r}; use a whole number from 2 up (one pass is the direction itself)")
     if not np.isfinite(mix):
         raise InputError(f"mix={mix!r}; use a finite number, e.g. 0.5")
-    for name, value, known in (("feedback", feedback, FEEDBACKS), ("pooling", pooling, POOLS)):
-        if value not in known:
-            raise InputError(f"{name}={value!r}; use {' or '.join(known)}")
+    one_of(feedback, "feedback", FEEDBACKS)
+    one_of(pooling, "pooling", POOLS)
     prompts, rule = prompts_of(model, problems, options["scorer"]), partial(pool, how=pooling, normalise=False)
     point, operator, positions = hook_name(model, direction.layer, direction.site), options["operator"], options["positions"]
     limits = only(options, Limits)
@@ -218,14 +217,12 @@ def propagated_vectors(
         tensor([0.0000, 0.2500, 0.5000, 1.0000])
     """
     _checked(model, direction, direction.layer)
-    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 0:
+    if not is_whole(steps, 0):
         raise InputError(f"steps={steps!r}; use a whole number from 0 up")
     if not 0 <= rate <= 1:
         raise InputError(f"rate={rate!r}; use a number from 0 to 1")
-    if towards not in TOWARDS:
-        raise InputError(f"towards={towards!r}; use left, right or both")
-    if gate not in ("none", "similarity"):
-        raise InputError(f"gate={gate!r}; use none or similarity")
+    one_of(towards, "towards", TOWARDS)
+    one_of(gate, "gate", ("none", "similarity"))
     update = _update(rule, rate, towards)
 
     def vectors(resid: Tensor, prompt: Tensor) -> Tensor:

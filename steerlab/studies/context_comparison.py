@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steerlab._checks import InputError, check_rng
+from steerlab._checks import InputError, check_rng, is_whole
 from steerlab._progress import job, progress_bar
 from steerlab.aft.aft import ObjectiveOptions, check_problems, fit, training_work
 from steerlab.aft.context import ContextVector
@@ -257,7 +257,7 @@ def _check(
 ) -> None:  # fmt: skip
     check_problems(model, train, validation)
     check_problems(model, [*train, *validation], test)
-    if isinstance(n_train, bool) or not 1 <= n_train <= len(train):
+    if not is_whole(n_train, 1, len(train)):
         raise InputError(f"n_train={n_train}: there are {len(train)} training problems; use 1 to {len(train)}")
     if len(set(seeds)) < 2 or len(set(seeds)) < len(seeds):
         raise InputError(f"seeds={list(seeds)}; give at least two, each once: one says nothing of how much seeds differ")

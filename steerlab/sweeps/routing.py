@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import numpy as np
 import pandas as pd
 
-from steerlab._checks import InputError, only, takes_options
+from steerlab._checks import InputError, one_of, only, takes_options
 from steerlab._progress import job
 from steerlab.directions.direction import Direction, check_alike, check_type, place
 from steerlab.models.backends import Model
@@ -65,8 +65,7 @@ class RoutedResult:
 
     def paired(self, measure: str = "correct") -> tuple[pd.Series, pd.Series]:
         """Each problem unsteered and steered, for the paired tests of `steerlab.statistics`."""
-        if measure not in ("correct", "margin", "nll"):
-            raise InputError(f"measure={measure!r}; use one of correct, margin, nll")
+        one_of(measure, "measure", ("correct", "margin", "nll"))
         return self.baseline.frame.set_index("problem_id")[measure], self.frame.set_index("problem_id")[measure]
 
     def warnings(self) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 import numpy as np
 import pandas as pd
 
-from steerlab._checks import Alternative, InputError, only, takes_options
+from steerlab._checks import Alternative, InputError, one_of, only, takes_options
 from steerlab._progress import job
 from steerlab.activations.positions import TokenPositions
 from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, moved, place
@@ -152,8 +152,7 @@ class SweepResult:
 
 
 def _check_measure(measure: str) -> None:
-    if measure not in MEASURES:
-        raise InputError(f"measure={measure!r}; use one of {', '.join(MEASURES)}")
+    one_of(measure, "measure", MEASURES)
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:

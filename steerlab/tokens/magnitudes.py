@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from steerlab._checks import InputError, only, takes_options
+from steerlab._checks import InputError, one_of, only, takes_options
 from steerlab._progress import job, progress_bar
 from steerlab.directions.direction import Direction, check_direction, check_type, place
 from steerlab.models.backends import Model
@@ -63,8 +63,7 @@ class Magnitudes:
         Raises:
             ValueError: another word.
         """
-        if aligned not in ("start", "end"):
-            raise InputError(f"aligned={aligned!r}; use start or end")
+        one_of(aligned, "aligned", ("start", "end"))
         column = "position" if aligned == "start" else "from_end"
         grouped = self.frame.groupby(["layer", column], sort=True)
         table = grouped.agg(n=("norm", "size"), norm=("norm", "mean"), projection=("projection", "mean")).reset_index()

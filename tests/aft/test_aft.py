@@ -222,7 +222,7 @@ def test_layers_and_scales_that_cannot_be_are_named(toy_model, backends, options
         (TRAIN, {"seed": -1}, "seed=-1; use a whole number"),
         (TRAIN, {"norm_cap": 0.0}, "norm_cap=0.0; use a finite norm above 0"),
         (TRAIN, {"init": "ones"}, "init='ones'; use one of zero, random"),
-        (TRAIN, {"last_batch": "drop"}, "last_batch='drop'; use 'step' or 'carry'"),
+        (TRAIN, {"last_batch": "drop"}, "last_batch='drop'; use one of step, carry"),
         (TRAIN, {"early_stopping": -1.0}, "early_stopping=-1.0; use a share"),
         (TRAIN, {"loss": "margin"}, "loss='margin'; use 'answer'"),
         (TRAIN, {"operator": "sub"}, "operator='sub'; use one of"),

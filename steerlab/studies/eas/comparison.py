@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from steerlab._checks import InputError, count
+from steerlab._checks import InputError, count, one_of
 from steerlab._progress import job
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
@@ -132,8 +132,7 @@ class EASComparison:
         return sign_test(theirs["correct"][where], mine["correct"][where])
 
     def _window(self, mine: pd.DataFrame, window: Window, updates: int) -> "pd.Series[bool]":
-        if window not in ("all", "before", "after"):
-            raise InputError(f"window={window!r}; use all, before or after")
+        one_of(window, "window", ("all", "before", "after"))
         late = mine["wins"] >= count(updates, "updates", at_least=1) * self.watcher.every
         return late if window == "after" else ~late if window == "before" else late | True
 
