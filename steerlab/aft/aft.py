@@ -13,7 +13,7 @@ own end, so that it is what it would be alone, rounding aside.
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -49,16 +49,7 @@ SMALL = 1e-3
 
 @dataclass(frozen=True)
 class ObjectiveOptions:
-    """How vectors act and what they are trained for.
-
-    Attributes:
-        operator: "add", "rotate", "ablate", "clamp", or a function of (resid, vector, alpha); alpha is 1.
-        positions: "all", "last" (of the prompt), "prompt", "generated" (the answer's own), an index or indices.
-        loss: "answer" (every token of the right answer, summed), "first" (its first token alone), or a function of (model, problem) that gives a Row.
-        scorer: how validation is judged; default the task's own.
-        max_tokens: rows times positions of one pass; default what is fast on the model's device.
-        memory: what a pass may take, e.g. "2GB".
-    """
+    """How vectors act and what they are trained for; each field is described in `steerlab.aft.training.FitOptions`."""
 
     operator: str | Operator = "add"
     positions: Positions = "all"
@@ -117,17 +108,9 @@ def fit(
     with frozen(model):
         score = None if validation is None else _score(model, validation, candidates, learnable, how)
         objective = _objective(model, problems, candidates, learnable, how)
-        trained = train(
-            objective,
-            learnable,
-            candidates,
-            schedule,
-            validator=score,
-            path=path,
-            work=_work(model, problems, validation, how) if path is not None else {},
-            device=device_of(model),
-            progress=progress,
-        )
+        work = _work(model, problems, validation, how) if path is not None else {}
+        how_long: dict[str, Any] = {"path": path, "work": work, "device": device_of(model), "progress": progress}
+        trained = train(objective, learnable, candidates, schedule, validator=score, **how_long)
         with torch.no_grad():
             unsteered = None if score is None else score.unsteered()
     return Fit(trained, unsteered)
@@ -335,11 +318,8 @@ class LearnedVector(Direction):
 def broken_off(method: Mapping[str, Any]) -> list[str]:
     """A sentence on a training that broke off, for readers of its vector."""
     broke = method.get("broke_at_step")
-    return (
-        []
-        if broke is None
-        else [f"Training broke off: {method['stopped']}. The vector is that of epoch {method['epoch']}; a smaller lr may help."]
-    )
+    said = f"Training broke off: {method.get('stopped')}. The vector is that of epoch {method.get('epoch')}; a smaller lr may help."
+    return [] if broke is None else [said]
 
 
 @job("problems", "epochs")
@@ -446,10 +426,7 @@ def settings(
         "n_problems": n,
         "n_validation": 0 if validation is None else len(validation),
         **how.said(),
-        **{
-            key: getattr(schedule, key)
-            for key in ("epochs", "batch_size", "accumulation", "shuffle", "last_batch", "norm_cap", "early_stopping", "extend")
-        },
+        **{key: value for key, value in asdict(schedule).items() if key != "halve_every"},
         "init": learnable.init if learnable.init == "zero" else f"random, norm {learnable.init_norm:g}",
     }
 
@@ -593,23 +570,8 @@ def learn_vectors(
         norm = learnable.norm(trained.parameters)
         last = trained.history["loss"].iloc[-1] if len(trained.history) else float("nan")
         improvement = float("nan") if found.unsteered is None else accuracy - found.unsteered
-        lines.append(
-            (
-                name,
-                one.spots[0].layer,
-                one.seed,
-                one.l2,
-                one.lr,
-                len(trained.history),
-                trained.epoch,
-                last,
-                norm,
-                accuracy,
-                nll,
-                improvement,
-                trained.stopped,
-            )
-        )
+        told = (len(trained.history), trained.epoch, last, norm, accuracy, nll, improvement, trained.stopped)
+        lines.append((name, one.spots[0].layer, one.seed, one.l2, one.lr, *told))
         if norm and trained.broke != 1:  # a random start that no step has moved is no learned vector
             vectors.append(learned_vector(model, found, trained, about, name))
     columns = ["name", *KEYS, "epochs", "epoch", "loss", "norm", "validation_accuracy", "validation_nll", "improvement", "stopped"]

@@ -65,17 +65,9 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long training goes on, and in what steps.
+    """How long training goes on, and in what steps; each field but one is described in `TrainOptions`.
 
     Attributes:
-        epochs: passes over the problems.
-        batch_size, accumulation: a step of the optimiser follows on `accumulation` batches of `batch_size` problems; their losses are summed.
-        shuffle: a new order each epoch (that of ``np.random.seed(seed)`` and ``np.random.shuffle`` of the list, as in the sources).
-        last_batch: problems left over at the end of an epoch make a "step" of their own, or their gradients are "carry"-ed into the
-            next epoch's first step and the last ones dropped, as in the sources' loop.
-        norm_cap: the vector is shortened to this norm after each step.
-        early_stopping: end once validation accuracy is more than this below its best; None goes on to the last epoch.
-        extend: further epochs, at most, while the loss still falls by more than 1% an epoch.
         halve_every: after every so many epochs the worse half of the candidates still in training ends (successive halving); None lets all go on.
     """
 
@@ -117,7 +109,9 @@ class FitOptions(ScoreOptions, total=False):
     ]
     batch_size: Annotated[int, Option(4, "problems a batch")]
     accumulation: Annotated[int, Option(1, "batches a step of the optimiser; the losses of all their problems are summed")]
-    shuffle: Annotated[bool, Option(True, "a new order each epoch, from `seed`; otherwise the order given")]
+    shuffle: Annotated[
+        bool, Option(True, "a new order each epoch, that of `np.random.shuffle` from `seed`, as in the sources; otherwise the order given")
+    ]
     last_batch: Annotated[
         str,
         Option("step", 'problems left over at an epoch\'s end make a "step", or "carry" their gradients into the next epoch\'s first step'),
@@ -317,17 +311,8 @@ def train(
                 _halve(states, epoch)
             if path is not None:
                 _save(path, states, epoch, work)
-    return [
-        Trained(
-            s.candidate,
-            s.kept,
-            pd.DataFrame(s.lines, columns=COLUMNS).astype({"epoch": int, "step": int}),
-            s.kept_epoch,
-            s.stopped,
-            s.broke,
-        )
-        for s in states
-    ]
+    histories = [pd.DataFrame(s.lines, columns=COLUMNS).astype({"epoch": int, "step": int}) for s in states]
+    return [Trained(s.candidate, s.kept, h, s.kept_epoch, s.stopped, s.broke) for s, h in zip(states, histories, strict=True)]
 
 
 def _begun(learnable: Learnable, candidate: TrainingRun, size: int, device: torch.device | str) -> _State:

@@ -271,11 +271,5 @@ def sweep(
         "scorer": done.baseline.scorer,
     }
     frame = pd.concat(parts, ignore_index=True)[columns]
-    return SweepResult(
-        frame,
-        done.baseline,
-        tuple(one.direction for one in dict.fromkeys(one for cell in cells for one in cell.places)),
-        done.checks,
-        settings,
-        done.precision,
-    )
+    given = tuple(one.direction for one in dict.fromkeys(one for cell in cells for one in cell.places))
+    return SweepResult(frame, done.baseline, given, done.checks, settings, done.precision)
