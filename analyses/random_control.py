@@ -16,7 +16,7 @@ from steerlab.cli.run import run
 from steerlab.reports import runs
 from steerlab.reports.evidence import Significance
 from steerlab.reports.runs import save_experiment
-from steerlab.steering.interventions import ALPHAS
+from steerlab.steering import ALPHAS
 from steerlab.studies.protocol import run_experiment
 
 
@@ -54,7 +54,7 @@ def main(config: Config, folder: Path) -> None:
         **config.passes(),
     )
     print(f"model       {config.model}\ntask        {task}")
-    print(Significance(experiment).summary())
+    print(Significance(experiment))
     save_experiment(folder, experiment, runs.provenance(model, config.recorded(), task.about), overwrite=config.overwrite)
 
 

@@ -26,16 +26,16 @@ import torch
 from torch import Tensor
 
 from steerlab._checks import InputError, build, takes_options
+from steerlab._html import Result
 from steerlab._progress import job
 from steerlab.activations.positions import Positions, TokenPositions
-from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import ContextLearnable, Learnable, StaticVector
 from steerlab.aft.objectives import AnswerLoss, LearnedActing, ValidationScore
 from steerlab.aft.training import COLUMNS, FitOptions, OneTraining, Schedule, Trained, TrainingRun, TrainOptions, train
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
-from steerlab.models.model import backend_of, d_model, describe, device_of, frozen, hook_name, n_layers
+from steerlab.models.model import Site, backend_of, d_model, describe, device_of, frozen, hook_name, n_layers
 from steerlab.models.threads import on_suitable_threads
 from steerlab.steering.operators import Operator, check_operator, operator_label, operator_named
 from steerlab.steering.work import rows_of
@@ -94,8 +94,8 @@ def fit(
         ValueError: bad input, found before anything is trained, or a file at `path` that holds another training.
     """
     check_problems(model, problems, validation)
-    for spot in {spot for candidate in candidates for spot in candidate.spots}:
-        hook_name(model, spot.layer, spot.site)
+    for site in {site for candidate in candidates for site in candidate.sites}:
+        hook_name(model, *site)
     check_operator(model, how.operator)
     target = target_named(how.loss)
     shortest = min(target(model, problem).prompt_length for problem in problems)
@@ -123,13 +123,13 @@ def _acting(how: ObjectiveOptions) -> LearnedActing:
 def _objective(
     model: Model, problems: Sequence[Problem], candidates: Sequence[TrainingRun], learnable: Learnable, how: ObjectiveOptions
 ) -> AnswerLoss:
-    return AnswerLoss(model, problems, [one.spots for one in candidates], learnable, target_named(how.loss), **_acting(how))
+    return AnswerLoss(model, problems, [one.sites for one in candidates], learnable, target_named(how.loss), **_acting(how))
 
 
 def _score(
     model: Model, problems: Sequence[Problem], candidates: Sequence[TrainingRun], learnable: Learnable, how: ObjectiveOptions
 ) -> ValidationScore:
-    return ValidationScore(model, problems, [one.spots for one in candidates], learnable, scorer=how.scorer, **_acting(how))
+    return ValidationScore(model, problems, [one.sites for one in candidates], learnable, scorer=how.scorer, **_acting(how))
 
 
 def training_work(
@@ -278,7 +278,7 @@ def _work(model: Model, problems: Sequence[Problem], validation: Sequence[Proble
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LearnedVector(Direction):
+class LearnedVector(Direction, title="Learned vector", figure="training_curve"):
     """A direction that was learned, with the course of its training; it works wherever a `Direction` does.
 
     What it is scaled or turned into by `unit` or `with_vector` is a plain `Direction`: it was not learned.
@@ -311,8 +311,13 @@ class LearnedVector(Direction):
             f"LearnedVector({self.name!r}, layer={self.layer}, site={self.site!r}, norm={self.norm:.3g}, epoch {kept} of {epochs}{shown})"
         )
 
-    def _repr_html_(self) -> str:
-        return super()._repr_html_() + self.history.to_html(index=False, float_format="{:.4f}".format, escape=True)
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The history: one line an epoch."""
+        return self.history
+
+    def _facts(self) -> dict[str, Any]:
+        return super()._facts() | {key: self.method.get(key) for key in ("epoch", "validation_accuracy")}
 
 
 def broken_off(method: Mapping[str, Any]) -> list[str]:
@@ -363,7 +368,7 @@ def learn_vector(
         >>> learned.history["loss"].is_monotonic_decreasing
         True
     """
-    run = TrainingRun((Spot(layer, options["site"]),), options["seed"], options["l2"], options["lr"])
+    run = TrainingRun((Site(layer, options["site"]),), options["seed"], options["l2"], options["lr"])
     found, about = train_as(model, problems, [run], build(StaticVector, options, d_model=d_model(model)), options)
     return learned_vector(model, found, found.trained[0], about, name)
 
@@ -397,11 +402,9 @@ def learned_vector(model: Model, found: Fit, trained: Trained, about: Mapping[st
     """
     vector = trained.parameters["vector"].cpu()
     check_not_zero(trained, vector)
-    spot = trained.candidate.spots[0]
+    site = trained.candidate.sites[0]
     positions = TokenPositions.of(about["positions"]).where
-    return LearnedVector(
-        vector, spot.layer, spot.site, positions, name, dict(about) | outcome(found, trained), describe(model), trained.history
-    )
+    return LearnedVector(vector, *site, positions, name, dict(about) | outcome(found, trained), describe(model), trained.history)
 
 
 def check_not_zero(trained: Trained, vector: Tensor) -> None:
@@ -412,7 +415,7 @@ def check_not_zero(trained: Trained, vector: Tensor) -> None:
     """
     if trained.broke == 1 or not float(vector.norm()):
         raise InputError(
-            f"layer {trained.candidate.spots[0].layer}: {trained.stopped}, before there was a vector to keep; use a smaller lr than "
+            f"layer {trained.candidate.sites[0].layer}: {trained.stopped}, before there was a vector to keep; use a smaller lr than "
             f"{trained.candidate.lr:g}, or check that the model's logits are finite on these problems"
         )
 
@@ -450,7 +453,7 @@ KEYS = ["layer", "seed", "l2", "lr"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LearnedVectors(Sequence[LearnedVector]):
+class LearnedVectors(Result, Sequence[LearnedVector], by="validation_accuracy"):
     """Candidates that were trained side by side; a sequence of learned vectors, in the order of `frame`.
 
     Attributes:
@@ -515,9 +518,6 @@ class LearnedVectors(Sequence[LearnedVector]):
         )
         return f"LearnedVectors({len(self.frame)} candidates at {layers} layers{shown})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self.frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
-
 
 @job("problems", "layers", "seeds", "l2s", "lrs", "epochs")
 @takes_options
@@ -556,7 +556,7 @@ def learn_vectors(
     which = listed("seeds", range(int(seeds)) if isinstance(seeds, int | np.integer) else seeds)
     penalties, rates = listed("l2s", l2s), listed("lrs", lrs)
     candidates = [
-        TrainingRun((Spot(layer, options["site"]),), seed, l2, lr) for layer, seed, l2, lr in product(where, which, penalties, rates)
+        TrainingRun((Site(layer, options["site"]),), seed, l2, lr) for layer, seed, l2, lr in product(where, which, penalties, rates)
     ]
     learnable = build(StaticVector, options, d_model=d_model(model))
     found, about = train_as(model, problems, candidates, learnable, options, halve_every=halve_every)
@@ -564,14 +564,14 @@ def learn_vectors(
     for trained in found.trained:
         one = trained.candidate
         more = [f"l2={one.l2:g}"] * (len(penalties) > 1) + [f"lr={one.lr:g}"] * (len(rates) > 1)
-        name = "-".join([f"aft-L{one.spots[0].layer}-seed{one.seed}", *more])
+        name = "-".join([f"aft-L{one.sites[0].layer}-seed{one.seed}", *more])
         kept = trained.history[trained.history["epoch"] == trained.epoch]
         accuracy, nll = (kept[c].iloc[0] if len(kept) else float("nan") for c in ("validation_accuracy", "validation_nll"))
         norm = learnable.norm(trained.parameters)
         last = trained.history["loss"].iloc[-1] if len(trained.history) else float("nan")
         improvement = float("nan") if found.unsteered is None else accuracy - found.unsteered
         told = (len(trained.history), trained.epoch, last, norm, accuracy, nll, improvement, trained.stopped)
-        lines.append((name, one.spots[0].layer, one.seed, one.l2, one.lr, *told))
+        lines.append((name, one.sites[0].layer, one.seed, one.l2, one.lr, *told))
         if norm and trained.broke != 1:  # a random start that no step has moved is no learned vector
             vectors.append(learned_vector(model, found, trained, about, name))
     columns = ["name", *KEYS, "epochs", "epoch", "loss", "norm", "validation_accuracy", "validation_nll", "improvement", "stopped"]
@@ -605,7 +605,7 @@ def vectors_work(
         times: so many trainings like this one.
         model, problems, layers, lrs, epochs, batch_size, operator, positions, scorer, validation: see `learn_vectors`.
     """
-    candidates = [TrainingRun((Spot(layer),), seed, 0.0, lr) for layer, seed, lr in product(layers, range(seeds), listed("lrs", lrs))]
+    candidates = [TrainingRun((Site(layer),), seed, 0.0, lr) for layer, seed, lr in product(layers, range(seeds), listed("lrs", lrs))]
     how = ObjectiveOptions(operator, positions, "answer", scorer)
     return training_work(
         model, problems, candidates, StaticVector(d_model(model)), Schedule(epochs, batch_size), how, validation=validation, times=times

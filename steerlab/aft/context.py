@@ -8,7 +8,6 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from types import MappingProxyType
 from typing import Any, Unpack
 
@@ -19,22 +18,22 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from steerlab._checks import InputError, only, takes_options
+from steerlab._html import Plotted
 from steerlab._progress import job
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.aft.aft import broken_off, check_not_zero, outcome, train_as
-from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import ContextLearnable, learnable_named, rule_of
 from steerlab.aft.training import COLUMNS, OneTraining, TrainingRun
 from steerlab.directions.direction import Direction, check_direction, moved, moved_from
 from steerlab.directions.prompt_vectors import PromptVectors
 from steerlab.models.backends import Model
 from steerlab.models.memory import Limits, PassOptions
-from steerlab.models.model import d_model, describe, hook_name, hooks
-from steerlab.steering.cells import run_cells
+from steerlab.models.model import Site, d_model, describe, hook_name, hooks
+from steerlab.steering.cells import run_interventions
 from steerlab.steering.interventions import Patch, check_alpha
 from steerlab.steering.operators import OPERATORS, Operator, operator_named
 from steerlab.steering.prompt_rules import prompts_of, vectors_of
-from steerlab.steering.variants import Cell, Place
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer
@@ -43,7 +42,7 @@ SpanOfPrompt = str | Sequence[int] | Tensor
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ContextVector:
+class ContextVector(Plotted, title="Context vector", shown="name layer site n_parameters norm", figure="training_curve"):
     """A learned vector that depends on the prompt.
 
     Attributes:
@@ -160,9 +159,13 @@ class ContextVector:
             operator, positions: default those that it was learned with ("add" and "all" if unknown).
             model, problems, scorer: as in `steerlab.sweep`.
         """
-        cell = Cell((Place(self.on(model, problems, scorer=scorer, **only(options, Limits)), self.layer, self.site),), check_alpha(alpha))
+        cell = Intervention(
+            (Placed(self.on(model, problems, scorer=scorer, **only(options, Limits)), Site(self.layer, self.site)),), check_alpha(alpha)
+        )
         act, at = self._how(operator, positions)
-        done = run_cells(model, problems, [cell], operator=operator_named(act), positions=at, scorer=scorer, label=self.name, **options)
+        done = run_interventions(
+            model, problems, [cell], operator=operator_named(act), positions=at, scorer=scorer, label=self.name, **options
+        )
         return Evaluation(tuple(problems), done.frames[0], done.baseline.scorer)
 
     @contextlib.contextmanager
@@ -251,8 +254,10 @@ class ContextVector:
         kind = type(self.learnable).__name__
         return f"ContextVector({self.name!r}, {kind}, {self.n_parameters} parameters, layer={self.layer}, norm of b={self.norm:.3g}{shown})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.history.to_html(index=False, float_format="{:.4f}".format, escape=True)
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The history: one line an epoch."""
+        return self.history
 
 
 def _span(prompt: SpanOfPrompt, rows: int, length: int, device: torch.device) -> Tensor:
@@ -313,7 +318,7 @@ def learn_context_vector(
     """
     about = {"pooling": pooling, "init": options["init"], "init_norm": options["init_norm"]}
     learnable = learnable_named(kind, d_model(model), **(about if isinstance(kind, str) else {}))
-    run = TrainingRun((Spot(layer, options["site"]),), options["seed"], options["l2"], options["lr"])
+    run = TrainingRun((Site(layer, options["site"]),), options["seed"], options["l2"], options["lr"])
     found, method = train_as(model, problems, [run], learnable, options)
     trained = found.trained[0]
     parameters = {key: value.cpu() for key, value in trained.parameters.items()}

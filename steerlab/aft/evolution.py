@@ -24,9 +24,9 @@ from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.memory import Limits, PassOptions
-from steerlab.models.model import d_model, describe, hook_name
-from steerlab.steering.cells import run_cells
-from steerlab.steering.variants import Cell, Place
+from steerlab.models.model import Site, d_model, describe, hook_name
+from steerlab.steering.cells import run_interventions
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.steering.work import rows_of, steered
 from steerlab.tasks.evaluation import check_ids
 from steerlab.tasks.problems import Problem, as_problems, in_both
@@ -37,7 +37,7 @@ SCALED_ON = 64  # problems that tell the stream's norm
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EvolvedVector(Direction):
+class EvolvedVector(Direction, title="Evolved vector"):
     """A direction found by evolutionary search, and how it was found.
 
     Attributes:
@@ -51,6 +51,11 @@ class EvolvedVector(Direction):
     def __reduce__(self) -> tuple[Any, ...]:
         cls, values = EvolvedVector, super().__reduce__()[1]
         return cls, (*values, self.history)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The history: one line a generation."""
+        return self.history
 
 
 @job("problems", "generations", "population")
@@ -122,8 +127,10 @@ def evolve_vector(
         return Direction(torch.from_numpy(vector), layer, site, "all", called, {}, about)
 
     def score(vectors: Sequence[np.ndarray], asked: Sequence[Problem]) -> list[float]:
-        cells = [Cell((Place(direction(vector, f"candidate-{k:03d}"), layer, site),), 1.0) for k, vector in enumerate(vectors)]
-        done = run_cells(model, asked, cells, operator="add", positions=positions, scorer=scorer, **only(options, Limits))
+        cells = [
+            Intervention((Placed(direction(vector, f"candidate-{k:03d}"), Site(layer, site)),), 1.0) for k, vector in enumerate(vectors)
+        ]
+        done = run_interventions(model, asked, cells, operator="add", positions=positions, scorer=scorer, **only(options, Limits))
         return [OBJECTIVES[objective](frame) for frame in done.frames]
 
     search = _search(dimensions, FIRST_STEP * size / math.sqrt(dimensions), population, rng)

@@ -9,15 +9,15 @@ import pandas as pd
 from torch import Tensor
 
 from steerlab._checks import InputError, build, takes_options
+from steerlab._html import Plotted
 from steerlab._progress import job
 from steerlab.activations.positions import TokenPositions
 from steerlab.aft.aft import broken_off, check_not_zero, outcome, train_as
-from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import StaticVector
 from steerlab.aft.training import OneTraining, TrainingRun
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
-from steerlab.models.model import d_model, describe, n_layers
+from steerlab.models.model import Site, d_model, describe, n_layers
 from steerlab.tasks.problems import Problem
 
 SOURCE_DEPTHS = (0.1, 0.5, 0.8)  # of the sources' multi-layer vector
@@ -25,7 +25,7 @@ SOURCE_SCALES = (0.5, 1.0, 0.3)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MultiLayerVector(Sequence[Direction]):
+class MultiLayerVector(Plotted, Sequence[Direction], figure="training_curve"):
     """One learned vector at several layers, each with its scale; a sequence of directions, lowest layer first as given.
 
     ``sl.steer(model, it)`` steers with all of them, ``sl.sweep(model, problems, it, together=True)`` sweeps over their common alpha.
@@ -79,8 +79,14 @@ class MultiLayerVector(Sequence[Direction]):
         places = ", ".join(f"{scale:.3g} at layer {d.layer}" for scale, d in zip(self.scales, self.directions, strict=True))
         return f"MultiLayerVector(norm={self.norm:.3g}, {places}, {len(self.history)} epochs)"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self.history.to_html(index=False, float_format="{:.4f}".format, escape=True)
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The history: one line an epoch."""
+        return self.history
+
+    def summary(self) -> pd.DataFrame:
+        """One line a layer: layer, scale, norm (of what acts there)."""
+        return pd.DataFrame({"layer": self.layers, "scale": self.scales, "norm": [one.norm for one in self.directions]})
 
 
 @job("problems", "layers", "epochs")
@@ -123,7 +129,7 @@ def learn_multilayer(
         raise InputError(f"layers={list(where)}; give at least one layer, each once")
     if any(not np.isfinite(scale) or scale == 0 for scale in begin):
         raise InputError(f"scales={list(begin)}; use finite numbers other than 0 (leave a layer out rather than give it 0)")
-    run = TrainingRun(tuple(Spot(layer, options["site"]) for layer in where), options["seed"], options["l2"], options["lr"])
+    run = TrainingRun(tuple(Site(layer, options["site"]) for layer in where), options["seed"], options["l2"], options["lr"])
     learnable = build(StaticVector, options, d_model=d_model(model), scales=begin, learn_scales=learn_scales)
     found, method = train_as(model, problems, [run], learnable, options)
     trained = found.trained[0]

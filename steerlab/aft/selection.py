@@ -5,7 +5,6 @@ Self-refinement: train, find the training problems that are still answered wrong
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from steerlab._checks import InputError, build, is_whole, only, takes_options
+from steerlab._html import Result
 from steerlab._progress import job
 from steerlab.aft.aft import (
     LearnedVector,
@@ -28,15 +28,14 @@ from steerlab.aft.aft import (
     training_work,
     vectors_work,
 )
-from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import StaticVector
 from steerlab.aft.training import FitOptions, Schedule, TrainingRun
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
-from steerlab.models.model import d_model, n_layers
-from steerlab.steering.cells import run_cells
+from steerlab.models.model import Site, d_model, n_layers
+from steerlab.steering.cells import run_interventions
 from steerlab.steering.options import Scoring
-from steerlab.steering.variants import Cell, Place
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.steering.work import rows_of, steered
 from steerlab.sweeps.sweep import sweep
 from steerlab.tasks.problems import Problem, as_problems, in_both
@@ -46,7 +45,7 @@ MIDDLE = (0.25, 0.75)  # the sources' "25%-75% depth"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AdaptiveResult:
+class AdaptiveResult(Result, by="validation_accuracy"):
     """The chosen vector, and everything that was tried for it.
 
     Attributes:
@@ -97,10 +96,6 @@ class AdaptiveResult:
             f"AdaptiveResult({self.vector.name!r} of {len(self.frame)} candidates in {attempts}, select={self.select!r}, "
             f"validation accuracy {self.unsteered + self.improvement:.3f} (unsteered {self.unsteered:.3f}))"
         )
-
-    def _repr_html_(self) -> str:
-        notes = "".join(f"<p>{escape(line)}</p>" for line in self.warnings())
-        return f"<p>{escape(repr(self))}</p>{notes}" + self.frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
 
 
 @job("problems", "layers", "seeds", "l2s", "epochs")
@@ -258,7 +253,7 @@ def _result(tried: Sequence[LearnedVectors], chosen: LearnedVector, outcomes: Se
 
 
 @dataclass(frozen=True, eq=False)
-class Refinement:
+class Refinement(Result):
     """The rounds of a self-refinement.
 
     Attributes:
@@ -286,9 +281,6 @@ class Refinement:
         return (
             f"Refinement({len(self.frame)} rounds, round {line['round']:.0f} chosen, {line['wrong']:.0f} training problems wrong under it)"
         )
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.frame.to_html(index=False, float_format="{:.3f}".format, escape=True)
 
 
 @dataclass(frozen=True)
@@ -343,7 +335,7 @@ def self_refine(
     validation, site, how = options["validation"], options["site"], only(options, Scoring)
     check_problems(model, problems, validation)
     schedule = build(Schedule, options, epochs=epochs)
-    run = TrainingRun((Spot(layer, site),), seed, l2, lr)
+    run = TrainingRun((Site(layer, site),), seed, l2, lr)
     learnable = StaticVector(d_model(model))
     if options["progress"]:
         trained = build(ObjectiveOptions, options)
@@ -360,8 +352,8 @@ def self_refine(
         about |= {"round": k, "estimator": "learned (self-refinement)", "init": "zero" if k == 1 else f"round {k - 1}"}
         vector = learned_vector(model, found, found.trained[0], about, f"{name}, round {k}")
         vectors.append(vector)
-        cell = Cell((Place(vector, layer, site),), 1.0)
-        outcomes = run_cells(model, problems, [cell], progress=options["progress"], **how).frames[0]
+        cell = Intervention((Placed(vector, Site(layer, site)),), 1.0)
+        outcomes = run_interventions(model, problems, [cell], progress=options["progress"], **how).frames[0]
         wrong = (~outcomes["correct"].astype(bool)).to_numpy()
         measured = vector.method["validation_accuracy"]
         lines.append((k, len(working), float(1 - wrong.mean()), int(wrong.sum()), np.nan if measured is None else measured, vector.norm))

@@ -8,25 +8,25 @@ task says little about what it means. Controls matched on output KL leave that d
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Unpack
 
 import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError, only, takes_options
+from steerlab._html import Result
 from steerlab._progress import job
 from steerlab.controls.texts import NEUTRAL_TEXTS
-from steerlab.directions.direction import Direction, as_directions, check_type, moved, place
+from steerlab.directions.direction import Direction, as_directions, check_type, moved, site_of
 from steerlab.directions.random import given_controls, random_directions
 from steerlab.models.backends import Model
 from steerlab.models.model import Precision
 from steerlab.statistics.controls import ControlTests
-from steerlab.steering.cells import run_cells
+from steerlab.steering.cells import run_interventions
 from steerlab.steering.distributions import mean_kl, text_rows
 from steerlab.steering.interventions import check_alpha
 from steerlab.steering.options import CellOptions, RunOptions, SteerOptions, TextOptions
-from steerlab.steering.variants import Cell, Place
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.sweeps.sweep import inert
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
@@ -71,9 +71,6 @@ class ControlResult(ControlTests):
     def __repr__(self) -> str:
         test = self.rank_test()
         return f"ControlResult({self.direction.name!r}, layer={self.layer}, alpha={self.alpha}, controls={self.n}, change={test.observed:+.3f}, p={test.pvalue:.3g})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(self.direction.name)} at layer {self.layer}, alpha {self.alpha}</p>" + self.rank_test()._repr_html_()
 
 
 @job("problems", "n")
@@ -122,9 +119,9 @@ def random_control(
         raise InputError(
             f"draw gave {len(controls)} controls, {len({c.name for c in controls})} of them with a name of their own; give each its own"
         )
-    at = place(direction, options["layer"], options["site"])
-    cells = [Cell((Place(one, *at),), alpha) for one in [direction, *controls]]
-    done = run_cells(model, problems, cells, label="control", **only(options, CellOptions))
+    at = site_of(direction, options["layer"], options["site"])
+    cells = [Intervention((Placed(one, at),), alpha) for one in [direction, *controls]]
+    done = run_interventions(model, problems, cells, label="control", **only(options, CellOptions))
     parts = [frame.assign(direction=cell.name, is_control=k > 0) for k, (cell, frame) in enumerate(zip(cells, done.frames, strict=True))]
     columns = ["direction", "is_control", "problem_id", "prediction", "correct", "margin", "nll"]
     frame = pd.concat(parts, ignore_index=True)[columns]
@@ -137,7 +134,7 @@ SCALED = ("add", "rotate")  # operators under which a shorter vector does less, 
 
 
 @dataclass(frozen=True, eq=False)
-class MatchedControls:
+class MatchedControls(Result, by="kl"):
     """Controls rescaled to the KL of a direction.
 
     Attributes:
@@ -182,9 +179,6 @@ class MatchedControls:
             f"MatchedControls({int(self.frame['reached'].sum())} of {len(self.frame)} controls at KL {self.target:.3g} of {self.direction.name!r}, "
             f"alpha={self.alpha}, scales {self.frame['scale'].min():.3g} to {self.frame['scale'].max():.3g})"
         )
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
 
 
 @takes_options
@@ -244,10 +238,10 @@ def match_kl(
     operator = options["operator"]
     if not callable(operator) and operator not in SCALED:
         raise InputError(f"operator={operator!r}: a vector's length does not tell how much it does; use {' or '.join(SCALED)}")
-    at, rows = place(direction, options["layer"], options["site"]), text_rows(model, texts)
+    at, rows = site_of(direction, options["layer"], options["site"]), text_rows(model, texts)
 
     def kl_of(vectors: Sequence[Direction]) -> np.ndarray:
-        cells = [Cell((Place(one, *at),), alpha) for one in vectors]
+        cells = [Intervention((Placed(one, at),), alpha) for one in vectors]
         return mean_kl(model, rows, cells, **only(options, TextOptions))
 
     target = float(kl_of([direction])[0])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError, one_of, only, takes_options
+from steerlab._html import Result
 from steerlab._progress import job
 from steerlab.activations.positions import TokenPositions
 from steerlab.controls.control import ControlResult
@@ -19,10 +20,10 @@ from steerlab.models.model import n_outputs, readable
 from steerlab.statistics.controls import MEASURES
 from steerlab.statistics.effects import pareto_front
 from steerlab.statistics.intervals import wilson_interval
+from steerlab.steering import ALPHAS
 from steerlab.steering.distributions import NUMBERS, compare_distributions, text_rows
-from steerlab.steering.interventions import ALPHAS
 from steerlab.steering.operators import operator_label
-from steerlab.steering.options import Placed, SteerOptions, TextOptions
+from steerlab.steering.options import ActedAt, SteerOptions, TextOptions
 from steerlab.sweeps.sweep import KEYS, SweepResult, cells_of
 from steerlab.tasks.problems import Problem, Text, as_problems, written
 
@@ -30,7 +31,7 @@ __all__ = ["SideEffects", "changed_predictions", "side_effects", "side_texts"]
 
 
 @dataclass(frozen=True, eq=False)
-class SideEffects:
+class SideEffects(Result, by="kl"):
     """How steering changed next-token distributions on texts that have nothing to do with the task.
 
     Attributes:
@@ -143,9 +144,6 @@ class SideEffects:
     def __repr__(self) -> str:
         return f"SideEffects({len(self._frame)} cells x {len(self.baseline)} texts, unsteered perplexity {self.perplexity:.3g}, largest KL {self._frame['kl'].max():.3g})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self._frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
-
 
 @job("texts", "directions", "alphas")
 @takes_options
@@ -183,7 +181,7 @@ def side_effects(
         >>> found.frame["kl"].tolist()[0], found.frame["kl"].is_monotonic_increasing
         (0.0, True)
     """
-    cells = cells_of(directions, alphas, **only(options, Placed))
+    cells = cells_of(directions, alphas, **only(options, ActedAt))
     rows = text_rows(model, texts)
     base, steered = compare_distributions(model, rows, cells, **only(options, TextOptions))
     predicted = [sum(token < n_outputs(model) for token in row.tokens[1:]) for row in rows]
@@ -196,7 +194,7 @@ def side_effects(
     settings = {
         "operator": operator_label(options["operator"]),
         "positions": TokenPositions.of(options["positions"]).describe(),
-        "sites": sorted({one.site for cell in cells for one in cell.places}),
+        "sites": sorted({one.at.site for cell in cells for one in cell.places}),
     }
     given = tuple(one.direction for one in dict.fromkeys(one for cell in cells for one in cell.places))
     return SideEffects(pd.concat(parts, ignore_index=True), baseline, given, settings)

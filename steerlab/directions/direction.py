@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -12,11 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlab._checks import InputError, InputTypeError, check_rng, is_number, is_whole, one_of
+from steerlab._html import OneLine, Plotted
 from steerlab.activations.cache import Activations
 from steerlab.activations.positions import indices
 from steerlab.models.backends import Model
 from steerlab.models.encoding import prepends_bos
-from steerlab.models.model import SITES, d_model, describe, hook_name, processing_of
+from steerlab.models.model import SITES, Site, d_model, describe, hook_name, processing_of
 from steerlab.models.weights import another_model
 
 CANCELLED = 1e-6  # of the longest part's length: a sum that is shorter is rounding
@@ -24,7 +24,7 @@ ROUNDING = 32  # units in the last place of float32, as a share of the activatio
 
 
 @dataclass(frozen=True, eq=False)
-class Direction:
+class Direction(OneLine, Plotted, title="Direction", shown="name layer site positions norm", figure="direction_heatmap"):
     """A vector of the residual stream that knows where it was measured.
 
     Directions of one place add up: ``a + b``, ``a - b``, ``-a``, ``2 * a``, ``a / 2``, ``sum([a, b])``. See also
@@ -167,9 +167,6 @@ class Direction:
 
     def __repr__(self) -> str:
         return f"Direction({self.name!r}, layer={self.layer}, site={self.site!r}, shape={list(self.vector.shape)}, norm={self.norm:.3g})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>"
 
 
 if TYPE_CHECKING:
@@ -520,6 +517,6 @@ def check_draw(n: int, rng: np.random.Generator) -> None:
         raise InputError(f"n={n!r}; use at least 1 random direction (99 give p-values down to 0.01)")
 
 
-def place(direction: Direction, layer: int | None, site: str | None) -> tuple[int, str]:
+def site_of(direction: Direction, layer: int | None = None, site: str | None = None) -> Site:
     """Where a direction acts: where it was measured, unless another layer or site is named."""
-    return direction.layer if layer is None else layer, direction.site if site is None else site
+    return Site(direction.layer if layer is None else layer, direction.site if site is None else site)

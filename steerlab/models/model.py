@@ -12,15 +12,15 @@ Run a model in another precision for a while, and say how often its predictions 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
 from steerlab._checks import InputError, InputTypeError, is_whole, one_of
+from steerlab._html import OneLine
 from steerlab.models import weights
 from steerlab.models.backends import HookedTransformer, Model, TransformerBridge
 from steerlab.models.encoding import prepends_bos, said, token_ids
@@ -28,6 +28,28 @@ from steerlab.models.encoding import prepends_bos, said, token_ids
 HookFn = Callable[[Tensor], Tensor | None]
 SITES = ("resid_pre", "resid_mid", "resid_post")
 CHECKED = "steerlab_short_cuts"  # where a model carries what `steerlab.models.shortcuts` found out about it
+
+
+class Site(NamedTuple):
+    """A place in the residual stream: a 0-based block, and which of its hook points.
+
+    Attributes:
+        layer: the block.
+        site: "resid_pre", "resid_mid" or "resid_post".
+    """
+
+    layer: int
+    site: str = "resid_post"
+
+    @property
+    def resumes_at(self) -> int:
+        """The first block that has to run again where the stream is changed here."""
+        return self.layer + 1 if self.site == "resid_post" else self.layer
+
+    @property
+    def enters(self) -> bool:
+        """Whether it is the stream that enters block `resumes_at`, not one inside it."""
+        return self.site != "resid_mid"
 
 
 def backend_of(model: Model) -> str:
@@ -234,7 +256,7 @@ def unknown_tokens(model: Model, rows: Sequence[Sequence[int]]) -> tuple[int, in
 
 
 @dataclass(frozen=True)
-class Precision:
+class Precision(OneLine, shown="dtype compared different"):
     """How predictions in a lower precision compare with the model's own on a sample of problems and cells.
 
     Attributes:
@@ -249,9 +271,6 @@ class Precision:
 
     def __str__(self) -> str:
         return f"{self.dtype}: {self.different} of {self.compared} predictions in a sample differ from those in the model's own precision"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(str(self))}</p>"
 
 
 def dtype_named(precision: str | torch.dtype) -> torch.dtype:

@@ -24,7 +24,7 @@ class Scoring(Acting, total=False):
     scorer: Annotated[str | Scorer | None, Option(None, "how answers are judged; default the task's own")]
 
 
-class Placed(TypedDict, total=False):
+class ActedAt(TypedDict, total=False):
     """Where directions act."""
 
     layer: Annotated[int | None, Option(None, "act at this block instead of where the directions were measured")]
@@ -35,7 +35,7 @@ class TextOptions(Acting, Shown, total=False):
     """Options of what runs texts under interventions."""
 
 
-class SteerOptions(TextOptions, Placed, total=False):
+class SteerOptions(TextOptions, ActedAt, total=False):
     """Options of what steers texts with directions that may act elsewhere than where they were measured."""
 
 
@@ -43,7 +43,7 @@ class ScoreOptions(Scoring, Shown, total=False):
     """Options of what steers problems and scores them."""
 
 
-class GridOptions(ScoreOptions, Placed, total=False):
+class GridOptions(ScoreOptions, ActedAt, total=False):
     """Options of what scores problems under directions that may act elsewhere than where they were measured."""
 
 
@@ -64,5 +64,5 @@ class JobOptions(TextOptions, Precise, total=False):
     """Options of the main job."""
 
 
-class RunOptions(CellOptions, Placed, total=False):
+class RunOptions(CellOptions, ActedAt, total=False):
     """Options of a whole run, such as a sweep."""

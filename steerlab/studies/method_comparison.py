@@ -12,7 +12,6 @@ otherwise, and random vectors at the same places and levels.
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from itertools import combinations
 from typing import Any, Protocol
 
@@ -20,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError
+from steerlab._html import Plotted
 from steerlab._progress import Stages, job
 from steerlab.activations.positions import MEASURED, Positions, TokenPositions
 from steerlab.controls.side_effects import side_texts
@@ -33,8 +33,9 @@ from steerlab.statistics.multiplicity import holm
 from steerlab.statistics.paired import sign_test
 from steerlab.statistics.power import smallest_detectable_change
 from steerlab.steering.work import rows_of, unsteered
+from steerlab.studies import KL_LEVELS, METHODS
 from steerlab.studies.method_trials import MATCHINGS, Setting, Tested, choose, test_selected, trials_work, validation_grid
-from steerlab.studies.method_vectors import METHODS, MethodVectors, check_methods, contenders_work, label, method_vectors, wordings
+from steerlab.studies.method_vectors import MethodVectors, check_methods, contenders_work, label, method_vectors, wordings
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.problems import Problem, Task, as_texts, check_task, in_both
 
@@ -212,7 +213,7 @@ def _shown(row: dict[Hashable, Any]) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class MethodComparison:
+class MethodComparison(Plotted, figure="forest", drawn="effects"):
     """Methods on one test split.
 
     Attributes:
@@ -350,7 +351,7 @@ class MethodComparison:
         doses, controls = (part.assign(change=part["accuracy"] - self.baseline.accuracy) for part in parts)
         return matching, doses, controls
 
-    def summary(self) -> str:
+    def __str__(self) -> str:
         """What was found, in a paragraph."""
         return summary(self)
 
@@ -369,8 +370,9 @@ class MethodComparison:
             f"{int((self._pairs['p_holm'] < LEVEL).sum())} of {len(self._pairs)} differences hold)"
         )
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self._frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
+    def summary(self) -> pd.DataFrame:
+        """The main columns of `frame`."""
+        return self._frame[["matching", "method", "kl", "accuracy", "change", "low", "high", "p_holm", "p_controls_holm"]]
 
 
 COLUMNS = [
@@ -400,7 +402,6 @@ COLUMNS = [
 
 
 NORM_SHARES = (0.1, 0.3, 1.0)
-KL_LEVELS = (0.003, 0.01, 0.03)
 TEXTS = 12  # prompts, where a model cannot read sentences: KL is measured thousands of times
 STREAMS = {"controls": 1}  # of the seed; 0 balances
 

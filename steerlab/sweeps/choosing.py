@@ -11,23 +11,23 @@ How much of a direction: a grid of coefficients after the layer is chosen, chose
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError, check_rng, only, takes_options
+from steerlab._html import LONG, Result
 from steerlab._progress import job
-from steerlab.directions.direction import Direction, Directions, check_type, place
+from steerlab.directions.direction import Direction, Directions, check_type, site_of
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.memory import Limits
 from steerlab.statistics.intervals import Interval, paired_interval
 from steerlab.statistics.paired import SignTest, sign_test
-from steerlab.steering.cells import run_cells
-from steerlab.steering.interventions import ALPHAS
-from steerlab.steering.options import GridOptions, Placed, RunOptions, Scoring
+from steerlab.steering import ALPHAS
+from steerlab.steering.cells import run_interventions
+from steerlab.steering.options import ActedAt, GridOptions, RunOptions, Scoring
 from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.sweeps.sweep import KEYS, SweepResult, cells_of, ranked, sweep
 from steerlab.tasks.evaluation import evaluate
@@ -38,7 +38,7 @@ KEEP = 0.45  # of the cells goes on after each round
 
 
 @dataclass(frozen=True, eq=False)
-class HalvingResult:
+class HalvingResult(Result):
     """What was tried, and what is left.
 
     Attributes:
@@ -65,8 +65,9 @@ class HalvingResult:
             f"{self.evaluations} of {self.full_evaluations} evaluations)"
         )
 
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self.frame[self.frame["kept"]].to_html(index=False, float_format="{:.3f}".format, escape=True)
+    def summary(self) -> pd.DataFrame:
+        """The cells of the last round, best first, at most 30: lines of `frame`."""
+        return ranked(self.frame[self.frame["round"] == self.frame["round"].max()]).head(LONG)
 
 
 @job("problems", "directions", "alphas")
@@ -108,7 +109,7 @@ def successive_halving(
     """
     check_rng(rng)
     as_problems(problems)
-    cells = [cell for cell in cells_of(directions, alphas, **only(options, Placed)) if cell.alpha != 0]
+    cells = [cell for cell in cells_of(directions, alphas, **only(options, ActedAt)) if cell.alpha != 0]
     if not cells:
         raise InputError(f"alphas={alphas}: 0 is the baseline; give at least one other coefficient")
     if rounds < 1 or len(problems) < 2 ** (rounds - 1):
@@ -121,7 +122,7 @@ def successive_halving(
         runs = sum(new * (1 + left) for new, left in plan)
         made_of = [
             unsteered(model, problems, round(each * len(problems)), scorer=scorer),
-            steered(model, problems, round(each * runs), layers=layers, site=cells[0].places[0].site, together=len(cells), **how),
+            steered(model, problems, round(each * runs), layers=layers, site=cells[0].places[0].at.site, together=len(cells), **how),
         ]
         forecast(model, made_of, show=True, extra=f" in {rounds} rounds")
     plain = evaluate(model, problems, scorer=scorer, progress=progress, **only(options, Limits))
@@ -131,7 +132,7 @@ def successive_halving(
     left, lines, evaluations, seen = list(range(len(cells))), list[pd.DataFrame](), len(problems), 0
     for r, (more, _) in enumerate(plan):
         new = order[seen : seen + more]
-        done = run_cells(model, new, [cells[k] for k in left], progress=progress, label=f"round {r + 1} of {rounds}", **how)
+        done = run_interventions(model, new, [cells[k] for k in left], progress=progress, label=f"round {r + 1} of {rounds}", **how)
         evaluations += len(new) * (1 + len(left))
         seen += more
         baseline = pd.concat([baseline, done.baseline.frame])
@@ -179,7 +180,7 @@ COEFFICIENTS: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0, 1.3, 1.5, 2.0)
 
 
 @dataclass(frozen=True, eq=False)
-class CoefficientGrid:
+class CoefficientGrid(Result):
     """A coefficient, chosen and tested.
 
     Attributes:
@@ -228,9 +229,6 @@ class CoefficientGrid:
             f"test {change['test']:+.3f} on {self.test.baseline.n})"
         )
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.frame.to_html(index=False, float_format="{:.3f}".format, escape=True)
-
 
 @job("validation", "test", "coefficients")
 @takes_options
@@ -276,7 +274,7 @@ def coefficient_grid(
     if 0 in list(coefficients):
         raise InputError("coefficients hold 0, which is the baseline and is always run; leave it out")
     if options["progress"]:
-        scorer, (where, at) = options["scorer"], place(direction, options["layer"], options["site"])
+        scorer, (where, at) = options["scorer"], site_of(direction, options["layer"], options["site"])
         how: dict[str, Any] = {"layers": [where], "site": at, **only(options, Scoring)}
         n = len(list(coefficients))
         made_of = [

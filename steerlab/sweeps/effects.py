@@ -9,13 +9,13 @@ from numpy.typing import ArrayLike
 from scipy.stats import beta, t
 
 from steerlab._checks import InputError, takes_options
-from steerlab.directions.direction import Direction
+from steerlab.directions.direction import Direction, site_of
 from steerlab.models.backends import Model
 from steerlab.statistics.intervals import Interval
 from steerlab.statistics.paired import sign_test
-from steerlab.steering.cells import CellRun, run_cells
+from steerlab.steering.cells import InterventionRun, run_interventions
 from steerlab.steering.options import ScoreOptions
-from steerlab.steering.variants import Cell, Place
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.tasks.problems import Problem
 
 EFFECT = ["n", "baseline", "accuracy", "change", "low", "high", "p", "margin_change"]
@@ -29,7 +29,7 @@ def score_vectors(
     *,
     label: str = "score",
     **options: Unpack[ScoreOptions],
-) -> CellRun:
+) -> InterventionRun:
     """Score problems under every vector, each where it was measured and at its own coefficient, in one batched run.
 
     Args:
@@ -38,7 +38,7 @@ def score_vectors(
         label: of the progress bar.
 
     Raises:
-        ValueError: no vectors, or what `run_cells` says.
+        ValueError: no vectors, or what `run_interventions` says.
 
     Example:
         >>> import steerlab as sl, torch
@@ -49,8 +49,8 @@ def score_vectors(
     """
     if not vectors:
         raise InputError("no vectors given; there is nothing to score")
-    cells = [Cell((Place(direction, direction.layer, direction.site),), alpha) for direction, alpha in vectors]
-    return run_cells(model, problems, cells, label=label, **options)
+    cells = [Intervention((Placed(direction, site_of(direction)),), alpha) for direction, alpha in vectors]
+    return run_interventions(model, problems, cells, label=label, **options)
 
 
 def effect(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:

@@ -2,24 +2,24 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError, one_of, only, takes_options
+from steerlab._html import Result
 from steerlab._progress import job
-from steerlab.directions.direction import Direction, check_alike, check_type, place
+from steerlab.directions.direction import Direction, check_alike, check_type, site_of
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.memory import PassOptions
 from steerlab.statistics.intervals import wilson_interval
-from steerlab.steering.cells import run_cells
+from steerlab.steering.cells import run_interventions
 from steerlab.steering.interventions import check_alpha
 from steerlab.steering.options import GridOptions, Scoring
 from steerlab.steering.routers import AlphaRule, Router
-from steerlab.steering.variants import Cell, Place
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.sweeps.sweep import inert
 from steerlab.tasks.evaluation import Evaluation, check_ids, evaluate
@@ -28,7 +28,7 @@ from steerlab.tasks.scorers import scorer_for
 
 
 @dataclass(frozen=True, eq=False)
-class RoutedResult:
+class RoutedResult(Result):
     """Every problem under the direction and alpha that it was given.
 
     Attributes:
@@ -49,7 +49,7 @@ class RoutedResult:
         """Share of problems answered rightly under their own direction."""
         return self.evaluation.accuracy
 
-    def by_route(self) -> pd.DataFrame:
+    def summary(self) -> pd.DataFrame:
         """One line a route: n, correct, accuracy, low, high (95% Wilson), change, became_right and became_wrong."""
         table = self.frame.assign(before=self.baseline.frame["correct"].to_numpy(bool), after=self.frame["correct"].astype(bool))
         lines = []
@@ -75,9 +75,6 @@ class RoutedResult:
     def __repr__(self) -> str:
         routes = ", ".join(f"{route}: {n}" for route, n in self.frame["route"].value_counts(sort=False).items())
         return f"RoutedResult({len(self.frame)} problems ({routes}), baseline {self.baseline.accuracy:.3f}, routed {self.accuracy:.3f})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.by_route().to_html(index=False, float_format="{:.3f}".format, escape=True)
 
 
 @job("problems")
@@ -153,7 +150,7 @@ def evaluate_routed(
         plainly = sum(n for (route, _), n in runs.items() if known[route] is None)
         made_of = [unsteered(model, problems, plainly, scorer=judge)]
         if acting:
-            at = [place(one, layer, site) for one in acting]
+            at = [site_of(one, layer, site) for one in acting]
             layers = [where for where, _ in at]
             made_of.append(steered(model, problems, 2 * (sum(runs.values()) - plainly), layers=layers, site=at[0][1], together=1, **how))
         forecast(model, made_of, show=True)
@@ -163,8 +160,8 @@ def evaluate_routed(
         if one is None:
             before = after = evaluate(model, some, scorer=judge, **only(options, PassOptions)).frame
         else:
-            cell = Cell((Place(one, *place(one, layer, site)),), strength)
-            done = run_cells(model, some, [cell], label=route, progress=options["progress"], **how)
+            cell = Intervention((Placed(one, site_of(one, layer, site)),), strength)
+            done = run_interventions(model, some, [cell], label=route, progress=options["progress"], **how)
             before, after = done.baseline.frame, done.frames[0]
             checks.append(done.checks)
         plain.append(before.assign(place=places))

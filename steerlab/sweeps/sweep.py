@@ -9,19 +9,21 @@ import numpy as np
 import pandas as pd
 
 from steerlab._checks import Alternative, InputError, one_of, only, takes_options
+from steerlab._html import Plotted, few
 from steerlab._progress import job
 from steerlab.activations.positions import TokenPositions
-from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, moved, place
+from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, moved, site_of
 from steerlab.models.backends import Model
 from steerlab.models.model import Precision
 from steerlab.statistics.dose_response import DoseResponse, dose_response
 from steerlab.statistics.intervals import wilson_interval
 from steerlab.statistics.multiplicity import MaxStatisticTest, max_statistic_test
-from steerlab.steering.cells import run_cells
-from steerlab.steering.interventions import ALPHAS, check_alpha
+from steerlab.steering import ALPHAS
+from steerlab.steering.cells import run_interventions
+from steerlab.steering.interventions import check_alpha
 from steerlab.steering.operators import operator_label
-from steerlab.steering.options import CellOptions, Placed, RunOptions
-from steerlab.steering.variants import Cell, Place, check_names
+from steerlab.steering.options import ActedAt, CellOptions, RunOptions
+from steerlab.steering.variants import Intervention, Placed, check_names
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
 
@@ -30,7 +32,7 @@ MEASURES = ("correct", "margin", "nll")
 
 
 @dataclass(frozen=True, eq=False)
-class SweepResult:
+class SweepResult(Plotted, figure="layer_alpha_heatmap"):
     """Outcomes of every cell of a sweep.
 
     Attributes:
@@ -147,8 +149,16 @@ class SweepResult:
         cells, n = len(self._accuracy), self.baseline.n
         return f"SweepResult({cells} cells x {n} problems, baseline accuracy {self.baseline.accuracy:.3f})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self._accuracy.to_html(index=False, float_format="{:.3f}".format, escape=True)
+    def summary(self) -> pd.DataFrame:
+        """The cells of largest change, at most 30: lines of `accuracy`."""
+        return few(self._accuracy, "change")
+
+    def plot(self, **options: Any) -> Any:
+        """Accuracy by layer and alpha, or over alpha where there is one layer; options are those of the figure in `steerlab.plots`."""
+        from steerlab import plots
+
+        draw = plots.layer_alpha_heatmap if self.frame["layer"].nunique() > 1 else plots.alpha_progression
+        return draw(self, **options)
 
 
 def _check_measure(measure: str) -> None:
@@ -202,7 +212,7 @@ def cells_of(
     layer: int | None = None,
     site: str | None = None,
     together: bool = False,
-) -> list[Cell]:
+) -> list[Intervention]:
     """Every direction (or all of them together) at every alpha.
 
     Raises:
@@ -214,11 +224,11 @@ def cells_of(
     alphas = [check_alpha(alpha) for alpha in ([alphas] if isinstance(alphas, int | float) else alphas)]
     if not alphas or len(set(alphas)) < len(alphas):
         raise InputError(f"alphas={list(alphas)}; give at least one, each once")
-    places = [Place(d, *place(d, layer if at is None else at, site)) for d, at in placed]
+    places = [Placed(d, site_of(d, layer if at is None else at, site)) for d, at in placed]
     if together:
         check_alike([one.direction for one in places], layers=False)
     interventions = [tuple(places)] if together else [(one,) for one in places]
-    cells = [Cell(acting, alpha) for acting in interventions for alpha in alphas]
+    cells = [Intervention(acting, alpha) for acting in interventions for alpha in alphas]
     check_names([(cell.layer, cell.name) for cell in cells[:: len(alphas)]])
     return cells
 
@@ -260,14 +270,14 @@ def sweep(
         >>> len(sw.frame)
         60
     """
-    cells = cells_of(directions, alphas, together=together, **only(options, Placed))
-    done = run_cells(model, problems, cells, **only(options, CellOptions))
+    cells = cells_of(directions, alphas, together=together, **only(options, ActedAt))
+    done = run_interventions(model, problems, cells, **only(options, CellOptions))
     parts = [frame.assign(layer=cell.layer, alpha=cell.alpha, direction=cell.name) for cell, frame in zip(cells, done.frames, strict=True)]
     columns = ["layer", "alpha", "direction", "problem_id", "prediction", "correct", "margin", "nll"]
     settings = {
         "operator": operator_label(options["operator"]),
         "positions": TokenPositions.of(options["positions"]).describe(),
-        "sites": sorted({one.site for cell in cells for one in cell.places}),
+        "sites": sorted({one.at.site for cell in cells for one in cell.places}),
         "scorer": done.baseline.scorer,
     }
     frame = pd.concat(parts, ignore_index=True)[columns]

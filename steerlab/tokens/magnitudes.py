@@ -9,7 +9,6 @@ log p(right token) minus log p(wrong token), says at which tokens right and wron
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Unpack
 
 import numpy as np
@@ -17,8 +16,9 @@ import pandas as pd
 import torch
 
 from steerlab._checks import InputError, one_of, only, takes_options
+from steerlab._html import Plotted
 from steerlab._progress import job, progress_bar
-from steerlab.directions.direction import Direction, check_direction, check_type, place
+from steerlab.directions.direction import Direction, check_direction, check_type, site_of
 from steerlab.models.backends import Model
 from steerlab.models.batches import Read, TokenRow, batches_for
 from steerlab.models.encoding import token_text
@@ -32,7 +32,7 @@ from steerlab.statistics.paired import paired_t_test
 from steerlab.steering.distributions import NUMBERS, compare_positions
 from steerlab.steering.interventions import check_alpha
 from steerlab.steering.options import Acting, SteerOptions
-from steerlab.steering.variants import Cell, Place
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.steering.work import rows_of, unsteered
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.problems import Problem, as_problems
@@ -40,7 +40,7 @@ from steerlab.tasks.scorers import encode_choices, encode_prompt
 
 
 @dataclass(frozen=True, eq=False)
-class Magnitudes:
+class Magnitudes(Plotted, figure="token_magnitudes"):
     """Size of the residual stream token by token.
 
     Attributes:
@@ -79,8 +79,9 @@ class Magnitudes:
         problems, layers = self.frame["problem_id"].nunique(), sorted(set(self.frame["layer"]))
         return f"Magnitudes({problems} problems, layers={layers}, site={self.site!r})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self.by_position().to_html(index=False, float_format="{:.3g}".format, escape=True)
+    def summary(self) -> pd.DataFrame:
+        """Means over all tokens, one line a layer: layer, n, norm, projection."""
+        return self.frame.groupby("layer").agg(n=("norm", "size"), norm=("norm", "mean"), projection=("projection", "mean")).reset_index()
 
 
 @job("problems", "layers")
@@ -152,7 +153,7 @@ PARTS = ("prompt", "shared start", "differing", "shared end")
 
 
 @dataclass(frozen=True, eq=False)
-class CriticalTokens:
+class CriticalTokens(Plotted, figure="critical_tokens"):
     """Divergence of right and wrong answers, steered and unsteered, token by token.
 
     Attributes:
@@ -221,7 +222,7 @@ class CriticalTokens:
             lines.append((name, correct, run, n, float(needed), needed / n, float(held[max(1, round(n / 10)) - 1])))
         return pd.DataFrame(lines, columns=["problem_id", "correct", "run", "tokens", "needed", "needed_share", "top_share"])
 
-    def by_part(self) -> pd.DataFrame:
+    def summary(self) -> pd.DataFrame:
         """Means over problems: one line a group of problems (answered rightly or not), run and part: n, tokens, kl, share (of all KL)."""
         keys = ["correct", "run"]
         table = self.frame.groupby([*keys, "part"], sort=False).agg(
@@ -244,7 +245,7 @@ class CriticalTokens:
         table["share"] = table["share"] / total if total else np.nan
         return table[table["n"] >= least].sort_values("kl", ascending=False, kind="stable", ignore_index=True)
 
-    def summary(self, *, rng: np.random.Generator) -> str:
+    def text(self, *, rng: np.random.Generator) -> str:
         """What was found, with intervals: how concentrated KL is, and what steering did to the margin.
 
         Args:
@@ -282,9 +283,6 @@ class CriticalTokens:
             f"CriticalTokens({self.frame['problem_id'].nunique()} problems, {self.direction.name!r} at layer {self.layer}, alpha={self.alpha}; 90% of the "
             f"KL sits on {100 * needed.median():.0f}% of a text's tokens in the median)"
         )
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.by_part().to_html(index=False, float_format="{:.3g}".format, escape=True)
 
 
 @job("problems")
@@ -332,7 +330,7 @@ def critical_tokens(
             raise InputError(
                 f"problem {problem.id!r} has no choices, so there is no wrong answer to compare with; give problems with choices"
             )
-    at = place(direction, options["layer"], options["site"])
+    at = site_of(direction, options["layer"], options["site"])
     texts = [encode_choices(model, problem) for problem in problems]
     every = [[TokenRow(tuple(tokens), start) for tokens in found] for found, start in texts]
     beyond = next(
@@ -343,7 +341,7 @@ def critical_tokens(
             f"problem {beyond[0]!r}: token {beyond[1]}, and this model predicts tokens 0 to {n_outputs(model) - 1} only; give problems in tokens that it predicts"
         )
     flat = tuple(_fed(model, row) for rows in every for row in rows)
-    cells = [Cell((Place(direction, *at),), float(alpha))]
+    cells = [Intervention((Placed(direction, at),), float(alpha))]
     how = only(options, Acting)
     if options["progress"]:
 

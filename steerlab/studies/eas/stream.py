@@ -11,7 +11,6 @@ see the same stream. (The method is Phase 0 of the sources' research programme, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from time import perf_counter
 from typing import Any, Unpack
 
@@ -22,23 +21,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlab._checks import InputError, check_rng, only, takes_options
+from steerlab._html import Result
 from steerlab._progress import job, progress_bar
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch
 from steerlab.models.kv_cache import KeyValueCache
 from steerlab.models.memory import Limits, PassOptions, generated_rows, logit_values, pass_tokens
-from steerlab.models.model import backend_of, d_model, hook_name, is_hooked
+from steerlab.models.model import Site, backend_of, d_model, hook_name, is_hooked
 from steerlab.models.passes import entering
 from steerlab.models.reading import Reader, Run
 from steerlab.models.shortcuts import runs_whole
 from steerlab.models.threads import on_suitable_threads
 from steerlab.statistics.intervals import wilson_interval
-from steerlab.steering.generation import generate_cells
+from steerlab.steering.generation import generate_interventions
 from steerlab.steering.interventions import steer
 from steerlab.steering.operators import OPERATORS
-from steerlab.steering.variants import Cell, Place, segments
-from steerlab.steering.wavefront import Front, InterventionLog
+from steerlab.steering.variants import Intervention, Placed, segments
+from steerlab.steering.wavefront import InterventionLog, SteeredPass
 from steerlab.studies.eas.watcher import Glance, Watcher, Watching, random_attractors, variant_named
 from steerlab.tasks.evaluation import Plan, check_ids, evaluate, plan
 from steerlab.tasks.problems import Problem, as_problems
@@ -59,7 +59,7 @@ class OnlineRunner:
 
     def __init__(self, model: Model, layer: int, **limits: Unpack[Limits]) -> None:
         self._model, self._layer, self._memory = model, int(layer), limits.get("memory")
-        self._front = Front(model, OPERATORS["add"], "all")
+        self._front = SteeredPass(model, OPERATORS["add"], "all")
         self._room = pass_tokens(model, **limits)
         self._idle = torch.ones(d_model(model))
         self._read: list[tuple[Batch, Reader, Run]] = []
@@ -109,23 +109,23 @@ class OnlineRunner:
         self._compare(work, cells, outcomes)
         return outcomes, [one.resid_change for one in seen]
 
-    def _generate(self, batch: Batch, cells: Sequence[Cell], seen: Sequence[InterventionLog], answers: list[list[Answer]]) -> None:
+    def _generate(self, batch: Batch, cells: Sequence[Intervention], seen: Sequence[InterventionLog], answers: list[list[Answer]]) -> None:
         order = sorted(range(len(cells)), key=lambda c: cells[c].alpha)  # those that do nothing come first
         most = generated_rows(self._model, batch.width + batch.rows[0].new_tokens, self._room, self._memory)
-        found = generate_cells(self._front, [cells[c] for c in order], batch, self._room, most, [seen[c] for c in order])
+        found = generate_interventions(self._front, [cells[c] for c in order], batch, self._room, most, [seen[c] for c in order])
         for c, mine in zip(order, found, strict=True):
             for i, answer in zip(batch.index, mine, strict=True):
                 answers[c][i] = answer
 
-    def _cell(self, nudge: Nudge) -> Cell:
+    def _cell(self, nudge: Nudge) -> Intervention:
         vector = self._idle if nudge is None else torch.from_numpy(nudge)
-        return Cell((Place(Direction(vector, self._layer, name="nudge"), self._layer, "resid_post"),), float(nudge is not None))
+        return Intervention((Placed(Direction(vector, self._layer, name="nudge"), Site(self._layer)),), float(nudge is not None))
 
     def _judge(self, work: Plan, answers: Sequence[Answer]) -> Outcome:
         mine = [Answer(answers[i].reads[which], answers[i].generated) for i, which in work.places[0]]
         return work.scorer.judge(self._model, work.problems[0], mine)
 
-    def _compare(self, work: Plan, cells: Sequence[Cell], outcomes: Sequence[Outcome]) -> None:
+    def _compare(self, work: Plan, cells: Sequence[Intervention], outcomes: Sequence[Outcome]) -> None:
         """Compare the first nudged answer with a plain run of the whole model under a hook."""
         acting = next((c for c, cell in enumerate(cells) if cell.alpha), None)
         if self._compared or acting is None:
@@ -149,7 +149,7 @@ COLUMNS = [
 
 
 @dataclass(frozen=True, eq=False)
-class EASResult:
+class EASResult(Result):
     """A stream of problems under one Watcher.
 
     Attributes:
@@ -184,34 +184,33 @@ class EASResult:
         """Share of problems answered rightly."""
         return float(self.frame["correct"].mean())
 
-    def summary(self) -> pd.Series:
+    def summary(self) -> pd.DataFrame:
         """What was logged, in one line: n, accuracy with its Wilson interval, updates, entropy, nudges and the median latency."""
         low, high = _wilson(self.frame["correct"])
         acted = self.frame[self.frame["nudge"] > 0]
         wins = int(
             (self.frame["correct"].astype(bool) & (self.frame["attractor"] >= 0)).sum()
         )  # a right answer that was not looked at moves nothing
-        return pd.Series(
-            {
-                "variant": self.variant,
-                "n": self.n,
-                "accuracy": self.accuracy,
-                "low": low,
-                "high": high,
-                "updates": 0 if self.watcher is None or not self.watcher.updates else wins // self.watcher.every,
-                "entropy": float(self.frame["entropy"].iloc[-1]),
-                "nudged": len(acted) / self.n,
-                "moved": float(acted["moved"].median()) if len(acted) else 0.0,
-                "seconds": float(np.median(self.seconds)),
-            }
+        return pd.DataFrame(
+            [
+                {
+                    "variant": self.variant,
+                    "n": self.n,
+                    "accuracy": self.accuracy,
+                    "low": low,
+                    "high": high,
+                    "updates": 0 if self.watcher is None or not self.watcher.updates else wins // self.watcher.every,
+                    "entropy": float(self.frame["entropy"].iloc[-1]),
+                    "nudged": len(acted) / self.n,
+                    "moved": float(acted["moved"].median()) if len(acted) else 0.0,
+                    "seconds": float(np.median(self.seconds)),
+                }
+            ]
         )
 
     def __repr__(self) -> str:
         low, high = _wilson(self.frame["correct"])
         return f"EASResult({self.variant!r}, layer={self.layer}, accuracy={self.accuracy:.3f} [{low:.3f}, {high:.3f}], n={self.n})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.summary().to_frame().T.to_html(index=False, float_format="{:.3f}".format, escape=True)
 
 
 def _wilson(correct: "pd.Series[Any]") -> tuple[float, float]:
