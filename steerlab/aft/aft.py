@@ -38,6 +38,7 @@ from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import Site, backend_of, d_model, describe, device_of, frozen, hook_name, n_layers
 from steerlab.models.threads import on_suitable_threads
 from steerlab.steering.operators import Operator, check_operator, operator_label, operator_named
+from steerlab.steering.options import Scoring
 from steerlab.steering.work import rows_of
 from steerlab.tasks.evaluation import check_ids
 from steerlab.tasks.problems import Problem, as_problems, in_both
@@ -330,12 +331,7 @@ def broken_off(method: Mapping[str, Any]) -> list[str]:
 @job("problems", "epochs")
 @takes_options
 def learn_vector(
-    model: Model,
-    problems: Sequence[Problem],
-    *,
-    layer: int,
-    name: str = "learned vector",
-    **options: Unpack[OneTraining],
+    model: Model, problems: Sequence[Problem], *, layer: int, name: str = "learned vector", **options: Unpack[OneTraining]
 ) -> LearnedVector:
     """Learn one vector at one layer (static activation fine-tuning, "AFT").
 
@@ -592,24 +588,21 @@ def vectors_work(
     lrs: float | Sequence[float] = 1e-2,
     epochs: int,
     batch_size: int = 4,
-    operator: str | Operator = "add",
-    positions: Positions = "all",
-    scorer: str | Scorer | None = None,
     validation: Sequence[Problem] | None = None,
     times: float = 1,
+    **acting: Unpack[Scoring],
 ) -> list[Work]:
     """What `learn_vectors` is made of, for the forecast of a larger job.
 
     Args:
         seeds: how many.
         times: so many trainings like this one.
-        model, problems, layers, lrs, epochs, batch_size, operator, positions, scorer, validation: see `learn_vectors`.
+        model, problems, layers, lrs, epochs, batch_size, validation, acting: see `learn_vectors`.
     """
     candidates = [TrainingRun((Site(layer),), seed, 0.0, lr) for layer, seed, lr in product(layers, range(seeds), listed("lrs", lrs))]
-    how = ObjectiveOptions(operator, positions, "answer", scorer)
-    return training_work(
-        model, problems, candidates, StaticVector(d_model(model)), Schedule(epochs, batch_size), how, validation=validation, times=times
-    )
+    learnable, schedule = StaticVector(d_model(model)), Schedule(epochs, batch_size)
+    how = build(ObjectiveOptions, acting)
+    return training_work(model, problems, candidates, learnable, schedule, how, validation=validation, times=times)
 
 
 def listed(name: str, given: Number | Sequence[Number]) -> list[Number]:

@@ -116,12 +116,7 @@ class ContextVector(Plotted, title="Context vector", shown="name layer site n_pa
 
     @takes_options
     def on(
-        self,
-        model: Model,
-        problems: Sequence[Problem],
-        *,
-        scorer: str | Scorer | None = None,
-        **options: Unpack[Limits],
+        self, model: Model, problems: Sequence[Problem], *, scorer: str | Scorer | None = None, **options: Unpack[Limits]
     ) -> PromptVectors:
         """The vectors of problems' prompts, for ``sl.sweep(model, problems, vector.on(model, problems))`` and what else takes directions.
 

@@ -135,13 +135,7 @@ def evolve_vector(
 
     search = _search(dimensions, FIRST_STEP * size / math.sqrt(dimensions), population, rng)
     if options["progress"]:
-        how: dict[str, Any] = {
-            "scorer": scorer,
-            **only(options, Limits),
-            "layers": [layer],
-            "site": site,
-            "positions": positions,
-        }
+        how: dict[str, Any] = {"scorer": scorer, **only(options, Limits), "layers": [layer], "site": site, "positions": positions}
         asked, judging = rows_of(model, problems, scorer), 0 if validation is None else rows_of(model, validation, scorer)
         made_of = [steered(model, problems, generations * (1 + search.popsize) * asked, together=search.popsize, **how)]
         made_of += [steered(model, validation, 2 * generations * judging, together=1, **how)] if validation is not None else []

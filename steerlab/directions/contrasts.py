@@ -69,15 +69,7 @@ def balanced_activations(
 
 
 def fitted(
-    positive: Group,
-    negative: Group,
-    fit: Fit,
-    *,
-    layer: int,
-    scale: Scale,
-    name: str,
-    method: Mapping[str, Any],
-    paired: bool = False,
+    positive: Group, negative: Group, fit: Fit, *, layer: int, scale: Scale, name: str, method: Mapping[str, Any], paired: bool = False
 ) -> Direction:
     """A direction fitted at each position on its own, that points from the negative group to the positive one.
 

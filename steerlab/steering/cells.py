@@ -61,12 +61,7 @@ class InterventionRun:
 @takes_options
 @on_suitable_threads
 def run_interventions(
-    model: Model,
-    problems: Sequence[Problem],
-    cells: Sequence[Intervention],
-    *,
-    label: str = "sweep",
-    **options: Unpack[CellOptions],
+    model: Model, problems: Sequence[Problem], cells: Sequence[Intervention], *, label: str = "sweep", **options: Unpack[CellOptions]
 ) -> InterventionRun:
     """Score problems under every cell; in a precision other than the model's own, compare a sample with the latter.
 
@@ -84,9 +79,8 @@ def run_interventions(
         return _run_cells(model, problems, cells, **how, progress=progress, label=label)
     some = [cells[k] for k in _spread(len(cells), SAMPLE)]
     which = list(_spread(len(problems), SAMPLE))
-    expected = _run_cells(
-        model, [problems[i] for i in which], some, **how
-    )  # first, so that bad input is found before the model is converted
+    # First, so that bad input is found before the model is converted.
+    expected = _run_cells(model, [problems[i] for i in which], some, **how)
     with in_precision(model, precision):
         done = _run_cells(model, problems, cells, **how, progress=progress, label=label)
     pairs = [(expected.baseline.frame, done.baseline.frame)]

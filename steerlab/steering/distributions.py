@@ -63,10 +63,7 @@ def text_rows(model: Model, texts: Sequence[str | Sequence[int]]) -> tuple[Token
 
 
 def compare_distributions(
-    model: Model,
-    rows: Sequence[TokenRow],
-    cells: Sequence[Intervention],
-    **options: Unpack[TextOptions],
+    model: Model, rows: Sequence[TokenRow], cells: Sequence[Intervention], **options: Unpack[TextOptions]
 ) -> tuple[Float[np.ndarray, "text number"], Float[np.ndarray, "cell text number"]]:
     """Sums of `compare_positions` over each text's positions: without steering, and under each cell."""
     found = compare_positions(model, rows, cells, **options)
@@ -91,10 +88,7 @@ def positions_on_text(positions: Positions) -> Positions:
 @on_suitable_threads
 @torch.no_grad()
 def compare_positions(
-    model: Model,
-    rows: Sequence[TokenRow],
-    cells: Sequence[Intervention],
-    **options: Unpack[TextOptions],
+    model: Model, rows: Sequence[TokenRow], cells: Sequence[Intervention], **options: Unpack[TextOptions]
 ) -> list[tuple[Float[np.ndarray, "pos number"], Float[np.ndarray, "cell pos number"]]]:
     """Next-token distributions position by position, without steering and under each cell; see `NUMBERS`.
 
@@ -215,11 +209,7 @@ def _steered(
 
 
 def _numbers(
-    model: Model,
-    batch: Batch,
-    base: Float[Tensor, "row pos d_model"],
-    steered: Float[Tensor, "cell row pos d_model"],
-    limit: int,
+    model: Model, batch: Batch, base: Float[Tensor, "row pos d_model"], steered: Float[Tensor, "cell row pos d_model"], limit: int
 ) -> Float[np.ndarray, "cell position number"]:
     """The numbers of all positions, row after row, from what leaves the last block; at most about `limit` logits are held at a time."""
     lengths = [len(row.tokens) for row in batch.rows]

@@ -70,13 +70,7 @@ def steered(
 
 
 def on_texts(
-    model: Model,
-    texts: Sequence[str | Sequence[int]],
-    runs: int,
-    *,
-    layers: Sequence[int],
-    search: int = 0,
-    **acting: Unpack[Acting],
+    model: Model, texts: Sequence[str | Sequence[int]], runs: int, *, layers: Sequence[int], search: int = 0, **acting: Unpack[Acting]
 ) -> Work:
     """Texts whose next-token distributions are compared under many interventions.
 

@@ -90,13 +90,7 @@ def workload(
 
 
 def parts(
-    model: Model,
-    task: Task,
-    texts: Sequence[str | Sequence[int]],
-    work: Workload,
-    *,
-    layers: Sequence[int],
-    **acting: Unpack[Acting],
+    model: Model, task: Task, texts: Sequence[str | Sequence[int]], work: Workload, *, layers: Sequence[int], **acting: Unpack[Acting]
 ) -> list[Work]:
     """The main job's runs by kind; what is evaluated is run again for its activations, at most, which is not counted.
 

@@ -206,12 +206,7 @@ def inert(checks: pd.DataFrame) -> list[str]:
 
 
 def cells_of(
-    directions: Directions,
-    alphas: float | Sequence[float],
-    *,
-    layer: int | None = None,
-    site: str | None = None,
-    together: bool = False,
+    directions: Directions, alphas: float | Sequence[float], *, layer: int | None = None, site: str | None = None, together: bool = False
 ) -> list[Intervention]:
     """Every direction (or all of them together) at every alpha.
 

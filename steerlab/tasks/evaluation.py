@@ -146,11 +146,7 @@ class Evaluation(Result, title="Evaluation", shown="n accuracy interval scorer")
 @on_suitable_threads
 @torch.no_grad()
 def evaluate(
-    model: Model,
-    problems: Sequence[Problem],
-    *,
-    scorer: str | Scorer | None = None,
-    **options: Unpack[PassOptions],
+    model: Model, problems: Sequence[Problem], *, scorer: str | Scorer | None = None, **options: Unpack[PassOptions]
 ) -> Evaluation:
     """Score a model on problems.
 

@@ -289,12 +289,7 @@ class CriticalTokens(Plotted, figure="critical_tokens"):
 @takes_options
 @on_suitable_threads
 def critical_tokens(
-    model: Model,
-    problems: Sequence[Problem],
-    direction: Direction,
-    *,
-    alpha: float,
-    **options: Unpack[SteerOptions],
+    model: Model, problems: Sequence[Problem], direction: Direction, *, alpha: float, **options: Unpack[SteerOptions]
 ) -> CriticalTokens:
     """Measure, token by token, where steering moves the model, and where right and wrong answers part.
 
