@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import steerlab as sl
-from steerlab.cli.options import Setup, stem, writes_run
+from steerlab.cli.options import Limited, stem, writes_run
 from steerlab.cli.run import run
 from steerlab.reports import runs
 from steerlab.reports.runs import save_sweep
@@ -20,7 +20,7 @@ from steerlab.steering import ALPHAS
 
 
 @dataclass(frozen=True)
-class Config(Setup):
+class Config(Limited):
     """What the sweep needs to know."""
 
     layer: int | None = None  # where the direction is measured and acts; the middle layer by default
@@ -44,7 +44,15 @@ def main(config: Config, folder: Path) -> None:
     direction, layer = config.direction_at(model, task, config.layer, given, other_model=config.other_model)
     problems = getattr(task, config.split)
     result = sl.sweep(
-        model, problems, direction, layer=layer, alphas=config.alphas, positions=config.positions, operator=config.operator, progress=True
+        model,
+        problems,
+        direction,
+        layer=layer,
+        alphas=config.alphas,
+        positions=config.positions,
+        operator=config.operator,
+        precision=config.precision,
+        **config.passes(),
     )
     print(result.accuracy().to_string(index=False, float_format="%.3f"))
     drawn = {

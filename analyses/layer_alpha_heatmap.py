@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import steerlab as sl
-from steerlab.cli.options import Setup, writes_run
+from steerlab.cli.options import Limited, writes_run
 from steerlab.cli.run import run
 from steerlab.reports import runs
 from steerlab.reports.runs import save_sweep
@@ -17,7 +17,7 @@ from steerlab.steering import ALPHAS
 
 
 @dataclass(frozen=True)
-class Config(Setup):
+class Config(Limited):
     """What the heatmap needs to know."""
 
     layers: tuple[int, ...] | None = None  # layers; all by default
@@ -32,7 +32,14 @@ def main(config: Config, folder: Path) -> None:
     model, task = config.load()
     directions = config.contrasts(model, task, config.layers)
     result = sl.sweep(
-        model, task.validation, directions, alphas=config.alphas, positions=config.positions, operator=config.operator, progress=True
+        model,
+        task.validation,
+        directions,
+        alphas=config.alphas,
+        positions=config.positions,
+        operator=config.operator,
+        precision=config.precision,
+        **config.passes(),
     )
     table = result.accuracy()
     print(table.sort_values("accuracy", ascending=False).head(10).to_string(index=False, float_format="%.3f"))

@@ -11,7 +11,7 @@ results (Parquet), the direction (safetensors), provenance (JSON) and one self-c
 from dataclasses import dataclass
 from pathlib import Path
 
-from steerlab.cli.options import Setup, writes_run
+from steerlab.cli.options import Limited, writes_run
 from steerlab.cli.run import run
 from steerlab.reports import runs
 from steerlab.reports.evidence import Significance
@@ -21,7 +21,7 @@ from steerlab.studies.protocol import run_experiment
 
 
 @dataclass(frozen=True)
-class Config(Setup):
+class Config(Limited):
     """What the main job needs to know."""
 
     layers: tuple[int, ...] | None = None  # candidate layers; all by default
@@ -50,7 +50,8 @@ def main(config: Config, folder: Path) -> None:
         cache_positions=config.cache_positions,
         positions=config.positions,
         operator=config.operator,
-        progress=True,
+        precision=config.precision,
+        **config.passes(),
     )
     print(f"model       {config.model}\ntask        {task}")
     print(Significance(experiment))

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, is_whole
 
 Positions = str | int | np.integer | Sequence[int]
 MEASURED = ("last", "mean", "all")  # words for where activations are cached
@@ -23,7 +23,7 @@ def indices(positions: object) -> list[int]:
         ValueError: none, or something that is no whole number.
     """
     wanted = list(cast("Sequence[object]", positions)) if isinstance(positions, Iterable) else [positions]
-    if not wanted or not all(isinstance(p, int | np.integer) and not isinstance(p, bool) for p in wanted):
+    if not wanted or not all(map(is_whole, wanted)):
         raise InputError(f"positions={positions!r}; give a whole number or several, e.g. -1 or [0, 1]")
     return [int(cast("int", p)) for p in wanted]
 
@@ -46,11 +46,7 @@ class TokenPositions:
 
     @classmethod
     def of(cls, positions: Positions, words: Sequence[str] = ACTED_ON) -> "TokenPositions":
-        """What a user gave, checked.
-
-        Args:
-            positions: one of the words, an index or indices.
-            words: that mean something here.
+        """What a user gave: one of the words that mean something here, an index or indices.
 
         Raises:
             ValueError: another word, or no whole numbers.
@@ -62,11 +58,7 @@ class TokenPositions:
         return cls(positions)
 
     def columns(self, length: int, what: str = "position {}: a prompt") -> list[int]:
-        """The indices in a prompt of so many tokens, none of them negative.
-
-        Args:
-            length: tokens of the prompt.
-            what: begins the message about an index that the prompt lacks.
+        """The indices in a prompt of so many tokens, none of them negative; `what` begins the message about one that it lacks.
 
         Raises:
             ValueError: an index outside the prompt.
@@ -83,11 +75,7 @@ class TokenPositions:
         return min(p if p >= 0 else length + p for p in self.where)
 
     def mask(self, lengths: Sequence[int], width: int) -> Bool[Tensor, "batch pos"] | None:
-        """Where right-padded rows are acted on; None means every position.
-
-        Args:
-            lengths: of the rows' prompts.
-            width: of the padded rows.
+        """Where rows with prompts of these lengths, right-padded to a width, are acted on; None means every position.
 
         Raises:
             ValueError: an index outside a prompt.

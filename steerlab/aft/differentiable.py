@@ -6,6 +6,8 @@ candidates that act at different blocks share one pass, which grows from block t
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
+from typing import Unpack
 
 import torch
 from jaxtyping import Float
@@ -14,8 +16,8 @@ from torch import Tensor
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.aft.learnables import Learnable, Parameters
 from steerlab.models.backends import Model
-from steerlab.models.batches import Batch, Read, TokenRow, batches_for
-from steerlab.models.memory import parse_memory, pass_tokens
+from steerlab.models.batches import Batch, Read, TokenRow, batches_for, least, smaller
+from steerlab.models.memory import Limits, emptied, parse_memory, pass_tokens, shrinking, too_large
 from steerlab.models.model import HookFn, Site, d_model, device_of, hook_name, hooks, n_layers
 from steerlab.models.passes import entering
 from steerlab.models.shortcuts import mlp_only_at, run_from
@@ -36,7 +38,7 @@ class Resumed:
         paths: for each candidate, its places.
         learnable: what acts there.
         operator, positions: how, and at which positions.
-        max_tokens, memory: limits as elsewhere. Streams are kept as far as half of the memory goes, and found anew beyond that.
+        limits: as elsewhere. Streams are kept as far as half of the memory goes, and found anew beyond that.
         gradients: a backward pass will follow, so that passes are half as large.
     """
 
@@ -49,19 +51,18 @@ class Resumed:
         *,
         operator: Operator,
         positions: Positions,
-        max_tokens: int | None = None,
-        memory: str | int | None = None,
         gradients: bool = True,
+        **limits: Unpack[Limits],
     ) -> None:
         self.model, self.rows, self.paths = model, tuple(rows), [tuple(path) for path in paths]
         self._learnable, self._operator, self._positions = learnable, operator, positions
         self._entry = [min(site.resumes_at for site in path) for path in self.paths]
-        whole = pass_tokens(model, max_tokens, memory)
+        whole = pass_tokens(model, **limits)
         self._room = max(1, whole // 2) if gradients else whole
         lengths = torch.tensor([len(row.tokens) for row in self.rows])
         self._starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         blocks = sorted(set(self._entry))
-        self._streams = self._kept(blocks, whole) if self._fits(len(blocks), memory) else {}
+        self._streams = self._kept(blocks, whole) if self._fits(len(blocks), limits.get("memory")) else {}
 
     def _fits(self, blocks: int, memory: str | int | None) -> bool:
         size = int(self._starts[-1]) * d_model(self.model) * next(iter(self.model.parameters())).element_size() * blocks
@@ -75,12 +76,31 @@ class Resumed:
         """The streams that enter blocks, all rows' positions behind each other."""
         like = next(iter(self.model.parameters()))
         kept = {block: like.new_empty(int(self._starts[-1]), d_model(self.model)) for block in blocks}
-        for batch in batches_for(self.model, self.rows, room=room):
-            for block, streams in entering(self.model, batch.tokens, blocks).items():
+
+        def run(batch: Batch, room: int) -> dict[int, Tensor]:
+            return entering(self.model, batch.tokens, blocks)
+
+        batches = batches_for(self.model, self.rows, room=room)
+        for batch, found in shrinking(batches, room, run, partial(smaller, self.rows), least):
+            for block, streams in found.items():
                 for i, stream, row in zip(batch.index, streams, batch.rows, strict=True):
                     start = int(self._starts[i])
                     kept[block][start : start + len(row.tokens)] = stream[: len(row.tokens)]
         return kept
+
+    def shrink(self) -> None:
+        """After memory ran out: passes of half the size from now on and, where they hold a single row already, no kept streams.
+
+        Raises:
+            MemoryError: neither is possible.
+        """
+        shortest = min(len(row.tokens) for row in self.rows)
+        if self._room <= shortest and not self._streams:
+            raise too_large(shortest)
+        if self._room <= shortest:
+            self._streams = {}
+        self._room = max(shortest, self._room // 2)
+        emptied()
 
     def _stream(self, block: int, which: Sequence[int], batch: Batch) -> Float[Tensor, "row pos d_model"]:
         """The stream that enters a block for some rows; what stands on their padding does not matter."""

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, is_whole, one_of
 from steerlab.directions.prompt_vectors import POOLS, pool
 from steerlab.steering.prompt_rules import Rule
 
@@ -66,8 +66,7 @@ def check_start(init: str, init_norm: float) -> None:
     Raises:
         ValueError: an unknown start, or a norm that is not a finite number above 0.
     """
-    if init not in INITS:
-        raise InputError(f"init={init!r}; use one of {', '.join(INITS)}")
+    one_of(init, "init", INITS)
     if not (math.isfinite(init_norm) and init_norm > 0):
         raise InputError(f"init_norm={init_norm!r}; use a finite norm above 0, e.g. 0.01")
 
@@ -156,12 +155,11 @@ class _Contextual(ABC):
     outputs: ClassVar[tuple[str, ...]] = ()  # the parameters that the vector is proportional to, all of them together
 
     def __post_init__(self) -> None:
-        if self.pooling not in POOLS:
-            raise InputError(f"pooling={self.pooling!r}; use mean or last")
+        one_of(self.pooling, "pooling", POOLS)
         check_start(self.init, self.init_norm)
         for name in ("d_model", "entries", "hidden"):
             value = getattr(self, name, 1)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            if not is_whole(value, 1):
                 raise InputError(f"{name}={value!r}; use a whole number from 1 up")
 
     @property

@@ -13,6 +13,7 @@ from steerlab._checks import InputError
 from steerlab.directions.direction import Direction, check_direction
 from steerlab.models.backends import Model
 from steerlab.models.loading import load_model
+from steerlab.models.memory import PassOptions
 from steerlab.reports import runs
 from steerlab.studies.protocol import contrast_directions
 from steerlab.tasks.evaluation import evaluate
@@ -50,6 +51,10 @@ class Setup:
         """Load the model alone, as the options say."""
         return load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype, prepend_bos=self.prepend_bos)
 
+    def passes(self) -> PassOptions:
+        """How the model is run."""
+        return {"progress": True}
+
     def load(self) -> tuple[Model, Task]:
         """Load the task, then the model.
 
@@ -79,9 +84,9 @@ class Setup:
         Raises:
             ValueError: what `steerlab.contrast_directions` says.
         """
-        train = evaluate(model, task.train, progress=True)
+        train = evaluate(model, task.train, **self.passes())
         rng = np.random.default_rng([self.seed, 0])
-        return contrast_directions(model, train, rng=rng, layers=layers, positions=positions, progress=True)
+        return contrast_directions(model, train, rng=rng, layers=layers, positions=positions, **self.passes())
 
     def direction_at(
         self, model: Model, task: Task, layer: int | None, given: Direction | None = None, *, other_model: bool = False
@@ -126,6 +131,19 @@ class Setup:
             if values[key] is not None and Path(values[key]).exists():
                 values[key] = Path(values[key]).name
         return values
+
+
+@dataclass(frozen=True)
+class Limited(Setup):
+    """Model, task, seed and output of a script, and how large a pass may be."""
+
+    max_tokens: int | None = None  # rows times positions of one forward pass; what is fast on the model's device by default
+    memory: str | None = None  # what a forward pass may take, e.g. 2GB; passes become smaller where it, or the device, has no room
+    precision: str | None = None  # run interventions in this dtype, e.g. bfloat16; the report says how many predictions of a sample differ
+
+    def passes(self) -> PassOptions:
+        """How the model is run."""
+        return {"max_tokens": self.max_tokens, "memory": self.memory, "progress": True}
 
 
 @dataclass(frozen=True)

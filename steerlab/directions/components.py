@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from steerlab._checks import InputError, check_rng
+from steerlab._checks import InputError, check_rng, is_whole, one_of
 from steerlab.activations.cache import Group
 from steerlab.directions.contrasts import Rows, Scale, Vector, fitted
 from steerlab.directions.direction import Direction
@@ -99,8 +99,7 @@ def singular_direction(
         >>> [round(value, 2) for value in singular_direction(right, wrong, layer=1, scale="unit").vector.tolist()]
         [1.0, -0.03]
     """
-    if centre not in ("own", "negative", "none"):
-        raise InputError(f"centre={centre!r}; use own, negative or none")
+    one_of(centre, "centre", ("own", "negative", "none"))
 
     def fit(ours: Rows, theirs: Rows) -> Vector:
         means = {"own": ours.mean(0), "negative": theirs.mean(0), "none": np.zeros(ours.shape[1])}
@@ -135,7 +134,7 @@ def singular_directions(
         >>> abs(float(first.vector @ second.vector)) < 1e-6
         True
     """
-    if isinstance(n, bool) or n < 1:
+    if not is_whole(n, 1):
         raise InputError(f"n={n!r}; use at least 1 direction")
     return [
         singular_direction(positive, negative, layer=layer, component=k, centre=centre, scale=scale, name=f"{name} {k}") for k in range(n)
@@ -193,7 +192,7 @@ def ica_direction(
         centred = rows - rows.mean(0)
         rank = _rank(np.linalg.svd(centred, compute_uv=False), centred.shape)
         most = max(1, min(MOST, len(rows) // 5, rank)) if components is None else components
-        if isinstance(most, bool) or not 1 <= most <= rank:
+        if not is_whole(most, 1, rank):
             raise InputError(f"components={components!r}: {len(rows)} problems have {rank} dimensions here; use 1 to {rank}")
         sources, mixing, converged = _unmixed(centred, most, rng)
         while components is None and not converged:
@@ -248,5 +247,5 @@ def _rank(sizes: np.ndarray, shape: tuple[int, ...]) -> int:
 
 
 def _check_component(component: int, n: int) -> None:
-    if isinstance(component, bool) or not isinstance(component, int | np.integer) or not 0 <= component < n:
+    if not is_whole(component, 0, n - 1):
         raise InputError(f"component={component!r}: there are {n}; use 0 to {n - 1}")

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlab._checks import InputError, InputTypeError, check_rng
+from steerlab._checks import InputError, InputTypeError, check_rng, is_number, is_whole, one_of
 from steerlab._html import OneLine, Plotted
 from steerlab.activations.cache import Activations
 from steerlab.activations.positions import indices
@@ -85,9 +85,8 @@ class Direction(OneLine, Plotted, title="Direction", shown="name layer site posi
             raise InputError(
                 f"direction {self.name!r} is zero: the two groups do not differ at layer {self.layer}, positions={self.positions!r}"
             )
-        if self.site not in SITES:
-            raise InputError(f"site={self.site!r}; use one of {', '.join(SITES)}")
-        if isinstance(self.layer, bool) or not isinstance(self.layer, int | np.integer) or self.layer < 0:
+        one_of(self.site, "site", SITES)
+        if not is_whole(self.layer, 0):
             raise InputError(f"direction {self.name!r}: layer={self.layer!r}; use a block number from 0, the first one")
         if vector.ndim == 2 and not isinstance(self.positions, str) and len(self.positions) != len(vector):
             raise InputError(f"direction {self.name!r}: {len(vector)} rows for {len(self.positions)} positions; give one row a position")
@@ -232,7 +231,7 @@ def as_directions(given: object, what: str = "directions", *, needs: str = "give
     if isinstance(given, Mapping):
         for key, one in given.items():
             check_type(one, f"{what}[{key!r}]", key)
-            if isinstance(key, bool) or not isinstance(key, int | np.integer):
+            if not is_whole(key):
                 raise InputTypeError(f"{what}: key {key!r} is no layer; give {{layer: direction}}, such as {{3: direction}}")
         placed: list[tuple[Direction, int | None]] = [(one, int(key)) for key, one in given.items()]
     elif isinstance(given, str | Tensor | np.ndarray) or not isinstance(given, Iterable):
@@ -414,7 +413,7 @@ def weighted_sum(
         )
     if len(weights) != len(directions):
         raise InputError(f"{len(directions)} directions and {len(weights)} weights; give one weight for each direction")
-    bad = [weight for weight in weights if isinstance(weight, bool) or not np.isfinite(weight)]
+    bad = [weight for weight in weights if not is_number(weight)]
     if bad:
         raise InputError(f"weight {bad[0]!r} is not a finite number; use one like 0.5")
     parts = [one.vector.double() * float(weight) for one, weight in zip(directions, weights, strict=True)]
@@ -514,7 +513,7 @@ def check_draw(n: int, rng: np.random.Generator) -> None:
         ValueError: n below 1.
     """
     check_rng(rng)
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+    if not is_whole(n, 1):
         raise InputError(f"n={n!r}; use at least 1 random direction (99 give p-values down to 0.01)")
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, is_number
 from steerlab.activations.cache import Group, as_group
 from steerlab.directions.components import ica_direction, pca_direction, singular_direction
 from steerlab.directions.contrasts import Rows, Scale, Vector, by_covariance, fitted, spread_of, within
@@ -296,7 +296,7 @@ def _by_covariance(
 
 
 def _check_positive(what: str, value: float) -> None:
-    if isinstance(value, bool) or not np.isfinite(value) or value <= 0:
+    if not is_number(value, 0):
         raise InputError(f"{what}={value!r}; use a positive number")
 
 

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, one_of
 from steerlab.activations.cache import Activations, Group, as_group
 from steerlab.directions.contrasts import SCALES, Scale
 from steerlab.directions.direction import Direction, check_draw
@@ -107,8 +107,7 @@ def shuffled_label_direction(
         >>> shuffled.method["estimator"], abs(shuffled.norm / mean_difference(right, wrong, layer=1).norm - 1) < 1e-6
         ('shuffled_labels', True)
     """
-    if scale not in SCALES:
-        raise InputError(f"scale={scale!r}; use one of {', '.join(SCALES)}")
+    one_of(scale, "scale", SCALES)
     positive, negative = as_group(positive, layer=layer), as_group(negative, layer=layer)
     like = mean_difference(positive, negative, layer=layer, name=name)
 

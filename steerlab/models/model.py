@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from steerlab._checks import InputError, InputTypeError
+from steerlab._checks import InputError, InputTypeError, is_whole, one_of
 from steerlab._html import OneLine
 from steerlab.models import weights
 from steerlab.models.backends import HookedTransformer, Model, TransformerBridge
@@ -101,9 +100,8 @@ def hook_name(model: Model, layer: int, site: str = "resid_post") -> str:
     Raises:
         ValueError: a layer that the model lacks, or a site that its blocks lack.
     """
-    if site not in SITES:
-        raise InputError(f"site={site!r}; use one of {', '.join(SITES)}")
-    if isinstance(layer, bool) or not isinstance(layer, int | np.integer):
+    one_of(site, "site", SITES)
+    if not is_whole(layer):
         raise InputError(f"layer={layer!r} is a {type(layer).__name__}; use a whole number from 0 to {n_layers(model) - 1}")
     if not 0 <= layer < n_layers(model):
         raise InputError(f"layer={layer!r}: this model has {n_layers(model)} layers; use 0 to {n_layers(model) - 1}")

@@ -23,6 +23,7 @@ from steerlab._checks import (
     check_alternative,
     common_scale,
     finite,
+    one_of,
     open_share,
     outcomes,
     reals,
@@ -349,8 +350,7 @@ class ControlTests(Plotted, ABC, figure="null_distribution"):
         Raises:
             ValueError: an unknown measure, or margins that are not known.
         """
-        if measure not in MEASURES:
-            raise InputError(f"measure={measure!r}; use one of {', '.join(MEASURES)}")
+        one_of(measure, "measure", MEASURES)
         if MEASURES[measure] not in self._changes:
             raise InputError(f"measure={measure!r}: the frames have no column {measure}; add it to both, or use accuracy")
         column = self._changes[MEASURES[measure]]

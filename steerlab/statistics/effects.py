@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import brentq
 
-from steerlab._checks import RELATIVE_NOISE, InputError, check_pairs, common_scale, finite, open_share, outcomes, reals
+from steerlab._checks import RELATIVE_NOISE, InputError, check_pairs, common_scale, finite, one_of, open_share, outcomes, reals
 from steerlab._html import OneLine
 from steerlab.statistics.intervals import Interval, clopper_pearson_interval, wilson_interval
 
@@ -281,8 +281,7 @@ def anti_steerable_share(before: ArrayLike, after: ArrayLike, *, wanted: str = "
         >>> print(anti_steerable_share([0.0, 0.1, 0.5, -0.2], [1.0, 0.3, 0.2, -0.2]))
         1 of 4 problems moved the wrong way (25.0%), 95% interval 0.04559 to 0.6994 (Wilson)
     """
-    if wanted not in ("up", "down"):
-        raise InputError(f"wanted={wanted!r}; use 'up' or 'down'")
+    one_of(wanted, "wanted", ("up", "down"))
     check_pairs(before, after)
     was, now = reals(before, "before", at_least=1), reals(after, "after", at_least=1)
     moved = (now - was) * (1 if wanted == "up" else -1)

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, is_whole, only, takes_options
 from steerlab._progress import progress_bar
 from steerlab.activations.positions import Positions
 from steerlab.models.backends import Model
@@ -22,7 +22,8 @@ from steerlab.models.passes import entering, forward
 from steerlab.models.shortcuts import read_out, run_from
 from steerlab.models.threads import on_suitable_threads
 from steerlab.steering.interventions import Patch
-from steerlab.steering.operators import Operator, check_operator, operator_named
+from steerlab.steering.operators import check_operator, operator_named
+from steerlab.steering.options import Acting, TextOptions
 from steerlab.steering.variants import Intervention, check_interventions
 from steerlab.steering.wavefront import SteeredPass
 from steerlab.tasks.problems import as_texts
@@ -44,7 +45,7 @@ def text_rows(model: Model, texts: Sequence[str | Sequence[int]]) -> tuple[Token
     """
     found = []
     for i, text in enumerate(as_texts(texts)):
-        if not isinstance(text, str) and not all(isinstance(token, int | np.integer) and not isinstance(token, bool) for token in text):
+        if not isinstance(text, str) and not all(map(is_whole, text)):
             raise InputError(f"texts[{i}] is {text!r}; give text, or token ids, which are whole numbers")
         tokens = token_ids(model, text) if isinstance(text, str) else [int(token) for token in text]
         strange = [token for token in tokens if not 0 <= token < model.cfg.d_vocab]
@@ -62,24 +63,16 @@ def text_rows(model: Model, texts: Sequence[str | Sequence[int]]) -> tuple[Token
 
 
 def compare_distributions(
-    model: Model,
-    rows: Sequence[TokenRow],
-    cells: Sequence[Intervention],
-    *,
-    operator: str | Operator = "add",
-    positions: Positions = "all",
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    model: Model, rows: Sequence[TokenRow], cells: Sequence[Intervention], **options: Unpack[TextOptions]
 ) -> tuple[Float[np.ndarray, "text number"], Float[np.ndarray, "cell text number"]]:
     """Sums of `compare_positions` over each text's positions: without steering, and under each cell."""
-    found = compare_positions(
-        model, rows, cells, operator=operator, positions=positions, max_tokens=max_tokens, memory=memory, progress=progress
-    )
+    found = compare_positions(model, rows, cells, **options)
     return np.stack([base.sum(0) for base, _ in found]), np.stack([steered.sum(1) for _, steered in found], axis=1)
 
 
-def mean_kl(model: Model, rows: Sequence[TokenRow], cells: Sequence[Intervention], **how: Any) -> Float[np.ndarray, " cell"]:
+def mean_kl(
+    model: Model, rows: Sequence[TokenRow], cells: Sequence[Intervention], **how: Unpack[TextOptions]
+) -> Float[np.ndarray, " cell"]:
     """Mean KL(unsteered || steered) under each cell, in nats a token; `how` is what `compare_distributions` takes."""
     _, sums = compare_distributions(model, rows, cells, **how)
     found: np.ndarray = sums[:, :, NUMBERS.index("kl")].sum(1) / sum(len(row.tokens) for row in rows)
@@ -91,18 +84,11 @@ def positions_on_text(positions: Positions) -> Positions:
     return "all" if positions in ("prompt", "generated") else positions
 
 
+@takes_options
 @on_suitable_threads
 @torch.no_grad()
 def compare_positions(
-    model: Model,
-    rows: Sequence[TokenRow],
-    cells: Sequence[Intervention],
-    *,
-    operator: str | Operator = "add",
-    positions: Positions = "all",
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    model: Model, rows: Sequence[TokenRow], cells: Sequence[Intervention], **options: Unpack[TextOptions]
 ) -> list[tuple[Float[np.ndarray, "pos number"], Float[np.ndarray, "cell pos number"]]]:
     """Next-token distributions position by position, without steering and under each cell; see `NUMBERS`.
 
@@ -114,7 +100,6 @@ def compare_positions(
         model: the model; hooks that are on it act.
         rows: the texts.
         cells: interventions; of one place, or of several that act together.
-        operator, positions, max_tokens, memory, progress: as in `steerlab.side_effects`.
 
     Returns:
         For each text, its numbers without steering and under each cell.
@@ -123,10 +108,11 @@ def compare_positions(
         ValueError: bad input, found before the first run, or logits that become NaN.
         RuntimeError: the resumed run disagrees with a plain hooked run on the shortest text.
     """
+    operator, positions, memory, progress = options["operator"], options["positions"], options["memory"], options["progress"]
     check_operator(model, operator, (place.direction for cell in cells for place in cell.places))
     front = SteeredPass(model, operator_named(operator), positions)
     _check(model, cells, positions, min(len(row.tokens) for row in rows))
-    room = pass_tokens(model, max_tokens, memory)
+    room = pass_tokens(model, options["max_tokens"], memory)
     limit = LOGITS if memory is None else min(LOGITS, max(1, parse_memory(memory) // COPIES))
     acting = sorted((k for k, cell in enumerate(cells) if cell.alpha != 0), key=lambda k: (_where(cells[k]), k))
     found: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(rows)
@@ -141,7 +127,7 @@ def compare_positions(
         few = [cells[acting[k]] for k in np.linspace(0, len(acting) - 1, min(TIMED, len(acting))).round().astype(int)]
 
         def timed(some: Sequence[TokenRow]) -> int:
-            compare_positions(model, some, few, operator=operator, positions=positions, max_tokens=max_tokens, memory=memory)
+            compare_positions(model, some, few, **only(options, Acting))
             return len(some) * (1 + len(few))
 
         forecast(model, [Work("texts", total, rows, timed)], show=True)
@@ -223,11 +209,7 @@ def _steered(
 
 
 def _numbers(
-    model: Model,
-    batch: Batch,
-    base: Float[Tensor, "row pos d_model"],
-    steered: Float[Tensor, "cell row pos d_model"],
-    limit: int,
+    model: Model, batch: Batch, base: Float[Tensor, "row pos d_model"], steered: Float[Tensor, "cell row pos d_model"], limit: int
 ) -> Float[np.ndarray, "cell position number"]:
     """The numbers of all positions, row after row, from what leaves the last block; at most about `limit` logits are held at a time."""
     lengths = [len(row.tokens) for row in batch.rows]

@@ -7,13 +7,14 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, is_number
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, check_directions, site_of
 from steerlab.directions.prompt_vectors import Prompt, PromptVectors
@@ -30,9 +31,9 @@ def check_alpha(alpha: object) -> float:
     """
     if isinstance(alpha, np.ndarray | Tensor) and alpha.ndim == 0:
         alpha = alpha.item()
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.integer | np.floating) or not np.isfinite(alpha):
+    if not is_number(alpha):
         raise InputError(f"alpha={alpha!r} is not a finite number; use one like -3.0 or 0.5")
-    return float(alpha)
+    return float(cast("float", alpha))
 
 
 def acting(direction: Direction, positions: Positions) -> TokenPositions:

@@ -6,12 +6,12 @@ The claim to be judged: with few problems, fewer parameters win.
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
-from steerlab._checks import InputError, check_rng
+from steerlab._checks import InputError, build, check_rng, is_whole, only, takes_options
 from steerlab._html import Plotted
 from steerlab._progress import job, progress_bar
 from steerlab.aft.aft import ObjectiveOptions, check_problems, fit, training_work
@@ -21,6 +21,7 @@ from steerlab.aft.training import Schedule, Trained, TrainingRun
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
+from steerlab.models.memory import Limits, PassOptions
 from steerlab.models.model import Site, d_model, describe
 from steerlab.statistics.intervals import paired_interval
 from steerlab.statistics.multiplicity import LEVEL, holm
@@ -118,6 +119,7 @@ class ContextComparison(Plotted, figure="context_kinds"):
 
 
 @job("test", "kinds", "n_train", "seeds", "lrs", "epochs")
+@takes_options
 def compare_context_vectors(
     model: Model,
     train: Sequence[Problem],
@@ -135,9 +137,7 @@ def compare_context_vectors(
     l2: float = 0.0,
     pooling: str = "mean",
     scorer: str | Scorer | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    **options: Unpack[PassOptions],
 ) -> ContextComparison:
     """Train vectors of several kinds at one budget, and compare them on test problems that had no part in any choice.
 
@@ -154,7 +154,7 @@ def compare_context_vectors(
         seeds: at least two.
         lrs: learning rates to choose from.
         epochs, batch_size, l2, pooling: as in `learn_context_vector`.
-        scorer, max_tokens, memory, progress: as elsewhere.
+        scorer: default the task's own.
 
     Raises:
         ValueError: fewer training problems than `n_train`, fewer than two kinds or seeds, kinds of one name, splits that share a problem.
@@ -173,8 +173,9 @@ def compare_context_vectors(
         as_problems(given, what)
     made = _made(kinds, d_model(model), pooling)
     _check(model, train, validation, test, made, n_train, seeds, lrs)
-    how, schedule = ObjectiveOptions(scorer=scorer, max_tokens=max_tokens, memory=memory), Schedule(epochs, batch_size, early_stopping=None)
-    limits: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
+    how, schedule = build(ObjectiveOptions, options, scorer=scorer), Schedule(epochs, batch_size, early_stopping=None)
+    progress: bool = options["progress"]
+    limits: dict[str, Any] = {"scorer": scorer, **only(options, Limits)}
     cells: list[Intervention] = []
     lines: list[dict[str, Any]] = []
     broken: list[str] = []
@@ -264,7 +265,7 @@ def _check(
 ) -> None:  # fmt: skip
     check_problems(model, train, validation)
     check_problems(model, [*train, *validation], test)
-    if isinstance(n_train, bool) or not 1 <= n_train <= len(train):
+    if not is_whole(n_train, 1, len(train)):
         raise InputError(f"n_train={n_train}: there are {len(train)} training problems; use 1 to {len(train)}")
     if len(set(seeds)) < 2 or len(set(seeds)) < len(seeds):
         raise InputError(f"seeds={list(seeds)}; give at least two, each once: one says nothing of how much seeds differ")

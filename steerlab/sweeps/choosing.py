@@ -11,29 +11,27 @@ How much of a direction: a grid of coefficients after the layer is chosen, chose
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
-import torch
 
-from steerlab._checks import InputError, check_rng
+from steerlab._checks import InputError, check_rng, only, takes_options
 from steerlab._html import LONG, Result
 from steerlab._progress import job
-from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction, Directions, check_type, site_of
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
+from steerlab.models.memory import Limits
 from steerlab.statistics.intervals import Interval, paired_interval
 from steerlab.statistics.paired import SignTest, sign_test
 from steerlab.steering import ALPHAS
 from steerlab.steering.cells import run_interventions
-from steerlab.steering.operators import Operator
+from steerlab.steering.options import ActedAt, GridOptions, RunOptions, Scoring
 from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.sweeps.sweep import KEYS, SweepResult, cells_of, ranked, sweep
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.problems import Problem, as_problems, in_both
-from steerlab.tasks.scorers import Scorer
 
 ROUNDS = 4
 KEEP = 0.45  # of the cells goes on after each round
@@ -73,6 +71,7 @@ class HalvingResult(Result):
 
 
 @job("problems", "directions", "alphas")
+@takes_options
 def successive_halving(
     model: Model,
     problems: Sequence[Problem],
@@ -80,15 +79,8 @@ def successive_halving(
     *,
     rng: np.random.Generator,
     alphas: float | Sequence[float] = ALPHAS,
-    positions: Positions = "all",
-    operator: str | Operator = "add",
-    layer: int | None = None,
-    site: str | None = None,
-    scorer: str | Scorer | None = None,
     rounds: int = ROUNDS,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    **options: Unpack[GridOptions],
 ) -> HalvingResult:
     """Find the best cell of a grid; with 4 rounds less than a third of a large grid's runs (of a dozen cells, two fifths).
 
@@ -98,10 +90,9 @@ def successive_halving(
     Args:
         model: a TransformerLens model.
         problems: what to choose on; a validation split.
-        directions, alphas, positions, operator, layer, site, scorer: the grid, as in `steerlab.sweep`. Alpha = 0 is no candidate.
+        directions, alphas: the grid, as in `steerlab.sweep`. Alpha = 0 is no candidate.
         rng: draws half of the order in which problems are used.
         rounds: after all but the last, cells are dropped.
-        max_tokens, memory, progress: as in `steerlab.sweep`.
 
     Raises:
         ValueError: bad input, or too few problems for so many rounds.
@@ -118,15 +109,15 @@ def successive_halving(
     """
     check_rng(rng)
     as_problems(problems)
-    cells = [cell for cell in cells_of(directions, alphas, layer=layer, site=site) if cell.alpha != 0]
+    cells = [cell for cell in cells_of(directions, alphas, **only(options, ActedAt)) if cell.alpha != 0]
     if not cells:
         raise InputError(f"alphas={alphas}: 0 is the baseline; give at least one other coefficient")
     if rounds < 1 or len(problems) < 2 ** (rounds - 1):
         raise InputError(f"rounds={rounds}: {len(problems)} problems allow 1 to {max(1, len(problems).bit_length())} rounds")
     plan = _plan(len(problems), len(cells), rounds)
+    how, scorer, progress = only(options, Scoring), options["scorer"], options["progress"]
     if progress:
         each = rows_of(model, problems, scorer) / len(problems)
-        how: dict[str, Any] = {"operator": operator, "positions": positions, "scorer": scorer, "max_tokens": max_tokens, "memory": memory}
         layers = sorted({cell.layer for cell in cells})
         runs = sum(new * (1 + left) for new, left in plan)
         made_of = [
@@ -134,25 +125,14 @@ def successive_halving(
             steered(model, problems, round(each * runs), layers=layers, site=cells[0].places[0].at.site, together=len(cells), **how),
         ]
         forecast(model, made_of, show=True, extra=f" in {rounds} rounds")
-    plain = evaluate(model, problems, scorer=scorer, max_tokens=max_tokens, memory=memory, progress=progress)
+    plain = evaluate(model, problems, scorer=scorer, progress=progress, **only(options, Limits))
     order = [problems[i] for i in _order(plain.frame["margin"].abs().to_numpy(), rng)]
     measured = [pd.DataFrame() for _ in cells]
     baseline = pd.DataFrame()
     left, lines, evaluations, seen = list(range(len(cells))), list[pd.DataFrame](), len(problems), 0
     for r, (more, _) in enumerate(plan):
         new = order[seen : seen + more]
-        done = run_interventions(
-            model,
-            new,
-            [cells[k] for k in left],
-            operator=operator,
-            positions=positions,
-            scorer=scorer,
-            max_tokens=max_tokens,
-            memory=memory,
-            progress=progress,
-            label=f"round {r + 1} of {rounds}",
-        )
+        done = run_interventions(model, new, [cells[k] for k in left], progress=progress, label=f"round {r + 1} of {rounds}", **how)
         evaluations += len(new) * (1 + len(left))
         seen += more
         baseline = pd.concat([baseline, done.baseline.frame])
@@ -251,6 +231,7 @@ class CoefficientGrid(Result):
 
 
 @job("validation", "test", "coefficients")
+@takes_options
 def coefficient_grid(
     model: Model,
     validation: Sequence[Problem],
@@ -258,15 +239,7 @@ def coefficient_grid(
     direction: Direction,
     *,
     coefficients: Sequence[float] = COEFFICIENTS,
-    positions: Positions = "all",
-    operator: str | Operator = "add",
-    layer: int | None = None,
-    site: str | None = None,
-    scorer: str | Scorer | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    precision: str | torch.dtype | None = None,
-    progress: bool = False,
+    **options: Unpack[RunOptions],
 ) -> CoefficientGrid:
     """Choose a direction's coefficient on validation problems, and score the choice on test problems, once.
 
@@ -276,7 +249,6 @@ def coefficient_grid(
         test: what to report; none of the validation problems.
         direction: at the layer chosen before.
         coefficients: candidates; default the sources'. 0 is no candidate.
-        positions, operator, layer, site, scorer, max_tokens, memory, precision, progress: as in `steerlab.sweep`.
 
     Raises:
         ValueError: splits that share a problem, no coefficients, 0 among them, or what `steerlab.sweep` refuses.
@@ -301,18 +273,15 @@ def coefficient_grid(
         raise InputError(f"{len(validation)} validation and {len(test)} test problems; give some of both")
     if 0 in list(coefficients):
         raise InputError("coefficients hold 0, which is the baseline and is always run; leave it out")
-    if progress:
-        limits: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
-        where, at = site_of(direction, layer, site)
-        how: dict[str, Any] = {"layers": [where], "site": at, "operator": operator, "positions": positions, **limits}
+    if options["progress"]:
+        scorer, (where, at) = options["scorer"], site_of(direction, options["layer"], options["site"])
+        how: dict[str, Any] = {"layers": [where], "site": at, **only(options, Scoring)}
         n = len(list(coefficients))
         made_of = [
             steered(model, validation, (1 + n) * rows_of(model, validation, scorer), together=n, **how),
             steered(model, test, 2 * rows_of(model, test, scorer), together=1, **how),
         ]
         forecast(model, made_of, show=True)
-    options: dict[str, Any] = {"positions": positions, "operator": operator, "layer": layer, "site": site, "scorer": scorer}
-    options |= {"max_tokens": max_tokens, "memory": memory, "precision": precision, "progress": progress}
     tried = sweep(model, validation, direction, alphas=list(coefficients), **options)
     chosen = float(tried.best()["alpha"])
     return CoefficientGrid(tried, sweep(model, test, direction, alphas=[chosen], **options), chosen)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, is_whole
 from steerlab.tasks.arithmetic import arithmetic
 from steerlab.tasks.problems import Problem, Task
 from steerlab.tasks.sources import EXTENSIONS, Pools, check_whole, read_hub, read_path, shown
@@ -75,9 +75,9 @@ def load_task(
     known = ("arithmetic", *TEMPLATES)
     if name not in known:
         raise InputError(f"name={shown(name)}: no such task; use one of {', '.join(known)}")
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+    if limit is not None and not is_whole(limit, 1):
         raise InputError(f"limit={limit!r}; use a whole number from 1 up, or None for all")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+    if not is_whole(seed, 0):
         raise InputError(f"seed={seed!r}; use a whole number from 0 up")
     if name == "arithmetic":
         given = {"path": path, "shares": shares, "revision": revision}

@@ -9,22 +9,21 @@ log p(right token) minus log p(wrong token), says at which tokens right and wron
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 import torch
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, one_of, only, takes_options
 from steerlab._html import Plotted
 from steerlab._progress import job, progress_bar
-from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction, check_direction, check_type, site_of
 from steerlab.models.backends import Model
 from steerlab.models.batches import Read, TokenRow, batches_for
 from steerlab.models.encoding import token_text
 from steerlab.models.forecasts import Work, forecast
-from steerlab.models.memory import pass_tokens
+from steerlab.models.memory import Limits, PassOptions, pass_tokens
 from steerlab.models.model import context_length, hook_name, n_outputs
 from steerlab.models.passes import residuals
 from steerlab.models.threads import on_suitable_threads
@@ -32,7 +31,7 @@ from steerlab.statistics.intervals import bootstrap
 from steerlab.statistics.paired import paired_t_test
 from steerlab.steering.distributions import NUMBERS, compare_positions
 from steerlab.steering.interventions import check_alpha
-from steerlab.steering.operators import Operator
+from steerlab.steering.options import Acting, SteerOptions
 from steerlab.steering.variants import Intervention, Placed
 from steerlab.steering.work import rows_of, unsteered
 from steerlab.tasks.evaluation import evaluate
@@ -64,8 +63,7 @@ class Magnitudes(Plotted, figure="token_magnitudes"):
         Raises:
             ValueError: another word.
         """
-        if aligned not in ("start", "end"):
-            raise InputError(f"aligned={aligned!r}; use start or end")
+        one_of(aligned, "aligned", ("start", "end"))
         column = "position" if aligned == "start" else "from_end"
         grouped = self.frame.groupby(["layer", column], sort=True)
         table = grouped.agg(n=("norm", "size"), norm=("norm", "mean"), projection=("projection", "mean")).reset_index()
@@ -87,6 +85,7 @@ class Magnitudes(Plotted, figure="token_magnitudes"):
 
 
 @job("problems", "layers")
+@takes_options
 @on_suitable_threads
 @torch.no_grad()
 def token_magnitudes(
@@ -96,8 +95,7 @@ def token_magnitudes(
     layers: Sequence[int],
     site: str = "resid_post",
     direction: Direction | None = None,
-    max_tokens: int | None = None,
-    progress: bool = False,
+    **options: Unpack[PassOptions],
 ) -> Magnitudes:
     """Measure the residual stream at every token of every prompt.
 
@@ -107,8 +105,6 @@ def token_magnitudes(
         layers: 0-based blocks.
         site: "resid_pre", "resid_mid" or "resid_post".
         direction: project on it, position-independent (shape ``[d_model]``).
-        max_tokens: rows times positions of one forward pass.
-        progress: show a progress bar.
 
     Raises:
         TypeError: something else than problems or texts.
@@ -135,8 +131,8 @@ def token_magnitudes(
         unit = direction.unit().vector
     rows = tuple(TokenRow(tuple(ids), len(ids)) for ids in (encode_prompt(model, problem) for problem in problems))
     parts: dict[int, list[pd.DataFrame]] = {}
-    with progress_bar(total=len(rows), desc="magnitudes", unit="prompt", show=progress) as bar:
-        for batch in batches_for(model, rows, room=pass_tokens(model, max_tokens)):
+    with progress_bar(total=len(rows), desc="magnitudes", unit="prompt", show=options["progress"]) as bar:
+        for batch in batches_for(model, rows, room=pass_tokens(model, options["max_tokens"], options["memory"])):
             found = residuals(model, batch.tokens, list(layers), site)
             for layer in layers:
                 resid = found[layer].float()
@@ -290,20 +286,10 @@ class CriticalTokens(Plotted, figure="critical_tokens"):
 
 
 @job("problems")
+@takes_options
 @on_suitable_threads
 def critical_tokens(
-    model: Model,
-    problems: Sequence[Problem],
-    direction: Direction,
-    *,
-    alpha: float,
-    positions: Positions = "all",
-    operator: str | Operator = "add",
-    layer: int | None = None,
-    site: str | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    model: Model, problems: Sequence[Problem], direction: Direction, *, alpha: float, **options: Unpack[SteerOptions]
 ) -> CriticalTokens:
     """Measure, token by token, where steering moves the model, and where right and wrong answers part.
 
@@ -312,8 +298,6 @@ def critical_tokens(
         problems: with choices; the wrong run takes the wrong choice whose tokens are likeliest without steering.
         direction: what steers.
         alpha: the coefficient, not 0.
-        positions: "all", "last" (of the prompt), "prompt", an index or indices.
-        operator, layer, site, max_tokens, memory, progress: as in `steerlab.side_effects`.
 
     Raises:
         ValueError: no problems, problems without choices, alpha 0, or what `steerlab.side_effects` refuses.
@@ -341,7 +325,7 @@ def critical_tokens(
             raise InputError(
                 f"problem {problem.id!r} has no choices, so there is no wrong answer to compare with; give problems with choices"
             )
-    at = site_of(direction, layer, site)
+    at = site_of(direction, options["layer"], options["site"])
     texts = [encode_choices(model, problem) for problem in problems]
     every = [[TokenRow(tuple(tokens), start) for tokens in found] for found, start in texts]
     beyond = next(
@@ -353,8 +337,8 @@ def critical_tokens(
         )
     flat = tuple(_fed(model, row) for rows in every for row in rows)
     cells = [Intervention((Placed(direction, at),), float(alpha))]
-    how: dict[str, Any] = {"operator": operator, "positions": positions, "max_tokens": max_tokens, "memory": memory}
-    if progress:
+    how = only(options, Acting)
+    if options["progress"]:
 
         def timed(some: Sequence[TokenRow]) -> int:
             compare_positions(model, some, cells, **how)
@@ -362,8 +346,8 @@ def critical_tokens(
 
         made_of = [Work("texts", 2 * len(flat), flat, timed), unsteered(model, problems, rows_of(model, problems))]
         forecast(model, made_of, show=True)
-    measured = iter(compare_positions(model, flat, cells, progress=progress, **how))
-    right = evaluate(model, problems, max_tokens=max_tokens).frame["correct"].to_numpy(bool)
+    measured = iter(compare_positions(model, flat, cells, progress=options["progress"], **how))
+    right = evaluate(model, problems, **only(options, Limits)).frame["correct"].to_numpy(bool)
     nll, kl = NUMBERS.index("nll"), NUMBERS.index("kl")
     parts = []
     for problem, rows, correct in zip(problems, every, right, strict=True):

@@ -242,8 +242,8 @@ def test_entropy_is_that_of_the_attractors_use():
         ({"strength": 0}, "strength=0; use a number above 0"),
         ({"clamp": -1.0}, "clamp=-1.0; use a number above 0, or None"),
         ({"clamp": float("nan")}, "clamp=nan"),
-        ({"form": "wrong"}, "form='wrong'; use corrected or literal"),
-        ({"target": "far"}, "target='far'; use unit or matched"),
+        ({"form": "wrong"}, "form='wrong'; use one of corrected, literal"),
+        ({"target": "far"}, "target='far'; use one of unit, matched"),
     ],
 )
 def test_a_bad_setting_is_named_with_the_fix(options, message):

@@ -108,7 +108,7 @@ def test_bad_input_is_refused(toy, problems, options, message):
 def test_no_problems_and_an_unknown_alignment_are_refused(toy, measured):
     with pytest.raises(ValueError, match="0 problems and 1 layers given"):
         sl.token_magnitudes(toy, [], layers=[1])
-    with pytest.raises(ValueError, match="aligned='middle'; use start or end"):
+    with pytest.raises(ValueError, match="aligned='middle'; use one of start, end"):
         measured.by_position(aligned="middle")
 
 

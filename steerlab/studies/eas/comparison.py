@@ -8,16 +8,17 @@ that went before, each such problem is a fair coin, so the test stays exact alth
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 import pandas as pd
 
-from steerlab._checks import InputError, count
+from steerlab._checks import InputError, count, one_of, only, takes_options
 from steerlab._html import OneLine, Plotted
 from steerlab._progress import job
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
+from steerlab.models.memory import Limits, PassOptions
 from steerlab.models.model import d_model
 from steerlab.statistics._format import format_p
 from steerlab.statistics.intervals import paired_interval, wilson_interval
@@ -129,8 +130,7 @@ class EASComparison(Plotted, figure="eas_stream"):
         return sign_test(theirs["correct"][where], mine["correct"][where])
 
     def _window(self, mine: pd.DataFrame, window: Window, updates: int) -> "pd.Series[bool]":
-        if window not in ("all", "before", "after"):
-            raise InputError(f"window={window!r}; use all, before or after")
+        one_of(window, "window", ("all", "before", "after"))
         late = mine["wins"] >= count(updates, "updates", at_least=1) * self.watcher.every
         return late if window == "after" else ~late if window == "before" else late | True
 
@@ -206,6 +206,7 @@ class EASComparison(Plotted, figure="eas_stream"):
 
 
 @job("problems", "variants", "repeats", "timed")
+@takes_options
 def compare_eas(
     model: Model,
     problems: Sequence[Problem],
@@ -217,13 +218,12 @@ def compare_eas(
     repeats: int = 1,
     timed: int = 0,
     scorer: str | Scorer | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    **options: Unpack[PassOptions],
 ) -> EASComparison:
     """Run a Watcher and its baselines on one stream, side by side.
 
     Args:
-        model, problems, layer, watcher, scorer, memory, progress: as in `steerlab.studies.eas.stream.run_eas`.
+        model, problems, layer, watcher, scorer: as in `steerlab.studies.eas.stream.run_eas`.
         rng: draws the attractors, the same for all variants of a repeat.
         variants: see `steerlab.studies.eas.watcher.VARIANTS`; "no_watcher" is always run.
         repeats: how many starts of the attractors.
@@ -250,11 +250,12 @@ def compare_eas(
     for name, chosen in settings.items():
         runs += [(name, 0, None)] if chosen is None else [(name, r, Watching(chosen, start)) for r, start in enumerate(starts)]
     states = [state for _, _, state in runs]
-    if progress:
+    limits = only(options, Limits)
+    if options["progress"]:
 
         def some_of(some: Sequence[Problem]) -> int:
             fresh = [None if state is None else Watching(state.watcher, state.attractors.copy()) for state in states]
-            stream(model, some, fresh, layer=layer, scorer=scorer, memory=memory)
+            stream(model, some, fresh, layer=layer, scorer=scorer, **limits)
             return len(some) * len(fresh)
 
         # A problem alone under one variant takes about as long as under all of them.
@@ -262,12 +263,12 @@ def compare_eas(
         forecast(
             model, [Work("stream", len(problems) * len(states), problems, some_of, alone)], show=True, extra=f" in {len(problems)} problems"
         )
-    frames, _ = stream(model, problems, states, layer=layer, scorer=scorer, memory=memory, progress=progress)
+    frames, _ = stream(model, problems, states, layer=layer, scorer=scorer, **options)
     frame = pd.concat([f.assign(variant=name, repeat=r) for (name, r, _), f in zip(runs, frames, strict=True)], ignore_index=True)
     latency = {}
     for name in names if timed else ():
         few = run_eas(
-            model, problems[:timed], layer=layer, rng=np.random.default_rng(0), watcher=watcher, variant=name, scorer=scorer, memory=memory
+            model, problems[:timed], layer=layer, rng=np.random.default_rng(0), watcher=watcher, variant=name, scorer=scorer, **limits
         )
         latency[name] = float(np.median(few.seconds))
     return EASComparison(

@@ -12,7 +12,7 @@ see the same stream. (The method is Phase 0 of the sources' research programme, 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -20,14 +20,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlab._checks import InputError, check_rng
+from steerlab._checks import InputError, check_rng, only, takes_options
 from steerlab._html import Result
 from steerlab._progress import job, progress_bar
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch
 from steerlab.models.kv_cache import KeyValueCache
-from steerlab.models.memory import generated_rows, logit_values, pass_tokens
+from steerlab.models.memory import Limits, PassOptions, generated_rows, logit_values, pass_tokens
 from steerlab.models.model import Site, backend_of, d_model, hook_name, is_hooked
 from steerlab.models.passes import entering
 from steerlab.models.reading import Reader, Run
@@ -54,13 +54,13 @@ class OnlineRunner:
     Args:
         model: the model.
         layer: the block whose output is looked at and nudged.
-        memory: what a forward pass may take.
+        limits: as elsewhere.
     """
 
-    def __init__(self, model: Model, layer: int, memory: str | int | None) -> None:
-        self._model, self._layer, self._memory = model, int(layer), memory
+    def __init__(self, model: Model, layer: int, **limits: Unpack[Limits]) -> None:
+        self._model, self._layer, self._memory = model, int(layer), limits.get("memory")
         self._front = SteeredPass(model, OPERATORS["add"], "all")
-        self._room = pass_tokens(model, None, memory)
+        self._room = pass_tokens(model, **limits)
         self._idle = torch.ones(d_model(model))
         self._read: list[tuple[Batch, Reader, Run]] = []
         self._compared = False
@@ -219,6 +219,7 @@ def _wilson(correct: "pd.Series[Any]") -> tuple[float, float]:
 
 
 @job("problems")
+@takes_options
 def run_eas(
     model: Model,
     problems: Sequence[Problem],
@@ -228,8 +229,7 @@ def run_eas(
     watcher: Watcher | None = None,
     variant: str = "watcher",
     scorer: str | Scorer | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    **options: Unpack[PassOptions],
 ) -> EASResult:
     """Answer a stream of problems, one at a time, while a Watcher nudges the model and learns from what it got right.
 
@@ -242,8 +242,6 @@ def run_eas(
         variant: "watcher", or a baseline: "no_watcher", "no_updates" (the random control), "fixed_strength", "no_clamp", "literal" (what
             the sources' code adds), "matched" (attractors at the norm of what is drawn to them).
         scorer: default the task's own.
-        memory: what a forward pass may take, e.g. "2GB".
-        progress: show a progress bar.
 
     Raises:
         ValueError: bad input, found before the first run.
@@ -260,7 +258,7 @@ def run_eas(
     settings = variant_named(watcher or Watcher(), variant)
     start = random_attractors((watcher or Watcher()).attractors, d_model(model), rng=rng)
     state = None if settings is None else Watching(settings, start)
-    frames, seconds = stream(model, problems, [state], layer=layer, scorer=scorer, memory=memory, progress=progress)
+    frames, seconds = stream(model, problems, [state], layer=layer, scorer=scorer, **options)
     after = start if state is None else state.attractors
     return EASResult(frames[0], settings, variant, int(layer), start, after, seconds, scorer_for(problems, scorer).name)
 
@@ -281,6 +279,7 @@ def check_stream(model: Model, problems: Sequence[Problem], layer: int, rng: np.
     check_ids(problems)
 
 
+@takes_options
 @on_suitable_threads
 @torch.no_grad()
 def stream(
@@ -290,8 +289,7 @@ def stream(
     *,
     layer: int,
     scorer: str | Scorer | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    **options: Unpack[PassOptions],
 ) -> tuple[list[pd.DataFrame], Float[np.ndarray, " problem"]]:
     """Answer a stream of problems under several Watchers side by side, each with a memory of its own; None is no Watcher.
 
@@ -304,11 +302,11 @@ def stream(
         raise InputError(
             "the model has hooks on it, which generated answers would meet at other positions; leave the block that put them there"
         )
-    engine = OnlineRunner(model, layer, memory)
+    engine = OnlineRunner(model, layer, **only(options, Limits))
     wins = [0] * len(states)
     lines: list[list[tuple[Any, ...]]] = [[] for _ in states]
     seconds = np.zeros(len(problems))
-    for step, problem in enumerate(progress_bar(problems, desc="stream", unit="problem", show=progress)):
+    for step, problem in enumerate(progress_bar(problems, desc="stream", unit="problem", show=options["progress"])):
         begun = perf_counter()
         work = plan(model, [problem], chosen)
         vector = engine.look(work)
