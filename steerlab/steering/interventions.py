@@ -6,7 +6,7 @@ Every operator leaves the stream untouched, bit for bit, where alpha is 0.
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -58,23 +58,30 @@ def position_mask(positions: Positions, prompt_lengths: Sequence[int], length: i
         if positions not in masks:
             raise InputError(f"positions={positions!r}; use all, last, prompt, generated or a list of indices")
         return masks[positions]
-    wanted = indices(positions)
-    mask = torch.zeros(len(prompt_lengths), length, dtype=torch.bool)
-    for row, end in enumerate(prompt_lengths):
-        for position in wanted:
-            if not -end <= position < end:
-                raise InputError(f"position {position}: a prompt has {end} tokens; use {-end} to {end - 1}")
-            mask[row, position if position >= 0 else end + position] = True
-    return mask
+    columns = _columns(indices(positions), prompt_lengths)
+    return torch.zeros(len(prompt_lengths), length, dtype=torch.bool).scatter_(1, columns, value=True)
 
 
-def first_position(direction: Direction, positions: Positions, prompt_length: int) -> int:
-    """The first position of a row that an intervention acts on."""
-    if direction.vector.ndim == 2:
-        positions = direction.positions
-    if isinstance(positions, str):
-        return {"last": prompt_length - 1, "generated": prompt_length}.get(positions, 0)
-    return min(p if p >= 0 else prompt_length + p for p in indices(positions))
+def _columns(wanted: Sequence[int], prompt_lengths: Sequence[int], of: str = "") -> Int[Tensor, "batch position"]:
+    """The columns of positions in each row, where negative ones count from the end of its prompt."""
+    ends, index = torch.tensor(list(prompt_lengths), dtype=torch.long)[:, None], torch.tensor(wanted, dtype=torch.long)
+    for row, k in ((index < -ends) | (index >= ends)).nonzero().tolist()[:1]:
+        end = prompt_lengths[row]
+        raise InputError(f"position {wanted[k]}{of}: a prompt has {end} tokens; use {-end} to {end - 1}")
+    return torch.where(index < 0, index + ends, index)
+
+
+def acts_at(direction: Direction, positions: Positions) -> str | tuple[int, ...]:
+    """Where a direction acts: one with a vector a position at its own positions, any other where it is told to."""
+    where = direction.positions if direction.vector.ndim == 2 else positions
+    return where if isinstance(where, str) else tuple(indices(where))
+
+
+def first_position(where: str | tuple[int, ...], prompt_length: int) -> int:
+    """The first position of a row that something acts on."""
+    if isinstance(where, str):
+        return {"last": prompt_length - 1, "generated": prompt_length}.get(where, 0)
+    return min(p if p >= 0 else prompt_length + p for p in where)
 
 
 def spread(direction: Direction, prompt_lengths: Sequence[int], length: int) -> tuple[Tensor, Tensor]:
@@ -88,15 +95,20 @@ def spread(direction: Direction, prompt_lengths: Sequence[int], length: int) -> 
             f"direction {direction.name!r} has {len(direction.vector)} vectors but positions={direction.positions!r}; "
             "give Direction(positions=(…)) one index for each" + (", or a vector of shape [d_model]" if len(direction.vector) == 1 else "")
         )
+    columns = _columns(direction.positions, prompt_lengths, f" of direction {direction.name!r}")
     vectors = torch.zeros(len(prompt_lengths), length, direction.vector.shape[-1])
-    mask = torch.zeros(len(prompt_lengths), length, dtype=torch.bool)
-    for row, end in enumerate(prompt_lengths):
-        for vector, position in zip(direction.vector, direction.positions, strict=True):
-            if not -end <= position < end:
-                raise InputError(f"position {position} of direction {direction.name!r}: a prompt has {end} tokens; use {-end} to {end - 1}")
-            at = position if position >= 0 else end + position
-            vectors[row, at], mask[row, at] = vector, True
-    return vectors, mask
+    for vector, column in zip(direction.vector, columns.T, strict=True):
+        vectors[torch.arange(len(column)), column] = vector
+    return vectors, torch.zeros(vectors.shape[:2], dtype=torch.bool).scatter_(1, columns, value=True)
+
+
+def resolved(
+    direction: Direction, mask: Bool[Tensor, "batch pos"] | None, prompt_lengths: Sequence[int], length: int, prompts: Sequence[Prompt] = ()
+) -> tuple[Float[Tensor, "#batch #pos d_model"], Bool[Tensor, "batch pos"] | None]:
+    """What of a direction acts on rows, and where: `mask`, or the own positions of a direction with one vector a position."""
+    if direction.vector.ndim == 2:
+        return spread(direction, prompt_lengths, length)
+    return (direction.rows(prompts, length) if isinstance(direction, PromptVectors) else direction.vector[None, None, :]), mask
 
 
 @dataclass
@@ -109,7 +121,7 @@ class Patch:
         alphas: ``[batch|1 1 1]``.
         mask: ``[batch|1 pos]``, or None for every position.
         start: position of the first column that it is called on (generation feeds one position at a time).
-        calls: how often it acted; 0 means that the hook never fired, or fired where there was nothing to act on.
+        everywhere: whether it acts on all that it is called on (or on nothing), where that is known without asking the device.
     """
 
     operator: Operator
@@ -117,7 +129,7 @@ class Patch:
     alphas: Float[Tensor, "#batch 1 1"]
     mask: Bool[Tensor, "#batch #pos"] | None = None
     start: int = 0
-    calls: int = field(default=0)
+    everywhere: bool | None = None
 
     def of(self, rows: Int[Tensor, " row"]) -> "Patch":
         """The same for some of the rows."""
@@ -126,7 +138,7 @@ class Patch:
             return values if len(values) == 1 else values[rows]
 
         mask = None if self.mask is None else some(self.mask)
-        return Patch(self.operator, some(self.vectors), some(self.alphas), mask, self.start)
+        return Patch(self.operator, some(self.vectors), some(self.alphas), mask, self.start, self.everywhere)
 
     def windows(self, starts: Int[Tensor, " batch"], width: int) -> "Patch":
         """The same for as many columns of each row, from another column on in each; they become columns 0 to `width`."""
@@ -136,27 +148,26 @@ class Patch:
         )
         vectors = self.vectors if self.vectors.shape[1] == 1 else self.vectors.expand(len(starts), -1, -1)[rows, columns]
         mask = None if self.mask is None else self.mask.expand(len(starts), -1)[rows, columns]
-        return Patch(self.operator, vectors, self.alphas, mask)
-
-    def acting(self, cells: int, width: int) -> list[bool]:
-        """Whether it acts on the columns that it was just called on, for each of several cells that are stacked in it."""
-        acts = (self.alphas != 0)[:, 0].expand(-1, width)
-        if self.mask is not None:
-            acts = acts & self.mask[:, self.start : self.start + width]
-        found: list[bool] = acts.unflatten(0, (cells, -1)).flatten(1).any(1).tolist()
-        return found
+        return Patch(self.operator, vectors, self.alphas, mask, everywhere=self.everywhere)
 
     def __call__(self, resid: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+        if self.everywhere is False:
+            return resid
         window = slice(self.start, self.start + resid.shape[1])
         vectors = self.vectors if self.vectors.shape[1] == 1 else self.vectors[:, window]
-        acts = self.alphas != 0
-        if self.mask is not None:
-            acts = acts & self.mask[:, window, None]
-        if not bool(acts.any()):
-            return resid
-        self.calls += 1
         steered = self.operator(resid, vectors.to(resid), self.alphas.to(resid))
-        return steered if bool(acts.all()) else torch.where(acts, steered, resid)
+        if self.everywhere:
+            return steered
+        acts = self.alphas != 0 if self.mask is None else (self.alphas != 0) & self.mask[:, window, None]
+        return torch.where(acts, steered, resid)
+
+
+def known_everywhere(alphas: Tensor, mask: Tensor | None) -> bool | None:
+    """Whether something acts everywhere (True) or nowhere (False), from alphas and mask before they go to a device."""
+    acts = alphas != 0
+    if not bool(acts.any()) or (mask is not None and not bool(mask.any())):
+        return False
+    return True if mask is None and bool(acts.all()) else None
 
 
 def patch(
@@ -176,12 +187,10 @@ def patch(
     prompt needs to know the tokens of the rows' `prompts`.
     """
     alpha = torch.tensor([check_alpha(a) for a in alphas], dtype=torch.float32)[:, None, None]
-    if direction.vector.ndim == 2:
-        vectors, mask = spread(direction, prompt_lengths, length)
-        return Patch(operator_named(operator), vectors.to(device), alpha.to(device), mask.to(device))
-    mask_or_none = position_mask(positions, prompt_lengths, length)
-    vectors = (direction.rows(prompts, length) if isinstance(direction, PromptVectors) else direction.vector[None, None, :]).to(device)
-    return Patch(operator_named(operator), vectors, alpha.to(device), None if mask_or_none is None else mask_or_none.to(device))
+    shared = None if direction.vector.ndim == 2 else position_mask(positions, prompt_lengths, length)
+    vectors, mask = resolved(direction, shared, prompt_lengths, length, prompts)
+    everywhere = known_everywhere(alpha, mask)
+    return Patch(operator_named(operator), vectors.to(device), alpha.to(device), None if mask is None else mask.to(device), 0, everywhere)
 
 
 class _Prompts:
