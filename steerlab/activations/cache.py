@@ -287,7 +287,7 @@ def _picker(positions: TokenPositions, problems: Sequence[Problem], lengths: Seq
         }
         return pickers[positions.where]
     for problem, length in zip(problems, lengths, strict=True):
-        positions.columns(length, f"position {{}}: the prompt of problem {problem.id!r}")
+        positions.columns([length], f"position {{}}: the prompt of problem {problem.id!r}")
     return _at(positions.where), len(positions.where)
 
 

@@ -35,7 +35,7 @@ from steerlab.models.model import (
     points_inside,
     processing_of,
 )
-from steerlab.models.passes import Past, Stop, call, entering, forward, run_to
+from steerlab.models.passes import Stop, call, entering, forward, run_to
 from steerlab.models.threads import suitable_threads
 
 __all__ = ["ShortCuts", "mlp_only_at", "next_logits", "read_out", "run_from", "runs_whole", "short_cuts"]
@@ -150,7 +150,7 @@ def run_from(
     resid: Float[Tensor, "batch pos d_model"],
     layer: int,
     tokens: Int[Tensor, "batch pos"],
-    past: Past | None = None,
+    past: KeyValueCache | None = None,
     until: int | None = None,
 ) -> Float[Tensor, "batch pos d_model"]:
     """Run the blocks from `layer` on a given residual stream; return what leaves the last of them.
@@ -265,7 +265,7 @@ def _entering_at(model: Model, layer: int, resid: Tensor) -> Iterator[None]:
 
 
 def _run_from(
-    model: Model, resid: Tensor, layer: int, tokens: Tensor, past: Past | None, until: int, *, skip: bool
+    model: Model, resid: Tensor, layer: int, tokens: Tensor, past: KeyValueCache | None, until: int, *, skip: bool
 ) -> Float[Tensor, "batch pos d_model"]:
     """See `run_from`; without `skip` all blocks run, and the stream is replaced where it enters block `layer`."""
     found: list[Tensor] = []
@@ -285,7 +285,7 @@ def _run_from(
         with hooks(model, [final]), _entering_at(model, layer, resid), contextlib.suppress(Stop):
             call(model, tokens, past)
     if past is not None:
-        past.advance(resid.shape[1], layer, until)
+        past.advance(resid.shape[1])
     return found[0]
 
 

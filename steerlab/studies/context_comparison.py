@@ -180,10 +180,10 @@ def compare_context_vectors(
     lines: list[dict[str, Any]] = []
     broken: list[str] = []
     if progress:
-        like, runs = train[:n_train], [TrainingRun((Site(layer),), 0, l2, lr) for lr in lrs]
+        like, tried = train[:n_train], [TrainingRun((Site(layer),), 0, l2, lr) for lr in lrs]
         made_of = list[Work]()
         for learnable in made.values():
-            made_of += training_work(model, like, runs, learnable, schedule, how, validation=validation, times=len(seeds))
+            made_of += training_work(model, like, tried, learnable, schedule, how, validation=validation, times=len(seeds))
         at: dict[str, Any] = {"layers": [layer], **limits}
         made_of.append(steered(model, like, len(seeds) * (1 + len(made)) * rows_of(model, like, scorer), together=len(made), **at))
         n = len(seeds) * len(made)

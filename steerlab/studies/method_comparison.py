@@ -13,7 +13,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,32 +43,7 @@ MOST_SHOWN = 5  # differences that the summary names
 SAID = {"norm": "at equal norm", "kl": "at equal KL", "own": "each at its own norm", "none": "without steering"}
 
 
-class Compared(Protocol):
-    """The part of a `MethodComparison` that is put into words."""
-
-    @property
-    def baseline(self) -> Evaluation: ...
-    @property
-    def frame(self) -> pd.DataFrame: ...
-    @property
-    def pairs(self) -> pd.DataFrame: ...
-    @property
-    def chosen(self) -> pd.DataFrame: ...
-    @property
-    def controls(self) -> pd.DataFrame: ...
-    @property
-    def doses(self) -> pd.DataFrame: ...
-    @property
-    def validation_grid(self) -> pd.DataFrame: ...
-    @property
-    def notes(self) -> Mapping[str, str]: ...
-    @property
-    def missing(self) -> Mapping[str, str]: ...
-    @property
-    def settings(self) -> Mapping[str, Any]: ...
-
-
-def summary(found: Compared) -> str:
+def summary(found: "MethodComparison") -> str:
     """What was found, in a paragraph."""
     base, table = found.baseline, found.frame[found.frame["method"] != "baseline"]
     interval = base.interval()
@@ -126,7 +101,7 @@ def _differences(pairs: pd.DataFrame) -> list[str]:
     return said
 
 
-def _null(found: Compared) -> list[str]:
+def _null(found: "MethodComparison") -> list[str]:
     """What differences this many problems could not have shown."""
     quiet = found.pairs[found.pairs["p_holm"] >= LEVEL]
     if quiet.empty:
@@ -144,7 +119,7 @@ def _null(found: Compared) -> list[str]:
     ]
 
 
-def method(found: Compared) -> list[str]:
+def method(found: "MethodComparison") -> list[str]:
     """How the numbers came about, in paragraphs."""
     looked = found.frame[found.frame["controls"] > 0]
     sizes = found.settings
@@ -162,7 +137,7 @@ def method(found: Compared) -> list[str]:
     ]
 
 
-def cautions(found: Compared) -> list[str]:
+def cautions(found: "MethodComparison") -> list[str]:
     """What a reader must know."""
     said = [f"{name} was left out: {why}." for name, why in found.missing.items()]
     said += [f"{name}: {about}." for name, about in found.notes.items() if "cannot read" in about]
