@@ -48,7 +48,7 @@ from steerlab.directions.random import (
     shuffled_labels,
 )
 from steerlab.models.loading import load_model
-from steerlab.reports.blocks import Drawing, Examples, Table
+from steerlab.reports.blocks import Drawing, Examples, Report, Table
 from steerlab.reports.evidence import Significance
 from steerlab.reports.export import export_report
 from steerlab.reports.report import write_report
@@ -129,6 +129,7 @@ __all__ = [
     "ProtocolComparison",
     "ReachProjection",
     "Refinement",
+    "Report",
     "RoutedResult",
     "SeedStability",
     "SideEffects",

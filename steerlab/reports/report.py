@@ -19,7 +19,7 @@ def write_report(path: str | Path, *runs: str | Path, **parts: Any) -> Path:
     Args:
         path: the page.
         runs: run folders of random_control.py or `steerlab.save_experiment`; one gives its report, several a comparison.
-        parts: without runs, the parts of the page (title, question, answer, figures, …); see `steerlab.reports.html.render_report`.
+        parts: without runs, the parts of the page (title, question, answer, figures, …); see `steerlab.Report`.
 
     Raises:
         FileNotFoundError: a run folder that is none.

@@ -28,7 +28,7 @@ from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.model import describe
 from steerlab.reports import html, markdown, sections
-from steerlab.reports.blocks import Drawing
+from steerlab.reports.blocks import Drawing, Report
 from steerlab.reports.evidence import Significance
 from steerlab.studies.protocol import Experiment
 from steerlab.sweeps.sweep import SweepResult
@@ -43,7 +43,7 @@ PACKAGES = ("steerlab", "transformer-lens", "torch", "transformers", "numpy", "s
 
 
 def write_page(path: str | Path, **parts: Any) -> Path:
-    """Write one self-contained HTML page, or Markdown where `path` ends in .md; see `steerlab.reports.html.render_report` for the parts.
+    """Write one self-contained HTML page, or Markdown where `path` ends in .md; see `steerlab.Report` for the parts.
 
     Raises:
         OSError: the folder cannot be written.
@@ -56,7 +56,8 @@ def write_page(path: str | Path, **parts: Any) -> Path:
         ...     path.read_text()[:15]
         '<!DOCTYPE html>'
     """
-    return _files.write_text(path, markdown.render_markdown(**parts) if Path(path).suffix == ".md" else html.render_report(**parts))
+    report = Report(**parts)
+    return _files.write_text(path, markdown.render_markdown(report) if Path(path).suffix == ".md" else html.render_report(report))
 
 
 def provenance(model: Model | None, config: Mapping[str, Any], task: Mapping[str, Any], **more: Any) -> dict[str, Any]:

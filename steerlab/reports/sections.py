@@ -117,7 +117,7 @@ def references(text: str) -> list[str]:
 
 
 def report_parts(significance: Significance, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of one experiment's report; see `steerlab.reports.html.render_report`."""
+    """The parts of one experiment's report; see `steerlab.Report`."""
     text = paragraph(significance, provenance)
     return {
         "title": f"Random-direction control: {significance.experiment.task}, {provenance['model']['name']}",
