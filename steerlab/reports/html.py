@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Any, Final
 
 import plotly.graph_objects as go
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
@@ -78,14 +78,8 @@ def render_report(report: Report) -> str:
 
 @cache
 def _templates() -> Environment:
-    env = Environment(
-        loader=PackageLoader("steerlab", "assets"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    env.keep_trailing_newline = True
-    env.globals |= {name.removesuffix("_LENGTH"): value for name, value in vars(_html).items() if name.endswith("_LENGTH")}
-    env.globals["LONG"] = _html.LONG
-    env.filters |= {"plain": _html.plain, "middle": _html.middle, "cells": _html.cells}
-    env.filters |= {"drawn": _drawn, "payload": details_payload, "data": _data}
+    env = _html.templates().overlay()
+    env.filters = env.filters | {"drawn": _drawn, "payload": details_payload, "data": _data}
     return env
 
 

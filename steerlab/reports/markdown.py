@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from steerlab import _html
@@ -53,16 +53,8 @@ def render_markdown(report: Report, *, pictures: Sequence[str] = ()) -> str:
 @cache
 def _templates() -> Environment:
     # Whatever a template inserts is escaped as Markdown, unless a filter already did.
-    env = Environment(
-        loader=PackageLoader("steerlab", "assets"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: value if hasattr(value, "__html__") else _lines(value),
-    )
-    env.globals |= {name.removesuffix("_LENGTH"): value for name, value in vars(_html).items() if name.endswith("_LENGTH")}
-    env.filters |= {"lines": _lines, "line": _line, "fenced": _fenced, "middle": _html.middle, "cells": _html.cells}
+    env = _html.templates().overlay(finalize=lambda value: value if hasattr(value, "__html__") else _lines(value))
+    env.filters = env.filters | {"lines": _lines, "line": _line, "fenced": _fenced}
     env.filters["titles"] = lambda fig: theme.without_title(fig)[:2] if theme.is_own(fig) else ("", [])
     return env
 
