@@ -75,6 +75,11 @@ def export_report(
     return Path(path)
 
 
+def write_page(path: str | Path, report: Report) -> Path:
+    """Write a report as one self-contained HTML page, or as Markdown where `path` ends in .md."""
+    return _files.write_text(path, render_markdown(report) if Path(path).suffix == ".md" else render_report(report))
+
+
 def _earlier(folder: Path) -> list[str] | None:
     """The files of an earlier export; None where nothing is there."""
     if _files.is_vacant(folder):

@@ -77,6 +77,21 @@ class Magnitudes(Plotted, figure="token_magnitudes"):
         table = grouped.agg(n=("norm", "size"), norm=("norm", "mean"), projection=("projection", "mean")).reset_index()
         return table.sort_values(["layer", "norm"], ascending=[True, False], kind="stable", ignore_index=True)
 
+    def report_parts(self) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
+        along = "" if self.direction is None else f", and where does it lie along the direction of layer {self.direction.layer}"
+        return {
+            "title": "Per-token magnitudes",
+            "question": f"At which tokens is the residual stream large{along}?",
+            "figures": [("Mean norm and projection by position.", self.plot())],
+            "tables": {
+                "by_position": ("Means by position.", self.by_position()),
+                "by_token": ("Means by token, largest norm first.", self.by_token()),
+                "magnitudes": ("Every token of every prompt.", self.frame),
+            },
+            "directions": [] if self.direction is None else [self.direction],
+        }
+
     def __repr__(self) -> str:
         problems, layers = self.frame["problem_id"].nunique(), sorted(set(self.frame["layer"]))
         return f"Magnitudes({problems} problems, layers={layers}, site={self.site!r})"
@@ -280,6 +295,24 @@ class CriticalTokens(Plotted, figure="critical_tokens"):
                 "sits on tokens in which the answers differ."
             )
         return " ".join(parts)
+
+    def report_parts(self, *, seed: int = 0) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words; `seed` is that of the intervals."""
+        answer = self.text(rng=np.random.default_rng([seed, 1]))
+        return {
+            "title": "Critical tokens",
+            "question": f"At which tokens does steering at layer {self.layer}, alpha {self.alpha:+g}, move the model, and at which do right and wrong answers part?",
+            "answer": answer,
+            "figures": [("Mean KL behind a token, by part of the text.", self.plot(), answer)],
+            "tables": {
+                "by_part": ("Mean KL behind a token, by part, answer and outcome.", self.summary()),
+                "by_token": ("Tokens that occur at least three times, largest mean KL first.", self.by_token().head(50)),
+                "margins": ("", self.margins()),
+                "concentration": ("", self.concentration()),
+                "tokens": ("", self.frame),
+            },
+            "directions": [self.direction],
+        }
 
     def __repr__(self) -> str:
         needed = self.concentration()["needed_share"]
