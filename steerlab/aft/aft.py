@@ -28,7 +28,7 @@ from torch import Tensor
 from steerlab._checks import InputError
 from steerlab._html import Result
 from steerlab._progress import job
-from steerlab.activations.cache import Positions, indices
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.aft.learnables import ContextLearnable, Learnable, StaticVector
 from steerlab.aft.objectives import AnswerLoss, ValidationScore
 from steerlab.aft.training import COLUMNS, Schedule, Trained, TrainingRun, train
@@ -37,7 +37,6 @@ from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import Site, backend_of, d_model, describe, device_of, frozen, hook_name, n_layers
 from steerlab.models.threads import on_suitable_threads
-from steerlab.steering.interventions import position_mask
 from steerlab.steering.operators import Operator, check_operator, operator_label, operator_named
 from steerlab.steering.work import rows_of
 from steerlab.tasks.evaluation import check_ids
@@ -72,7 +71,7 @@ class ObjectiveOptions:
         """What a direction's method records."""
         return {
             "operator": operator_label(self.operator),
-            "positions": self.positions if isinstance(self.positions, str) else indices(self.positions),
+            "positions": TokenPositions.of(self.positions).describe(),
             "loss": self.loss if isinstance(self.loss, str) else f"{getattr(self.loss, '__name__', 'custom')} (custom)",
         }
 
@@ -109,7 +108,7 @@ def fit(
     check_operator(model, how.operator)
     target = target_named(how.loss)
     shortest = min(target(model, problem).prompt_length for problem in problems)
-    position_mask(how.positions, [shortest], shortest)
+    TokenPositions.of(how.positions).mask([shortest], shortest)
     if len(problems) >= schedule.per_step:
         fresh = path is None or not Path(path).exists()  # what is done already is known to the bar alone
         more = f", and up to {schedule.extend} epochs more while the loss falls" if schedule.extend else ""
@@ -448,7 +447,7 @@ def learned_vector(model: Model, found: Fit, trained: Trained, about: Mapping[st
     vector = trained.parameters["vector"].cpu()
     check_not_zero(trained, vector)
     site = trained.candidate.sites[0]
-    positions = about["positions"] if isinstance(about["positions"], str) else tuple(indices(about["positions"]))
+    positions = TokenPositions.of(about["positions"]).where
     return LearnedVector(vector, *site, positions, name, dict(about) | outcome(found, trained), describe(model), trained.history)
 
 

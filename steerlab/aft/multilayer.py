@@ -12,7 +12,7 @@ from torch import Tensor
 from steerlab._checks import InputError
 from steerlab._html import Plotted
 from steerlab._progress import job
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.aft.aft import ObjectiveOptions, broken_off, check_not_zero, fit, outcome, settings
 from steerlab.aft.learnables import StaticVector
 from steerlab.aft.training import Schedule, TrainingRun
@@ -165,7 +165,7 @@ def learn_multilayer(
     learned = tuple(float(s) for s in trained.parameters["scales"]) if learn_scales else begin
     method = settings(schedule, how, learnable, len(problems), validation) | outcome(found, trained)
     method |= {"layers": list(where), "scales": list(learned), "scales_learned": learn_scales}
-    at = method["positions"] if isinstance(method["positions"], str) else tuple(method["positions"])
+    at = TokenPositions.of(method["positions"]).where
     directions = tuple(
         Direction(scale * vector, layer, site, at, f"{name} at layer {layer}", method | {"scale": scale}, describe(model))
         for layer, scale in zip(where, learned, strict=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from steerlab._checks import InputError
 from steerlab._html import Result
 from steerlab._progress import job
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.aft.aft import (
     LearnedVector,
     LearnedVectors,

@@ -16,7 +16,7 @@ import torch
 from steerlab._checks import InputError
 from steerlab._html import Result
 from steerlab._progress import job
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.controls.texts import NEUTRAL_TEXTS
 from steerlab.directions.direction import Direction, as_directions, check_type, moved, site_of
 from steerlab.directions.random import given_controls, random_directions

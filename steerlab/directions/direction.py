@@ -12,7 +12,8 @@ from torch import Tensor
 
 from steerlab._checks import InputError, InputTypeError, check_rng
 from steerlab._html import OneLine, Plotted
-from steerlab.activations.cache import Activations, indices
+from steerlab.activations.cache import Activations
+from steerlab.activations.positions import indices
 from steerlab.models.backends import Model
 from steerlab.models.encoding import prepends_bos
 from steerlab.models.model import SITES, Site, d_model, describe, hook_name, processing_of

@@ -240,8 +240,11 @@ def compare_context_vectors(
     }  # fmt: skip
     columns = ["kind", "n_parameters", "seed", "lr", "epoch", "norm", "train_before", "train_accuracy"]
     columns += ["validation_before", "validation_accuracy", "test_accuracy", "change", "low", "high"]
-    table, frame = pd.DataFrame(lines)[columns], pd.concat(outcomes, ignore_index=True)[["kind", "seed", "problem_id", "correct", "margin"]]
-    return ContextComparison(table, frame, *_tables(table, frame, before, rng), tested.baseline, settings)
+    learned, frame = (
+        pd.DataFrame(lines)[columns],
+        pd.concat(outcomes, ignore_index=True)[["kind", "seed", "problem_id", "correct", "margin"]],
+    )
+    return ContextComparison(learned, frame, *_tables(learned, frame, before, rng), tested.baseline, settings)
 
 
 def _records(table: pd.DataFrame) -> list[dict[Hashable, Any]]:

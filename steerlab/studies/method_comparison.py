@@ -21,7 +21,7 @@ import pandas as pd
 from steerlab._checks import InputError
 from steerlab._html import Plotted, figure
 from steerlab._progress import Stages, job
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import MEASURED, Positions, TokenPositions
 from steerlab.controls.side_effects import side_texts
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
@@ -541,9 +541,9 @@ def compare_methods(
         "levels": {matching: levels[matching] for matching in tried},
         "n_controls": n_controls,
         "texts": about,
-        "cache_positions": cache_positions if isinstance(cache_positions, str) else list(np.atleast_1d(cache_positions)),
+        "cache_positions": TokenPositions.of(cache_positions, MEASURED).describe(),
         **{key: value for key, value in learning.items() if key != "positions"},
-        "positions": positions if isinstance(positions, str) else list(np.atleast_1d(positions)),
+        "positions": TokenPositions.of(positions).describe(),
     }
     return _comparison(baseline, found, tried, asked, notes, missing, settings)
 

@@ -15,7 +15,8 @@ import pandas as pd
 from steerlab._checks import InputError
 from steerlab._html import Plotted, Result
 from steerlab._progress import Stages, job
-from steerlab.activations.cache import Activations, Positions
+from steerlab.activations.cache import Activations
+from steerlab.activations.positions import Positions
 from steerlab.controls.control import SCALED, ControlResult, match_kl, random_control
 from steerlab.controls.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.directions.contrasts import balanced_activations

@@ -20,7 +20,7 @@ import torch
 from steerlab._checks import InputError, check_rng
 from steerlab._html import LONG, Result
 from steerlab._progress import job
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction, Directions, check_type, site_of
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast

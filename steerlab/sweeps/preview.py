@@ -17,7 +17,7 @@ from torch import Tensor
 from steerlab._checks import InputError
 from steerlab._html import OneLine, Plotted
 from steerlab._progress import job, progress_bar
-from steerlab.activations.cache import Positions, indices
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction, Directions, as_directions, check_directions, site_of
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch, TokenRow
@@ -190,7 +190,7 @@ def _check_sweep(
     if [problem.id for problem in sweep.baseline.problems] != [problem.id for problem in problems]:
         raise InputError(f"sweep: it measured {sweep.baseline.n} other problems than the {len(problems)} given; give both the same list")
     wanted = {
-        "positions": positions if isinstance(positions, str) else indices(positions),
+        "positions": TokenPositions.of(positions).describe(),
         "operator": operator_label(operator),
         "sites": sorted({one.at.site for one in places}),
     }

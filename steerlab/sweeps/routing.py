@@ -10,7 +10,7 @@ import pandas as pd
 from steerlab._checks import InputError
 from steerlab._html import Result
 from steerlab._progress import job
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction, check_alike, check_type, site_of
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast

@@ -12,7 +12,7 @@ import torch
 from steerlab._checks import Alternative, InputError
 from steerlab._html import Plotted, few, figure
 from steerlab._progress import job
-from steerlab.activations.cache import Positions, indices
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, moved, site_of
 from steerlab.models.backends import Model
 from steerlab.models.model import Precision
@@ -329,7 +329,7 @@ def sweep(
     columns = ["layer", "alpha", "direction", "problem_id", "prediction", "correct", "margin", "nll"]
     settings = {
         "operator": operator_label(operator),
-        "positions": positions if isinstance(positions, str) else indices(positions),
+        "positions": TokenPositions.of(positions).describe(),
         "sites": sorted({one.at.site for cell in cells for one in cell.places}),
         "scorer": done.baseline.scorer,
     }

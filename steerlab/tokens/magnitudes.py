@@ -18,7 +18,7 @@ import torch
 from steerlab._checks import InputError
 from steerlab._html import Plotted
 from steerlab._progress import job, progress_bar
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction, check_direction, check_type, site_of
 from steerlab.models.backends import Model
 from steerlab.models.batches import Read, TokenRow, batches_for
