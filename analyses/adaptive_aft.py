@@ -14,7 +14,6 @@ import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
 from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 
 
 @dataclass(frozen=True)
@@ -53,26 +52,8 @@ def main(config: Config, folder: Path) -> None:
         lr=config.lr,
         progress=True,
     )
-    answer, figure = str(found), sl.plots.reported_against_fresh(found)
-    print(f"{found.summary().to_string(index=False, float_format='%.3f')}\n\n{answer}")
-    save_figures(
-        folder,
-        runs.provenance(model, config.recorded(), task.about),
-        title=f"Rapid and adaptive protocols: {task.name}, {config.model_name}",
-        question="How much larger is the gain that a protocol reports than the gain of its vector on fresh problems?",
-        answer=answer,
-        warnings=found.warnings(),
-        figures=[("Reported gain against gain on fresh problems, a mark a repetition.", figure, sl.plots.words(figure))],
-        tables={
-            "protocols": (
-                "Means over repetitions, with 95% intervals; those of fresh problems and of the bias hold the error of these problems, too.",
-                found.summary(),
-            ),
-            "repetitions": ("Every repetition.", found.frame),
-            "candidates": ("", found.candidates),
-        },
-        overwrite=config.overwrite,
-    )
+    print(f"{found.summary().to_string(index=False, float_format='%.3f')}\n\n{found}")
+    runs.save_result(folder, found, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import steerlab as sl
 from steerlab.cli.options import Limited, stem, writes_run
 from steerlab.cli.run import run
 from steerlab.reports import runs
-from steerlab.reports.runs import save_sweep
 from steerlab.steering import ALPHAS
 
 
@@ -55,20 +54,8 @@ def main(config: Config, folder: Path) -> None:
         **config.passes(),
     )
     print(result.accuracy().to_string(index=False, float_format="%.3f"))
-    drawn = {
-        "Accuracy against alpha, with 95% Wilson intervals.": sl.plots.alpha_progression(result),
-        "Problems that changed sides.": sl.plots.transition_matrix(result),
-    }
-    figures = [sl.Drawing(caption, figure, sl.plots.words(figure), sl.changed_problems(result)) for caption, figure in drawn.items()]
     question = f"How does accuracy on {config.split} problems of {task.name} depend on alpha at layer {layer}?"
-    save_sweep(
-        folder,
-        result,
-        runs.provenance(model, config.recorded(), task.about),
-        question=question,
-        figures=figures,
-        overwrite=config.overwrite,
-    )
+    runs.save_result(folder, result, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite, question=question)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,7 @@ from pathlib import Path
 import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
-from steerlab.plots.theme import words
 from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 from steerlab.studies import KL_LEVELS, METHODS
 
 
@@ -60,35 +58,8 @@ def main(config: Config, folder: Path) -> None:
     shown = ["matching", "method", "layers", "norm", "kl", "accuracy", "change", "low", "high", "p_holm", "p_controls", "p_controls_holm"]
     print(found.frame[shown].to_string(index=False, float_format="%.3f", na_rep="", justify="left"))
     print("\n" + "\n".join([str(found), *(f"warning: {warning}" for warning in found.warnings())]))
-    forest = sl.plots.forest(found.effects())
-    figures = [("Change of accuracy on test, with 95% paired intervals of one line each.", forest, words(forest))]
-    if len(found.doses):
-        matching, doses, controls = found.against_kl()
-        drawn = sl.plots.effect_against_kl(doses, controls)
-        figures.append((f"Test accuracy against KL at the layer and sign chosen on validation ({matching} matched).", drawn, words(drawn)))
-    save_figures(
-        folder,
-        runs.provenance(model, config.recorded(), task.about, comparison=dict(found.settings)),
-        title=f"Methods compared: {task.name}, {config.model_name}",
-        question="Which ways to steer change accuracy, more than random vectors of the same norm or KL, and which differences between them are real?",
-        answer=str(found),
-        warnings=found.warnings(),
-        figures=figures,
-        tables={
-            "methods": (
-                "Every method on test. p: sign test against no steering (Holm over all lines); p_controls: rank among random vectors at the same "
-                "place and level (Holm over the methods of a matching).",
-                found.frame,
-            ),
-            "pairs": ("Methods against each other on the same problems; sign tests, Holm over all lines.", found.pairs),
-            "levels": ("Test accuracy at every level, at the layer and sign that were chosen.", found.doses),
-            "validation_grid": ("Every cell scored on validation.", found.validation_grid),
-            "controls": ("", found.controls),
-            "outcomes": ("", found.outcomes),
-        },
-        directions=found.vectors,
-        method=found.method(),
-        overwrite=config.overwrite,
+    runs.save_result(
+        folder, found, runs.provenance(model, config.recorded(), task, comparison=dict(found.settings)), overwrite=config.overwrite
     )
 
 

@@ -16,7 +16,6 @@ import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
 from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 
 
 @dataclass(frozen=True)
@@ -54,22 +53,7 @@ def main(config: Config, folder: Path) -> None:
         progress=True,
     )
     print(f"{found}\n\n{found.kinds.to_string(index=False, float_format='%.3g')}")
-    save_figures(
-        folder,
-        runs.provenance(model, config.recorded(), task.about),
-        title=f"Static and context-dependent vectors: {task.name}, {config.model_name}",
-        question="With few problems to learn from, do vectors with fewer parameters win?",
-        answer=str(found),
-        warnings=found.warnings(),
-        figures=[("Change of test accuracy by kind and seed.", sl.plots.context_kinds(found), str(found))],
-        tables={
-            "kinds": ("Each kind, over seeds.", found.kinds),
-            "contrasts": ("The smallest kind minus each larger one, on test.", found.contrasts),
-            "runs": ("Each kind and seed; intervals are paired, over problems.", found.runs),
-            "outcomes": ("", found.outcomes),
-        },
-        overwrite=config.overwrite,
-    )
+    runs.save_result(folder, found, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 import steerlab as sl
 from steerlab.cli.options import Setup, stem, writes_run
 from steerlab.cli.run import run
 from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 
 
 @dataclass(frozen=True)
@@ -53,25 +50,9 @@ def main(config: Config, folder: Path) -> None:
         operator=config.operator,
         progress=True,
     )
-    answer = found.text(rng=np.random.default_rng([config.seed, 1]))
-    print(f"{answer}\n\n{found.summary().to_string(index=False, float_format='%.3g')}")
-    save_figures(
-        folder,
-        runs.provenance(model, config.recorded(), task.about),
-        title=f"Critical tokens: {task.name}, {config.model_name}",
-        question=f"At which tokens does steering at layer {layer}, alpha {config.alpha:+g}, move the model, and at which do right and wrong answers part?",
-        answer=answer,
-        figures=[("Mean KL behind a token, by part of the text.", sl.plots.critical_tokens(found), answer)],
-        tables={
-            "by_part": ("Mean KL behind a token, by part, answer and outcome.", found.summary()),
-            "by_token": ("Tokens that occur at least three times, largest mean KL first.", found.by_token().head(50)),
-            "margins": ("", found.margins()),
-            "concentration": ("", found.concentration()),
-            "tokens": ("", found.frame),
-        },
-        directions=[direction],
-        overwrite=config.overwrite,
-    )
+    page = found.report_parts(seed=config.seed)
+    print(f"{page['answer']}\n\n{found.summary().to_string(index=False, float_format='%.3g')}")
+    runs.save_result(folder, page, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
 from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 
 
 @dataclass(frozen=True)
@@ -56,32 +55,7 @@ def main(config: Config, folder: Path) -> None:
     claim, table = found.claim(points=config.points, updates=config.updates), found.summary()
     print(f"{table.to_string(index=False, float_format='%.3f')}\n\n{claim}\n")
     print("median seconds a problem: " + ", ".join(f"{name} {seconds:.4f}" for name, seconds in found.latency.items()))
-    changes = table[table["variant"] != "no_watcher"].drop(columns=["low", "high"])
-    changes = changes.rename(columns={"variant": "name", "change_low": "low", "change_high": "high"})
-    random = found.summary(against="no_updates")
-    save_figures(
-        folder,
-        runs.provenance(model, config.recorded(), task.about),
-        title=f"Emergent Activation Snapping: {task.name}, {config.model_name}",
-        question=f"Does a Watcher at layer {layer} raise accuracy on {config.split} problems of {task.name} as it learns?",
-        answer=str(claim),
-        figures=[
-            (
-                "Change in accuracy against no Watcher, over the whole stream.",
-                sl.plots.forest(changes),
-                "Change in accuracy of each variant.",
-            ),
-            ("Right answers won along the stream.", sl.plots.eas_stream(found), "Cumulated difference to no Watcher."),
-            ("How evenly the attractors are used.", sl.plots.eas_stream(found, "entropy"), "Entropy of attractor use."),
-            ("How far the nudges go.", sl.plots.eas_stream(found, "moved"), "Size of the nudges relative to the stream."),
-        ],
-        tables={
-            "variants": ("Against no Watcher: paired changes, exact sign tests, p corrected by Holm over the variants.", table),
-            "against_random": ("Against attractors that never learn.", random),
-            "results": ("", found.frame),
-        },
-        overwrite=config.overwrite,
-    )
+    runs.save_result(folder, found, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite, answer=str(claim))
 
 
 if __name__ == "__main__":

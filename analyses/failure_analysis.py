@@ -14,7 +14,6 @@ import steerlab as sl
 from steerlab.cli.options import Setup, stem, writes_run
 from steerlab.cli.run import run
 from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 from steerlab.steering import ALPHAS
 
 
@@ -39,36 +38,19 @@ def main(config: Config, folder: Path) -> None:
     if config.run is not None:
         experiment, provenance = sl.load_experiment(config.run)
         result = experiment.test
-        name = experiment.task
         provenance = {key: provenance[key] for key in ("model", "task", "versions")} | {"config": config.recorded()}
     else:
         model, task = config.load()
-        name = task.name
         direction, _ = config.direction_at(model, task, config.layer)
         result = sl.sweep(
             model, task.test, direction, alphas=config.alphas, positions=config.positions, operator=config.operator, progress=True
         )
-        provenance = runs.provenance(model, config.recorded(), task.about)
+        provenance = runs.provenance(model, config.recorded(), task)
     found = sl.failure_analysis(result)
     print(f"{found}\n\n{found.headroom.to_string(index=False, float_format='%.3g')}")
-    save_figures(
-        folder,
-        provenance,
-        title=f"Failure analysis: {name}, {provenance['model']['name']}",
-        question="Which problems did steering fix and which did it break, and do the counts say more than how near to the line problems stood?",
-        answer=str(found),
-        warnings=result.warnings(),
-        figures=[("Fixed and broken answers, observed and expected from margins alone.", sl.plots.headroom(found), str(found))],
-        tables={
-            "headroom": ("Headroom, moves of the margin, and counts observed and expected.", found.headroom),
-            "changes": ("", sl.changed_problems(result)),
-            "groups": ("Medians of each group; margins without steering.", found.groups()),
-            "tests": ("Problems that moved against those that stayed (Mann-Whitney), with Holm's correction over all lines.", found.tests),
-            "problems": ("", found.frame),
-        },
-        directions=result.directions,
-        overwrite=config.overwrite,
-    )
+    changes = {"changes": ("", sl.changed_problems(result))}
+    warnings = result.warnings()
+    runs.save_result(folder, found, provenance, overwrite=config.overwrite, warnings=warnings, tables=changes, directions=result.directions)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,7 @@ from pathlib import Path
 from steerlab.cli.options import Limited, writes_run
 from steerlab.cli.run import run
 from steerlab.reports import runs
-from steerlab.reports.evidence import Significance
-from steerlab.reports.runs import save_experiment
+from steerlab.reports.evidence import evidence
 from steerlab.steering import ALPHAS
 from steerlab.studies.protocol import run_experiment
 
@@ -54,8 +53,8 @@ def main(config: Config, folder: Path) -> None:
         **config.passes(),
     )
     print(f"model       {config.model}\ntask        {task}")
-    print(Significance(experiment))
-    save_experiment(folder, experiment, runs.provenance(model, config.recorded(), task.about), overwrite=config.overwrite)
+    print(evidence(experiment))
+    runs.save_experiment(folder, experiment, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Literal
 
 from steerlab.cli.run import run
 from steerlab.reports import export
-from steerlab.reports import runs as store
+from steerlab.reports.blocks import Report
 from steerlab.reports.report import run_parts
 
 
@@ -31,7 +31,7 @@ def main(config: Config) -> Path:
         folder = export.export_report(config.out.with_suffix(""), progress=True, **parts)
         print(f"report      {folder / 'report.html'}")
         return folder
-    store.write_page(config.out, **parts)
+    export.write_page(config.out, Report(**parts))
     print(f"report      {config.out}")
     return config.out
 

@@ -11,7 +11,6 @@ import steerlab as sl
 from steerlab.cli.options import Setup, stem, writes_run
 from steerlab.cli.run import run
 from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 
 
 @dataclass(frozen=True)
@@ -36,25 +35,9 @@ def main(config: Config, folder: Path) -> None:
     layers = list(range(model.cfg.n_layers)) if config.layers is None else list(config.layers)
     layer = None if given is not None else layers[len(layers) // 2]
     given, _ = config.direction_at(model, task, layer, given, other_model=config.other_model)
-    result = sl.token_magnitudes(model, getattr(task, config.split), layers=layers, direction=given, progress=True)
-    tokens = result.by_token()
-    print(tokens.groupby("layer").head(5).to_string(index=False, float_format="%.2f"))
-    drawn = sl.plots.token_magnitudes(result)
-    figures = [("Mean norm and projection by position.", drawn, sl.plots.words(drawn))]
-    save_figures(
-        folder,
-        runs.provenance(model, config.recorded(), task.about),
-        title=f"Per-token magnitudes: {task.name}",
-        question=f"At which tokens is the residual stream large, and where does it lie along the direction of layer {given.layer}?",
-        figures=figures,
-        tables={
-            "by_position": ("Means by position.", result.by_position()),
-            "by_token": ("Means by token, largest norm first.", tokens),
-            "magnitudes": ("Every token of every prompt.", result.frame),
-        },
-        directions=[given],
-        overwrite=config.overwrite,
-    )
+    found = sl.token_magnitudes(model, getattr(task, config.split), layers=layers, direction=given, progress=True)
+    print(found.by_token().groupby("layer").head(5).to_string(index=False, float_format="%.2f"))
+    runs.save_result(folder, found, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ import steerlab as sl
 from steerlab.cli.options import SeveralTasks, writes_run
 from steerlab.cli.run import run
 from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 from steerlab.studies import TRANSFER_ALPHAS
 
 
@@ -56,29 +55,11 @@ def main(config: Config, folder: Path) -> None:
         epochs=config.epochs,
         progress=True,
     )
-    answer = str(found)
     shown = found.frame[
         ["method", "source", "target", "layer", "alpha", "baseline", "change", "low", "high", "p_holm", "p_random", "shuffled"]
     ]
-    print(f"{shown.to_string(index=False, float_format='%.3f')}\n\n{answer}")
-    figure = sl.plots.transfer_matrix(found)
-    save_figures(
-        folder,
-        runs.provenance(model, config.recorded(), {name: dict(task.about) for name, task in tasks.items()}),
-        title=f"Transfer between {len(tasks)} tasks: {config.model_name}",
-        question="Does a vector that is found on one task change accuracy on another, more than random and shuffled-label vectors do?",
-        answer=answer,
-        warnings=found.warnings(),
-        figures=[("Change of accuracy: rows found on, columns tested on.", figure, sl.plots.words(figure))],
-        tables={
-            "transfer": ("Every vector on every task.", found.frame),
-            "cosines": ("Cosines between tasks' vectors, with ceiling and nulls.", found.cosines),
-            "choices": ("What was chosen on the source's validation problems.", found.choices),
-            "nulls": ("", found.nulls),
-        },
-        directions=list(found.vectors.values()),
-        overwrite=config.overwrite,
-    )
+    print(f"{shown.to_string(index=False, float_format='%.3f')}\n\n{found}")
+    runs.save_result(folder, found, runs.provenance(model, config.recorded(), tasks), overwrite=config.overwrite)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import steerlab as sl
 from steerlab.cli.options import SeveralTasks, writes_run
 from steerlab.cli.run import run
 from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 
 
 @dataclass(frozen=True)
@@ -56,26 +55,9 @@ def main(config: Config, folder: Path) -> None:
         lr=config.lr,
         progress=True,
     )
-    answer, figure = str(found), sl.plots.forest(found.effects())
     shown = found.frame[["vector", "task", "trained", "layer", "baseline", "change", "low", "high", "p_holm", "random", "p_random"]]
-    print(f"{shown.to_string(index=False, float_format='%.3f')}\n\n{answer}")
-    save_figures(
-        folder,
-        runs.provenance(model, config.recorded(), {name: dict(task.about) for name, task in tasks.items()}),
-        title=f"One vector for {len(tasks)} tasks: {config.model_name}",
-        question="Does one vector from a mixture of tasks raise accuracy on these tasks, and on one that was left out?",
-        answer=answer,
-        warnings=found.warnings(),
-        figures=[("Change of accuracy, in and out of distribution, with 95% intervals.", figure, sl.plots.words(figure))],
-        tables={
-            "booster": ("Every vector on every task.", found.frame),
-            "means": ("Means over tasks, with 95% intervals over test problems.", found.means),
-            "rivals": ("Mixtures without a task against single tasks' vectors, on that task.", found.rivals),
-            "choices": ("What was chosen on validation problems of the training tasks.", found.choices),
-        },
-        directions=list(found.vectors.values()),
-        overwrite=config.overwrite,
-    )
+    print(f"{shown.to_string(index=False, float_format='%.3f')}\n\n{found}")
+    runs.save_result(folder, found, runs.provenance(model, config.recorded(), tasks), overwrite=config.overwrite)
 
 
 if __name__ == "__main__":

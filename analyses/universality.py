@@ -11,11 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from steerlab import _files, plots
+from steerlab import _files
 from steerlab._checks import InputError
 from steerlab.cli.run import run
 from steerlab.reports import runs
-from steerlab.reports.runs import write_figures
 from steerlab.studies import grid as grid_files
 from steerlab.studies.grid import GridJob, Universality, model_task_grid
 from steerlab.tasks.arithmetic import VARIANTS
@@ -73,31 +72,10 @@ def show(found: Universality) -> None:
 def write(config: Config, cells: Sequence[GridJob], found: Universality, folder: Path) -> None:
     """Write tables and report beside the cells."""
     _files.write_json(folder / "summary.json", found.summary_json())
-    effects = found.effects()
-    figures = []
-    if len(effects):
-        forest = plots.forest(effects)
-        figures.append(
-            ("Improvement on test of every finished cell, with 95% paired intervals of one cell each.", forest, plots.words(forest))
-        )
     names = zip(*(cell.key for cell in cells), strict=True)
     recorded = asdict(config) | {key: list(dict.fromkeys(found)) for key, found in zip(("models", "datasets"), names, strict=True)}
     recorded.pop("out")
-    write_figures(
-        folder,
-        runs.provenance(None, recorded, {}, cells=found.origins()),
-        title=f"Universality: {len(set(recorded['models']))} models, {len(set(recorded['datasets']))} datasets",
-        question="On which models and datasets does a learned vector change test accuracy, and on how many would chance alone have?",
-        answer=str(found),
-        warnings=found.warnings(),
-        figures=figures,
-        tables={
-            "cells": ("Every cell. p: sign test against no steering; Holm and Benjamini-Hochberg over all finished cells.", found.frame),
-            "counts": ("Cells by outcome.", found.summary()),
-        },
-        method=found.method(),
-        further=["summary.json"],
-    )
+    runs.write_result(folder, found, runs.provenance(None, recorded, cells=found.origins()), further=["summary.json"])
 
 
 if __name__ == "__main__":

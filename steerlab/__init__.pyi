@@ -75,7 +75,7 @@ from .directions.random import (
     shuffled_labels as shuffled_labels,
 )
 from .models.loading import load_model as load_model
-from .reports.blocks import Drawing as Drawing, Examples as Examples, Table as Table
+from .reports.blocks import Drawing as Drawing, Examples as Examples, Report as Report, Table as Table
 from .reports.evidence import Significance as Significance
 from .reports.export import export_report as export_report
 from .reports.report import write_report as write_report

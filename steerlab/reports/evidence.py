@@ -271,6 +271,12 @@ class Significance(Result):
         return "\n".join(lines + [f"warning: {w}" for w in self.warnings()])
 
 
+def evidence(experiment: Experiment) -> Significance:
+    """The evidence of an experiment, computed once however often it is asked for."""
+    found: Significance = vars(experiment).setdefault("_evidence", Significance(experiment))
+    return found
+
+
 @dataclass(frozen=True, eq=False)
 class Comparison(Result):
     """What several experiments say together.

@@ -16,7 +16,7 @@ from steerlab.statistics.equivalence import equivalence_test
 from steerlab.statistics.multiplicity import MaxStatisticTest
 from steerlab.statistics.paired import sign_flip_test
 from steerlab.statistics.power import plan
-from steerlab.studies.protocol import EXPERIMENT_STREAMS, Experiment
+from steerlab.studies.protocol import Experiment, stream
 
 KINDS = {  # families of controls, in words
     "covariance_matched": "directions in which activations vary",
@@ -41,7 +41,7 @@ class Questions(Result):
         return f"Questions of {self.experiment!r}"
 
     def _rng(self, number: int) -> np.random.Generator:
-        return np.random.default_rng([int(self.experiment.settings["seed"]), EXPERIMENT_STREAMS["questions"], number])
+        return stream(int(self.experiment.settings["seed"]), "questions", number)
 
     @cached_property
     def best_cell(self) -> MaxStatisticTest:

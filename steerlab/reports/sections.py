@@ -9,8 +9,10 @@ from typing import Any
 import pandas as pd
 
 from steerlab import plots
+from steerlab._checks import InputTypeError
 from steerlab.controls.control import ControlResult
-from steerlab.reports.blocks import Drawing, Examples, Part, Section, Table
+from steerlab.plots.theme import words
+from steerlab.reports.blocks import Drawing, Examples, Part, Report, Section, Table
 from steerlab.reports.evidence import P_COLUMNS, Significance, percent, points
 from steerlab.reports.secondary import KINDS
 from steerlab.statistics._format import format_p
@@ -117,7 +119,7 @@ def references(text: str) -> list[str]:
 
 
 def report_parts(significance: Significance, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of one experiment's report; see `steerlab.reports.html.render_report`."""
+    """The parts of one experiment's report; see `steerlab.Report`."""
     text = paragraph(significance, provenance)
     return {
         "title": f"Random-direction control: {significance.experiment.task}, {provenance['model']['name']}",
@@ -132,6 +134,42 @@ def report_parts(significance: Significance, provenance: Mapping[str, Any]) -> d
         "methods_paragraph": text,
         "references": references(text),
     }
+
+
+def result_parts(result: Any, provenance: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """What the page and the run folder of a result hold: what its `report_parts` says, and whose result it is.
+
+    Args:
+        result: of a study, with a `report_parts`, or the parts themselves: those of `steerlab.Report`, with tables as {file: (caption, frame)},
+            figures of ours as (caption, figure), perhaps with words and details, and `directions`.
+        provenance: of the run; the title names its task and model.
+        more: parts in place of the result's own; tables are added to them.
+
+    Raises:
+        TypeError: a result without a page.
+    """
+    if not isinstance(result, Mapping) and not hasattr(result, "report_parts"):
+        raise InputTypeError(
+            f"result is a {type(result).__name__}, which has no page; give a study's result, an Experiment, or the parts of a page"
+        )
+    own = dict(result if isinstance(result, Mapping) else result.report_parts())
+    parts = {"answer": "This page describes; it tests nothing.", "warnings": (), "directions": (), "figures": (), **own, **more}
+    parts["tables"] = {**own.get("tables", {}), **more.get("tables", {})}
+    names = [name for name in (provenance.get(kind, {}).get("name") for kind in ("task", "model")) if isinstance(name, str)]
+    if names and "title" not in more:
+        parts["title"] = f"{parts['title']}: {', '.join(names)}"
+    parts["figures"] = [
+        one if isinstance(one, Drawing) else Drawing(one[0], one[1], (one[2] if len(one) > 2 else "") or words(one[1]), *one[3:])
+        for one in parts["figures"]
+    ]
+    parts["warnings"] = [*parts["warnings"], *(f"Data: {said}." for said in left_out(provenance.get("task", {})))]
+    return parts | {"provenance": flat_provenance(provenance)}
+
+
+def page(parts: Mapping[str, Any]) -> Report:
+    """The page of a result; a table without a caption, or of over 1,000 lines, stays in the run folder."""
+    shown = [(caption, table) for caption, table in parts["tables"].values() if caption and len(table) <= 1000]
+    return Report(**{name: part for name, part in parts.items() if name != "directions"} | {"tables": shown})
 
 
 def flat_provenance(provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,7 +249,7 @@ def sections(significance: Significance) -> list[Section]:
     e = significance.experiment
     found: list[Section] = [
         ("The findings in full", [f"{significance.place(c).capitalize()}: {significance.finding(c)}" for c in e.controls]),
-        ("What was moved", [part for control in e.controls for part in _moved(significance, control)]),
+        ("What was moved", changed(significance)),
     ]
     if e.diagnostics is not None:
         at = e.diagnostics.at(e.layer)
@@ -234,6 +272,11 @@ def sections(significance: Significance) -> list[Section]:
         found.append(("Controls of other kinds", [Table("Test split; these p-values are not corrected.", with_p(significance.others))]))
     found.append(("Side effects", _side_effects(significance)))
     return found
+
+
+def changed(significance: Significance) -> list[Part]:
+    """The problems that changed sides under the direction, at each alpha that has controls."""
+    return [part for control in significance.experiment.controls for part in _moved(significance, control)]
 
 
 def _moved(significance: Significance, control: ControlResult) -> list[Part]:

@@ -104,6 +104,22 @@ class ContextComparison(Plotted, figure="context_kinds"):
             )
         return said
 
+    def report_parts(self) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
+        return {
+            "title": "Static and context-dependent vectors",
+            "question": "With few problems to learn from, do vectors with fewer parameters win?",
+            "answer": str(self),
+            "warnings": self.warnings(),
+            "figures": [("Change of test accuracy by kind and seed.", self.plot(), str(self))],
+            "tables": {
+                "kinds": ("Each kind, over seeds.", self.kinds),
+                "contrasts": ("The smallest kind minus each larger one, on test.", self.contrasts),
+                "runs": ("Each kind and seed; intervals are paired, over problems.", self.runs),
+                "outcomes": ("", self.outcomes),
+            },
+        }
+
     def __repr__(self) -> str:
         changes = ", ".join(f"{line['kind']} {line['change']:+.3f}" for line in _records(self.kinds))
         return f"ContextComparison({self.verdict}; {changes}; baseline {self.baseline.accuracy:.3f}, {len(self.settings['seeds'])} seeds)"

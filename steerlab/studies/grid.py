@@ -37,12 +37,11 @@ from steerlab.models.weights import brief
 from steerlab.statistics._format import format_p
 from steerlab.statistics.multiplicity import LEVEL, benjamini_hochberg, holm
 from steerlab.steering.work import rows_of, steered
+from steerlab.studies.protocol import STREAMS
 from steerlab.tasks.arithmetic import VARIANTS
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.loaders import load_task
 from steerlab.tasks.problems import Task
-
-GRID_STREAMS = {"controls": 1}  # of the seed
 
 
 @dataclass(frozen=True)
@@ -204,7 +203,7 @@ def run_job(cell: GridJob, model: Model | None = None) -> dict[str, Any]:
     )
     vector = learned.vector
     # Without controls one is still drawn, because it costs little and gives the same paired table; it is not reported.
-    rng = np.random.default_rng([cell.seed, GRID_STREAMS["controls"]])
+    rng = np.random.default_rng([cell.seed, STREAMS["chosen"]])
     tested = random_control(model, task.test, vector, alpha=1.0, n=max(1, cell.controls), rng=rng)
     sign = tested.sign_test()
     low, high = sign.interval()
@@ -446,6 +445,25 @@ class Universality(Plotted, figure="forest", drawn="effects"):
             name = " on ".join(cell.key)
             said += [f"{name} failed: {record['error']}"] if "error" in record else [f"{name}: {warning}" for warning in record["warnings"]]
         return said
+
+    def report_parts(self) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
+        models, datasets = (len(set(keys)) for keys in zip(*(cell.key for cell in self.cells), strict=True))
+        finished = len(self.effects()) > 0
+        return {
+            "title": f"Universality: {models} models, {datasets} datasets",
+            "question": "On which models and datasets does a learned vector change test accuracy, and on how many would chance alone have?",
+            "answer": str(self),
+            "warnings": self.warnings(),
+            "figures": [("Improvement on test of every finished cell, with 95% paired intervals of one cell each.", self.plot())]
+            if finished
+            else [],
+            "tables": {
+                "cells": ("Every cell. p: sign test against no steering; Holm and Benjamini-Hochberg over all finished cells.", self.frame),
+                "counts": ("Cells by outcome.", self.summary()),
+            },
+            "method": self.method(),
+        }
 
     def __repr__(self) -> str:
         counts = self.summary().iloc[0]

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError
-from steerlab._html import Plotted
+from steerlab._html import Plotted, figure
 from steerlab._progress import Stages, job
 from steerlab.activations.positions import MEASURED, Positions, TokenPositions
 from steerlab.controls.side_effects import side_texts
@@ -36,6 +36,7 @@ from steerlab.steering.work import rows_of, unsteered
 from steerlab.studies import KL_LEVELS, METHODS
 from steerlab.studies.method_trials import MATCHINGS, Setting, Tested, choose, test_selected, trials_work, validation_grid
 from steerlab.studies.method_vectors import MethodVectors, check_methods, contenders_work, label, method_vectors, wordings
+from steerlab.studies.protocol import STREAMS
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.problems import Problem, Task, as_texts, check_task, in_both
 
@@ -337,6 +338,35 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
         """What a reader must know."""
         return cautions(self)
 
+    def report_parts(self) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
+        figures = [("Change of accuracy on test, with 95% paired intervals of one line each.", self.plot())]
+        if len(self.doses):
+            matching, doses, controls = self.against_kl()
+            caption = f"Test accuracy against KL at the layer and sign chosen on validation ({matching} matched)."
+            figures.append((caption, figure("effect_against_kl", doses, controls=controls)))
+        return {
+            "title": "Methods compared",
+            "question": "Which ways to steer change accuracy, more than random vectors of the same norm or KL, and which differences between them are real?",
+            "answer": str(self),
+            "warnings": self.warnings(),
+            "figures": figures,
+            "tables": {
+                "methods": (
+                    "Every method on test. p: sign test against no steering (Holm over all lines); p_controls: rank among random vectors at the same "
+                    "place and level (Holm over the methods of a matching).",
+                    self.frame,
+                ),
+                "pairs": ("Methods against each other on the same problems; sign tests, Holm over all lines.", self.pairs),
+                "levels": ("Test accuracy at every level, at the layer and sign that were chosen.", self.doses),
+                "validation_grid": ("Every cell scored on validation.", self.validation_grid),
+                "controls": ("", self.controls),
+                "outcomes": ("", self.outcomes),
+            },
+            "directions": self.vectors,
+            "method": self.method(),
+        }
+
     def __repr__(self) -> str:
         steered = self._frame[self._frame["controls"] > 0]
         return (
@@ -377,7 +407,6 @@ METHOD_COLUMNS = [
 
 NORM_SHARES = (0.1, 0.3, 1.0)
 TEXTS = 12  # prompts, where a model cannot read sentences: KL is measured thousands of times
-METHOD_STREAMS = {"controls": 1}  # of the seed; 0 balances
 
 
 @dataclass(frozen=True, eq=False)
@@ -475,7 +504,7 @@ def compare_methods(
         seen = validation_grid(bench, task.validation, found, levels[matching], matching)
         chosen = choose(seen, matching)
         done = test_selected(
-            bench, task.test, found, chosen, levels[matching], matching, n_controls=n_controls, seed=[seed, METHOD_STREAMS["controls"], k]
+            bench, task.test, found, chosen, levels[matching], matching, n_controls=n_controls, seed=[seed, STREAMS["chosen"], k]
         )
         tried[matching] = seen, chosen, done
     settings = {

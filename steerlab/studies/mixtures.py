@@ -101,6 +101,23 @@ class UniversalBooster(Plotted, figure="forest", drawn="effects"):
             f"Layers are the best of {most} on validation problems of the training tasks; validation_change flatters.",
         ]
 
+    def report_parts(self) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
+        return {
+            "title": f"One vector for {self.frame['task'].nunique()} tasks",
+            "question": "Does one vector from a mixture of tasks raise accuracy on these tasks, and on one that was left out?",
+            "answer": str(self),
+            "warnings": self.warnings(),
+            "figures": [("Change of accuracy, in and out of distribution, with 95% intervals.", self.plot())],
+            "tables": {
+                "booster": ("Every vector on every task.", self.frame),
+                "means": ("Means over tasks, with 95% intervals over test problems.", self.means),
+                "rivals": ("Mixtures without a task against single tasks' vectors, on that task.", self.rivals),
+                "choices": ("What was chosen on validation problems of the training tasks.", self.choices),
+            },
+            "directions": list(self.vectors.values()),
+        }
+
     def __repr__(self) -> str:
         return f"UniversalBooster({self.frame['task'].nunique()} tasks, {len(self.vectors)} vectors, {self.frame['n'].iloc[0]:.0f} test problems a task)"
 

@@ -41,7 +41,7 @@ from steerlab.tasks.problems import Task, as_texts, check_task
 
 FAMILIES = ("covariance_matched", "shuffled_labels", "orthogonal", "equal_kl")
 FOLDS = 5  # of the diagnostics, where there are problems enough
-EXPERIMENT_STREAMS = {"balance": 0, "chosen": 1, "suppression": 2, "questions": 3, "diagnostics": 4, "families": 5}  # of the seed
+STREAMS = {"balance": 0, "chosen": 1, "suppression": 2, "questions": 3, "diagnostics": 4, "families": 5}  # of the seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,11 +210,11 @@ def run_experiment(
     stages.next(f"evaluate {len(task.train)} train problems")
     train = evaluate(model, task.train, **passes)
     stages.next("activations of right and wrong problems, and what their contrast is worth")
-    acts, right, wrong = balanced_activations(model, train, rng=_rng(seed, "balance"), layers=layers, positions=cache_positions, **passes)
+    acts, right, wrong = balanced_activations(model, train, rng=stream(seed, "balance"), layers=layers, positions=cache_positions, **passes)
     directions = {layer: mean_difference(right, wrong, layer=layer) for layer in right.layers}
     diagnostics, rows = None, len(right.problem_ids)
     if rows > 1:
-        diagnostics = contrast_diagnostics(right, wrong, rng=_rng(seed, "diagnostics"), folds=min(FOLDS, rows))
+        diagnostics = contrast_diagnostics(right, wrong, rng=stream(seed, "diagnostics"), folds=min(FOLDS, rows))
     stages.next(f"sweep of {len(directions)} layers on validation")
     validation = sweep(model, task.validation, directions, alphas=alphas, **options)
     best = validation.best()
@@ -224,9 +224,9 @@ def run_experiment(
     test = sweep(model, task.test, direction, alphas=alphas, **options)
     strengths = dict.fromkeys([alpha, float(min(alphas))])
     controls: tuple[ControlResult, ...] = ()
-    for strength, stream in zip(strengths, ("chosen", "suppression"), strict=False):
+    for strength, use in zip(strengths, ("chosen", "suppression"), strict=False):
         stages.next(f"controls at alpha {strength:g}")
-        rng = _rng(seed, stream)
+        rng = stream(seed, use)
         controls += (random_control(model, task.test, direction, alpha=strength, n=n_controls, rng=rng, **options),)
     if len(strengths) == 1:
         stages.next(f"controls at the strongest suppression: those at alpha {alpha:g}")
@@ -239,7 +239,7 @@ def run_experiment(
     others, remarks = [], {}
     for k, family in enumerate(families):
         stages.next(f"controls of the family {family}")
-        rng = _rng(seed, "families", k)
+        rng = stream(seed, "families", k)
         if family != "equal_kl":
             draw = _draw(family, acts, right, wrong)
         else:
@@ -290,9 +290,9 @@ def _begun(
     return Stages(work.stages, show=True)
 
 
-def _rng(seed: int, stream: str, *number: int) -> np.random.Generator:
-    """A stream of its own for each use of chance."""
-    return np.random.default_rng([seed, EXPERIMENT_STREAMS[stream], *number])
+def stream(seed: int, use: str, *number: int) -> np.random.Generator:
+    """A generator of its own for each use of chance in a run, from the run's seed."""
+    return np.random.default_rng([seed, STREAMS[use], *number])
 
 
 def _families(families: Sequence[str] | None, operator: str | Operator) -> tuple[str, ...]:

@@ -120,6 +120,24 @@ class ProtocolComparison(Plotted, figure="reported_against_fresh"):
             "share; they speak of this model and task.",
         ]
 
+    def report_parts(self) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
+        return {
+            "title": "Rapid and adaptive protocols",
+            "question": "How much larger is the gain that a protocol reports than the gain of its vector on fresh problems?",
+            "answer": str(self),
+            "warnings": self.warnings(),
+            "figures": [("Reported gain against gain on fresh problems, a mark a repetition.", self.plot())],
+            "tables": {
+                "protocols": (
+                    "Means over repetitions, with 95% intervals; those of fresh problems and of the bias hold the error of these problems, too.",
+                    self.summary(),
+                ),
+                "repetitions": ("Every repetition.", self.frame),
+                "candidates": ("", self.candidates),
+            },
+        }
+
     def __repr__(self) -> str:
         return f"ProtocolComparison({self.frame['repetition'].nunique()} repetitions of {self.frame['protocol'].nunique()} protocols, {self.frame['n'].iloc[0]:.0f} fresh problems)"
 

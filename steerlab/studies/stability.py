@@ -135,6 +135,22 @@ class SeedStability(Plotted, figure="data_size_curve"):
             )
         return said
 
+    def report_parts(self) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
+        return {
+            "title": "Stability of learned vectors",
+            "question": "Is a learned vector the same with another seed or other problems, and how many problems does it need?",
+            "answer": str(self),
+            "warnings": self.warnings(),
+            "figures": [("Cosine with the reference and change of test accuracy, by number of training problems.", self.plot())],
+            "tables": {
+                "curve": ("Means over vectors, with 95% intervals over vectors.", self.curve()),
+                "vectors": ("Every vector, with its paired interval on the test problems.", self.frame),
+                "pairs": ("", self.pairs),
+            },
+            "directions": [self.vectors[0]],
+        }
+
     def __repr__(self) -> str:
         kinds = ", ".join(f"{kind}: {n}" for kind, n in self.frame["kind"].value_counts(sort=False).items())
         return f"SeedStability(layer={self.layer}, vectors {kinds}, {self.frame['n'].iloc[0]:.0f} test problems)"

@@ -305,6 +305,23 @@ class TransferResult(Plotted, by="change", figure="transfer_matrix"):
         looked = f"Layers and coefficients are the best of up to {most} on the source's validation problems, so validation_change flatters."
         return [*inert(self.checks), looked]
 
+    def report_parts(self) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
+        return {
+            "title": f"Transfer between {self.frame['target'].nunique()} tasks",
+            "question": "Does a vector that is found on one task change accuracy on another, more than random and shuffled-label vectors do?",
+            "answer": str(self),
+            "warnings": self.warnings(),
+            "figures": [("Change of accuracy: rows found on, columns tested on.", self.plot())],
+            "tables": {
+                "transfer": ("Every vector on every task.", self.frame),
+                "cosines": ("Cosines between tasks' vectors, with ceiling and nulls.", self.cosines),
+                "choices": ("What was chosen on the source's validation problems.", self.choices),
+                "nulls": ("", self.nulls),
+            },
+            "directions": list(self.vectors.values()),
+        }
+
     def __repr__(self) -> str:
         return f"TransferResult({self.frame['source'].nunique()} tasks, methods {', '.join(self.frame['method'].unique())}, {self.frame['n'].iloc[0]:.0f} test problems each)"
 

@@ -204,6 +204,24 @@ class FailureAnalysis(Plotted, figure="headroom"):
             parts.append(f"None of {len(found)} comparisons of problems that moved with those that stayed survives Holm's correction.")
         return " ".join(parts)
 
+    def report_parts(self) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
+        return {
+            "title": "Failure analysis",
+            "question": "Which problems did steering fix and which did it break, and do the counts say more than how near to the line problems stood?",
+            "answer": str(self),
+            "figures": [("Fixed and broken answers, observed and expected from margins alone.", self.plot(), str(self))],
+            "tables": {
+                "headroom": ("Headroom, moves of the margin, and counts observed and expected.", self.headroom),
+                "groups": ("Medians of each group; margins without steering.", self.groups()),
+                "tests": (
+                    "Problems that moved against those that stayed (Mann-Whitney), with Holm's correction over all lines.",
+                    self.tests,
+                ),
+                "problems": ("", self.frame),
+            },
+        }
+
     def __repr__(self) -> str:
         return f"FailureAnalysis({self.frame['problem_id'].nunique()} problems, {self.frame['alpha'].nunique()} alphas, layer {self.layer}, {self.direction!r})"
 

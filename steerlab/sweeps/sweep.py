@@ -145,6 +145,34 @@ class SweepResult(Plotted, figure="layer_alpha_heatmap"):
         """What a reader must know: interventions that never acted, or that changed nothing that was read."""
         return inert(self.checks) + moved(self.directions) + ([str(self.precision)] if self.precision else [])
 
+    def report_parts(self) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
+        from steerlab.sweeps.changes import changed_problems
+
+        interval, best, changes = self.baseline.interval(), self.best(), changed_problems(self)
+        if self.frame["layer"].nunique() > 1:
+            question, drawn = (
+                "At which layer and alpha does the direction move accuracy?",
+                [("Change of accuracy by layer and alpha.", self.plot())],
+            )
+        else:
+            question = f"How does accuracy depend on alpha at layer {int(best['layer'])}?"
+            drawn = [
+                ("Accuracy against alpha, with 95% Wilson intervals.", self.plot()),
+                ("Problems that changed sides.", figure("transition_matrix", self)),
+            ]
+        return {
+            "title": "Sweep",
+            "question": question,
+            "answer": f"Unsteered accuracy is {100 * self.baseline.accuracy:.1f}% of {self.baseline.n} problems (95% interval {100 * interval.low:.1f}% to "
+            f"{100 * interval.high:.1f}%). The highest of {len(self.accuracy())} cells is layer {int(best['layer'])}, alpha {best['alpha']:+g}, with "
+            f"{100 * best['change']:+.1f} points. It is the best of many, and no test was made; random_control.py makes one on problems of their own.",
+            "warnings": self.warnings(),
+            "figures": [(*one, "", changes) for one in drawn],
+            "tables": {"accuracy": ("Every cell, with 95% Wilson intervals.", self.accuracy()), "results": ("", self.frame)},
+            "directions": self.directions,
+        }
+
     def __repr__(self) -> str:
         cells, n = len(self._accuracy), self.baseline.n
         return f"SweepResult({cells} cells x {n} problems, baseline accuracy {self.baseline.accuracy:.3f})"

@@ -9,7 +9,7 @@ log p(right token) minus log p(wrong token), says at which tokens right and wron
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -74,6 +74,21 @@ class Magnitudes(Plotted, figure="token_magnitudes"):
         grouped = self.frame.groupby(["layer", "token"], sort=True)
         table = grouped.agg(n=("norm", "size"), norm=("norm", "mean"), projection=("projection", "mean")).reset_index()
         return table.sort_values(["layer", "norm"], ascending=[True, False], kind="stable", ignore_index=True)
+
+    def report_parts(self) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
+        along = "" if self.direction is None else f", and where does it lie along the direction of layer {self.direction.layer}"
+        return {
+            "title": "Per-token magnitudes",
+            "question": f"At which tokens is the residual stream large{along}?",
+            "figures": [("Mean norm and projection by position.", self.plot())],
+            "tables": {
+                "by_position": ("Means by position.", self.by_position()),
+                "by_token": ("Means by token, largest norm first.", self.by_token()),
+                "magnitudes": ("Every token of every prompt.", self.frame),
+            },
+            "directions": [] if self.direction is None else [self.direction],
+        }
 
     def __repr__(self) -> str:
         problems, layers = self.frame["problem_id"].nunique(), sorted(set(self.frame["layer"]))
@@ -276,6 +291,24 @@ class CriticalTokens(Plotted, figure="critical_tokens"):
                 "sits on tokens in which the answers differ."
             )
         return " ".join(parts)
+
+    def report_parts(self, *, seed: int = 0) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words; `seed` is that of the intervals."""
+        answer = self.text(rng=np.random.default_rng([seed, 1]))
+        return {
+            "title": "Critical tokens",
+            "question": f"At which tokens does steering at layer {self.layer}, alpha {self.alpha:+g}, move the model, and at which do right and wrong answers part?",
+            "answer": answer,
+            "figures": [("Mean KL behind a token, by part of the text.", self.plot(), answer)],
+            "tables": {
+                "by_part": ("Mean KL behind a token, by part, answer and outcome.", self.summary()),
+                "by_token": ("Tokens that occur at least three times, largest mean KL first.", self.by_token().head(50)),
+                "margins": ("", self.margins()),
+                "concentration": ("", self.concentration()),
+                "tokens": ("", self.frame),
+            },
+            "directions": [self.direction],
+        }
 
     def __repr__(self) -> str:
         needed = self.concentration()["needed_share"]

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,6 +55,19 @@ class Calibration(Result):
                 lines.append(f"| {' | '.join(cells + ([_said(group)] if null else []))} |")
             parts.append("\n".join(lines))
         return "\n\n".join(parts) + "\n"
+
+    def report_parts(self) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
+        nulls = self.frame["null"]
+        return {
+            "title": "Calibration",
+            "question": "How often does each test reject a true null, and how often does it detect a real effect?",
+            "answer": f"{len(self.exceeding())} of {int(nulls.sum())} false-positive rates lie above their level without a reason.",
+            "tables": {
+                "rates": ("False-positive rates, with Monte Carlo intervals.", self.frame[nulls].drop(columns="null")),
+                "power": ("Power, with Monte Carlo intervals.", self.frame[~nulls].drop(columns=["null", "verdict", "why"])),
+            },
+        }
 
     def __repr__(self) -> str:
         nulls = self.frame[self.frame["null"]]

@@ -18,8 +18,12 @@ from steerlab.sweeps.preview import Correlation
 
 EVIL = '</p><script>window.pwned = 1</script>"\' onclick="pwned=1" x=\'&quot; y=1 >'
 # Not results: parts that a report is given, routers, settings, and the base that results of controls share.
-INPUTS = {"Drawing", "Examples", "Table", "ControlTests", "KeywordRouter", "NearestMean", "ReachProjection", "GridJob", "Watcher"}
+INPUTS = {"Drawing", "Report", "Examples", "Table", "ControlTests", "KeywordRouter", "NearestMean", "ReachProjection", "GridJob", "Watcher"}
 SOURCES = Path(sl.__file__).parent
+
+
+TAGS = {"p", "pre", "table", "caption", "thead", "tbody", "tr", "th", "td"}
+ATTRIBUTES = {("border", "1"), ("class", "dataframe"), ("style", "text-align: right;")}
 WITH_TEXT = ("problem", "task", "evaluation", "direction", "sweep", "control", "halving", "max statistic", "precision", "outcomes")
 
 

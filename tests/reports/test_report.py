@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from steerlab.plots import theme
 from steerlab.plots.sweeps import cell_key
-from steerlab.reports.blocks import DETAILS_BYTES, Drawing, Examples, Table, details_payload
+from steerlab.reports.blocks import DETAILS_BYTES, Drawing, Examples, Report, Table, details_payload
 from steerlab.reports.html import MOST_BYTES, render_report
 from steerlab.sweeps.changes import CHANGE_COLUMNS
 
@@ -56,7 +56,7 @@ def figure(text: str = "Accuracy") -> go.Figure:
 
 
 def report(**parts: Any) -> str:
-    return render_report(**{"title": "Report", "question": "Does it?", "answer": "It does.", **parts})
+    return render_report(Report(**{"title": "Report", "question": "Does it?", "answer": "It does.", **parts}))
 
 
 def moved(text: str = "words", cells: int = 1, problems: int = 2) -> pd.DataFrame:

@@ -8,13 +8,13 @@ that went before, each such problem is a fair coin, so the test stays exact alth
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError, count, one_of, only, takes_options
-from steerlab._html import OneLine, Plotted
+from steerlab._html import OneLine, Plotted, figure
 from steerlab._progress import job
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
@@ -199,6 +199,32 @@ class EASComparison(Plotted, figure="eas_stream"):
         interval = paired_interval(plain["correct"][late], mine["correct"][late])
         verdict: Verdict = "held" if interval.low >= points else "did not hold" if interval.high < points else "undecided"
         return Claim(points, updates, n, test.change, interval.low, interval.high, test.pvalue, random, verdict)
+
+    def report_parts(self) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
+        table = self.summary()
+        changes = table[table["variant"] != "no_watcher"].drop(columns=["low", "high"])
+        changes = changes.rename(columns={"variant": "name", "change_low": "low", "change_high": "high"})
+        return {
+            "title": "Emergent Activation Snapping",
+            "question": f"Does a Watcher at layer {self.layer} raise accuracy along a stream of problems as it learns?",
+            "answer": str(self.claim()),
+            "figures": [
+                (
+                    "Change in accuracy against no Watcher, over the whole stream.",
+                    figure("forest", changes),
+                    "Change in accuracy of each variant.",
+                ),
+                ("Right answers won along the stream.", self.plot(), "Cumulated difference to no Watcher."),
+                ("How evenly the attractors are used.", self.plot(measure="entropy"), "Entropy of attractor use."),
+                ("How far the nudges go.", self.plot(measure="moved"), "Size of the nudges relative to the stream."),
+            ],
+            "tables": {
+                "variants": ("Against no Watcher: paired changes, exact sign tests, p corrected by Holm over the variants.", table),
+                "against_random": ("Against attractors that never learn.", self.summary(against="no_updates")),
+                "results": ("", self.frame),
+            },
+        }
 
     def __repr__(self) -> str:
         n = len(self.frame) // len(self.frame[["variant", "repeat"]].drop_duplicates())
