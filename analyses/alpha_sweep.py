@@ -14,9 +14,6 @@ from typing import Literal
 import steerlab as sl
 from steerlab.cli.options import Setup, stem, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_sweep
-from steerlab.steering.interventions import ALPHAS
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Config(Setup):
     layer: int | None = None  # where the direction is measured and acts; the middle layer by default
     direction: str | None = None  # safetensors file of a direction; without it the mean difference is taken
     other_model: bool = False  # use the direction although it was found in another model, such as the one that this is a variant of
-    alphas: tuple[float, ...] = ALPHAS  # coefficients
+    alphas: tuple[float, ...] = sl.ALPHAS  # coefficients
     split: Literal["train", "validation", "test"] = "validation"  # split that is scored; test only once all choices are made
     positions: str = "all"  # where it acts: all, last, prompt or generated
     operator: str = "add"  # how it acts: add, ablate, clamp or rotate
@@ -39,6 +36,9 @@ class Config(Setup):
 @writes_run("alpha_sweep")
 def main(config: Config, folder: Path) -> None:
     """Sweep, print the table, write the run folder."""
+    from steerlab.reports import runs
+    from steerlab.reports.runs import save_sweep
+
     given = None if config.direction is None else sl.load_direction(config.direction)
     model, task = config.load()
     direction, layer = config.direction_at(model, task, config.layer, given, other_model=config.other_model)

@@ -13,9 +13,6 @@ from pathlib import Path
 import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
-from steerlab.plots.theme import words
-from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 from steerlab.studies.method_comparison import KL_LEVELS
 from steerlab.studies.method_vectors import METHODS
 
@@ -41,6 +38,10 @@ class Config(Setup):
 @writes_run("compare_methods")
 def main(config: Config, folder: Path) -> None:
     """Compare, print, write the run folder."""
+    from steerlab.plots.theme import words
+    from steerlab.reports import runs
+    from steerlab.reports.runs import save_figures
+
     model, task = config.load()
     task = replace(task, train=task.train[: config.train], validation=task.validation[: config.validation], test=task.test[: config.test])
     found = sl.compare_methods(

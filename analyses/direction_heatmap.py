@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 import steerlab as sl
 from steerlab.cli.options import Setup, stem, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 
 
 @dataclass(frozen=True)
@@ -32,6 +29,11 @@ class Config(Setup):
 @writes_run("direction_heatmap")
 def main(config: Config, folder: Path) -> None:
     """Get the directions, print their norms and cosines, write the run folder."""
+    import pandas as pd
+
+    from steerlab.reports import runs
+    from steerlab.reports.runs import save_figures
+
     if config.direction is not None:
         directions = [sl.load_direction(config.direction)]
         provenance = runs.provenance(None, config.recorded(), {})

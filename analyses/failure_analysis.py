@@ -13,9 +13,6 @@ from pathlib import Path
 import steerlab as sl
 from steerlab.cli.options import Setup, stem, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
-from steerlab.steering.interventions import ALPHAS
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Config(Setup):
 
     run: str | None = None  # folder of a random_control.py run, whose test sweep is taken; without it a sweep is made
     layer: int | None = None  # where the direction is measured and acts; the middle layer by default
-    alphas: tuple[float, ...] = ALPHAS  # coefficients
+    alphas: tuple[float, ...] = sl.ALPHAS  # coefficients
     positions: str = "all"  # where it acts: all, last, prompt or generated
     operator: str = "add"  # how it acts: add, ablate, clamp or rotate
 
@@ -36,6 +33,9 @@ class Config(Setup):
 @writes_run("failure_analysis")
 def main(config: Config, folder: Path) -> None:
     """Sort the problems, print, write the run folder."""
+    from steerlab.reports import runs
+    from steerlab.reports.runs import save_figures
+
     if config.run is not None:
         experiment, provenance = sl.load_experiment(config.run)
         result = experiment.test

@@ -11,9 +11,6 @@ from pathlib import Path
 import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_sweep
-from steerlab.steering.interventions import ALPHAS
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,7 @@ class Config(Setup):
     """What the heatmap needs to know."""
 
     layers: tuple[int, ...] | None = None  # layers; all by default
-    alphas: tuple[float, ...] = ALPHAS  # coefficients
+    alphas: tuple[float, ...] = sl.ALPHAS  # coefficients
     positions: str = "all"  # where directions act: all, last, prompt or generated
     operator: str = "add"  # how they act: add, ablate, clamp or rotate
 
@@ -29,6 +26,9 @@ class Config(Setup):
 @writes_run("layer_alpha_heatmap")
 def main(config: Config, folder: Path) -> None:
     """Sweep every layer, print the best cells, write the run folder."""
+    from steerlab.reports import runs
+    from steerlab.reports.runs import save_sweep
+
     model, task = config.load()
     directions = config.contrasts(model, task, config.layers)
     result = sl.sweep(

@@ -11,13 +11,9 @@ results (Parquet), the direction (safetensors), provenance (JSON) and one self-c
 from dataclasses import dataclass
 from pathlib import Path
 
+import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.evidence import Significance
-from steerlab.reports.runs import save_experiment
-from steerlab.steering.interventions import ALPHAS
-from steerlab.studies.protocol import run_experiment
 
 
 @dataclass(frozen=True)
@@ -25,11 +21,10 @@ class Config(Setup):
     """What the main job needs to know."""
 
     layers: tuple[int, ...] | None = None  # candidate layers; all by default
-    alphas: tuple[float, ...] = ALPHAS  # coefficients; 0 and a negative one belong to them
+    alphas: tuple[float, ...] = sl.ALPHAS  # coefficients; 0 and a negative one belong to them
     controls: int = 99  # random directions at each of two alphas; 99 give p-values down to 0.01
-    families: tuple[str, ...] | None = (
-        None  # further controls: covariance_matched, shuffled_labels, orthogonal, equal_kl; shuffled_labels and equal_kl by default
-    )
+    families: tuple[str, ...] | None = None
+    """further controls: covariance_matched, shuffled_labels, orthogonal, equal_kl; shuffled_labels and equal_kl by default"""
     cache_positions: str = "last"  # where the direction is measured: last or mean
     positions: str = "all"  # where it acts: all, last, prompt or generated
     operator: str = "add"  # how it acts: add, ablate, clamp or rotate
@@ -38,8 +33,10 @@ class Config(Setup):
 @writes_run("random_control")
 def main(config: Config, folder: Path) -> None:
     """Run the protocol, print the summary, write the run folder."""
+    from steerlab.reports import runs
+
     model, task = config.load()
-    experiment = run_experiment(
+    experiment = sl.run_experiment(
         model,
         task,
         seed=config.seed,
@@ -53,8 +50,8 @@ def main(config: Config, folder: Path) -> None:
         progress=True,
     )
     print(f"model       {config.model}\ntask        {task}")
-    print(Significance(experiment).summary())
-    save_experiment(folder, experiment, runs.provenance(model, config.recorded(), task.about), overwrite=config.overwrite)
+    print(sl.Significance(experiment).summary())
+    sl.save_experiment(folder, experiment, runs.provenance(model, config.recorded(), task.about), overwrite=config.overwrite)
 
 
 if __name__ == "__main__":

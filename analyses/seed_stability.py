@@ -13,8 +13,6 @@ import numpy as np
 import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,9 @@ class Config(Setup):
 @writes_run("seed_stability")
 def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
+    from steerlab.reports import runs
+    from steerlab.reports.runs import save_figures
+
     model, task = config.load()
     found = sl.seed_stability(
         model,

@@ -10,8 +10,6 @@ from typing import Literal
 import steerlab as sl
 from steerlab.cli.options import Setup, stem, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,9 @@ class Config(Setup):
 @writes_run("token_magnitudes")
 def main(config: Config, folder: Path) -> None:
     """Measure, print the means by token, write the run folder."""
+    from steerlab.reports import runs
+    from steerlab.reports.runs import save_figures
+
     given = None if config.direction is None else sl.load_direction(config.direction)
     model, task = config.load()
     layers = list(range(model.cfg.n_layers)) if config.layers is None else list(config.layers)

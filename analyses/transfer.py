@@ -14,8 +14,6 @@ import numpy as np
 import steerlab as sl
 from steerlab.cli.options import SeveralTasks, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 from steerlab.studies.transfer import ALPHAS
 
 
@@ -38,6 +36,9 @@ class Config(SeveralTasks):
 @writes_run("transfer")
 def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
+    from steerlab.reports import runs
+    from steerlab.reports.runs import save_figures
+
     model, tasks = config.load_all()
     most = {split: min(len(getattr(task, split)) for task in tasks.values()) for split in ("train", "validation", "test")}
     found = sl.transfer(

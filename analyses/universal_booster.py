@@ -13,20 +13,14 @@ import numpy as np
 import steerlab as sl
 from steerlab.cli.options import SeveralTasks, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 
 
 @dataclass(frozen=True)
 class Config(SeveralTasks):
     """What the study needs to know."""
 
-    tasks: tuple[str, ...] = (
-        "story",
-        "equation",
-        "largest",
-        "subtractions",
-    )  # variants of arithmetic, paradigms of BLiMP, or task names, each perhaps with =FILE
+    tasks: tuple[str, ...] = ("story", "equation", "largest", "subtractions")
+    """variants of arithmetic, paradigms of BLiMP, or task names, each perhaps with =FILE"""
     left_out: tuple[str, ...] | None = None  # tasks to leave out, one at a time; each by default
     layers: tuple[int, ...] | None = None  # candidates; a quarter, a half and three quarters of the depth by default
     train: int = 150  # train problems of each vector
@@ -40,6 +34,9 @@ class Config(SeveralTasks):
 @writes_run("universal_booster")
 def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
+    from steerlab.reports import runs
+    from steerlab.reports.runs import save_figures
+
     model, tasks = config.load_all()
     most = {split: min(len(getattr(task, split)) for task in tasks.values()) for split in ("train", "validation", "test")}
     found = sl.universal_booster(
