@@ -13,8 +13,7 @@ from pathlib import Path
 import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
-from steerlab.studies.method_comparison import KL_LEVELS
-from steerlab.studies.method_vectors import METHODS
+from steerlab.studies import KL_LEVELS, METHODS
 
 
 @dataclass(frozen=True)

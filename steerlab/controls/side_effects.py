@@ -19,8 +19,8 @@ from steerlab.models.model import n_outputs, readable
 from steerlab.statistics.controls import MEASURES
 from steerlab.statistics.effects import pareto_front
 from steerlab.statistics.intervals import wilson_interval
+from steerlab.steering import ALPHAS
 from steerlab.steering.distributions import NUMBERS, compare_distributions, text_rows
-from steerlab.steering.interventions import ALPHAS
 from steerlab.steering.operators import Operator, operator_label
 from steerlab.sweeps.sweep import KEYS, SweepResult, cells_of
 from steerlab.tasks.problems import Problem, Text, as_problems, written
@@ -209,7 +209,7 @@ def side_effects(
     settings = {
         "operator": operator_label(operator),
         "positions": positions if isinstance(positions, str) else indices(positions),
-        "sites": sorted({one.site for cell in cells for one in cell.places}),
+        "sites": sorted({one.at.site for cell in cells for one in cell.places}),
     }
     given = tuple(one.direction for one in dict.fromkeys(one for cell in cells for one in cell.places))
     return SideEffects(pd.concat(parts, ignore_index=True), baseline, given, settings)

@@ -15,13 +15,11 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab.activations.cache import Positions, indices
-from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, check_directions, place
+from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, check_directions, site_of
 from steerlab.directions.prompt_vectors import Prompt, PromptVectors
 from steerlab.models.backends import Model
 from steerlab.models.model import HookFn, hook_name, hooks
 from steerlab.steering.operators import Operator, check_operator, operator_named
-
-ALPHAS: tuple[float, ...] = (-3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 
 
 def check_alpha(alpha: object) -> float:
@@ -311,7 +309,7 @@ def steer(
                 f"direction {one.name!r} is another one for each prompt, and steer does not know which tokens are a prompt; use sweep, or "
                 "the steer method of a context-dependent vector"
             )
-        point = hook_name(model, *place(one, layer if at is None else at, site))
+        point = hook_name(model, *site_of(one, layer if at is None else at, site))
         check_alpha(strength)
         if isinstance(positions, str):
             position_mask(positions, [1], 1)

@@ -5,34 +5,28 @@ Steering position p changes nothing before it, so rows are run from the first co
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from steerlab._checks import InputError
 from steerlab.activations.cache import Positions
 from steerlab.directions.direction import Direction, check_directions
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch
-from steerlab.models.model import hook_name
+from steerlab.models.model import Site, hook_name
 from steerlab.steering.interventions import check_alpha, first_position, patch, position_mask
 
 ENOUGH = 512  # positions of a pass below which rows of several lengths are padded rather than run apart
 
 
-@dataclass(frozen=True)
-class Place:
+class Placed(NamedTuple):
     """One direction at one site."""
 
     direction: Direction
-    layer: int
-    site: str
-
-    @property
-    def resumes_at(self) -> int:
-        """The first block that has to run again."""
-        return self.layer + 1 if self.site == "resid_post" else self.layer
+    at: Site
 
 
 @dataclass(frozen=True)
-class Cell:
+class Intervention:
     """One intervention: a small, picklable description of work.
 
     Attributes:
@@ -40,18 +34,18 @@ class Cell:
         alpha: how much of it.
     """
 
-    places: tuple[Place, ...]
+    places: tuple[Placed, ...]
     alpha: float
 
     @property
     def resumes_at(self) -> int:
         """The first block that has to run again."""
-        return min(place.resumes_at for place in self.places)
+        return min(at.resumes_at for _, at in self.places)
 
     @property
     def layer(self) -> int:
         """The layer of the first place."""
-        return self.places[0].layer
+        return self.places[0].at.layer
 
     @property
     def name(self) -> str:
@@ -59,7 +53,7 @@ class Cell:
         return " + ".join(place.direction.name for place in self.places)
 
 
-def check_cells(model: Model, cells: Sequence[Cell], positions: Positions, shortest: int) -> None:
+def check_interventions(model: Model, cells: Sequence[Intervention], positions: Positions, shortest: int) -> None:
     """Find what is wrong with cells before anything runs.
 
     Args:
@@ -75,7 +69,7 @@ def check_cells(model: Model, cells: Sequence[Cell], positions: Positions, short
     for cell in cells:
         check_alpha(cell.alpha)
         for place in cell.places:
-            hook_name(model, place.layer, place.site)
+            hook_name(model, *place.at)
             if place.direction.by_prompt:
                 position_mask(positions, [shortest], shortest)
             else:
@@ -114,7 +108,7 @@ class Segment:
         return len(self.rows) * (self.stop - self.begin)
 
 
-def segments(batch: Batch, cells: Sequence[Cell], positions: Positions, *, whole: bool = False) -> list[tuple[Segment, ...]]:
+def segments(batch: Batch, cells: Sequence[Intervention], positions: Positions, *, whole: bool = False) -> list[tuple[Segment, ...]]:
     """The steered part of a batch, in groups of rows that begin to be steered at one column; rows without any are left out.
 
     With `whole`, steered rows are run from their first column, as hooks that are on the model expect.

@@ -33,8 +33,9 @@ from steerlab.statistics.multiplicity import holm
 from steerlab.statistics.paired import sign_test
 from steerlab.statistics.power import smallest_detectable_change
 from steerlab.steering.work import rows_of, unsteered
+from steerlab.studies import KL_LEVELS, METHODS
 from steerlab.studies.method_trials import MATCHINGS, Setting, Tested, choose, test_selected, trials_work, validation_grid
-from steerlab.studies.method_vectors import METHODS, MethodVectors, check_methods, contenders_work, label, method_vectors, wordings
+from steerlab.studies.method_vectors import MethodVectors, check_methods, contenders_work, label, method_vectors, wordings
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.problems import Problem, Task, as_texts, check_task, in_both
 
@@ -400,7 +401,6 @@ COLUMNS = [
 
 
 NORM_SHARES = (0.1, 0.3, 1.0)
-KL_LEVELS = (0.003, 0.01, 0.03)
 TEXTS = 12  # prompts, where a model cannot read sentences: KL is measured thousands of times
 STREAMS = {"controls": 1}  # of the seed; 0 balances
 

@@ -26,8 +26,8 @@ from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.model import n_layers
 from steerlab.models.threads import on_suitable_threads
+from steerlab.steering import ALPHAS
 from steerlab.steering.distributions import positions_on_text
-from steerlab.steering.interventions import ALPHAS
 from steerlab.studies.workload import parts, workload
 from steerlab.sweeps.sweep import SweepResult, sweep
 from steerlab.tasks.evaluation import Evaluation, evaluate

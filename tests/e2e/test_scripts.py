@@ -309,6 +309,27 @@ def test_help_explains_each_script_and_every_option_with_its_default(script, nam
         assert found[1].strip(), f"--{option} has no help"
 
 
+SHOW_HELP = """
+import runpy, sys
+for sys.argv in [[script, "--help"] for script in sys.argv[1:]]:
+    sys.path[0] = sys.argv[0].rpartition("/")[0]
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as stop:
+        assert stop.code == 0, sys.argv
+    slow = [name for name in ("torch", "transformers", "transformer_lens", "pandas", "plotly", "sklearn") if name in sys.modules]
+    assert not slow, (sys.argv, slow)
+"""
+
+
+def test_no_script_imports_torch_or_pandas_to_show_its_help() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", SHOW_HELP, *(str(ROOT / "analyses" / f"{name}.py") for name in SCRIPTS)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("usage: ") == len(SCRIPTS)
+
+
 BAD = {
     "unknown model": (["--model", "no-such-model"], "no-such-model"),
     "missing directory": (["--model", "./nowhere"], "no such directory"),
