@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import steerlab as sl
-from steerlab.cli.options import Setup, stem, writes_run
+from steerlab.cli.options import Operator, Setup, Where, stem, writes_run
 from steerlab.cli.run import run
 
 
@@ -25,8 +25,8 @@ class Config(Setup):
     other_model: bool = False  # use the direction although it was found in another model, such as the one that this is a variant of
     alphas: tuple[float, ...] = sl.ALPHAS  # coefficients
     split: Literal["train", "validation", "test"] = "validation"  # split that is scored; test only once all choices are made
-    positions: str = "all"  # where it acts: all, last, prompt or generated
-    operator: str = "add"  # how it acts: add, ablate, clamp or rotate
+    positions: Where = "all"
+    operator: Operator = "add"
 
     def part(self) -> list[str]:
         """What is run, and with which direction."""

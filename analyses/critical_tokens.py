@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 import steerlab as sl
-from steerlab.cli.options import Setup, stem, writes_run
+from steerlab.cli.options import Operator, Setup, stem, writes_run
 from steerlab.cli.run import run
 
 
@@ -28,7 +28,7 @@ class Config(Setup):
     alpha: float = -1.0  # coefficient
     split: Literal["train", "validation", "test"] = "test"  # whose problems are looked at
     positions: str = "all"  # where it acts: all or last
-    operator: str = "add"  # how it acts: add, ablate, clamp or rotate
+    operator: Operator = "add"
 
     def part(self) -> list[str]:
         """What is run, and with which direction."""

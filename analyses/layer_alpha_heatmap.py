@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import steerlab as sl
-from steerlab.cli.options import Setup, writes_run
+from steerlab.cli.options import Operator, Setup, writes_run
 from steerlab.cli.run import run
 
 
@@ -20,7 +20,7 @@ class Config(Setup):
     layers: tuple[int, ...] | None = None  # layers; all by default
     alphas: tuple[float, ...] = sl.ALPHAS  # coefficients
     positions: str = "all"  # where directions act: all, last, prompt or generated
-    operator: str = "add"  # how they act: add, ablate, clamp or rotate
+    operator: Operator = "add"
 
 
 @writes_run("layer_alpha_heatmap")

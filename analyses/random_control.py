@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import steerlab as sl
-from steerlab.cli.options import Setup, writes_run
+from steerlab.cli.options import Operator, Setup, Where, writes_run
 from steerlab.cli.run import run
 
 
@@ -26,8 +26,8 @@ class Config(Setup):
     families: tuple[str, ...] | None = None
     """further controls: covariance_matched, shuffled_labels, orthogonal, equal_kl; shuffled_labels and equal_kl by default"""
     cache_positions: str = "last"  # where the direction is measured: last or mean
-    positions: str = "all"  # where it acts: all, last, prompt or generated
-    operator: str = "add"  # how it acts: add, ablate, clamp or rotate
+    positions: Where = "all"
+    operator: Operator = "add"
 
 
 @writes_run("random_control")

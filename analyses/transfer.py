@@ -8,8 +8,10 @@ python analyses/transfer.py --model DIRECTORY --tasks gsm8k=GSM8K.jsonl,svamp=SV
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from tyro.conf import arg
 
 import steerlab as sl
 from steerlab.cli.options import SeveralTasks, writes_run
@@ -21,7 +23,7 @@ from steerlab.studies import TRANSFER_ALPHAS
 class Config(SeveralTasks):
     """What the study needs to know."""
 
-    methods: tuple[str, ...] = ("learned", "mean_difference")  # learned, or names of estimators
+    methods: Annotated[tuple[str, ...], arg(help=f"learned, {sl.ESTIMATORS.listed()}")] = ("learned", "mean_difference")
     layers: tuple[int, ...] | None = None  # candidates; a quarter, a half and three quarters of the depth by default
     alphas: tuple[float, ...] = TRANSFER_ALPHAS  # candidates of the estimators' coefficient; learned vectors act at 1
     train: int = 150  # train problems of each task

@@ -5,7 +5,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import tyro
 
 import steerlab as sl
 from steerlab._checks import InputError
@@ -14,7 +16,9 @@ if TYPE_CHECKING:  # a script's --help needs no torch
     from steerlab.models.backends import Model
 
 LONGEST = 120  # of the name of a run folder that nobody chose
-KNOWN = ("arithmetic", "hellaswag", "arc_challenge", "gsm8k", "svamp", "blimp", "jsonl")
+
+Operator = Annotated[str, tyro.conf.arg(help=f"how it acts: {sl.OPERATORS.listed()}")]
+Where = Annotated[str, tyro.conf.arg(help="where it acts: all, last, prompt or generated")]
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Setup:
     device: str | None = None  # e.g. cpu or cuda; CUDA where there is one
     dtype: str = "float32"  # float32, bfloat16 or float16
     prepend_bos: bool | None = None  # whether a beginning-of-sequence token stands before each text; TransformerLens' default for the model
-    task: str = "arithmetic"  # arithmetic, hellaswag, arc_challenge, gsm8k, svamp, blimp or jsonl
+    task: Annotated[str, tyro.conf.arg(help=sl.TASKS.listed())] = "arithmetic"
     task_path: str | None = None  # local file or folder of the task; without it the Hub is asked
     form: str | None = None  # form of the task, e.g. choice, numeric or continuation
     paradigm: str | None = None  # BLiMP only: which of its paradigms
@@ -145,14 +149,16 @@ class SeveralTasks(Setup):
         for word in self.tasks:
             name, _, path = word.partition("=")
             given: dict[str, Any] = {"form": self.form, "limit": self.limit, "seed": self.seed, "path": path or self.task_path}
-            if name in KNOWN:
+            if name in sl.TASKS:
                 kind, label = name, Path(path).stem if name in ("blimp", "jsonl") and path else name
                 given["path"] = path or None
             else:
                 kind, label = self.task, name
-                option = {"arithmetic": "variant", "blimp": "paradigm"}.get(kind)
+                option = sl.TASKS[kind].parts if kind in sl.TASKS else None
                 if option is None:
-                    raise InputError(f"tasks: {name!r} is no task, and {kind} has no variants; use {', '.join(KNOWN)}, perhaps with =FILE")
+                    raise InputError(
+                        f"tasks: {name!r} is no task, and {kind} has no variants; use {', '.join(sl.TASKS)}, perhaps with =FILE"
+                    )
                 given[option] = name
             if kind == "jsonl":
                 given["scorer"] = self.scorer

@@ -1,7 +1,6 @@
 """A config dataclass is command line, help and provenance at once."""
 
 import dataclasses
-import inspect
 import sys
 import traceback
 import typing
@@ -60,7 +59,7 @@ def _parsed(config_class: type[C], argv: Sequence[str] | None) -> tuple[C, bool]
     return tyro.cli(
         options,
         args=_joined(config_class, sys.argv[1:] if argv is None else argv),
-        description=inspect.getdoc(sys.modules[config_class.__module__]) or inspect.getdoc(config_class),
+        description="\n" + (sys.modules[config_class.__module__].__doc__ or ""),  # behind an empty line the indented commands stay lines
         config=(tyro.conf.DisallowNone,),  # an option that may be None is left out for None
         registry=REGISTRY,
     )
