@@ -1,8 +1,8 @@
 """The adaptive protocol against the rapid one, with the selection bias measured: what each reports, and what its vector does on fresh problems.
 
-python analyses/adaptive_aft.py
-python analyses/adaptive_aft.py --repetitions 12 --seed 1
-python analyses/adaptive_aft.py --model DIRECTORY --task blimp --task-path FILE.jsonl
+$ python analyses/adaptive_aft.py
+$ python analyses/adaptive_aft.py --repetitions 12 --seed 1
+$ python analyses/adaptive_aft.py --model DIRECTORY --task blimp --task-path FILE.jsonl
 """
 
 from dataclasses import dataclass
@@ -54,8 +54,8 @@ def main(config: Config, folder: Path) -> None:
         lr=config.lr,
         progress=True,
     )
-    answer, figure = found.summary(), sl.plots.reported_against_fresh(found)
-    print(f"{found.table().to_string(index=False, float_format='%.3f')}\n\n{answer}")
+    answer, figure = str(found), sl.plots.reported_against_fresh(found)
+    print(f"{found.summary().to_string(index=False, float_format='%.3f')}\n\n{answer}")
     save_figures(
         folder,
         runs.provenance(model, config.recorded(), task.about),
@@ -67,7 +67,7 @@ def main(config: Config, folder: Path) -> None:
         tables={
             "protocols": (
                 "Means over repetitions, with 95% intervals; those of fresh problems and of the bias hold the error of these problems, too.",
-                found.table(),
+                found.summary(),
             ),
             "repetitions": ("Every repetition.", found.frame),
             "candidates": ("", found.candidates),

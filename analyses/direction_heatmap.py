@@ -1,7 +1,7 @@
 """Heatmap of directions: layers (or token positions) by dimensions, and how alike the layers' directions are.
 
-python analyses/direction_heatmap.py
-python analyses/direction_heatmap.py --direction FILE.safetensors
+$ python analyses/direction_heatmap.py
+$ python analyses/direction_heatmap.py --direction FILE.safetensors
 """
 
 from dataclasses import dataclass

@@ -50,7 +50,7 @@ def main(config: Config, folder: Path) -> None:
         progress=True,
     )
     print(f"model       {config.model}\ntask        {task}")
-    print(sl.Significance(experiment).summary())
+    print(sl.Significance(experiment))
     sl.save_experiment(folder, experiment, runs.provenance(model, config.recorded(), task.about), overwrite=config.overwrite)
 
 

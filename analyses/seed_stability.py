@@ -1,8 +1,8 @@
 """Is a learned vector the same with another seed or other problems, and how many problems does it need?
 
-python analyses/seed_stability.py
-python analyses/seed_stability.py --sizes 10,40,160 --layer 1
-python analyses/seed_stability.py --model DIRECTORY --task blimp --task-path FILE.jsonl
+$ python analyses/seed_stability.py
+$ python analyses/seed_stability.py --sizes 10,40,160 --layer 1
+$ python analyses/seed_stability.py --model DIRECTORY --task blimp --task-path FILE.jsonl
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ def main(config: Config, folder: Path) -> None:
         lr=config.lr,
         progress=True,
     )
-    answer, figure = found.summary(), sl.plots.data_size_curve(found)
+    answer, figure = str(found), sl.plots.data_size_curve(found)
     print(f"{found.curve().to_string(index=False, float_format='%.3f')}\n\n{answer}")
     save_figures(
         folder,

@@ -1,7 +1,7 @@
 """Write the significance report of one or several finished runs of random_control.py again, from their run folders.
 
-python analyses/significance_report.py runs/random_control-tiny-arithmetic-arithmetic
-python analyses/significance_report.py RUN_A RUN_B --out comparison.html
+$ python analyses/significance_report.py runs/random_control-tiny-arithmetic-arithmetic
+$ python analyses/significance_report.py RUN_A RUN_B --out comparison.html
 """
 
 from dataclasses import dataclass

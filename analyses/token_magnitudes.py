@@ -1,6 +1,6 @@
 """Per-token magnitudes: the norm of the residual stream at each token, and its projection on the direction.
 
-python analyses/token_magnitudes.py --layers 2,4
+$ python analyses/token_magnitudes.py --layers 2,4
 """
 
 from dataclasses import dataclass

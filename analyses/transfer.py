@@ -1,9 +1,9 @@
 """Does a vector that is found on one task work on another, better than any vector of its size or from labels that mean nothing?
 
-python analyses/transfer.py
-python analyses/transfer.py --tasks story,bare,largest --methods learned,probe
-python analyses/transfer.py --model DIRECTORY --task blimp --task-path FOLDER --tasks anaphor_gender_agreement,determiner_noun_agreement_1
-python analyses/transfer.py --model DIRECTORY --tasks gsm8k=GSM8K.jsonl,svamp=SVAMP.json
+$ python analyses/transfer.py
+$ python analyses/transfer.py --tasks story,bare,largest --methods learned,probe
+$ python analyses/transfer.py --model DIRECTORY --task blimp --task-path FOLDER --tasks anaphor_gender_agreement,determiner_noun_agreement_1
+$ python analyses/transfer.py --model DIRECTORY --tasks gsm8k=GSM8K.jsonl,svamp=SVAMP.json
 """
 
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ def main(config: Config, folder: Path) -> None:
         epochs=config.epochs,
         progress=True,
     )
-    answer = found.summary()
+    answer = str(found)
     shown = found.frame[
         ["method", "source", "target", "layer", "alpha", "baseline", "change", "low", "high", "p_holm", "p_random", "shuffled"]
     ]

@@ -1,8 +1,8 @@
 """Does one vector from a mixture of tasks help the tasks that it was learned from, and a task that was left out?
 
-python analyses/universal_booster.py
-python analyses/universal_booster.py --tasks story,bare,largest --left-out bare
-python analyses/universal_booster.py --model DIRECTORY --task blimp --task-path FOLDER --tasks PARADIGM,PARADIGM,PARADIGM
+$ python analyses/universal_booster.py
+$ python analyses/universal_booster.py --tasks story,bare,largest --left-out bare
+$ python analyses/universal_booster.py --model DIRECTORY --task blimp --task-path FOLDER --tasks PARADIGM,PARADIGM,PARADIGM
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ def main(config: Config, folder: Path) -> None:
         lr=config.lr,
         progress=True,
     )
-    answer, figure = found.summary(), sl.plots.forest(found.effects())
+    answer, figure = str(found), sl.plots.forest(found.effects())
     shown = found.frame[["vector", "task", "trained", "layer", "baseline", "change", "low", "high", "p_holm", "random", "p_random"]]
     print(f"{shown.to_string(index=False, float_format='%.3f')}\n\n{answer}")
     save_figures(

@@ -59,7 +59,7 @@ def _parsed(config_class: type[C], argv: Sequence[str] | None) -> tuple[C, bool]
     return tyro.cli(
         options,
         args=_joined(config_class, sys.argv[1:] if argv is None else argv),
-        description="\n" + (sys.modules[config_class.__module__].__doc__ or ""),  # behind an empty line the indented commands stay lines
+        description=sys.modules[config_class.__module__].__doc__ or config_class.__doc__,
         config=(tyro.conf.DisallowNone,),  # an option that may be None is left out for None
         registry=REGISTRY,
     )
