@@ -10,10 +10,14 @@ results (Parquet), the direction (safetensors), provenance (JSON) and one self-c
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
 
 import steerlab as sl
 from steerlab.cli.options import Operator, Setup, Where, writes_run
 from steerlab.cli.run import run
+from steerlab.controls import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,9 @@ class Config(Setup):
     layers: tuple[int, ...] | None = None  # candidate layers; all by default
     alphas: tuple[float, ...] = sl.ALPHAS  # coefficients; 0 and a negative one belong to them
     controls: int = 99  # random directions at each of two alphas; 99 give p-values down to 0.01
-    families: tuple[str, ...] | None = None
-    """further controls: covariance_matched, shuffled_labels, orthogonal, equal_kl; shuffled_labels and equal_kl by default"""
+    families: Annotated[
+        tuple[str, ...] | None, arg(help=f"further controls: {', '.join(FAMILIES)}; shuffled_labels and equal_kl by default")
+    ] = None
     cache_positions: str = "last"  # where the direction is measured: last or mean
     positions: Where = "all"
     operator: Operator = "add"

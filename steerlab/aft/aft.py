@@ -52,7 +52,7 @@ class ObjectiveOptions:
     """How vectors act and what they are trained for.
 
     Attributes:
-        operator: "add", "rotate", "ablate", "clamp", or a function of (resid, vector, alpha); alpha is 1.
+        operator: a name among `steerlab.OPERATORS`, or a function of (resid, vector, alpha); alpha is 1.
         positions: "all", "last" (of the prompt), "prompt", "generated" (the answer's own), an index or indices.
         loss: "answer" (every token of the right answer, summed), "first" (its first token alone), or a function of (model, problem) that gives a Row.
         scorer: how validation is judged; default the task's own.
@@ -399,7 +399,7 @@ def learn_vector(
         init, init_norm: start at "zero", or with a "random" vector of a small norm.
         early_stopping: stop when validation accuracy is more than this below its best; None trains all epochs.
         extend: so many more epochs, at most, while the loss still falls by more than 1% an epoch.
-        operator: "add", "rotate", "ablate", "clamp" (these two from a random start), or a function of (resid, vector, alpha); alpha is 1.
+        operator: a name among `steerlab.OPERATORS` ("ablate" and "clamp" from a random start), or a function of (resid, vector, alpha); alpha is 1.
         positions: "all", "last" (of the prompt), "prompt", "generated" (the answer's own), an index or indices.
         loss: "answer" (all tokens of the right answer, summed), "first" (only its first), or a function of (model, problem) that gives a Row.
         scorer: how validation is judged; default the task's own.

@@ -172,7 +172,7 @@ def side_effects(
         texts: texts that have nothing to do with the task, or lists of token ids; default 24 everyday sentences.
         alphas: coefficients; at 0 every change is exactly 0.
         positions: "all", "last", an index or indices of each text; a direction with one vector a position acts on its own.
-        operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
+        operator: a name among `steerlab.OPERATORS`, or a function of (resid, vector, alpha).
         layer, site: act there instead of where the directions were measured.
         max_tokens: rows times positions of one forward pass; default what is fast on the model's device.
         memory: what a forward pass may take, e.g. "2GB"; passes become smaller where it, or the device, has no room.

@@ -263,7 +263,7 @@ def sweep(
         directions: one, a list, or ``{layer: direction}``, where each acts at its key.
         alphas: one or several coefficients; see `ALPHAS`.
         positions: "all", "last" (of the prompt), "prompt", "generated", an index or indices.
-        operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
+        operator: a name among `steerlab.OPERATORS`, or a function of (resid, vector, alpha).
         layer, site: act there instead of where the directions were measured.
         scorer: default the task's own.
         together: the directions act at the same time, each at its own layer, as one intervention.
