@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 import steerlab as sl
-from steerlab.cli.options import Setup, stem, writes_run
+from steerlab.cli.options import Operator, Setup, stem, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Config(Setup):
     alpha: float = -1.0  # coefficient
     split: Literal["train", "validation", "test"] = "test"  # whose problems are looked at
     positions: str = "all"  # where it acts: all or last
-    operator: str = "add"  # how it acts: add, ablate, clamp or rotate
+    operator: Operator = "add"
 
     def part(self) -> list[str]:
         """What is run, and with which direction."""
@@ -37,6 +36,8 @@ class Config(Setup):
 @writes_run("critical_tokens")
 def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
+    from steerlab.reports import runs
+
     given = None if config.direction is None else sl.load_direction(config.direction)
     model, task = config.load()
     direction, layer = config.direction_at(model, task, config.layer, given, other_model=config.other_model)

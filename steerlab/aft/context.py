@@ -29,9 +29,10 @@ from steerlab.directions.prompt_vectors import PromptVectors
 from steerlab.models.backends import Model
 from steerlab.models.memory import Limits, PassOptions
 from steerlab.models.model import Site, d_model, describe, hook_name, hooks
+from steerlab.steering import OPERATORS
 from steerlab.steering.cells import run_interventions
 from steerlab.steering.interventions import Patch, check_alpha
-from steerlab.steering.operators import OPERATORS, Operator, operator_named
+from steerlab.steering.operators import Operator, operator_named
 from steerlab.steering.prompt_rules import prompts_of, vectors_of
 from steerlab.steering.variants import Intervention, Placed
 from steerlab.tasks.evaluation import Evaluation

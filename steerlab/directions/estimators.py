@@ -5,15 +5,12 @@ lie. A direction that reads a difference need not be the one that causes it (Hau
 controls are for. Each points from the negative group to the positive one; its default length is the mean difference's, so
 that one alpha means as much with each. None involves chance: each is the only optimum of a convex problem.
 
-All estimators of a direction, by name, and the two that know nothing: random and shuffled labels.
-
-An estimator is a function ``(positive, negative, *, layer)`` of two groups of activations that gives a `Direction`; what
-`shuffled_labels` permutes, what a comparison of methods goes through.
+An estimator is a function ``(positive, negative, *, layer)`` of two groups of activations that gives a `Direction`; `steerlab.ESTIMATORS` has
+them by name, for shuffled labels and comparisons of methods.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -22,7 +19,6 @@ from scipy.optimize import minimize
 
 from steerlab._checks import InputError, is_number
 from steerlab.activations.cache import Group, as_group
-from steerlab.directions.components import ica_direction, pca_direction, singular_direction
 from steerlab.directions.contrasts import Rows, Scale, Vector, by_covariance, fitted, spread_of, within
 from steerlab.directions.direction import Direction, check_groups, differing, precision_of
 
@@ -68,6 +64,7 @@ def mean_difference(correct: Group, incorrect: Group, *, layer: int, normalise: 
 
 
 ROUNDS = 10_000  # of a solver
+Estimator = Callable[..., Direction]  # (positive, negative, *, layer)
 Shrinkage = float | Literal["auto"]
 
 
@@ -298,20 +295,3 @@ def _by_covariance(
 def _check_positive(what: str, value: float) -> None:
     if not is_number(value, 0):
         raise InputError(f"{what}={value!r}; use a positive number")
-
-
-Estimator = Callable[..., Direction]  # (positive, negative, *, layer)
-
-ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
-    {
-        "mean_difference": mean_difference,
-        "whitened_mean_difference": whitened_mean_difference,
-        "lda": lda_direction,
-        "probe": probe_direction,
-        "contrastive": contrastive_direction,
-        "pca": pca_direction,
-        "ica": ica_direction,
-        "singular": singular_direction,
-    }
-)
-"""Estimators that need no chance and no pairs."""

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from steerlab._html import Result
+from steerlab.controls import FAMILIES
 from steerlab.controls.control import ControlResult
 from steerlab.statistics._format import format_p
 from steerlab.statistics.dose_response import DoseResponse
@@ -18,12 +19,7 @@ from steerlab.statistics.paired import sign_flip_test
 from steerlab.statistics.power import plan
 from steerlab.studies.protocol import Experiment, stream
 
-KINDS = {  # families of controls, in words
-    "covariance_matched": "directions in which activations vary",
-    "shuffled_labels": "mean differences of shuffled labels",
-    "orthogonal": "random directions orthogonal to this one",
-    "equal_kl": "random directions of equal KL on other text",
-}
+KINDS = {name: family.words for name, family in FAMILIES.items()}
 MARGIN = 0.05  # a change of accuracy that is smaller than this is called practically none
 
 

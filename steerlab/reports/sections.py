@@ -10,6 +10,7 @@ import pandas as pd
 
 from steerlab import plots
 from steerlab._checks import InputTypeError
+from steerlab.controls import FAMILIES
 from steerlab.controls.control import ControlResult
 from steerlab.plots.theme import words
 from steerlab.reports.blocks import Drawing, Examples, Part, Report, Section, Table
@@ -19,12 +20,6 @@ from steerlab.statistics._format import format_p
 from steerlab.sweeps.changes import changed_problems
 from steerlab.tasks.problems import left_out
 
-DOUBTS: Mapping[str, str] = {
-    "shuffled_labels": "mean differences of shuffled labels ask whether this estimator finds as much where there is nothing to find",
-    "equal_kl": "directions of equal KL are as long as it takes to change other text as much as the direction does",
-    "covariance_matched": "directions drawn from the activations' covariance lie where activations vary",
-    "orthogonal": "orthogonal directions have nothing of the direction",
-}
 REFERENCES: Mapping[str, str] = {
     "Davison and Hinkley 1997": "Davison, A. C., and Hinkley, D. V. (1997). Bootstrap Methods and their Application. Cambridge University Press.",
     "Holm 1979": "Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6, 65-70.",
@@ -60,7 +55,9 @@ def method(significance: Significance) -> list[str]:
         "The t-test and Cohen's d compare the controls with the direction's effect as if that were known without error; they are shown because "
         "the field reports them, and no conclusion rests on them.",
         *(
-            [f"Controls of other kinds answer other doubts: {'; '.join(DOUBTS[c.family] for c in e.families if c.family in DOUBTS)}."]
+            [
+                f"Controls of other kinds answer other doubts: {'; '.join(FAMILIES[c.family].doubt for c in e.families if c.family in FAMILIES)}."
+            ]
             if e.families
             else []
         ),

@@ -208,7 +208,7 @@ def steer(
         model: a TransformerLens model.
         direction: one, or several that act together; or ``{layer: direction}``, where each acts at its key.
         alpha: coefficient, or one for each direction.
-        operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
+        operator: a name among `steerlab.OPERATORS`, or a function of (resid, vector, alpha).
         positions: "all", "last", "prompt", an index or indices; of each call of the model.
         layer, site: act there instead.
 

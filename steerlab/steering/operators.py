@@ -22,6 +22,7 @@ from steerlab.activations.cache import Activations
 from steerlab.directions.direction import Direction, check_directions
 from steerlab.models.backends import Model
 from steerlab.models.weights import another_model
+from steerlab.steering import OPERATORS
 
 Operator = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -48,9 +49,6 @@ def rotate(resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
     """Turn the stream towards ``resid + alpha * vector`` and keep its norm."""
     moved = resid + alpha * vector
     return moved * (resid.norm(dim=-1, keepdim=True) / moved.norm(dim=-1, keepdim=True).clamp_min(1e-30))
-
-
-OPERATORS: dict[str, Operator] = {"add": add, "ablate": ablate, "clamp": clamp, "rotate": rotate}
 
 
 def operator_named(operator: str | Operator) -> Operator:
@@ -213,7 +211,7 @@ def conditional(
     """The operator, only at positions where the stream's projection passes a threshold.
 
     Args:
-        operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
+        operator: a name among `steerlab.OPERATORS`, or a function of (resid, vector, alpha).
         above, below: act where the projection (in residual-stream units; see `projections` and `midpoint`) is above the one
             and below the other.
         along: the direction to project on; default the one that is steered with.
@@ -245,7 +243,7 @@ def adaptive(rule: Rule, *, operator: str | Operator = "add", along: Direction |
     Args:
         rule: a function from projections ``[batch pos 1]`` to factors of this shape; a named one, should work be sent to
             other processes.
-        operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
+        operator: a name among `steerlab.OPERATORS`, or a function of (resid, vector, alpha).
         along: the direction to project on; default the one that is steered with.
 
     Raises:

@@ -1,5 +1,10 @@
 """Whole experiments: the main protocol, methods, transfer, mixtures, stability, grids of models and tasks."""
 
+from steerlab.directions import ESTIMATORS
+
+KNOWN_METHODS = (*ESTIMATORS, "function_vector", "aft", "multilayer_aft", "prompt")
+"""What `compare_methods` can compare."""
+
 METHODS = ("mean_difference", "function_vector", "pca", "probe", "aft", "multilayer_aft", "prompt")
 """What `compare_methods` compares by default."""
 

@@ -444,7 +444,7 @@ def compare_methods(
         model: a TransformerLens model.
         task: with train (vectors come from it), validation (choices) and test problems (claims).
         seed: of balancing, of the order of training and of the controls.
-        methods: any of `steerlab.studies.method_vectors.KNOWN`.
+        methods: any of `steerlab.studies.KNOWN_METHODS`.
         matchings: "norm" and "kl" put all methods at one common level; "own" lets each choose among the norms.
         layers: candidates; default all.
         norms: levels of the norm of all that is added; default 0.1, 0.3 and 1 times the median norm of the mean difference over layers (where

@@ -15,15 +15,15 @@ import pandas as pd
 from steerlab._checks import InputError, only, takes_options
 from steerlab._html import Plotted, Result
 from steerlab._progress import Stages, job
-from steerlab.activations.cache import Activations
 from steerlab.activations.positions import Positions
+from steerlab.controls import FAMILIES
 from steerlab.controls.control import SCALED, ControlResult, match_kl, random_control
 from steerlab.controls.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.directions.contrasts import balanced_activations
 from steerlab.directions.diagnostics import ContrastDiagnostics, contrast_diagnostics
 from steerlab.directions.direction import Direction
 from steerlab.directions.estimators import mean_difference
-from steerlab.directions.random import Draw, covariance_matched, orthogonal_directions, random_directions, shuffled_labels
+from steerlab.directions.random import random_directions
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.memory import PassOptions
@@ -39,7 +39,6 @@ from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.problems import Task, as_texts, check_task
 
-FAMILIES = ("covariance_matched", "shuffled_labels", "orthogonal", "equal_kl")
 FOLDS = 5  # of the diagnostics, where there are problems enough
 STREAMS = {"balance": 0, "chosen": 1, "suppression": 2, "questions": 3, "diagnostics": 4, "families": 5}  # of the seed
 
@@ -167,7 +166,7 @@ def run_experiment(
         alphas: candidates and dose-response; 0 and at least one negative value belong in it.
         n_controls: random directions at each of the two alphas, and of each further family; the smallest p-value is
             1 / (n_controls + 1).
-        families: further controls at the chosen alpha: any of covariance_matched, shuffled_labels, orthogonal and equal_kl.
+        families: further controls at the chosen alpha: names in `steerlab.controls.FAMILIES`.
             Default shuffled_labels, and equal_kl where the operator has vectors whose length means something.
         texts: texts to measure side effects on; default everyday sentences or, for a model that cannot read them, prompts of
             the validation split.
@@ -240,14 +239,15 @@ def run_experiment(
     for k, family in enumerate(families):
         stages.next(f"controls of the family {family}")
         rng = stream(seed, "families", k)
-        if family != "equal_kl":
-            draw = _draw(family, acts, right, wrong)
+        drawn = FAMILIES[family].draw
+        if drawn is not None:
+            draw = drawn(acts, right, wrong)
         else:
             if effects.kl(direction, alpha) == 0:
                 remarks[family] = "not run, because the direction changes no distribution on the texts: there is nothing to match"
                 continue
-            drawn = random_directions(direction, n_controls, rng=rng, name="equal-kl")
-            matched = match_kl(model, direction, drawn, texts, alpha=alpha, **only(beside, Acting))
+            plain = random_directions(direction, n_controls, rng=rng, name="equal-kl")
+            matched = match_kl(model, direction, plain, texts, alpha=alpha, **only(beside, Acting))
             draw, missed = matched.draw, " ".join(matched.warnings())
             remarks |= {family: missed} if missed else {}
         control = random_control(model, task.test, direction, alpha=alpha, n=n_controls, rng=rng, draw=draw, **options)
@@ -305,12 +305,3 @@ def _families(families: Sequence[str] | None, operator: str | Operator) -> tuple
     if "equal_kl" in families and operator not in SCALED:
         raise InputError(f"families: equal_kl needs an operator under which length counts ({' or '.join(SCALED)}), not {operator!r}")
     return tuple(dict.fromkeys(families))
-
-
-def _draw(family: str, acts: Activations, right: Activations, wrong: Activations) -> Draw:
-    """How controls of a family are drawn."""
-    if family == "shuffled_labels":
-        return shuffled_labels(right, wrong)
-    if family == "covariance_matched":
-        return covariance_matched(acts)
-    return orthogonal_directions

@@ -19,9 +19,9 @@ from steerlab._checks import InputError
 from steerlab._html import Plotted
 from steerlab._progress import Stages, job
 from steerlab.aft.aft import learn_vectors, vectors_work
+from steerlab.directions import ESTIMATORS
 from steerlab.directions.contrasts import balanced_activations
 from steerlab.directions.direction import Direction
-from steerlab.directions.estimators import ESTIMATORS
 from steerlab.directions.random import random_directions, shuffled_labels
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast

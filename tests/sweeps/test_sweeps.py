@@ -67,7 +67,7 @@ def test_alpha_zero_is_the_evaluation_itself(toy, swept, problems):
 
 
 @pytest.mark.parametrize("scorer", ["choice", "continuation"])
-@pytest.mark.parametrize("operator", ["add", "ablate", "clamp", "rotate"])
+@pytest.mark.parametrize("operator", sl.OPERATORS)
 def test_a_cell_is_what_evaluate_gives_inside_steer(toy, problems, operator, scorer):
     """Oracle: a plain run of the whole model under sl.steer, for each cell."""
     places = [direction(0), direction(2, site="resid_pre"), direction(1, site="resid_mid"), direction(2)]

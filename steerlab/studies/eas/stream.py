@@ -34,8 +34,8 @@ from steerlab.models.reading import Reader, Run
 from steerlab.models.shortcuts import runs_whole
 from steerlab.models.threads import on_suitable_threads
 from steerlab.statistics.intervals import wilson_interval
+from steerlab.steering import OPERATORS
 from steerlab.steering.generation import generate_interventions
-from steerlab.steering.operators import OPERATORS
 from steerlab.steering.variants import Intervention, Placed, segments
 from steerlab.steering.wavefront import InterventionLog, SteeredPass
 from steerlab.studies.eas.watcher import Glance, Watcher, Watching, random_attractors, variant_named
