@@ -1,4 +1,4 @@
-"""Untrusted text as HTML: escaped, isolated from the direction of the text around it, and cut when very long."""
+"""Untrusted text and tables as HTML: escaped, isolated from the direction of the text around it, and cut when very long."""
 
 import json
 import math

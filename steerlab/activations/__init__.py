@@ -1,1 +1,5 @@
-"""Activation caching, in memory and on disk."""
+"""Cached activations.
+
+- `cache`: `cache_activations`, `Activations`, and plain arrays as activations.
+- `files`: the folder of a cache on disk.
+"""

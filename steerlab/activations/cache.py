@@ -1,7 +1,4 @@
-"""Cache activations of chosen layers, sites and positions, in memory or streamed to disk.
-
-Plain arrays as activations, so that what needs no model needs none of its types.
-"""
+"""Cache activations at chosen layers, sites and positions, in memory or on disk; or wrap plain arrays as activations."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack

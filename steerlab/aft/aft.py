@@ -1,14 +1,7 @@
-"""From a model and problems to a training: input is checked, streams are kept, candidates are trained.
+"""Learned steering vectors: ``h' = h + v`` at one layer, with v trained to make right answers likely and the model frozen.
 
-Learned vectors (activation fine-tuning): the frozen model's residual stream plus a vector that makes right answers likely.
-
-``h' = h + v`` at one layer (`steerlab.aft.multilayer`: at several); Adam lowers the cross-entropy of the right answer. Only the blocks behind
-the vector run, on streams that are kept, and only what is scored is unembedded.
-
-Many learned vectors from one batched training: layers, seeds, penalties and learning rates side by side.
-
-Rows of all candidates share each pass, which grows from block to block; every candidate has its own order of problems, its own Adam and its
-own end, so that it is what it would be alone, rounding aside.
+Adam lowers the cross-entropy of the right answer. Only the blocks after the vector run, on kept streams. `learn_vectors` trains
+many (layers, seeds, penalties, learning rates) in one batch; each is what it would be alone, rounding aside.
 """
 
 import hashlib

@@ -1,7 +1,7 @@
 """Learned vectors that depend on the prompt: ``h' = h + v(x)``, with v(x) = b + g(pool(x)) (the family that DRAB belongs to).
 
-What a prompt's vector is depends on nothing that steering changes, so it is found once a prompt (`ContextVector.on`), and sweeps,
-controls, and generation then run on it as on any direction.
+A prompt's vector depends on nothing that steering changes, so it is computed once a prompt (`ContextVector.on`), and sweeps,
+controls and generation use it like any direction.
 """
 
 import contextlib

@@ -1,8 +1,8 @@
-"""A steering vector without gradients: evolutionary search with CMA-ES in a random subspace, for models that can only be run forward.
+"""A steering vector found without gradients: CMA-ES in a random subspace, for models that can only be run forward.
 
-The search moves in a few random orthonormal directions of the residual stream, because the covariance that CMA-ES learns grows with the
-square of their number. A generation's whole population runs in one batched pass from the steered block on.
-(Hansen 2016, "The CMA evolution strategy: a tutorial"; random subspaces: Li et al. 2018, "Measuring the intrinsic dimension of objective landscapes".)
+The search has few dimensions because the covariance that CMA-ES learns grows with the square of their number; a whole population
+runs in one batched pass. (Hansen 2016, "The CMA evolution strategy: a tutorial"; Li et al. 2018, "Measuring the intrinsic dimension
+of objective landscapes".)
 """
 
 import math

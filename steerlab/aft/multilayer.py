@@ -1,4 +1,4 @@
-"""One learned vector at several layers, each with a scale of its own (multi-layer activation fine-tuning)."""
+"""One learned vector at several layers, each with a learned scale (multi-layer activation fine-tuning)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

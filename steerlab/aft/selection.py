@@ -1,6 +1,7 @@
-"""The adaptive protocol: a vector from a grid of layers and seeds, trained for as long as it pays, and chosen by a stated rule.
+"""Choose among learned vectors, and train again on what is still wrong.
 
-Self-refinement: train, find the training problems that are still answered wrongly, train on these, repeat.
+`adaptive_aft` trains a grid of layers and seeds with early stopping and chooses by a stated rule; `self_refine` repeats training on
+the problems that are still answered wrongly.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,7 @@
-"""Random-direction controls: would any direction of the same size have done it?
+"""Random-direction controls: would any direction of the same norm, or of the same KL on neutral text, have the same effect?
 
-Controls of equal side effect: as long as it takes to change neutral text as much as the direction does.
-
-Of two directions of one norm, one may move next-token distributions far more than the other, and then an effect on the
-task says little about what it means. Controls matched on output KL leave that doubt out.
+Two directions of one norm may change next-token distributions by very different amounts; `match_kl` scales controls until they
+change neutral text as much as the direction does.
 """
 
 from collections.abc import Callable, Sequence

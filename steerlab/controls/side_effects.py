@@ -1,4 +1,4 @@
-"""What steering does where nothing was meant to change: next-token distributions on neutral text, and predictions on other tasks."""
+"""Side effects of steering: next-token distributions on neutral text, and predictions on other tasks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

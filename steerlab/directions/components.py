@@ -1,8 +1,7 @@
-"""Directions in which activations vary: principal and independent components, singular directions of a class.
+"""Directions along which activations vary: principal and independent components, singular directions.
 
-A component has no sign of its own; here it points from the negative group to the positive one, as the mean difference
-does. Its default length is the mean difference's; with ``scale="natural"`` it is one standard deviation of the activations
-along it (root mean square, where they are not centred).
+Each points from the negative group to the positive one, and has the length of the mean difference; with ``scale="natural"`` its
+length is one standard deviation of the activations along it (root mean square, where they are not centred).
 """
 
 import warnings

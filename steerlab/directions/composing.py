@@ -1,7 +1,7 @@
-"""What is made of directions that are there: combinations, parts, and how they lie to each other.
+"""Combine, project and compare directions.
 
-Sums, differences and multiples are operators of `Direction` itself. Directions of several positions are treated position by position. All
-refuse directions of different models, layers or sites.
+Sums, differences and multiples are operators of `Direction` itself. Directions of several positions are treated position by
+position; directions of different models, layers or sites are refused.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""What all estimators of a direction between two groups of activations have in common: input, sign, length, provenance."""
+"""What all estimators of a direction between two groups of activations share: input, sign, length, provenance."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal

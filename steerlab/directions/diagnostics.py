@@ -1,4 +1,4 @@
-"""Before steering: do the activations of two groups differ along one direction, and is it the same on other problems?"""
+"""Before steering: do two groups of activations differ along one direction, and is it the same on other problems?"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Directions of the residual stream, and how they are estimated."""
+"""The `Direction` type: a vector in the residual stream, its layer and site, where it came from, and its arithmetic."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

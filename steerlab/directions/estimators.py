@@ -1,14 +1,8 @@
-"""Directions that tell two groups of activations apart: probe, discriminant, whitened and contrastive.
+"""Estimators of a direction between two groups of activations, and `ESTIMATORS`, all of them by name.
 
-They weigh dimensions by how reliably they tell the groups apart, unlike the mean difference, which says where the groups
-lie. A direction that reads a difference need not be the one that causes it (Haufe et al. 2014), which is what sweeps and
-controls are for. Each points from the negative group to the positive one; its default length is the mean difference's, so
-that one alpha means as much with each. None involves chance: each is the only optimum of a convex problem.
-
-All estimators of a direction, by name, and the two that know nothing: random and shuffled labels.
-
-An estimator is a function ``(positive, negative, *, layer)`` of two groups of activations that gives a `Direction`; what
-`shuffled_labels` permutes, what a comparison of methods goes through.
+Each is a function ``(positive, negative, *, layer)`` that returns a `Direction` from negative to positive with the length of the
+mean difference. A direction that separates groups need not be one that causes the difference (Haufe et al. 2014): that is what
+sweeps and controls test.
 """
 
 import warnings

@@ -1,12 +1,8 @@
-"""Which directions could have done it as well: families of controls for `steerlab.random_control`.
+"""Random directions and other families of controls, for `steerlab.random_control`.
 
-Each family answers another doubt. Isotropic directions (`steerlab.random_directions`): would any direction of this size
-do? `covariance_matched`: would any direction in which activations vary do? `shuffled_labels`: would this estimator on
-these problems, with labels that mean nothing, do? `orthogonal_directions`: would a direction do that has nothing of this
-one? `other_task`: would a direction that means something else do?
-
-A control is drawn by a function ``(direction, n, *, rng)``. Lengths are matched position by position unless
-``norm="keep"``; to match on side effects instead, see `steerlab.match_kl`.
+Each family answers another doubt: would any direction of this norm do (`random_directions`), any with the data's covariance
+(`covariance_matched`), this estimator on shuffled labels (`shuffled_labels`), any orthogonal one (`orthogonal_directions`), one of
+`other_task`? A family is a function ``(direction, n, *, rng)``; norms are matched position by position unless ``norm="keep"``.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,7 @@
-"""Texts to tokens: which special tokens stand before a text, which end a generation, and what a token reads as.
+"""Text to tokens and back: which special tokens stand before a text, and which end a generation (the stop tokens).
 
-TransformerLens fills gaps in a tokenizer (a model without a beginning-of-sequence token gets one by name), so what a model's own files say of special
-tokens is read apart and kept with the model.
+TransformerLens fills gaps in a tokenizer (a model without a beginning-of-sequence token gets one by name), so what the model's own
+files say about special tokens is read apart and kept with the model.
 """
 
 from collections.abc import Callable, Sequence

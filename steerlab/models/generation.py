@@ -1,6 +1,6 @@
-"""Continue prompts greedily: prompts of all lengths together, their keys and values aligned at their ends.
+"""Continue prompts greedily: prompts of all lengths in one batch, their keys and values aligned at their ends.
 
-A step reads all weights, whatever the number of rows, so rows are worth putting together, padded or not.
+Each step reads all weights, whatever the number of rows, so rows are worth putting together, padded or not.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""Bars: which answers a direction changed, and where it stands among random directions."""
+"""Bars: which answers a direction changed, and where its effect stands among those of its controls."""
 
 import inspect
 import math

@@ -1,9 +1,4 @@
-"""Several effects with their intervals, one under the other.
-
-What several methods do to accuracy, beside how much they change other text.
-
-What steering does to the task, beside what it does to everything else.
-"""
+"""Several effects with their intervals, and what steering does to the task against its side effects on other text."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any, Literal

@@ -1,13 +1,4 @@
-"""What protocols report against what their vectors do on fresh problems.
-
-Kinds of learned vectors side by side: what each changed, over how many parameters.
-
-How alike learned vectors are, and what they do, against the number of problems that they were trained on.
-
-What happens along a stream of problems that are answered one after the other.
-
-What vectors of each task do on each task, as a matrix with intervals.
-"""
+"""Figures of studies: protocols, kinds and sizes of learned vectors, streams of problems, transfer between tasks."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any, Literal, Protocol, runtime_checkable

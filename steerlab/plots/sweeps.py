@@ -1,9 +1,4 @@
-"""The cells of a sweep (layer, direction, alpha) as every figure of a sweep reads and words them.
-
-Heatmaps: accuracy over layer and alpha, and the dimensions of directions.
-
-Curves: accuracy against alpha, and the training of a learned vector.
-"""
+"""Figures of sweeps: accuracy against alpha, heatmaps over layer and alpha, dimensions of directions, training curves."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any

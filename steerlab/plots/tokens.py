@@ -1,11 +1,4 @@
-"""What a contrast gives at each layer, before anything is steered.
-
-Norms and projections by token position.
-
-At which parts of a text steering moves the model.
-
-Answers that changed sides, beside how many would have if moves of the margin befell problems at random.
-"""
+"""Figures over layers and tokens: contrasts, norms, projections, divergences, and changed answers against chance."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any, Protocol, runtime_checkable

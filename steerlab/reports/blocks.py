@@ -1,4 +1,4 @@
-"""What a report is made of: drawings, tables, examples, and plain tuples and paragraphs that stand for them."""
+"""The blocks of a report: figures, tables, examples and paragraphs, each made from a plain value."""
 
 import json
 from collections.abc import Hashable, Mapping, Sequence

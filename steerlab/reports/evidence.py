@@ -1,7 +1,4 @@
-"""Turn an experiment into words, tables and figures: what was found, and how sure we may be.
-
-Several experiments side by side, corrected for all of them together.
-"""
+"""The verdict on one experiment, or on several side by side, in sentences and tables, corrected for the number of tests."""
 
 import math
 from collections.abc import Hashable, Mapping

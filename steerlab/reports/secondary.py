@@ -1,4 +1,4 @@
-"""What a reader asks of an experiment beside its main question, each answered by one function of `steerlab.statistics`."""
+"""Secondary analyses of an experiment, each computed by one function of `steerlab.statistics`."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,4 @@
-"""How the numbers of an experiment came about: for its report, and as a paragraph for a paper, with references.
-
-What a report shows of an experiment: its figures, its tables, and what stands between them and the method.
-"""
+"""The sections of an experiment's report: figures, tables, how the numbers came about, and a methods paragraph for a paper."""
 
 from collections.abc import Mapping
 from typing import Any

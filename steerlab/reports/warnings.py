@@ -1,4 +1,4 @@
-"""What a reader must know before believing an experiment: each a rule, each a sentence."""
+"""What a reader must know before believing an experiment: each warning is a tested rule and a sentence."""
 
 from collections import Counter
 

@@ -1,7 +1,4 @@
-"""Is it this direction? An observed effect against the effects of control directions; the unit is the direction.
-
-A direction among its controls, from outcomes alone: a frame of right and wrong answers, from any model or file.
-"""
+"""Tests of one effect against the effects of control directions; the unit is the direction."""
 
 import math
 from abc import ABC, abstractmethod

@@ -1,9 +1,4 @@
-"""The input of the dose-response functions, checked and in order of alpha, and its bootstrap over problems.
-
-The order in a dose-response: the nearest monotone curve, and the rank correlation with alpha.
-
-Means of a dose-response over problems: its straight line, and amplification against suppression.
-"""
+"""Descriptions of a dose-response: its line, its nearest monotone curve, rank correlation, asymmetry, bootstrap."""
 
 import math
 from dataclasses import dataclass

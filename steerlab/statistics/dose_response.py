@@ -1,7 +1,4 @@
-"""Does the response rise with alpha? A permutation test of a monotone trend, and of the largest step against it.
-
-How a response depends on alpha: trend, line, monotone curve, rank correlation and asymmetry in one result.
-"""
+"""Does the response rise or fall with alpha? Permutation tests of trend and of monotonicity, and one result with all of it."""
 
 import math
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""Sizes of effects: standardised means, shares and odds, each with its interval.
-
-What can be had at which price: points that no other point beats on both.
-"""
+"""Effect sizes with intervals (standardised means, shares, odds), and which effects no other beats at lower cost."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Nothing found, and meant: tests that a change is smaller than a stated margin."""
+"""Equivalence tests: is a change smaller than a stated margin?"""
 
 import math
 from dataclasses import dataclass

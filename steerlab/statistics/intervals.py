@@ -1,7 +1,4 @@
-"""Confidence intervals for a proportion and for the change of a proportion between paired outcomes.
-
-Intervals of anything that can be computed from problems, by drawing problems (or whole groups of them) again.
-"""
+"""Confidence intervals: of proportions, of paired changes, and, by bootstrap over problems or groups, of any statistic."""
 
 import math
 from collections.abc import Callable, Iterator

@@ -1,7 +1,4 @@
-"""Corrections of p-values for the number of tests that were made.
-
-Many looks, paid for: a permutation test of the best cell of a grid, and rank tests of many effects against their controls.
-"""
+"""Corrections for many tests: Holm, Benjamini-Hochberg, and permutation tests of the best cell of a grid and of many effects."""
 
 import math
 from collections.abc import Hashable

@@ -1,7 +1,4 @@
-"""Tests of the same problems before and after an intervention: each problem is its own control.
-
-Paired real values without normality: signed ranks, and the mean under flipped signs.
-"""
+"""Paired tests: each problem before and after an intervention is its own control."""
 
 import math
 from dataclasses import dataclass

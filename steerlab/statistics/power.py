@@ -1,7 +1,4 @@
-"""What the tests could have seen: power of the sign test, exactly, and of the paired t-test.
-
-Before the experiment: how many controls and how many problems a wanted answer needs.
-"""
+"""Power: what the sign test and the paired t-test could have seen, and how many controls and problems a plan needs."""
 
 import math
 from collections.abc import Sequence

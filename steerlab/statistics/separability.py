@@ -1,12 +1,7 @@
-"""Does the direction between two sets of vectors tell them apart on problems that it was not fitted on?
+"""Does the direction between two groups of vectors separate them on held-out problems, and is it stable?
 
-Rows are problems. Nothing here knows where the vectors come from: activations of a layer, embeddings, any features.
-
-Would other problems have given the same direction? Halves against halves, and each problem against the others.
-
-Rows are problems. Nothing here knows where the vectors come from: activations of a layer, embeddings, any features.
-
-How much a set of vectors holds: in how many dimensions it varies, and how many of its rows are not copies.
+Rows are problems; the vectors may be activations, embeddings or any features. Also: in how many dimensions they vary, and how many
+rows are copies.
 """
 
 from collections.abc import Iterator

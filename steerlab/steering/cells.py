@@ -1,6 +1,7 @@
-"""The engine of sweeps and controls: many steered cells of work on a list of problems.
+"""The engine of sweeps and controls: many interventions on a list of problems, each compared with a plain hooked run on a sample.
 
-Each batch is run once, and every cell goes on from it (see `steerlab.steering.wavefront`). What alpha = 0 gives is the baseline itself, not a second run.
+Each batch is run once, and every intervention resumes from it (`steerlab.steering.wavefront`). The result at alpha = 0 is the
+baseline itself.
 """
 
 from collections.abc import Sequence

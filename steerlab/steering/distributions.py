@@ -1,4 +1,4 @@
-"""Next-token distributions of texts under many steered variants, compared with the unsteered ones a few positions at a time."""
+"""Next-token distributions of texts under many interventions, compared with the unsteered ones a few positions at a time."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,11 +1,8 @@
-"""More operators for `steerlab.steer`, `sweep` and `random_control`: turning, keeping norms, conditions, rules for alpha.
+"""What steering does to the stream: add, ablate, clamp, rotate, keep norms; conditions and rules for alpha.
 
-An operator is a function of (resid, vector, alpha) that acts on each position by itself, so that all of these take part in
-the fast path. A condition or a rule looks at the position that is steered; to decide for a whole problem, see
-`steerlab.evaluate_routed`. With ``along``, the stream is looked at along one given direction, whatever is steered with: a
-direction and its random controls then act at the same places. Conditions and rules that jump make two runs that differ by
-rounding differ by a step where the stream lies on the threshold to the last digits; such a sweep is then refused, because it
-disagrees with the plain run.
+An operator is a function of (resid, vector, alpha) on each position by itself, so the fast path holds for all. With ``along``, the
+decision depends on one given direction, so a direction and its random controls act at the same places. A rule that jumps where a
+stream lies on its threshold makes a sweep disagree with the plain run, and it is refused.
 """
 
 from collections.abc import Callable, Iterable

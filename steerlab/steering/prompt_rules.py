@@ -1,8 +1,7 @@
-"""From prompts to their vectors: run each once, unsteered, up to where the vector will act.
+"""Vectors computed from each prompt by a rule, nothing learned: from a second pass, or spread along the sequence.
 
-Vectors of prompts by rule, nothing learned: a second pass that hears what the first one did, and spreading along the sequence.
-
-Both give `PromptVectors`, for ``sl.sweep`` and what else takes directions.
+Prompts run once, unsteered, up to where the vector will act; the results are `PromptVectors`, for `steerlab.sweep` and all else
+that takes directions.
 """
 
 from collections.abc import Callable, Mapping, Sequence

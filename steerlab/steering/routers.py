@@ -1,8 +1,7 @@
-"""Which direction, and how much of it, for which problem: routing by keyword or by nearest class mean, alpha by a rule.
+"""Which direction, and how much of it, for which problem: by keyword or nearest class mean, alpha by a rule.
 
-A router is a function ``(model, problems)`` that names a route for each problem; an alpha rule is one that gives a number
-for each. Neither may look at the answers: both see prompts, and what the model makes of them unsteered. They are used by
-`steerlab.evaluate_routed`.
+A router is a function ``(model, problems)`` that names a route for each problem; an alpha rule gives a number for each. Both see
+prompts and the unsteered model, never the answers. `steerlab.evaluate_routed` uses them.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,6 +1,6 @@
-"""What a sweep is made of, and which part of a batch it has to run again.
+"""What a sweep is made of, and which part of a batch has to be run again.
 
-Steering position p changes nothing before it, so rows are run from the first column at which any cell acts.
+Steering position p changes nothing before it, so rows are run from the first column at which anything acts.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,4 @@
-"""Static or context-dependent: vectors of growing numbers of parameters at one training budget, over several seeds.
-
-The claim to be judged: with few problems, fewer parameters win.
-"""
+"""Static against prompt-dependent vectors, of growing numbers of parameters, at one training budget and over several seeds."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,11 +1,8 @@
-"""Cells of a grid of models and datasets: each a small description that can be pickled, and `run_job`, a function of nothing else.
+"""A grid of models and datasets: does a learned vector help everywhere, and how sure may we be?
 
-A cell learns a vector at each candidate layer on train, chooses the layer on validation, and scores the choice on test, once, beside random
-vectors of its norm.
-
-What a grid of models and datasets says: does a learned vector help everywhere, and how sure may we be?
-
-A grid of cells in a folder, one file a cell: what is finished is kept, and a later call goes on from there.
+A job is a small picklable description and `run_job` a function of nothing else: learn a vector at each candidate layer on train,
+choose the layer on validation, score it once on test beside random vectors of its norm. Each finished job is one file of a folder,
+and a later call resumes from there.
 """
 
 import hashlib

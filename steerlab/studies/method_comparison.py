@@ -1,12 +1,7 @@
-"""A comparison of methods in words: what was found, how, and what a reader must know first.
+"""Compare methods of steering at equal norm and at equal KL: tables of methods and of pairs, and the sentences that follow from them.
 
-What a comparison of methods says: a table of methods, a table of pairs, and sentences that follow from both.
-
-Ways to steer set against each other at equal norm and at equal KL: chosen on validation with equally many looks, tested once.
-
-Every method finds its vectors on the same train problems. Layer, sign and level are chosen on validation, the level for all methods together, so
-that on test all of them add a vector of the same norm, or change other text by the same KL. Beside them: the unsteered model, prompts that ask
-otherwise, and random vectors at the same places and levels.
+All methods see the same train problems. Layer, sign and level are chosen on validation with equally many comparisons each, then
+tested once, against the unsteered model, prompts that ask otherwise, and random vectors at the same places and levels.
 """
 
 from collections.abc import Hashable, Mapping, Sequence

@@ -1,7 +1,7 @@
-"""Contenders at levels of norm or KL: every look on validation, the choice, and one test of what was chosen, with random controls.
+"""Each method's vectors on the validation grid of layers, signs and levels, the choice, and its one test with random controls.
 
-A level is how much everything that is added weighs: its norm (over all layers that it acts at), or the KL on other text that it causes. All
-methods get the same layers, levels and signs, so all look at validation equally often.
+A level is how much everything that is added weighs: its norm over all layers, or the KL on other text that it causes. All methods
+get the same layers, levels and signs, so all are compared equally often.
 """
 
 from collections.abc import Mapping, Sequence

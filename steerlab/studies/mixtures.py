@@ -1,7 +1,7 @@
-"""One vector from a mixture of tasks: does it help the tasks that it was learned from, and one that it was not?
+"""One vector from a mixture of tasks: does it help those tasks, and a task that was left out?
 
-For each task a mixture of all the others is learned from, with as many problems as each single task's vector has. Layer and epoch are chosen
-on a validation mixture of the same tasks, so the task that was left out has no say in anything.
+For each task a mixture of all others is learned from, with as many problems as each single task's vector has. Layer and epoch are
+chosen on validation problems of the mixture, so the task that was left out has no part in any choice.
 """
 
 from collections.abc import Mapping, Sequence

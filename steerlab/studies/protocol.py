@@ -1,8 +1,8 @@
-"""The main job: from a model and a task to the evidence on whether a direction causes a behaviour.
+"""The main protocol: from a model and a task to the evidence on whether a direction causes a behaviour.
 
-The protocol: evaluate train, balance right and wrong, cache, take the mean difference at each layer; choose layer and
-alpha on validation; then, once, on test: every alpha at the chosen layer, random directions of the same norm, and controls
-of other kinds. Beside it: what the contrast is worth, and what steering does where nothing was meant to change.
+Evaluate train, balance right and wrong, cache, take the mean difference at each layer; choose layer and alpha on validation; then,
+once, on test: every alpha at the chosen layer, random directions of the same norm, and controls of other kinds. Beside it:
+diagnostics of the contrast, and side effects.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
-"""What a protocol reports against what its vector does on fresh problems: the selection bias of rapid, adaptive and retrying protocols.
+"""The selection bias of protocols: the gain that each reports against the gain of its vector on fresh problems.
 
-Every repetition draws its own train, validation and outcome problems, and runs all protocols on them. Each reports a number of its own: the
-gain on the problems that chose the vector, or on the outcome problems that ended the retrying. The same vector is then scored on test problems
-that had no part in anything; the difference is the bias.
+Every repetition draws its own problems and runs all protocols (rapid, adaptive, retrying) on them. Each reports the gain on the
+problems that chose the vector, or that ended the retrying; the vector is then scored on test problems that had no part in anything,
+and the difference is the bias.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
-"""Is a learned vector the same with another seed, or other problems, and how many problems does it need?
+"""Is a learned vector the same with another seed or other problems, and how many problems does it need?
 
-Nothing is chosen anywhere: one layer, a fixed number of epochs and alpha 1, so that test effects flatter nobody. Vectors of fewer problems see them
-more often, so that all take the same number of steps; subsets share no problem with the reference where there are enough.
+Nothing is chosen (one layer, a fixed number of epochs, alpha 1), so test effects have no selection bias. Vectors from fewer
+problems take the same number of steps; subsets share no problem with the reference where there are enough.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,7 @@
-"""The vectors of one task for a study of transfer: found, chosen on its validation problems, with nulls and halves.
+"""Does a vector found on one task work on another? Every vector on every task's test problems, against two kinds of null.
 
-Does what is found on one task work on another? Every vector on every task's test problems, against two kinds of null.
-
-Layer and coefficient of each vector are chosen on the validation problems of the task that it comes from; no other task has a say. The nulls
-are random directions of the same length at the same place, and vectors of the same making from labels that mean nothing.
+Layer and coefficient are chosen on validation problems of the vector's own task; no other task has a part in it. The nulls are
+random directions of the same norm at the same place, and vectors from shuffled labels.
 """
 
 from collections.abc import Mapping, Sequence

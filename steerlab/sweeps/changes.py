@@ -1,10 +1,7 @@
-"""The problems behind a sweep's counts: which became right or wrong where, and what was answered.
+"""Which problems became right or wrong under steering, what was answered, and why; from a sweep's outcomes, no model is run.
 
-Who was fixed and who was broken by steering, and why: from a sweep's outcomes alone, no model is run.
-
-Two questions. Do the problems that changed sides differ from those that stayed, in margin, length or difficulty? And does the
-number that became right or wrong say anything about knowledge, or does it follow from how near to the line problems stood and
-how much margins moved, whichever problems they belong to?
+`failure_analysis` asks whether they differ from the others in margin, length or difficulty, and whether their number says anything
+about knowledge or follows from how near to 0 margins were and how much they moved.
 """
 
 import hashlib

@@ -1,12 +1,8 @@
-"""Choose the best layer and alpha with a part of the full grid's work, by successive halving.
+"""Choose layer and alpha with less than the full grid's work (successive halving), or a coefficient after the layer is chosen.
 
-All cells are tried on a few problems, the better ones on more, and so on; the cells that are left at the end
-have been measured on all problems. (Jamieson and Talwalkar 2016, "Non-stochastic best arm identification and
-hyperparameter optimization", with the problems as the resource.) Problems whose unsteered margin is small change sides
-first and so tell most; every other problem of a round is one of these, and the rest are drawn at random, so that cells
-that break everything do not pass for good ones. What it gives is a choice, not a heatmap.
-
-How much of a direction: a grid of coefficients after the layer is chosen, chosen on validation, tested once.
+All cells are tried on a few problems, the better ones on more, and so on; those left at the end are measured on all. (Jamieson and
+Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization".) In each round half of the problems have
+the smallest margins, and half are random. It gives a choice, not a heatmap.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""The first-order effect of directions on the margin, at every layer at once, from one forward and one backward pass.
+"""First-order effects of directions on the margin, at every layer, from one forward and one backward pass.
 
-Where steering is small, the margin moves by alpha times the gradient of the margin along the direction (attribution by
-gradient, as in attribution patching). It says where to look, not what is true: compare it with a measured sweep.
+Where steering is small, the margin moves by alpha times its gradient along the direction (as in attribution patching). It suggests
+where to measure; compare it with a measured sweep.
 """
 
 from collections.abc import Mapping, Sequence

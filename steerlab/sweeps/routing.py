@@ -1,4 +1,4 @@
-"""Score every problem under a direction and an alpha of its own."""
+"""Score every problem under its own direction and alpha."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

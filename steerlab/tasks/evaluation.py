@@ -1,7 +1,4 @@
-"""From problems to the rows that have to be run, and from what was read in them to a frame of outcomes.
-
-Score a model on problems, and balance what it got right and wrong.
-"""
+"""Score a model on problems (`evaluate`), and balance those that it got right and wrong (`balance`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

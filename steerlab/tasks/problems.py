@@ -1,7 +1,4 @@
-"""The unit of every experiment: a problem, and a task made of them.
-
-Several tasks side by side: are they apart, what is drawn from each, a mixture of them, and targets that mean nothing.
-"""
+"""The `Problem` and `Task` types, and what is made of several tasks: overlap, samples, mixtures, shuffled targets."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -1,10 +1,8 @@
-"""Per-token magnitudes: how large the residual stream is at each token, and how much of it lies along a direction.
+"""Norms and projections of the residual stream at each token, and the critical tokens: where steering moves the model.
 
-Where steering and right answers part from unsteered and wrong ones: divergence token by token.
-
-For each problem two texts run: the prompt with its right answer, and with the wrong answer that the unsteered model likes best.
-Both run without and with steering. KL says how much steering moves the next-token distribution behind each token; the margin,
-log p(right token) minus log p(wrong token), says at which tokens right and wrong part.
+For critical tokens each prompt runs with its right answer and with the wrong answer that the unsteered model prefers, without and
+with steering. KL says how much steering moves each next-token distribution; the margin, log p(right token) minus log p(wrong
+token), where right and wrong part.
 """
 
 from collections.abc import Sequence

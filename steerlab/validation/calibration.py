@@ -1,4 +1,4 @@
-"""Does a test reject a true null no more often than it says, and how often does it see a real effect?
+"""Simulated false-positive rates and power of the tests, intervals and families of controls.
 
 Every scenario draws data and gives them to the public functions of `steerlab.statistics`, as a user would.
 """

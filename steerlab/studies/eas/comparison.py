@@ -1,8 +1,8 @@
-"""Emergent Activation Snapping beside its baselines, on one stream: what is the Watcher's doing, and what any nudge would have done?
+"""Emergent Activation Snapping against its baselines on one stream: is a change the Watcher's doing, or any nudge's?
 
-All variants see every problem at the same time, so that a comparison is paired and the prompt runs to the watched layer once for all. A
-change between two variants is tested by the exact sign test on the problems that they answer differently: if neither is better, given all
-that went before, each such problem is a fair coin, so the test stays exact although a Watcher's state hangs on its earlier answers.
+All variants see the same problems, so the comparison is paired and each prompt runs to the watched layer once. Two variants are
+compared by the exact sign test on the problems that they answer differently. It stays exact although a Watcher depends on its
+earlier answers: given the past, each such problem is a fair coin if neither is better.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Many tests at once: corrections of given p-values, and the best cell of a grid."""
+"""Many tests at once: corrections of p-values, and the best cell of a grid."""
 
 from collections.abc import Callable
 from functools import partial
