@@ -49,7 +49,7 @@ def main(config: Config, folder: Path) -> None:
     print(result.accuracy().to_string(index=False, float_format="%.3f"))
     drawn = {
         "Accuracy against alpha, with 95% Wilson intervals.": sl.plots.alpha_progression(result),
-        "Problems that changed sides.": sl.plots.transition_matrix(result),
+        "Problems that became right or wrong.": sl.plots.transition_matrix(result),
     }
     figures = [sl.Drawing(caption, figure, sl.plots.words(figure), sl.changed_problems(result)) for caption, figure in drawn.items()]
     question = f"How does accuracy on {config.split} problems of {task.name} depend on alpha at layer {layer}?"

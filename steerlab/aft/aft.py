@@ -332,7 +332,7 @@ def broken_off(method: Mapping[str, Any]) -> list[str]:
     return (
         []
         if broke is None
-        else [f"Training broke off: {method['stopped']}. The vector is that of epoch {method['epoch']}; a smaller lr may help."]
+        else [f"Training stopped early: {method['stopped']}. The vector is that of epoch {method['epoch']}; a smaller lr may help."]
     )
 
 
@@ -526,7 +526,7 @@ class LearnedVectors(Sequence[LearnedVector]):
     def best(self) -> LearnedVector:
         """The candidate of highest validation accuracy; equals go to the smaller validation nll, then to the first.
 
-        Choosing is looking: its validation accuracy is the largest of `len(self)`, and flatters it.
+        Its validation accuracy is the largest of `len(self)`, and so biased upwards.
 
         Raises:
             ValueError: there was no validation, or every training broke off before it.

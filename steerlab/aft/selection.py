@@ -75,14 +75,14 @@ class AdaptiveResult:
 
     @property
     def improvement(self) -> float:
-        """Validation accuracy of the chosen vector above the unsteered one; it was chosen by that number, so it flatters."""
+        """Validation accuracy of the chosen vector above the unsteered one; it was chosen by that number, so it is biased upwards."""
         return float(self.attempts.loc[self.attempts["name"] == self.vector.name, "improvement"].iloc[-1])
 
     def warnings(self) -> list[str]:
         """What a reader must know about the choice."""
-        looked = f"{len(self.frame)} candidates were trained, and their validation accuracies compared at each of {int(self.frame['epochs'].sum())} epochs"
+        tried = f"{len(self.frame)} candidates were trained, and their validation accuracies compared at each of {int(self.frame['epochs'].sum())} epochs"
         said = [
-            f"{looked}; that of the chosen one is the best of {'its attempt' if self.n_attempts > 1 else 'so many'} and flatters it: claim only what problems that "
+            f"{tried}; that of the chosen one is the best of {'its attempt' if self.n_attempts > 1 else 'so many'} and is biased upwards: claim only what problems that "
             "had no part in it show."
         ]
         if self.select == "retry":

@@ -151,7 +151,7 @@ def read(path: str | Path, work: Mapping[str, Any]) -> tuple[dict[str, Tensor], 
     different = sorted(key for key in wanted if said["work"].get(key) != wanted[key])
     if different:
         raise InputError(
-            f"path={str(file)!r} holds a training with other {', '.join(different)}; give what it was begun with, another path, or remove it"
+            f"path={str(file)!r} has a training with other {', '.join(different)}; give what it was begun with, another path, or remove it"
         )
     return tensors, said["about"]
 

@@ -131,7 +131,7 @@ def check_pairs(n_positive: int, n_negative: int, *, paired: bool) -> None:
     """
     if paired and n_positive != n_negative:
         raise InputError(
-            f"paired=True: the groups hold {n_positive} and {n_negative} problems; row i of both must be one pair (or use paired=False)"
+            f"paired=True: the groups have {n_positive} and {n_negative} problems; row i of both must be one pair (or use paired=False)"
         )
 
 

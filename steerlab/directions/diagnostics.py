@@ -97,7 +97,7 @@ class ContrastDiagnostics:
         """One layer.
 
         Raises:
-            ValueError: a layer that was not looked at.
+            ValueError: a layer that was not measured.
         """
         for one in self.layers:
             if one.layer == layer:
@@ -120,7 +120,10 @@ class ContrastDiagnostics:
         said = []
         table = self._frame
         for mask, why in (
-            ((table["auc_low"] <= 0.5) & (table["auc_high"] >= 0.5), "held-out problems are not told apart (the AUC's interval holds 0.5)"),
+            (
+                (table["auc_low"] <= 0.5) & (table["auc_high"] >= 0.5),
+                "held-out problems are not separated (the AUC's interval contains 0.5)",
+            ),
             (table["stability_low"] <= 0, "directions of random halves have a cosine of 0 or below in at least one split of twenty"),
         ):
             if mask.any():
@@ -218,7 +221,7 @@ def _paired(positive: Activations, negative: Activations, pairs: bool | None) ->
         return positive, negative, False
     if not same:
         raise InputError(
-            f"the groups hold {len(ours)} and {len(theirs)} problems, {len(common)} of them in common; give both the same problems (pairs), "
+            f"the groups have {len(ours)} and {len(theirs)} problems, {len(common)} of them in common; give both the same problems (pairs), "
             "or none in common, or say pairs=False"
         )
     return positive, negative.select(ours), True

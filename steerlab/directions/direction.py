@@ -454,7 +454,7 @@ def check_groups(positive: Activations, negative: Activations, *, layer: int) ->
     if found[0].shape[2] != found[1].shape[2]:
         raise InputError(f"the groups have {found[0].shape[2]} and {found[1].shape[2]} dimensions; give activations of one model")
     if found[0].shape[1] != found[1].shape[1]:
-        raise InputError(f"the groups hold {found[0].shape[1]} and {found[1].shape[1]} positions; cache both alike")
+        raise InputError(f"the groups have {found[0].shape[1]} and {found[1].shape[1]} positions; cache both alike")
     return found[0], found[1]
 
 
@@ -495,7 +495,7 @@ def differing(positive: Tensor, negative: Tensor, *, name: str, layer: int, posi
             reason = f"all {len(norms)} problems give the same activations there: their prompts are the same up to this position"
             fix = "give problems whose prompts differ there, or measure at another position"
         else:
-            reason = f"their means lie {float(gap.max()):.2g} apart, of a norm of {float(size.max()):.2g}: perhaps both groups hold the same problems"
+            reason = f"their means lie {float(gap.max()):.2g} apart, of a norm of {float(size.max()):.2g}: perhaps both groups are the same problems"
             fix = "give groups that differ"
         raise InputError(f"{where} ({reason}); {fix}")
     return differ

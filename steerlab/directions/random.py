@@ -187,7 +187,7 @@ def covariance_matched(acts: Activations, *, norm: Norm = "match", name: str = "
         check_draw(n, rng)
         values = _samples(acts, direction)
         if len(values) < 2:
-            raise InputError(f"acts hold {len(values)} problem(s); a covariance needs at least 2")
+            raise InputError(f"acts have {len(values)} problem(s); a covariance needs at least 2")
         centred = values - values.mean(0)
         size = float(values.square().mean().sqrt())
         about = {"n_samples": len(values)}
@@ -243,7 +243,7 @@ def shuffled_labels(
     _check_norm(norm)
     sizes = len(positive.problem_ids), len(negative.problem_ids)
     if paired and sizes[0] != sizes[1]:
-        raise InputError(f"paired=True: the groups hold {sizes[0]} and {sizes[1]} problems; row i of both must be one problem")
+        raise InputError(f"paired=True: the groups have {sizes[0]} and {sizes[1]} problems; row i of both must be one problem")
 
     def draw(direction: Direction, n: int, *, rng: np.random.Generator) -> list[Direction]:
         check_draw(n, rng)
@@ -335,7 +335,7 @@ def given_controls(directions: Sequence[Direction]) -> Draw:
     def draw(direction: Direction, n: int, *, rng: np.random.Generator) -> list[Direction]:
         check_draw(n, rng)
         if len(given) < n:
-            raise InputError(f"n={n}: only {len(given)} controls are ready; ask for no more")
+            raise InputError(f"n={n}: only {len(given)} controls are given; ask for no more")
         return given[: int(n)]
 
     return draw

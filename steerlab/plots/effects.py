@@ -67,8 +67,8 @@ def forest(effects: pd.DataFrame, what: str = "change in accuracy") -> go.Figure
     fig.update_yaxes(tickvals=heights, ticktext=[theme.label(name, NAME) for name in rows["name"]], zeroline=False, showgrid=False)
     fig.update_yaxes(range=[0.4, len(rows) + 0.6])
     fig.update_xaxes(title_text=f"{what} (points)", zeroline=False)
-    headline = f"{int(clear.sum())} of {len(rows)} intervals leave out zero"
-    return theme.style(fig, headline, ("Intervals are of one effect each, not corrected for their number.",), ROW * len(rows) + 90)
+    headline = f"{int(clear.sum())} of {len(rows)} intervals exclude zero"
+    return theme.style(fig, headline, ("Each interval is for one effect; not corrected for their number.",), ROW * len(rows) + 90)
 
 
 def _hover(row: dict) -> str:  # type: ignore[type-arg]

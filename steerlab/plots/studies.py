@@ -79,7 +79,7 @@ def reported_against_fresh(found: Claims) -> go.Figure:
     table = found.table()
     worst = table.iloc[int(table["bias"].argmax())]
     headline = f"{theme.label(worst['protocol']).capitalize()}: {theme.signed(100 * worst['reported'])} points reported, {theme.signed(100 * worst['change'])} on fresh problems"
-    notes = ("Means over repetitions, of the protocol with the largest bias.", "Below the dotted line: reported larger than it is.")
+    notes = ("Means over repetitions, of the protocol with the largest bias.", "Below the dotted line: the report is too high.")
     return theme.style(fig, headline, notes, CLAIMS_HEIGHT + 200, bottom=190)
 
 
@@ -161,11 +161,11 @@ def context_kinds(found: Comparison) -> go.Figure:
     fig.update_yaxes(title_text="change of test accuracy, points", zeroline=True)
     theme.legend_below(fig, KINDS_HEIGHT)
     headline = {
-        "holds": "Fewer parameters won",
-        "holds in part": "Fewer parameters won against some",
+        "supported": "Fewer parameters won",
+        "partly supported": "Fewer parameters won against some",
         "contradicted": "More parameters won",
-    }.get(found.verdict, "No kind is shown to be better than the smallest")
-    return theme.style(fig, headline, ("Intervals draw problems and seeds anew.",), KINDS_HEIGHT + 130, bottom=130)
+    }.get(found.verdict, "No evidence that any kind differs from the smallest")
+    return theme.style(fig, headline, ("Intervals: bootstrap over problems and seeds.",), KINDS_HEIGHT + 130, bottom=130)
 
 
 PANEL = 230

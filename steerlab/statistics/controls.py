@@ -414,7 +414,7 @@ class ControlTests(ABC):
         return before.to_numpy(kind), mine.loc[before.index].to_numpy(kind)
 
     def sign_test(self, *, alternative: Alternative = "two-sided") -> SignTest:
-        """Did the direction itself move answers? Exact sign test on the problems that changed sides."""
+        """Did the direction itself move answers? Exact sign test on the problems that became right or wrong."""
         return sign_test(*self.paired(), alternative=alternative)
 
 

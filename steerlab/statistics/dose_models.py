@@ -59,7 +59,7 @@ def read_doses(alphas: ArrayLike, values: ArrayLike | pd.DataFrame) -> Doses:
     order = np.argsort(doses, kind="stable")
     repeated = doses[order][1:][np.diff(doses[order]) == 0]
     if repeated.size:
-        raise InputError(f"alphas holds {repeated[0]:g} twice; give one column per alpha")
+        raise InputError(f"alphas has {repeated[0]:g} twice; give one column per alpha")
     by_problem = np.ndim(values) == 2
     if by_problem:
         table, labels = problem_table(values, "values", columns="alpha", at_least=2)

@@ -235,7 +235,9 @@ def discordant_odds_ratio(before: ArrayLike, after: ArrayLike) -> OddsRatio:
     was, now = outcomes(before, "before"), outcomes(after, "after")
     right, wrong = int((~was & now).sum()), int((was & ~now).sum())
     if right + wrong == 0:
-        raise InputError(f"none of the {was.size} problems changed sides: the odds ratio 0 / 0 has no value; report the change, which is 0")
+        raise InputError(
+            f"none of the {was.size} problems became right or wrong: the odds ratio 0 / 0 has no value; report the change, which is 0"
+        )
     return OddsRatio(right, wrong, right / wrong if wrong else math.inf)
 
 

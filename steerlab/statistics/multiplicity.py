@@ -192,7 +192,7 @@ class MaxStatisticTest:
             "p, adjusted for all cells": format_p(self.pvalue),
             "smallest possible p": f"{self.smallest_p:.4g}",
             "alternative": self.alternative,
-            "cells that survive at 0.05": len(self.survivors()),
+            "cells with p below 0.05": len(self.survivors()),
             "problems": f"{self.n_problems}, {self.n_moved} moved in some cell",
             "flips": f"{self.null.size}, {'all' if self.exact else 'random'}",
         }

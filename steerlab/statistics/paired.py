@@ -99,7 +99,7 @@ def sign_test(before: ArrayLike, after: ArrayLike, *, alternative: Alternative =
     """Exact sign test on the problems whose outcome changed, which is McNemar's exact test.
 
     The exact test never rejects a true null too often, and with few changed problems much less often than its level says.
-    The mid-p variant counts only half of the probability of the observed split: its rate of false alarms is nearer to the
+    The mid-p variant counts only half of the probability of the observed split: its false-positive rate is nearer to the
     level, and may slightly exceed it.
 
     Args:

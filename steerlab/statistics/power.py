@@ -267,7 +267,7 @@ class Plan:
         )
         return (
             f"{controls} Use at least {self.n_problems} problems: if {self.discordant:.4g} of them change and accuracy moves by "
-            f"{self.change:+.4g}, the {self.alternative} sign test at {at} sees it with a chance of {self.power_reached:.4f} "
+            f"{self.change:+.4g}, the {self.alternative} sign test at {at} detects it with a probability of {self.power_reached:.4f} "
             f"({self.power:g} wanted)."
         )
 
@@ -275,7 +275,7 @@ class Plan:
         rows: dict[str, object] = {
             "controls": f"{self.n_controls} for p = {self.p:g}",
             "comparisons": self.comparisons,
-            "level per look (Bonferroni, Holm's first step)": f"{self.level_per_comparison:.4g}",
+            "level per comparison (Bonferroni, Holm's first step)": f"{self.level_per_comparison:.4g}",
             "alternative": self.alternative,
         }
         if self.n_problems is not None:
@@ -322,7 +322,7 @@ def plan(
     Example:
         >>> print(plan(change=-0.1, discordant=0.2, p=0.01))
         Use at least 99 controls: the smallest p of the rank test is then 0.01, which is at most 0.01. Use at least 168 problems: \
-if 0.2 of them change and accuracy moves by -0.1, the two-sided sign test at level 0.05 sees it with a chance of 0.8006 (0.8 wanted).
+if 0.2 of them change and accuracy moves by -0.1, the two-sided sign test at level 0.05 detects it with a probability of 0.8006 (0.8 wanted).
     """
     check_alternative(alternative)
     level, comparisons = open_share(level, "level"), count(comparisons, "comparisons", at_least=1)
@@ -362,7 +362,7 @@ def _possible(change: float, alternative: Alternative) -> float:
     if change == 0:
         raise InputError("change=0: no number of problems detects it; give the smallest change that matters")
     if (alternative == "greater" and change < 0) or (alternative == "less" and change > 0):
-        raise InputError(f"change={change:+g} with alternative={alternative!r}: the test looks the other way; turn one of them")
+        raise InputError(f"change={change:+g} with alternative={alternative!r}: the test is of the other direction; change one of them")
     return change
 
 

@@ -49,7 +49,7 @@ class ContextComparison:
         baseline: the unsteered evaluation of the test problems.
         settings: the budget.
 
-    Intervals draw problems and seeds anew, both (percentile, 95%); with few seeds that of seeds is too small. p-values are of sign flips of
+    Intervals are bootstrapped over problems and seeds (percentile, 95%); with few seeds that of seeds is too small. p-values are of sign flips of
     problems' means over the seeds at hand; Holm's correction is over all lines of `kinds` and `contrasts` together.
     """
 
@@ -62,12 +62,12 @@ class ContextComparison:
 
     @cached_property
     def verdict(self) -> str:
-        """Whether fewer parameters win: "holds", "holds in part", "contradicted" or "not shown"."""
+        """Whether fewer parameters win: "supported", "partly supported", "contradicted" or "no evidence"."""
         sure = self.contrasts["p_holm"] <= LEVEL
         better, worse = sure & (self.contrasts["difference"] > 0), sure & (self.contrasts["difference"] < 0)
         if worse.any():
             return "contradicted"
-        return "holds" if better.all() else "holds in part" if better.any() else "not shown"
+        return "supported" if better.all() else "partly supported" if better.any() else "no evidence"
 
     def summary(self) -> str:
         """What was found, in a paragraph."""
@@ -83,10 +83,10 @@ class ContextComparison:
             for line in _records(self.contrasts)
         ]
         says = {
-            "holds": "Fewer parameters won: the smallest was better than every larger one.",
-            "holds in part": "The smallest was better than some larger ones; of the others that is not shown.",
+            "supported": "Fewer parameters won: the smallest was better than every larger one.",
+            "partly supported": "The smallest was better than some larger ones; there is no evidence for the others.",
             "contradicted": "The claim is contradicted: a kind with more parameters was better than the smallest.",
-            "not shown": "That fewer parameters win is not shown here: no difference from the smallest is larger than chance explains.",
+            "no evidence": "No evidence that fewer parameters win: no difference from the smallest is significant.",
         }
         return (
             f"{says[self.verdict]} {s['n_train']} training problems, {s['epochs']} epochs, {len(s['seeds'])} seeds, layer {s['layer']}; unsteered "

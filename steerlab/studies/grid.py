@@ -52,7 +52,7 @@ class GridJob:
         train, validation, test: at most so many problems.
         layers: candidates: "all", "middle" (25% to 75% of the depth) or a list.
         epochs, lr, batch_size: of training.
-        controls: random vectors beside the learned one; 0 for none.
+        controls: random vectors to compare with the learned one; 0 for none.
         seed: of data, training and controls.
         backend, device, dtype, prepend_bos: as in `steerlab.load_model`.
         form, scorer: of the task, where not its own.
@@ -409,7 +409,7 @@ class Universality:
             special = int((beside["p_controls"] < GRID_LEVEL).sum())
             least = 1 / (beside["controls"].min() + 1)
             said.append(
-                f"In {special} of {len(beside)} cells the learned vector's effect stands out from random vectors of its norm (rank test, uncorrected; p cannot fall "
+                f"In {special} of {len(beside)} cells the learned vector's effect differs from those of random vectors of its norm (rank test, uncorrected; p cannot fall "
                 f"below {least:.3g})."
             )
         return " ".join(said)
@@ -517,7 +517,7 @@ def check_grid_folder(path: str | Path, cells: Sequence[GridJob]) -> Path:
     wanted = json.loads(json.dumps([described(cell) for cell in cells]))
     if kept.get("cells") != wanted:
         raise InputError(
-            f"{folder} holds another grid: {_difference(kept.get('cells') or [], wanted)}; use its settings, or another folder"
+            f"{folder} is of another grid: {_difference(kept.get('cells') or [], wanted)}; use its settings, or another folder"
         )
     return folder
 
@@ -593,10 +593,10 @@ def _kept(file: Path, cell: GridJob) -> dict[str, Any] | None:
         return None
     loaded = _files.read_sealed(file, CELL, "remove it, and the cell is run again")
     if loaded.get("cell") != json.loads(json.dumps(described(cell))):
-        raise InputError(f"{file} holds another cell; use another folder, or remove it")
+        raise InputError(f"{file} is of another cell; use another folder, or remove it")
     record = loaded.get("record")
     if not isinstance(record, dict):
-        raise InputFileError(f"{file}: holds no record; remove it, and the cell is run again")
+        raise InputFileError(f"{file}: has no record; remove it, and the cell is run again")
     return record
 
 

@@ -43,7 +43,7 @@ class UniversalBooster:
             test problems. It speaks of these tasks, not of tasks in general.
         rivals: one line a comparison on one task's test problems: task, first, second, n, difference (of accuracy), low, high, p (exact sign
             test), p_holm: the mixture without the task against the vector of the task alone, and against each other task's.
-        choices: one line a vector: vector, kind, layer, epoch, norm, problems, candidates, validation_change (the best of so many: it flatters).
+        choices: one line a vector: vector, kind, layer, epoch, norm, problems, candidates, validation_change (the best of so many, so biased upwards).
         vectors: the vectors, by name.
         checks: did the interventions act.
     """
@@ -87,7 +87,7 @@ class UniversalBooster:
         said.append(
             f"Against the vector of the task itself, the mixture without it is worse on {worse} and better on {better} of {len(own)} tasks after correction; the largest "
             f"difference is {100 * first['difference']:+.1f} points on {first['task']} (95% interval {100 * first['low']:+.1f} to {100 * first['high']:+.1f}, "
-            f"{format_p(first['p_holm'], digits=2)} corrected). No evidence of a difference is none of equality."
+            f"{format_p(first['p_holm'], digits=2)} corrected). No evidence of a difference is not evidence of equality."
         )
         return " ".join(said)
 
@@ -98,7 +98,7 @@ class UniversalBooster:
         return [
             *inert(self.checks),
             *broken,
-            f"Layers are the best of {most} on validation problems of the training tasks; validation_change flatters.",
+            f"Layers are the best of {most} on validation problems of the training tasks; validation_change is biased upwards.",
         ]
 
     def __repr__(self) -> str:

@@ -84,7 +84,7 @@ class ProtocolComparison:
         return pd.DataFrame(lines, columns=[*columns, "bias", "bias_low", "bias_high", "reported_positive", "positive"])
 
     def summary(self) -> str:
-        """How much each protocol's own number flatters, in a sentence each."""
+        """The selection bias of each protocol, in a sentence each."""
         said = []
         for row in self.table().to_dict("records"):
             several = row["repetitions"] > 1

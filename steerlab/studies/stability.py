@@ -119,7 +119,7 @@ class SeedStability:
             said.append(
                 f"From permuted targets, which mean nothing: cosine {found['cosine']:.2f} with the reference (median between two of them {found['pair_cosine']:.2f}), test "
                 f"effect {100 * found['change']:+.1f} points. "
-                + ("What such vectors share with the reference is no knowledge of the task. " if found["cosine"] > self.band else "")
+                + ("What such vectors share with the reference is not about the task. " if found["cosine"] > self.band else "")
                 + f"95% of random directions lie within ±{self.band:.2f}."
             )
         return " ".join(said)

@@ -28,7 +28,7 @@ COLUMNS = ["layer", "alpha", "direction", "problem_id", "prompt", "target", "bef
 def changed_problems(
     sw: SweepResult, *, layer: int | None = None, alpha: float | None = None, direction: str | None = None, became: str | None = None
 ) -> pd.DataFrame:
-    """The problems that changed sides, one line a cell and problem: what is clicked on in a report, and its examples.
+    """The problems that became right or wrong, one line a cell and problem: what is clicked on in a report, and its examples.
 
     Cells come in order of layer, direction and alpha; in a cell first what became right, then what became wrong, each in
     the order of the data, so that the first few are no selection.
@@ -135,7 +135,7 @@ class FailureAnalysis:
 
     @cached_property
     def tests(self) -> pd.DataFrame:
-        """Do problems that changed sides differ from those that stayed where they were?
+        """Do problems that became right or wrong differ from the others?
 
         One line an alpha, side and covariate: alpha, compared (fixed among the wrong ones, broken among the right ones), covariate,
         n_moved, n_stayed, auc (the chance that a moved problem has the larger value; 0.5 is no difference), p (Mann-Whitney,
@@ -146,7 +146,7 @@ class FailureAnalysis:
             for moved, stayed in (("fixed", "stayed wrong"), ("broken", "stayed right")):
                 for name in self.covariates:
                     ours, theirs = (part.loc[part["group"] == group, name] for group in (moved, stayed))
-                    if name == "margin":  # how far from the line, on whichever side
+                    if name == "margin":  # distance from 0, on either side
                         ours, theirs = ours.abs(), theirs.abs()
                     if min(len(ours), len(theirs)) < 2 or pd.concat([ours, theirs]).nunique() < 2:
                         continue
@@ -160,7 +160,7 @@ class FailureAnalysis:
     def headroom(self) -> pd.DataFrame:
         """Do the counts follow from margins alone?
 
-        If the change of margin had nothing to do with which problem it befalls, the chance that problem i changes sides would be the
+        If the change of margin were independent of the problem, the probability that problem i becomes right or wrong would be the
         share of all other problems' changes that would carry its margin across zero.
 
         Returns:
@@ -192,7 +192,7 @@ class FailureAnalysis:
             row = table.loc[alpha]
             parts.append(
                 f"At alpha = {alpha:+g}, {row['fixed']:.0f} of {row['wrong']:.0f} wrong answers became right and {row['broken']:.0f} of {row['right']:.0f} "
-                f"right ones wrong; margins moved by {row['mean_shift']:+.3g} in the mean (standard deviation {row['spread']:.3g}). Had these moves befallen "
+                f"right ones wrong; margins changed by {row['mean_shift']:+.3g} in the mean (standard deviation {row['spread']:.3g}). If these changes had been assigned to "
                 f"problems at random, {row['fixed_expected']:.1f} would have become right and {row['broken_expected']:.1f} wrong "
                 f"({100 * row['change']:+.1f} points observed, {100 * row['change_expected']:+.1f} expected)."
             )
@@ -202,11 +202,13 @@ class FailureAnalysis:
             first: Mapping[Any, Any] = clear.sort_values("p", kind="stable").iloc[0].to_dict()
             more, size = "larger" if first["auc"] > 0.5 else "smaller", " in absolute value" if first["covariate"] == "margin" else ""
             parts.append(
-                f"Of {len(found)} comparisons {len(clear)} survive Holm's correction; clearest: at alpha = {first['alpha']:+g}, {first['compared']}, the "
+                f"Of {len(found)} comparisons {len(clear)} are significant after Holm's correction; clearest: at alpha = {first['alpha']:+g}, {first['compared']}, the "
                 f"{first['covariate']} is {more}{size} (AUC {first['auc']:.2f}, n = {first['n_moved']} and {first['n_stayed']}, {format_p(first['p_holm'], digits=2)})."
             )
         else:
-            parts.append(f"None of {len(found)} comparisons of problems that moved with those that stayed survives Holm's correction.")
+            parts.append(
+                f"None of {len(found)} comparisons of problems that became right or wrong with the others is significant after Holm's correction."
+            )
         return " ".join(parts)
 
     def __repr__(self) -> str:

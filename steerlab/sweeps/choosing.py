@@ -298,7 +298,7 @@ def coefficient_grid(
     if not validation or not test:
         raise InputError(f"{len(validation)} validation and {len(test)} test problems; give some of both")
     if 0 in list(coefficients):
-        raise InputError("coefficients hold 0, which is the baseline and is always run; leave it out")
+        raise InputError("coefficients include 0, which is the baseline and is always run; leave it out")
     if progress:
         limits: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
         where, at = place(direction, layer, site)

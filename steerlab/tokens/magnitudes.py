@@ -261,11 +261,11 @@ class CriticalTokens:
             found = bootstrap(table["needed_share"].to_numpy(float), statistic=np.median, rng=rng, n_resamples=1999)
             interval = found.interval(method="percentile")
             parts.append(
-                f"90% of the KL sits on {100 * found.estimate:.1f}% of a text's tokens in the median (95% bootstrap interval {100 * interval.low:.1f}% to "
-                f"{100 * interval.high:.1f}%); the tenth of tokens that holds most has {tenth:.0f}% of it."
+                f"90% of the KL is on {100 * found.estimate:.1f}% of a text's tokens in the median (95% bootstrap interval {100 * interval.low:.1f}% to "
+                f"{100 * interval.high:.1f}%); the tenth of tokens with the most KL has {tenth:.0f}% of it."
             )
         elif len(table):
-            parts.append(f"90% of the KL sits on {100 * float(table['needed_share'].iloc[0]):.1f}% of the only text's tokens.")
+            parts.append(f"90% of the KL is on {100 * float(table['needed_share'].iloc[0]):.1f}% of the only text's tokens.")
         else:
             parts.append("Steering moved no distribution.")
         if len(change) > 1 and np.ptp(change) > 0:
@@ -274,7 +274,7 @@ class CriticalTokens:
             parts.append(
                 f"The right answer's log-likelihood margin changed by {change.mean():+.3g} nats in the mean "
                 f"({paired_t_test(np.zeros(len(change)), change.to_numpy(float))}); {share:.0f}% of the unsteered margin, part by part in absolute value, "
-                "sits on tokens in which the answers differ."
+                "is on tokens in which the answers differ."
             )
         return " ".join(parts)
 

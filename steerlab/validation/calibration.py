@@ -40,7 +40,7 @@ class Calibration:
         return self.frame[(self.frame["verdict"] == "exceeds") & (self.frame["why"] == "")]
 
     def to_markdown(self) -> str:
-        """Two tables: false alarms, and power."""
+        """Two tables: false-positive rates, and power."""
         parts = []
         for null, title in ((True, "False alarms"), (False, "Power")):
             mine = self.frame[self.frame["null"] == null]

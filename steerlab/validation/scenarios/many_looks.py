@@ -123,7 +123,7 @@ SCENARIOS: list[Scenario] = [
         "sign test of the best of a grid, uncorrected",
         "156 cells, 86 problems",
         _best_cell_uncorrected,
-        why="the best of 156 looks is not one look",
+        why="the best of 156 cells is not one cell",
         share=0.3,
     ),
     # What a real effect looks like
