@@ -188,7 +188,7 @@ class Significance:
         k = control.n
         allowed = math.ceil(LEVEL / len(self.tests) * (k + 1) * (1 - 1e-12)) - 2  # controls that may be as extreme
         if allowed < 0:
-            return f"With {k} controls and {len(self.tests)} tests no effect, however large, could have differed significantly."
+            return f"With {k} controls and {len(self.tests)} tests no effect, however large, could have had a corrected p below {LEVEL}."
         effects = control.effect()[1]
         centre = float(np.median(effects))
         distance = float(np.sort(np.abs(effects - centre))[::-1][allowed])

@@ -86,7 +86,7 @@ class ContextComparison:
             "supported": "Fewer parameters won: the smallest was better than every larger one.",
             "partly supported": "The smallest was better than some larger ones; there is no evidence for the others.",
             "contradicted": "The claim is contradicted: a kind with more parameters was better than the smallest.",
-            "no evidence": "No evidence that fewer parameters win: no difference from the smallest is significant.",
+            "no evidence": "No evidence that fewer parameters win: no difference from the smallest has a corrected p below 0.05.",
         }
         return (
             f"{says[self.verdict]} {s['n_train']} training problems, {s['epochs']} epochs, {len(s['seeds'])} seeds, layer {s['layer']}; unsteered "

@@ -110,7 +110,7 @@ def test_the_same_seed_gives_the_same_numbers():
 
 def test_a_direction_that_rests_on_little_is_said_aloud():
     said = sl.contrast_diagnostics(*groups(), rng=rng()).warnings()
-    assert any(line.startswith("Layer 2: held-out problems are not told apart") for line in said)
+    assert any(line.startswith("Layer 2: held-out problems are not separated") for line in said)
     assert any(line.startswith("Layer 2: directions of random halves") for line in said)
     assert sl.contrast_diagnostics(*groups(), rng=rng(), layers=[7]).warnings() == []
 

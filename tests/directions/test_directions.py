@@ -275,9 +275,7 @@ def test_identical_problems_give_no_direction_by_any_estimator(estimator, scale)
 def test_groups_of_the_same_problems_give_no_direction_by_any_estimator(estimator, scale):
     right, wrong = groups_apart(0.0, scale=scale)
     wrong = wrong * (1 + 1e-7 * some(6, 16, seed=5))
-    with pytest.raises(
-        sl.InputError, match=r"but for rounding \(their means lie .* apart, .* perhaps both groups hold the same problems\)"
-    ):
+    with pytest.raises(sl.InputError, match=r"but for rounding \(their means lie .* apart, .* perhaps both groups are the same problems\)"):
         sl.ESTIMATORS[estimator](right.numpy(), wrong.flip(0).numpy(), layer=1)
 
 
