@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 class InputError(ValueError):
-    """An input that cannot be used; the message names the value, what was expected and what to do.
+    """An input that cannot be used; the message names the value, what was expected and the fix.
 
     Example:
         >>> import steerlab as sl

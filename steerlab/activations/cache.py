@@ -101,7 +101,7 @@ def cache_activations(
     memory: str | int | None = None,
     progress: bool = False,
 ) -> Activations:
-    """Run the prompts once, up to the last layer asked for, and keep the activations asked for.
+    """Activations of prompts at chosen layers, site and positions, from one run up to the last of these layers.
 
     Args:
         model: a TransformerLens model.
@@ -241,7 +241,7 @@ def _activations(values: np.ndarray, mask: np.ndarray, header: dict[str, Any]) -
 
 
 def load_activations(path: str | Path, *, verify: bool = True) -> Activations:
-    """Open a folder that `cache_activations` wrote; values are read from disk as they are used.
+    """Activations from a folder that `cache_activations` wrote; values are read from disk as they are used.
 
     Args:
         path: the folder.

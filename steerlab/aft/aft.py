@@ -290,7 +290,7 @@ def _work(model: Model, problems: Sequence[Problem], validation: Sequence[Proble
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LearnedVector(Direction):
-    """A direction that was learned, with the course of its training; it works wherever a `Direction` does.
+    """A learned direction with its training history; it works wherever a `Direction` does.
 
     What it is scaled or turned into by `unit` or `with_vector` is a plain `Direction`: it was not learned.
 
@@ -327,7 +327,7 @@ class LearnedVector(Direction):
 
 
 def broken_off(method: Mapping[str, Any]) -> list[str]:
-    """A sentence on a training that broke off, for readers of its vector."""
+    """A warning about a training that stopped early."""
     broke = method.get("broke_at_step")
     return (
         []
@@ -367,7 +367,7 @@ def learn_vector(
     memory: str | int | None = None,
     progress: bool = False,
 ) -> LearnedVector:
-    """Learn one vector at one layer (static activation fine-tuning, "AFT").
+    """A vector learned at one layer (static activation fine-tuning, "AFT"), with its training history.
 
     The defaults are those of the sources' Phi-2 loop. Their loop with one problem a step is ``batch_size=1, lr=1e-3``; where their batches do
     not divide the problems, ``last_batch="carry"`` does what they do.
@@ -492,7 +492,7 @@ KEYS = ["layer", "seed", "l2", "lr"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LearnedVectors(Sequence[LearnedVector]):
-    """Candidates that were trained side by side; a sequence of learned vectors, in the order of `frame`.
+    """Learned vectors of several candidates trained in one run, in the order of `frame`.
 
     Attributes:
         vectors: those that training gave; one that broke off before it had any vector is in the frame only.
@@ -591,7 +591,7 @@ def learn_vectors(
     memory: str | int | None = None,
     progress: bool = False,
 ) -> LearnedVectors:
-    """Learn a vector for every layer, seed, penalty and learning rate, all in one batched run.
+    """Vectors learned for every layer, seed, penalty and learning rate, in one batched run.
 
     Args:
         layers: where; default every layer.

@@ -309,7 +309,7 @@ def learn_context_vector(
     memory: str | int | None = None,
     progress: bool = False,
 ) -> ContextVector:
-    """Learn a vector that depends on the prompt: v(x) = b + g(pool(x)).
+    """A learned vector that depends on the prompt: v(x) = b + g(pool(x)).
 
     It is trained as `learn_vector` trains a static one: same steps, same order, same early stop.
 

@@ -36,7 +36,7 @@ SCALED_ON = 64  # problems that tell the stream's norm
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EvolvedVector(Direction):
-    """A direction found by evolutionary search, and how it was found.
+    """A direction found by evolutionary search, with the history of the search.
 
     Attributes:
         history: one line a generation: generation, best and mean (objective over the population, smaller is better), norm (of the
@@ -72,7 +72,7 @@ def evolve_vector(
     name: str = "evolved vector",
     progress: bool = False,
 ) -> EvolvedVector:
-    """Search for the vector that, added at a layer, makes the model answer best. Forward passes only.
+    """The vector that makes the model answer best when it is added at a layer, by evolutionary search; forward passes only.
 
     Args:
         model: a TransformerLens model.

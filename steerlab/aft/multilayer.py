@@ -119,7 +119,7 @@ def learn_multilayer(
     memory: str | int | None = None,
     progress: bool = False,
 ) -> MultiLayerVector:
-    """Learn one vector that acts at several layers, each with a scale of its own.
+    """One learned vector that acts at several layers, each with its own learned scale.
 
     Args:
         layers: where it acts, or "sources": 10%, 50% and 80% of the depth, with scales 0.5, 1.0 and 0.3.

@@ -51,7 +51,7 @@ MIDDLE = (0.25, 0.75)  # the sources' "25%-75% depth"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AdaptiveResult:
-    """The chosen vector, and everything that was tried for it.
+    """The chosen vector of an adaptive protocol, and all candidates.
 
     Attributes:
         vector: the chosen one.
@@ -124,7 +124,7 @@ def adaptive_aft(
     outcome: Sequence[Problem] | None = None,
     **options: Any,
 ) -> AdaptiveResult:
-    """Learn vectors over a grid of layers, seeds and penalties, each with early stopping, and choose one.
+    """The best of many learned vectors over layers, seeds and penalties, each trained with early stopping.
 
     With select="validation" all candidates train in one batched run, and the best on validation is chosen. With select="retry", the sources' rule,
     each seed is an attempt: its best layer on validation is scored on the outcome problems, and the first attempt that is not worse than no vector
@@ -332,7 +332,7 @@ def self_refine(
     memory: str | int | None = None,
     progress: bool = False,
 ) -> Refinement:
-    """Learn a vector, and go on learning from the training problems that are still answered wrongly under it.
+    """A vector trained in rounds on the training problems that are still answered wrongly under it.
 
     Training on one's own failures alone forgets the rest, so that a later round may well be worse: the round is chosen on validation.
 

@@ -96,7 +96,7 @@ def random_control(
     precision: str | torch.dtype | None = None,
     progress: bool = False,
 ) -> ControlResult:
-    """Steer with a direction and with n controls, at one alpha, on the same problems.
+    """Outcomes of a direction and of n controls at one alpha, on the same problems.
 
     Args:
         model: a TransformerLens model.
@@ -223,7 +223,7 @@ def match_kl(
     max_tokens: int | None = None,
     memory: str | int | None = None,
 ) -> MatchedControls:
-    """Rescale controls so that each changes neutral text as much as the direction does, at the same alpha.
+    """Controls rescaled so that each changes neutral text as much as the direction does, at the same alpha.
 
     The mean of KL(unsteered || steered) over all positions is 0 for a vector of length 0 and grows from there. Between two
     lengths of which one does too little and one too much, the length is found by the regula falsi (Illinois) on the root of

@@ -119,7 +119,7 @@ def singular_directions(
     scale: Scale = "contrast",
     name: str = "singular",
 ) -> list[Direction]:
-    """The top n right singular vectors of the positive group's activations, called ``{name} 0`` and so on.
+    """The top n right singular vectors of the positive group's activations, named ``{name} 0`` and so on.
 
     Arguments are those of `singular_direction`.
 
@@ -152,7 +152,7 @@ def ica_direction(
     scale: Scale = "contrast",
     name: str = "ICA",
 ) -> Direction:
-    """The independent component of both groups' activations that tells them apart best, as it shows in the stream.
+    """The independent component of both groups' activations that separates them best.
 
     FastICA unmixes the pooled activations, without looking at the groups; components are then ranked by the distance of
     the groups' means in standard deviations within groups. What is given is the component's column of the mixing matrix:

@@ -56,7 +56,7 @@ class LayerDiagnostics:
 
 @dataclass(frozen=True, eq=False)
 class ContrastDiagnostics:
-    """What two groups of activations can and cannot give, layer by layer.
+    """Separability and stability of the contrast of two groups of activations, layer by layer.
 
     Attributes:
         layers: one a layer.
@@ -155,7 +155,7 @@ def contrast_diagnostics(
     folds: int = 5,
     splits: int = 200,
 ) -> ContrastDiagnostics:
-    """Is there a direction between two groups of activations, and how sure is it? No model is run.
+    """Whether there is a direction between two groups of activations, and how stable it is; no model is run.
 
     Folds and halves are the same at every layer, so that layers can be compared. Choosing a layer by these numbers is a
     choice on these problems; test it on others.

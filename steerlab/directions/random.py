@@ -52,7 +52,7 @@ def random_directions(like: Direction, n: int, *, rng: np.random.Generator, name
 def random_direction(
     positive: Group, negative: Group, *, layer: int, rng: np.random.Generator, scale: Scale = "contrast", name: str = "random"
 ) -> Direction:
-    """An isotropic direction, which knows of the groups only where they are and how far apart; its sign is chance, too.
+    """A random isotropic direction with the norm of two groups' mean difference.
 
     Args:
         positive, negative: activations of the groups.
@@ -86,7 +86,7 @@ def shuffled_label_direction(
     name: str = "shuffled labels",
     **options: Any,
 ) -> Direction:
-    """What an estimator gives for the same problems with permuted labels.
+    """The direction of an estimator on the same problems with permuted labels.
 
     Args:
         positive, negative, layer, rng: as in `random_direction`.
@@ -210,7 +210,7 @@ def shuffled_labels(
     norm: Norm = "match",
     name: str = "shuffled",
 ) -> Draw:
-    """The same estimator on the same problems with permuted labels, in groups of the same sizes.
+    """A family of controls: the same estimator on the same problems with permuted labels, in groups of the same sizes.
 
     Args:
         positive, negative: the activations that the direction was estimated from.
@@ -272,7 +272,7 @@ def shuffled_labels(
 
 
 def other_task(directions: Sequence[Direction], *, norm: Norm = "match", name: str = "other-task") -> Draw:
-    """Directions that were found on other tasks, at the same layer and site; those of other places are left out.
+    """A family of controls: directions found on other tasks, at the same layer and site.
 
     Args:
         directions: found on other tasks; more than are asked for are drawn from without repetition. The direction under test
@@ -320,7 +320,7 @@ def other_task(directions: Sequence[Direction], *, norm: Norm = "match", name: s
 
 
 def given_controls(directions: Sequence[Direction]) -> Draw:
-    """Controls that are drawn already (and perhaps matched by `steerlab.match_kl`), as they are, in their order.
+    """A family of controls that are already drawn (and perhaps matched by `steerlab.match_kl`), in their order.
 
     Returns:
         A function ``(direction, n, *, rng)`` that gives the first n. It raises ValueError if there are fewer.

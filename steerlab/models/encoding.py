@@ -112,7 +112,7 @@ def _around(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class Frame:
-    """What stands around the tokens of a text, under one tokenizer.
+    """The special tokens around a text, under one tokenizer.
 
     Attributes:
         tokenizer: that one.
@@ -245,7 +245,7 @@ def token_names(model: Any, tokens: Sequence[int]) -> str:
 
 
 def said(model: Any) -> str:
-    """The rule in force in words, with a remark where the model's own tokenizer would do otherwise."""
+    """The rule of special tokens in words, with a remark where the model's own tokenizer differs."""
     if model.tokenizer is None:
         return "The model has no tokenizer: prompts are token ids, taken as they are."
     frame, ours = _frame(model), prepends_bos(model)

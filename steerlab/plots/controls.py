@@ -128,7 +128,7 @@ def _nice(step: float) -> float:
 
 
 def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"] = "accuracy") -> go.Figure:
-    """Where the tested direction stands among the random controls.
+    """The tested direction's effect among those of its controls.
 
     The bars are the controls' changes, hatched where they lie at least as far from the median of all as the tested
     direction, whose change is the line. The title has the Monte Carlo p-value that follows from them (the unit is the

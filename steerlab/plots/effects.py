@@ -16,7 +16,7 @@ NAME = 34
 
 
 def forest(effects: pd.DataFrame, what: str = "change in accuracy") -> go.Figure:
-    """Effects with their intervals: a line each, with the interval's place against zero.
+    """Effects with their intervals, one line each.
 
     Effects whose interval leaves out zero are blue diamonds, the others grey circles; an effect without an interval is an open
     circle.

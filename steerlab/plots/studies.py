@@ -99,7 +99,7 @@ class Comparison(Protocol):
 
 
 def context_kinds(found: Comparison) -> go.Figure:
-    """Change of test accuracy of each kind: means with intervals, and each seed beside them.
+    """Change of test accuracy of each kind of vector: means with intervals, and each seed.
 
     Args:
         found: what `steerlab.compare_context_vectors` returns.

@@ -215,7 +215,7 @@ class Critical(Protocol):
 
 
 def critical_tokens(found: Critical) -> go.Figure:
-    """Mean KL behind a token, by part of the text, for right and wrong answers, and for problems answered rightly and wrongly.
+    """Mean KL at a token, by part of the text, for right and wrong answers, and for problems answered rightly and wrongly.
 
     Args:
         found: what `steerlab.critical_tokens` returns.
@@ -276,7 +276,7 @@ class Failures(Protocol):
 
 
 def headroom(found: Failures) -> go.Figure:
-    """Fixed and broken answers at each alpha, observed (markers) and expected from margins alone (lines).
+    """Answers that became right and wrong at each alpha, observed (markers) and expected from margins alone (lines).
 
     Args:
         found: what `steerlab.failure_analysis` returns.

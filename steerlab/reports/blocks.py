@@ -59,7 +59,7 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Problems with what was asked, the answer before and the answer after.
+    """Example problems of a report: the question, the answer before and the answer after.
 
     Attributes:
         caption: which problems.

@@ -408,7 +408,7 @@ def _named(directions: Sequence[Direction]) -> dict[str, Direction]:
 
 
 def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
-    """Read an experiment and its provenance from a run folder; no model is needed.
+    """An experiment and its provenance from a run folder; no model is needed.
 
     Raises:
         FileNotFoundError: not a run folder, or a file of it is missing.

@@ -34,7 +34,7 @@ from steerlab.statistics.t_tests import TTest, positive_p, student_t
 
 @dataclass(frozen=True)
 class RankTest:
-    """Where an observed effect stands among the effects of controls.
+    """A rank test of an observed effect among the effects of controls.
 
     Attributes:
         observed: the effect of the direction under test.
@@ -166,7 +166,7 @@ def _as_extreme(observed: float, draws: np.ndarray, alternative: Alternative) ->
 
 @dataclass(frozen=True)
 class PredictionTest:
-    """Could the observed effect be one more draw from a normal distribution that the controls came from?
+    """A t-test of one observed effect as one more draw from the controls' normal distribution.
 
     Attributes:
         observed: the effect of the direction under test.
@@ -335,7 +335,7 @@ class Framed(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ControlTests(ABC):
-    """What can be asked of a direction and its controls once outcomes are known.
+    """The tests of a direction against its controls, from known outcomes.
 
     Attributes:
         frame: one line a direction and problem, with direction, is_control, problem_id, correct and perhaps margin.
@@ -420,7 +420,7 @@ class ControlTests(ABC):
 
 @dataclass(frozen=True, eq=False)
 class ControlOutcomes(ControlTests):
-    """A direction and its controls, from given outcomes.
+    """A direction and its controls, from given outcomes of problems.
 
     Attributes:
         frame: one line a direction and problem: direction, is_control, problem_id, correct, perhaps margin, and whatever came along.

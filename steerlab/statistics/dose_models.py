@@ -426,7 +426,7 @@ def line_of(doses: Doses) -> LinearFit:
 
 
 def asymmetry(alphas: ArrayLike, values: ArrayLike | pd.DataFrame) -> Asymmetry:
-    """Does adding the direction do as much as subtracting it? Change at +alpha plus change at -alpha, from alpha = 0.
+    """Change at +alpha plus change at -alpha, from alpha = 0: does adding do as much as subtracting?
 
     Args:
         alphas: one per dose, in any order; 0 must be among them, and some alpha with both signs.

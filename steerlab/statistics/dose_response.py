@@ -200,7 +200,7 @@ def _permuted(
 
 @dataclass(frozen=True)
 class Reversal:
-    """The largest step of a response against its direction.
+    """The largest step of a response against its trend.
 
     Attributes:
         alpha_from, alpha_to: between which alphas, alpha_from < alpha_to.
@@ -235,7 +235,7 @@ class Reversal:
 def largest_reversal(
     alphas: ArrayLike, values: ArrayLike | pd.DataFrame, *, rng: np.random.Generator, increasing: bool, n_resamples: int = 9999
 ) -> Reversal | None:
-    """The largest fall of a response that should rise (or rise of one that should fall), and whether chance explains it.
+    """The largest step of a response against its trend, with a permutation p-value.
 
     All pairs of alphas are compared; the p-value is that of `max_statistic_test` over all of them (one-sided, mean
     differences), so it has paid for picking the largest, and it is small only if no monotonic response explains it.
@@ -288,7 +288,7 @@ def reversal_of(doses: Doses, rng: np.random.Generator, increasing: bool, n_resa
 
 @dataclass(frozen=True, eq=False)
 class DoseResponse:
-    """A response at several alphas, and what it says.
+    """A response at several alphas: trend, line, monotone curve, rank correlation, asymmetry.
 
     Attributes:
         alphas: rising.
@@ -357,7 +357,7 @@ def dose_response(
     alternative: Alternative = "two-sided",
     n_resamples: int = 9999,
 ) -> DoseResponse:
-    """Everything that this package knows about a response at several alphas.
+    """Trend, line, monotone curve, rank correlation and asymmetry of a response at several alphas.
 
     Each part is what the function of its name returns: `trend_test`, `linear_fit`, `isotonic_fit`, `spearman`,
     `asymmetry` and `largest_reversal`; their docstrings say what each assumes. Give outcomes by problem where they

@@ -179,7 +179,7 @@ def cohens_h(before: float, after: float) -> float:
 
 @dataclass(frozen=True)
 class OddsRatio:
-    """How many problems became right for each that became wrong.
+    """The odds ratio of discordant pairs: became right over became wrong.
 
     Attributes:
         became_right, became_wrong: discordant problems.
@@ -243,7 +243,7 @@ def discordant_odds_ratio(before: ArrayLike, after: ArrayLike) -> OddsRatio:
 
 @dataclass(frozen=True)
 class AntiSteerable:
-    """Problems that an intervention moved the wrong way.
+    """The share of problems that an intervention moved against the wanted direction.
 
     Attributes:
         right_way, wrong_way, unmoved: numbers of problems.

@@ -93,7 +93,7 @@ class EquivalenceTest:
 
 
 def equivalence_test(before: ArrayLike, after: ArrayLike, *, margin: float) -> EquivalenceTest:
-    """Test that a paired change is smaller than a margin in both directions: "no effect" as a finding, not as a lack of one.
+    """Test that a paired change is smaller than a margin in both directions (TOST).
 
     Outcomes (booleans, or integers that are all 0 or 1) are tested exactly. Neither the sign test nor McNemar's
     conditioning helps here, because at the margin the share of changed problems is unknown. So each one-sided p-value

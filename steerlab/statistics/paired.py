@@ -29,7 +29,7 @@ from steerlab.statistics.t_tests import TTest, positive_p, student_t
 
 @dataclass(frozen=True)
 class SignTest:
-    """What an intervention did to right and wrong answers, and whether chance could have done it.
+    """The exact sign test of paired right and wrong outcomes (McNemar's exact test).
 
     Attributes:
         became_right, became_wrong, stayed_right, stayed_wrong: numbers of problems.
@@ -288,7 +288,7 @@ def wilcoxon_test(before: ArrayLike, after: ArrayLike, *, alternative: Alternati
 
 @dataclass(frozen=True, eq=False)
 class SignFlipTest:
-    """The mean difference against what it is when each difference's sign is drawn anew.
+    """A permutation test of a mean difference by flipping the signs of differences.
 
     Attributes:
         differences: after - before, in the order given.

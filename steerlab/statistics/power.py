@@ -16,7 +16,7 @@ from steerlab._html import html_table
 
 
 def power_of_sign_test(n: int, *, change: float, discordant: float, level: float = 0.05, alternative: Alternative = "two-sided") -> float:
-    """Chance that the exact sign test (McNemar exact) on n problems has p <= level, computed exactly.
+    """Power of the exact sign test (McNemar exact) on n problems, computed exactly.
 
     The number of changed problems is binomial (n, discordant), and given m of them the number that became right is
     binomial (m, 1/2 + change / (2 discordant)).
@@ -51,7 +51,7 @@ def power_of_sign_test(n: int, *, change: float, discordant: float, level: float
 
 
 def power_of_t_test(n: int, *, effect: float, level: float = 0.05, alternative: Alternative = "two-sided") -> float:
-    """Chance that a paired (or one-sample) t-test of n differences has p <= level, by the noncentral t distribution.
+    """Power of a paired (or one-sample) t-test of n differences, by the noncentral t distribution.
 
     Args:
         n: number of pairs, at least 2.
@@ -222,7 +222,7 @@ LARGEST_N = 40_000
 
 @dataclass(frozen=True)
 class Plan:
-    """What an experiment needs.
+    """Controls and problems that an experiment needs.
 
     Attributes:
         p: the p-value that the rank test must be able to reach after correction for all comparisons.

@@ -19,7 +19,7 @@ from steerlab.statistics.intervals import Interval
 
 @dataclass(frozen=True)
 class AUC:
-    """How well a score tells two groups apart: the chance that a positive scores above a negative, ties counted half.
+    """Area under the ROC curve: the probability that a positive scores above a negative, ties counted half.
 
     Attributes:
         value: 0 to 1; 0.5 is no separation.
@@ -170,7 +170,7 @@ def _lower_limit(value: float, n_positive: int, n_negative: int, z: float) -> fl
 
 @dataclass(frozen=True)
 class SplitHalf:
-    """Would other problems have given the same direction? Cosines between directions from two random halves.
+    """Cosines between directions from two random halves of the problems.
 
     Attributes:
         cosines: one for each random split.
@@ -266,7 +266,7 @@ def split_half_cosines(
 
 @dataclass(frozen=True)
 class DirectionalAgreement:
-    """Do problems differ in one direction? The cosine of each difference with the mean of all others.
+    """The cosine of each problem's difference with the mean of all others.
 
     Attributes:
         cosines: one a problem, in the order given; 0 where a difference, or the mean of the others, is zero.
@@ -365,7 +365,7 @@ def effective_dimension(values: ArrayLike) -> float:
 
 
 def effective_size(values: ArrayLike) -> float:
-    """How many different rows a mean rests on: n² / sum of the squared numbers of copies.
+    """The effective number of different rows: n² / sum of the squared numbers of copies.
 
     Repeated prompts, and templates that differ where the model does not look, add rows but no information.
 

@@ -110,7 +110,7 @@ Rule = Callable[[Tensor], Tensor]
 
 
 def rotate_by(resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
-    """Turn the stream by alpha radians towards the vector (away from it where alpha is negative), in the plane of both.
+    """The stream rotated by alpha radians towards the vector (away from it where alpha is negative), in the plane of both.
 
     Its norm stays. The vector's length does not matter, and a stream that lies along the vector, in no plane, is left alone.
 
@@ -190,7 +190,7 @@ class Adaptive:
 
 
 def norm_preserving(operator: str | Operator = "add") -> NormPreserving:
-    """The operator, and then the stream's former norm at every position. Of "add" it is "rotate".
+    """An operator that restores the stream's norm at every position. Of "add" it is "rotate".
 
     Raises:
         ValueError: an unknown operator.
@@ -207,7 +207,7 @@ def norm_preserving(operator: str | Operator = "add") -> NormPreserving:
 def conditional(
     operator: str | Operator = "add", *, above: float | None = None, below: float | None = None, along: Direction | None = None
 ) -> Conditional:
-    """The operator, only at positions where the stream's projection passes a threshold.
+    """An operator that acts only at positions where the stream's projection passes a threshold.
 
     Args:
         operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
@@ -237,7 +237,7 @@ def conditional(
 
 
 def adaptive(rule: Rule, *, operator: str | Operator = "add", along: Direction | None = None) -> Adaptive:
-    """The operator with alpha times what a rule says of the stream's projection at each position.
+    """An operator whose alpha is multiplied by a rule of the stream's projection at each position.
 
     Args:
         rule: a function from projections ``[batch pos 1]`` to factors of this shape; a named one, should work be sent to
@@ -288,7 +288,7 @@ def projections(acts: Activations, direction: Direction) -> Float[np.ndarray, "p
 
 
 def midpoint(positive: Activations, negative: Activations, direction: Direction) -> float:
-    """The threshold half way between two groups' mean projections.
+    """The threshold halfway between two groups' mean projections.
 
     Example:
         >>> ones = torch.ones(2, 1, 1, 2)

@@ -103,7 +103,7 @@ def recursive_vectors(
     positions: Positions = "all",
     scorer: str | Scorer | None = None,
 ) -> PromptVectors:
-    """Recursive application: run steered, pool the steered state, and steer the next run with the direction and what was pooled.
+    """Vectors of a recursive rule: run steered, pool the steered state, and steer the next run with the direction plus what was pooled.
 
     ``u_1 = v``, ``u_n = v + mix |v| unit(pooled under u_{n-1})``: what steers the last of the passes is given back.
 
@@ -187,7 +187,7 @@ def propagated_vectors(
     gate: str = "none",
     scorer: str | Scorer | None = None,
 ) -> PromptVectors:
-    """Let a direction spread along the prompt, cell by cell: each position's share of it is updated from its neighbours'.
+    """A direction spread along the prompt: the share of each position is updated from its neighbours'.
 
     Args:
         model: a TransformerLens model.

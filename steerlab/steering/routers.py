@@ -30,7 +30,7 @@ KEYWORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class KeywordRouter:
-    """Routes by the words in a prompt: the first route one of whose words stands in it, as the sources do.
+    """A router by words in the prompt: the first route one of whose words occurs (the sources' rule).
 
     Attributes:
         keywords: words (or parts of words, or several words) of each route, in the order in which routes are tried; upper
@@ -63,7 +63,7 @@ class KeywordRouter:
 
 @dataclass(frozen=True, eq=False)
 class NearestMean:
-    """Routes to the class whose mean activation is nearest; see `nearest_mean`.
+    """A router to the class whose mean activation is nearest; see `nearest_mean`.
 
     Attributes:
         names: of the classes.
@@ -145,7 +145,7 @@ def nearest_mean(classes: Mapping[str, Activations], *, layer: int, cosine: bool
 
 @dataclass(frozen=True, eq=False)
 class ReachProjection:
-    """The alpha that brings each problem's projection on a direction to a target, between limits, on a grid.
+    """An alpha rule: the alpha that brings each problem's projection on a direction to a target.
 
     Added at the place where it was measured, alpha times the direction moves the projection there exactly; steps keep the
     number of different alphas, each of which is a pass of its own, small.

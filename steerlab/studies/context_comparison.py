@@ -36,7 +36,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True, eq=False)
 class ContextComparison:
-    """What came of each kind of vector and seed, and what can be said of the kinds.
+    """Learned vectors of several kinds and seeds, their test effects, and whether fewer parameters win.
 
     Attributes:
         runs: one line a kind and seed: kind, n_parameters, seed, lr and epoch (chosen on validation), norm, train_before, train_accuracy,
@@ -132,7 +132,7 @@ def compare_context_vectors(
     memory: str | int | None = None,
     progress: bool = False,
 ) -> ContextComparison:
-    """Train vectors of several kinds at one budget, and compare them on test problems that had no part in any choice.
+    """Static and prompt-dependent vectors trained at one budget and compared on test problems that took no part in any choice.
 
     A seed draws its own `n_train` of the training problems, the same for all kinds, and decides order and starts. Every kind has the same epochs,
     steps and learning rates; rate and epoch are chosen on validation.

@@ -44,7 +44,7 @@ STREAMS = {"controls": 1}  # of the seed
 
 @dataclass(frozen=True)
 class GridJob:
-    """One model on one dataset.
+    """One model on one dataset, as a small picklable description.
 
     Attributes:
         model: embedded model, local Hugging Face directory, HookedTransformer name or Hub id.
@@ -130,7 +130,7 @@ def short(dataset: str) -> str:
 
 
 def model_task_grid(models: Sequence[str] = ("tiny-arithmetic",), datasets: Sequence[str] | None = None, **options: Any) -> list[GridJob]:
-    """Every model on every dataset.
+    """The jobs of a grid: every model on every dataset.
 
     Args:
         models: see `GridJob`.
@@ -160,7 +160,7 @@ def model_task_grid(models: Sequence[str] = ("tiny-arithmetic",), datasets: Sequ
 
 
 def run_job(cell: GridJob, model: Model | None = None) -> dict[str, Any]:
-    """Learn, choose and test: one cell, from its description alone.
+    """The result of one job: a vector learned, chosen on validation and tested.
 
     Args:
         cell: what to do.
@@ -301,7 +301,7 @@ OUTCOMES = ("positive", "neutral", "negative")
 
 @dataclass(frozen=True, eq=False)
 class Universality:
-    """What a grid of cells says.
+    """Effects of learned vectors over a grid of models and datasets.
 
     Attributes:
         cells: what was done.
@@ -538,7 +538,7 @@ def run_grid(
     runner: Callable[..., dict[str, Any]] = run_job,
     progress: bool = False,
 ) -> Universality:
-    """Run what is not finished yet, one cell at a time, and keep each as it ends.
+    """All results of a grid of jobs; finished ones are read from the folder, the others run and kept.
 
     A cell that fails is recorded with its message and does not stop the others; a later call tries it again. Cells of one model that follow on
     each other share it in memory.

@@ -208,7 +208,7 @@ def _shown(row: dict[Hashable, Any]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class MethodComparison:
-    """Methods on one test split.
+    """Test results of several steering methods at equal norm or KL.
 
     Attributes:
         baseline: the unsteered evaluation of the test problems.
@@ -429,7 +429,7 @@ def compare_methods(
     positions: Positions = "all",
     progress: bool = False,
 ) -> MethodComparison:
-    """Compare methods on one task.
+    """Steering methods on one task, compared at equal norm and equal KL.
 
     Args:
         model: a TransformerLens model.

@@ -32,7 +32,7 @@ ALL = "mixture of all"
 
 @dataclass(frozen=True, eq=False)
 class UniversalBooster:
-    """Vectors of mixtures and of single tasks, on every task's test problems.
+    """Effects of mixture vectors and single-task vectors on every task's test problems.
 
     Attributes:
         frame: one line a vector and task: vector ("mixture of all", "mixture without X", "X alone"), kind ("all", "mixture", "single"), task,
@@ -125,7 +125,7 @@ def universal_booster(
     operator: str | Operator = "add",
     progress: bool = False,
 ) -> UniversalBooster:
-    """Learn a vector from every mixture that leaves one task out, from all tasks, and from each alone; test each on every task.
+    """Effects of mixture vectors on the tasks of the mixture and on a task that was left out.
 
     Args:
         model: a TransformerLens model.

@@ -41,7 +41,7 @@ STREAMS = {"balance": 0, "chosen": 1, "suppression": 2, "questions": 3, "diagnos
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """Everything that the protocol measured.
+    """All results of the main protocol.
 
     Attributes:
         task: name of the task.
@@ -137,7 +137,7 @@ def run_experiment(
     too_long: str = "error",
     progress: bool = False,
 ) -> Experiment:
-    """Run the protocol.
+    """The main protocol on one model and task: choice on validation, effect and controls on test.
 
     Args:
         model: a TransformerLens model.

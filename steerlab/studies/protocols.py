@@ -39,7 +39,7 @@ RULES = {
 
 @dataclass(frozen=True, eq=False)
 class ProtocolComparison:
-    """Protocols, repetition by repetition.
+    """Reported and fresh gains of several protocols, repetition by repetition.
 
     Attributes:
         frame: one line a repetition and protocol: repetition, protocol, layer, seed, norm, candidates (compared for it), attempts, reported_on ("validation" or
@@ -148,7 +148,7 @@ def compare_protocols(
     operator: str | Operator = "add",
     progress: bool = False,
 ) -> ProtocolComparison:
-    """Run the sources' rapid protocol, the adaptive one and their retrying variants, several times, and test what each claims.
+    """The rapid, adaptive and retrying protocols, run several times, with what each reports and what fresh problems show.
 
     "Rapid": layers from 25% to 75% of the depth, every second one, a fixed number of epochs, one seed; the layer is chosen on the outcome problems (as
     the sources did), or on validation. "Adaptive": all layers, several seeds, early stopping on validation; chosen on validation. "Retried": each seed is an

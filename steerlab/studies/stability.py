@@ -31,7 +31,7 @@ KINDS = ("seed", "subset", "shuffled")
 
 @dataclass(frozen=True, eq=False)
 class SeedStability:
-    """Vectors learned from the same problems with other seeds, from other problems, and from targets that mean nothing.
+    """Vectors learned with other seeds, from other problems and from permuted targets: cosines and test effects.
 
     Attributes:
         frame: one line a vector: name, kind ("seed": the reference's problems, another seed; "subset": other problems; "shuffled": the reference's
@@ -161,7 +161,7 @@ def seed_stability(
     operator: str | Operator = "add",
     progress: bool = False,
 ) -> SeedStability:
-    """Learn vectors with other seeds and from other problems, compare them, and test each.
+    """Vectors learned with other seeds and from other problems, compared by cosine and test effect.
 
     Args:
         model: a TransformerLens model.

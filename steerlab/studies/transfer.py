@@ -229,7 +229,7 @@ KEYS = ["method", "source", "target"]
 
 @dataclass(frozen=True, eq=False)
 class TransferResult:
-    """What vectors of each task do on the test problems of each.
+    """Effects of each task's vectors on the test problems of each task.
 
     Attributes:
         frame: one line a method, source and target: method, source, target, layer, alpha, n, baseline, accuracy, change, low, high (95%,
@@ -330,7 +330,7 @@ def transfer(
     operator: str | Operator = "add",
     progress: bool = False,
 ) -> TransferResult:
-    """Find a vector on every task by every method, and test each on every task.
+    """Effects on every task's test problems of a vector found on each task by each method.
 
     Args:
         model: a TransformerLens model.

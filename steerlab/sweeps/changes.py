@@ -28,7 +28,7 @@ COLUMNS = ["layer", "alpha", "direction", "problem_id", "prompt", "target", "bef
 def changed_problems(
     sw: SweepResult, *, layer: int | None = None, alpha: float | None = None, direction: str | None = None, became: str | None = None
 ) -> pd.DataFrame:
-    """The problems that became right or wrong, one line a cell and problem: what is clicked on in a report, and its examples.
+    """The problems that became right or wrong, one line a cell and problem.
 
     Cells come in order of layer, direction and alpha; in a cell first what became right, then what became wrong, each in
     the order of the data, so that the first few are no selection.
@@ -111,7 +111,7 @@ GROUPS = ("fixed", "broken", "stayed right", "stayed wrong")
 
 @dataclass(frozen=True, eq=False)
 class FailureAnalysis:
-    """Problems of one line of a sweep (one layer and direction), by what became of them at each alpha.
+    """Problems of one layer and direction of a sweep, with what became of each at each alpha.
 
     Attributes:
         frame: one line an alpha other than 0 and problem: alpha, problem_id, group ("fixed": wrong and became right;
@@ -219,7 +219,7 @@ class FailureAnalysis:
 
 
 def failure_analysis(sw: SweepResult, *, layer: int | None = None, direction: str | None = None) -> FailureAnalysis:
-    """Sort a sweep's problems by what steering made of them.
+    """A sweep's problems, sorted by what became of them under steering.
 
     Args:
         sw: a sweep's result; margins must be positive exactly for right answers, as those of scorers with choices are.

@@ -37,7 +37,7 @@ KEEP = 0.45  # of the cells goes on after each round
 
 @dataclass(frozen=True, eq=False)
 class HalvingResult:
-    """What was tried, and what is left.
+    """The cells of a successive halving, round by round, and the best of them.
 
     Attributes:
         frame: one line a round and cell: round, layer, direction, alpha, n (problems it was measured on so far), accuracy,
@@ -85,7 +85,7 @@ def successive_halving(
     memory: str | int | None = None,
     progress: bool = False,
 ) -> HalvingResult:
-    """Find the best cell of a grid; with 4 rounds less than a third of a large grid's runs (of a dozen cells, two fifths).
+    """The best cell of a grid, found with a part of its runs (with 4 rounds less than a third; of a dozen cells, two fifths).
 
     In round r of R, cells are compared on a share of ``2 ** (r - R)`` of the problems, and 45% of them go on.
     Problems that a cell has seen are not run again under it.
@@ -196,7 +196,7 @@ COEFFICIENTS: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0, 1.3, 1.5, 2.0)
 
 @dataclass(frozen=True, eq=False)
 class CoefficientGrid:
-    """A coefficient, chosen and tested.
+    """A coefficient chosen on validation problems, and its effect on test problems.
 
     Attributes:
         validation: every coefficient on the problems that it was chosen on.
@@ -266,7 +266,7 @@ def coefficient_grid(
     precision: str | torch.dtype | None = None,
     progress: bool = False,
 ) -> CoefficientGrid:
-    """Choose a direction's coefficient on validation problems, and score the choice on test problems, once.
+    """A direction's coefficient chosen on validation problems, and its effect on test problems, scored once.
 
     Args:
         model: a TransformerLens model.

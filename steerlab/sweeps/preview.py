@@ -59,7 +59,7 @@ class Correlation:
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """Predicted effects, to first order.
+    """First-order predictions of a sweep's effects.
 
     Attributes:
         slopes: one line a layer, direction and problem: change of the problem's margin for each unit of alpha.
@@ -119,7 +119,7 @@ def preview(
     memory: str | int | None = None,
     progress: bool = False,
 ) -> Preview:
-    """Predict a layer x alpha heatmap from the gradient of the margin: one forward and one backward pass for all layers.
+    """First-order effects of directions at every layer and alpha, from one forward and one backward pass.
 
     Args:
         model: a TransformerLens model.

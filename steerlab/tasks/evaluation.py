@@ -98,7 +98,7 @@ def plan(model: Model, problems: Sequence[Problem], scorer: Scorer) -> Plan:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a model answered.
+    """Predictions and outcomes of a model, one line a problem.
 
     Attributes:
         problems: the problems, in the order of the frame.
@@ -154,7 +154,7 @@ def evaluate(
     memory: str | int | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """Score a model on problems.
+    """Predictions, outcomes and margins of a model on problems.
 
     Args:
         model: a TransformerLens model; hooks that are on it act.
@@ -202,7 +202,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Balanced:
-    """Equal numbers of problems that a model got right and wrong, split into train and test."""
+    """Equally many problems that a model got right and wrong, split into train and test."""
 
     train_correct: list[Problem]
     train_incorrect: list[Problem]
@@ -228,7 +228,7 @@ class Balanced:
 
 
 def balance(evaluation: Evaluation, *, rng: np.random.Generator, train: float = 0.8) -> Balanced:
-    """Draw as many right as wrong problems, and split both alike.
+    """Equally many right and wrong problems, drawn at random and split alike.
 
     Args:
         evaluation: what the model got right and wrong.

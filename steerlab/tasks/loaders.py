@@ -37,7 +37,7 @@ def load_task(
     revision: str | None = None,
     **options: Any,
 ) -> Task:
-    """Load a task by name: arithmetic, hellaswag, arc_challenge, gsm8k, svamp, blimp or jsonl.
+    """A task by name: arithmetic, hellaswag, arc_challenge, gsm8k, svamp, blimp or jsonl.
 
     Every split is shuffled by the seed. Official splits are kept; a source of one pool is split by `shares`; a split
     that the source lacks is carved from its largest one. `Task.about["splits"]` says in words what was done. Rows

@@ -30,7 +30,7 @@ def written(text: Text) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """One question to a model.
+    """One question to a model, with its right answer.
 
     Attributes:
         id: unique within its task; results are joined on it.
@@ -217,7 +217,7 @@ def content(problem: Problem) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Task:
-    """Three disjoint lists of problems and the name of the scorer that judges them.
+    """A task: train, validation and test problems, and the scorer that judges them.
 
     Attributes:
         name: what reports call it.

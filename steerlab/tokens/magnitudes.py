@@ -40,7 +40,7 @@ from steerlab.tasks.scorers import encode_choices, encode_prompt
 
 @dataclass(frozen=True, eq=False)
 class Magnitudes:
-    """Size of the residual stream token by token.
+    """Norms and projections of the residual stream, token by token.
 
     Attributes:
         frame: one line a problem, layer and position: problem_id, layer, position (from 0), from_end (-1 is the last
@@ -96,7 +96,7 @@ def token_magnitudes(
     max_tokens: int | None = None,
     progress: bool = False,
 ) -> Magnitudes:
-    """Measure the residual stream at every token of every prompt.
+    """Norms and projections of the residual stream at every token of every prompt.
 
     Args:
         model: a TransformerLens model.
@@ -155,7 +155,7 @@ PARTS = ("prompt", "shared start", "differing", "shared end")
 
 @dataclass(frozen=True, eq=False)
 class CriticalTokens:
-    """Divergence of right and wrong answers, steered and unsteered, token by token.
+    """KL and margin at each token of right and wrong answers, with and without steering.
 
     Attributes:
         frame: one line a problem, run and token: problem_id, correct (the unsteered model's answer), run ("right" or
@@ -305,7 +305,7 @@ def critical_tokens(
     memory: str | int | None = None,
     progress: bool = False,
 ) -> CriticalTokens:
-    """Measure, token by token, where steering moves the model, and where right and wrong answers part.
+    """KL and margin at each token: where steering moves the model, and where right and wrong answers diverge.
 
     Args:
         model: a TransformerLens model.

@@ -25,7 +25,7 @@ CONFIDENCE = 0.999  # of the Monte Carlo intervals; of two hundred rates one or 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Rates of rejection.
+    """Simulated rejection rates of tests, with Monte Carlo intervals.
 
     Attributes:
         frame: one line a scenario and level: procedure, setting, null, level, simulations, rate, low, high, verdict, why.
@@ -72,7 +72,7 @@ def _said(group: pd.DataFrame) -> str:
 def calibrate(
     scenarios: Sequence[Scenario] | None = None, *, simulations: int = 10_000, seed: int = 0, progress: bool = False
 ) -> Calibration:
-    """Simulate every scenario.
+    """Rejection rates of every test, interval and family of controls, simulated.
 
     Args:
         scenarios: default all of `SCENARIOS`.

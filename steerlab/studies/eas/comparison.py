@@ -76,7 +76,7 @@ class Claim:
 
 @dataclass(frozen=True, eq=False)
 class EASComparison:
-    """Variants of a Watcher on one stream.
+    """Outcomes of a Watcher and its baselines on one stream of problems.
 
     Attributes:
         frame: one line a variant, repeat and problem: variant, repeat, then the columns of `steerlab.studies.eas.stream.EASResult.frame`. Repeats differ in
@@ -226,7 +226,7 @@ def compare_eas(
     memory: str | int | None = None,
     progress: bool = False,
 ) -> EASComparison:
-    """Run a Watcher and its baselines on one stream, side by side.
+    """A Watcher and its baselines, run on one stream and compared.
 
     Args:
         model, problems, layer, watcher, scorer, memory, progress: as in `steerlab.studies.eas.stream.run_eas`.

@@ -146,7 +146,7 @@ COLUMNS = [
 
 @dataclass(frozen=True, eq=False)
 class EASResult:
-    """A stream of problems under one Watcher.
+    """Outcomes of a stream of problems under one Watcher.
 
     Attributes:
         frame: one line a problem, in the order of the stream: step, problem_id, prediction, correct, margin, nll; attractor (the nearest
@@ -228,7 +228,7 @@ def run_eas(
     memory: str | int | None = None,
     progress: bool = False,
 ) -> EASResult:
-    """Answer a stream of problems, one at a time, while a Watcher nudges the model and learns from what it got right.
+    """Outcomes of a stream of problems, one at a time, while a Watcher nudges the model and learns from right answers.
 
     Args:
         model: a TransformerLens model.
