@@ -85,7 +85,7 @@ class WholeRows:
 def generate(
     model: Model, cache: KeyValueCache | WholeRows, fed: Int[Tensor, "batch pos"], new_tokens: int, told: Told = lambda step, rows: None
 ) -> list[Answer]:
-    """Continue rows greedily with cached keys and values, each until the first of the model's end tokens (`steerlab.models.model.end_tokens`).
+    """Continue rows greedily with cached keys and values, each until the first of the model's end tokens (`steerlab.models.encoding.end_tokens`).
 
     Args:
         model: the model.

@@ -106,7 +106,7 @@ def layer_alpha_heatmap(
 
     Colour is the change in percentage points, centred on 0 (blue: more right answers; red: fewer). The title states
     the baseline; the hover states the counts behind a cell. Several directions at one layer get a panel each. A report
-    that is given `steerlab.changes(sw)` lists the problems behind a cell that is clicked on.
+    that is given `steerlab.changed_problems(sw)` lists the problems behind a cell that is clicked on.
 
     Args:
         sw: A sweep's result.

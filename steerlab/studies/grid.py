@@ -544,7 +544,7 @@ def run_grid(
     each other share it in memory.
 
     Args:
-        cells: see `steerlab.studies.grid.grid`.
+        cells: see `steerlab.model_task_grid`.
         path: the folder; it keeps what to run (grid.json) and a file for each cell.
         runner: what a cell does: a function of (cell, model) that gives a record as `run_job` does.
         progress: show a progress bar.

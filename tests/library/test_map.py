@@ -1,6 +1,7 @@
 """The map in CONTRIBUTING.md is that of the library: rooms, layers, modules, core modules and the way of one question."""
 
 import importlib
+import pkgutil
 import re
 import tomllib
 from pathlib import Path
@@ -63,6 +64,26 @@ def test_fifteen_modules_are_marked_as_core():
 def test_every_file_that_the_map_names_exists():
     for path in re.findall(r"`(\w+/\w+\.py|_\w+\.py)`", MAP):
         assert any((ROOT / base / path).is_file() for base in ("steerlab", ".")), path
+
+
+def test_what_the_map_says_is_in_a_file_is_defined_there():
+    said = re.findall(r"`(\w+)` in `(\w+)/(\w+)\.py`", MAP)
+    assert len(said) >= 10
+    for name, room, module in said:
+        found = getattr(importlib.import_module(f"steerlab.{room}.{module}"), name)
+        assert found.__module__ == f"steerlab.{room}.{module}", name
+
+
+def test_every_name_of_the_library_that_a_docstring_or_page_mentions_exists():
+    files = [*(ROOT / "steerlab").rglob("*.py"), *(ROOT / "analyses").glob("*.py"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    lost = []
+    for path in files:
+        for name in re.findall(r"`(steerlab(?:\.\w+)+)`", path.read_text(encoding="utf-8")):
+            try:
+                pkgutil.resolve_name(name)
+            except (AttributeError, ImportError):
+                lost.append(f"{path.relative_to(ROOT)}: {name}")
+    assert lost == []
 
 
 def test_the_way_of_one_question_passes_functions_where_they_are_defined():

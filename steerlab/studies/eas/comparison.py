@@ -79,7 +79,7 @@ class EASComparison:
     """Outcomes of a Watcher and its baselines on one stream of problems.
 
     Attributes:
-        frame: one line a variant, repeat and problem: variant, repeat, then the columns of `steerlab.studies.eas.stream.EASResult.frame`. Repeats differ in
+        frame: one line a variant, repeat and problem: variant, repeat, then the columns of the frame of `steerlab.EASResult`. Repeats differ in
             the attractors that they start from; "no_watcher" has one.
         watcher: the settings that the variants change.
         layer: the watched layer.
