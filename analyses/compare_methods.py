@@ -16,8 +16,7 @@ from steerlab.cli.run import run
 from steerlab.plots.theme import words
 from steerlab.reports import runs
 from steerlab.reports.runs import save_figures
-from steerlab.studies.method_comparison import KL_LEVELS
-from steerlab.studies.method_vectors import METHODS
+from steerlab.studies import KL_LEVELS, METHODS
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
 from steerlab.reports import runs
 from steerlab.reports.runs import save_sweep
-from steerlab.steering.interventions import ALPHAS
+from steerlab.steering import ALPHAS
 
 
 @dataclass(frozen=True)

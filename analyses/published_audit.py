@@ -12,7 +12,7 @@ from pathlib import Path
 
 from steerlab._files import writable_folder, write_text
 from steerlab.cli.run import run
-from steerlab.validation.published.auditing import Audit, audit
+from steerlab.validation.published.auditing import Audit, published_audit
 
 COMMAND = "python analyses/published_audit.py --out data/published"
 HEAD = f"Written by `{COMMAND}`; do not edit. README.md beside it says how numbers are read and claims are judged."
@@ -30,7 +30,7 @@ def main(config: Config) -> Audit:
     """Judge the claims, print them, and write them when asked."""
     if config.out is not None:
         writable_folder(config.out)
-    result = audit(config.folder)
+    result = published_audit(config.folder)
     print(result.text(), end="")
     if config.out is not None:
         write_text(config.out / "audit.md", result.markdown(HEAD))

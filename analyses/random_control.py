@@ -16,7 +16,7 @@ from steerlab.cli.run import run
 from steerlab.reports import runs
 from steerlab.reports.evidence import Significance
 from steerlab.reports.runs import save_experiment
-from steerlab.steering.interventions import ALPHAS
+from steerlab.steering import ALPHAS
 from steerlab.studies.protocol import run_experiment
 
 

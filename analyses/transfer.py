@@ -16,7 +16,7 @@ from steerlab.cli.options import SeveralTasks, writes_run
 from steerlab.cli.run import run
 from steerlab.reports import runs
 from steerlab.reports.runs import save_figures
-from steerlab.studies.transfer import ALPHAS
+from steerlab.studies import TRANSFER_ALPHAS
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Config(SeveralTasks):
 
     methods: tuple[str, ...] = ("learned", "mean_difference")  # learned, or names of estimators
     layers: tuple[int, ...] | None = None  # candidates; a quarter, a half and three quarters of the depth by default
-    alphas: tuple[float, ...] = ALPHAS  # candidates of the estimators' coefficient; learned vectors act at 1
+    alphas: tuple[float, ...] = TRANSFER_ALPHAS  # candidates of the estimators' coefficient; learned vectors act at 1
     train: int = 150  # train problems of each task
     validation: int = 100  # validation problems of each task
     test: int = 150  # test problems of each task

@@ -6,11 +6,13 @@ exception is a bug and keeps its traceback.
 
 import math
 import operator
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:  # half of the time of a script's --help would be pandas
+    import pandas as pd
 
 
 class InputError(ValueError):
@@ -186,6 +188,8 @@ def check_pairs(before: ArrayLike, after: ArrayLike) -> None:
     with it, and labels with nothing in common (row numbers of two slices of one frame) say nothing. Anything
     between means that some problem would be paired with another one.
     """
+    import pandas as pd
+
     n_before, n_after = np.asarray(before).shape[:1], np.asarray(after).shape[:1]
     if n_before != n_after:
         lengths = " and ".join(str(shape[0]) if shape else "a single value" for shape in (n_before, n_after))
@@ -212,7 +216,7 @@ def _one_dimension(array: np.ndarray, name: str) -> np.ndarray:
     return array
 
 
-def problem_table(values: ArrayLike | pd.DataFrame, name: str, *, columns: str, at_least: int) -> tuple[NDArray[np.float64], pd.Index]:
+def problem_table(values: "ArrayLike | pd.DataFrame", name: str, *, columns: str, at_least: int) -> "tuple[NDArray[np.float64], pd.Index]":
     """Finite real numbers with one row per problem, and the labels of the columns.
 
     Args:
@@ -221,6 +225,8 @@ def problem_table(values: ArrayLike | pd.DataFrame, name: str, *, columns: str, 
         columns: what one column is, in the singular.
         at_least: how many problems are needed.
     """
+    import pandas as pd
+
     array = values.to_numpy() if isinstance(values, pd.DataFrame) else unmasked(values, name)
     if array.ndim != 2 or array.shape[1] < 1:
         raise InputError(f"{name}: shape {array.shape}; give one row per problem and one column per {columns}")
@@ -233,7 +239,7 @@ def problem_table(values: ArrayLike | pd.DataFrame, name: str, *, columns: str, 
     return np.stack(numbers, axis=1), labels
 
 
-def are_outcomes(*values: ArrayLike | pd.DataFrame) -> bool:
+def are_outcomes(*values: "ArrayLike | pd.DataFrame") -> bool:
     """Whether all values say right or wrong: booleans, or integers that are all 0 or 1."""
     try:
         for part in values:

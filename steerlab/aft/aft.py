@@ -20,17 +20,15 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab._progress import job
-from steerlab.activations.cache import Positions, indices
-from steerlab.aft.differentiable import Spot
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.aft.learnables import ContextLearnable, Learnable, StaticVector
 from steerlab.aft.objectives import AnswerLoss, ValidationScore
 from steerlab.aft.training import COLUMNS, Schedule, Trained, TrainingRun, train
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
-from steerlab.models.model import backend_of, d_model, describe, device_of, frozen, hook_name, n_layers
+from steerlab.models.model import Site, backend_of, d_model, describe, device_of, frozen, hook_name, n_layers
 from steerlab.models.threads import on_suitable_threads
-from steerlab.steering.interventions import position_mask
 from steerlab.steering.operators import Operator, check_operator, operator_label, operator_named
 from steerlab.steering.work import rows_of
 from steerlab.tasks.evaluation import check_ids
@@ -65,7 +63,7 @@ class ObjectiveOptions:
         """What a direction's method records."""
         return {
             "operator": operator_label(self.operator),
-            "positions": self.positions if isinstance(self.positions, str) else indices(self.positions),
+            "positions": TokenPositions.of(self.positions).describe(),
             "loss": self.loss if isinstance(self.loss, str) else f"{getattr(self.loss, '__name__', 'custom')} (custom)",
         }
 
@@ -97,12 +95,12 @@ def fit(
         ValueError: bad input, found before anything is trained, or a file at `path` that holds another training.
     """
     check_problems(model, problems, validation)
-    for spot in {spot for candidate in candidates for spot in candidate.spots}:
-        hook_name(model, spot.layer, spot.site)
+    for site in {site for candidate in candidates for site in candidate.sites}:
+        hook_name(model, *site)
     check_operator(model, how.operator)
     target = target_named(how.loss)
     shortest = min(target(model, problem).prompt_length for problem in problems)
-    position_mask(how.positions, [shortest], shortest)
+    TokenPositions.of(how.positions).mask([shortest], shortest)
     if len(problems) >= schedule.per_step:
         fresh = path is None or not Path(path).exists()  # what is done already is known to the bar alone
         more = f", and up to {schedule.extend} epochs more while the loss falls" if schedule.extend else ""
@@ -134,13 +132,13 @@ def _options(how: ObjectiveOptions) -> dict[str, Any]:
 def _objective(
     model: Model, problems: Sequence[Problem], candidates: Sequence[TrainingRun], learnable: Learnable, how: ObjectiveOptions
 ) -> AnswerLoss:
-    return AnswerLoss(model, problems, [one.spots for one in candidates], learnable, target_named(how.loss), **_options(how))
+    return AnswerLoss(model, problems, [one.sites for one in candidates], learnable, target_named(how.loss), **_options(how))
 
 
 def _score(
     model: Model, problems: Sequence[Problem], candidates: Sequence[TrainingRun], learnable: Learnable, how: ObjectiveOptions
 ) -> ValidationScore:
-    return ValidationScore(model, problems, [one.spots for one in candidates], learnable, scorer=how.scorer, **_options(how))
+    return ValidationScore(model, problems, [one.sites for one in candidates], learnable, scorer=how.scorer, **_options(how))
 
 
 def training_work(
@@ -420,7 +418,7 @@ def learn_vector(
     """
     how = ObjectiveOptions(operator, positions, loss, scorer, max_tokens, memory)
     schedule = Schedule(epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, early_stopping, extend)
-    candidate = TrainingRun((Spot(layer, site),), seed, l2, lr)
+    candidate = TrainingRun((Site(layer, site),), seed, l2, lr)
     learnable = StaticVector(d_model(model), init=init, init_norm=init_norm)
     found = fit(model, problems, [candidate], learnable, schedule, how, validation=validation, path=path, progress=progress)
     about = settings(schedule, how, learnable, len(problems), validation)
@@ -435,11 +433,9 @@ def learned_vector(model: Model, found: Fit, trained: Trained, about: Mapping[st
     """
     vector = trained.parameters["vector"].cpu()
     check_not_zero(trained, vector)
-    spot = trained.candidate.spots[0]
-    positions = about["positions"] if isinstance(about["positions"], str) else tuple(indices(about["positions"]))
-    return LearnedVector(
-        vector, spot.layer, spot.site, positions, name, dict(about) | outcome(found, trained), describe(model), trained.history
-    )
+    site = trained.candidate.sites[0]
+    positions = TokenPositions.of(about["positions"]).where
+    return LearnedVector(vector, *site, positions, name, dict(about) | outcome(found, trained), describe(model), trained.history)
 
 
 def check_not_zero(trained: Trained, vector: Tensor) -> None:
@@ -450,7 +446,7 @@ def check_not_zero(trained: Trained, vector: Tensor) -> None:
     """
     if trained.broke == 1 or not float(vector.norm()):
         raise InputError(
-            f"layer {trained.candidate.spots[0].layer}: {trained.stopped}, before there was a vector to keep; use a smaller lr than "
+            f"layer {trained.candidate.sites[0].layer}: {trained.stopped}, before there was a vector to keep; use a smaller lr than "
             f"{trained.candidate.lr:g}, or check that the model's logits are finite on these problems"
         )
 
@@ -615,7 +611,7 @@ def learn_vectors(
     where = listed("layers", range(n_layers(model)) if layers is None else layers)
     which = listed("seeds", range(int(seeds)) if isinstance(seeds, int | np.integer) else seeds)
     penalties, rates = listed("l2s", l2s), listed("lrs", lrs)
-    candidates = [TrainingRun((Spot(layer, site),), seed, l2, lr) for layer, seed, l2, lr in product(where, which, penalties, rates)]
+    candidates = [TrainingRun((Site(layer, site),), seed, l2, lr) for layer, seed, l2, lr in product(where, which, penalties, rates)]
     how = ObjectiveOptions(operator, positions, loss, scorer, max_tokens, memory)
     schedule = Schedule(epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, early_stopping, extend, halve_every)
     learnable = StaticVector(d_model(model), init=init, init_norm=init_norm)
@@ -625,7 +621,7 @@ def learn_vectors(
     for trained in found.trained:
         one = trained.candidate
         more = [f"l2={one.l2:g}"] * (len(penalties) > 1) + [f"lr={one.lr:g}"] * (len(rates) > 1)
-        name = "-".join([f"aft-L{one.spots[0].layer}-seed{one.seed}", *more])
+        name = "-".join([f"aft-L{one.sites[0].layer}-seed{one.seed}", *more])
         kept = trained.history[trained.history["epoch"] == trained.epoch]
         accuracy, nll = (kept[c].iloc[0] if len(kept) else float("nan") for c in ("validation_accuracy", "validation_nll"))
         norm = learnable.norm(trained.parameters)
@@ -634,7 +630,7 @@ def learn_vectors(
         lines.append(
             (
                 name,
-                one.spots[0].layer,
+                one.sites[0].layer,
                 one.seed,
                 one.l2,
                 one.lr,
@@ -681,7 +677,7 @@ def vectors_work(
         times: so many trainings like this one.
         model, problems, layers, lrs, epochs, batch_size, operator, positions, scorer, validation: see `learn_vectors`.
     """
-    candidates = [TrainingRun((Spot(layer),), seed, 0.0, lr) for layer, seed, lr in product(layers, range(seeds), listed("lrs", lrs))]
+    candidates = [TrainingRun((Site(layer),), seed, 0.0, lr) for layer, seed, lr in product(layers, range(seeds), listed("lrs", lrs))]
     how = ObjectiveOptions(operator, positions, "answer", scorer)
     return training_work(
         model, problems, candidates, StaticVector(d_model(model)), Schedule(epochs, batch_size), how, validation=validation, times=times

@@ -21,20 +21,19 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab._progress import job
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.aft.aft import ObjectiveOptions, broken_off, check_not_zero, fit, outcome, settings
-from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import ContextLearnable, learnable_named, rule_of
 from steerlab.aft.training import COLUMNS, Schedule, TrainingRun
 from steerlab.directions.direction import Direction, check_direction, moved, moved_from
 from steerlab.directions.prompt_vectors import PromptVectors
 from steerlab.models.backends import Model
-from steerlab.models.model import d_model, describe, hook_name, hooks
-from steerlab.steering.cells import run_cells
-from steerlab.steering.interventions import Patch, check_alpha, position_mask
+from steerlab.models.model import Site, d_model, describe, hook_name, hooks
+from steerlab.steering.cells import run_interventions
+from steerlab.steering.interventions import Patch, check_alpha
 from steerlab.steering.operators import OPERATORS, Operator, operator_named
 from steerlab.steering.prompt_rules import prompts_of, vectors_of
-from steerlab.steering.variants import Cell, Place
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, Target
@@ -163,9 +162,11 @@ class ContextVector:
             model, problems, scorer, max_tokens, memory, progress: as in `steerlab.sweep`.
         """
         limits: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
-        cell = Cell((Place(self.on(model, problems, **limits), self.layer, self.site),), check_alpha(alpha))
+        cell = Intervention((Placed(self.on(model, problems, **limits), Site(self.layer, self.site)),), check_alpha(alpha))
         act, at = self._how(operator, positions)
-        done = run_cells(model, problems, [cell], operator=operator_named(act), positions=at, progress=progress, label=self.name, **limits)
+        done = run_interventions(
+            model, problems, [cell], operator=operator_named(act), positions=at, progress=progress, label=self.name, **limits
+        )
         return Evaluation(tuple(problems), done.frames[0], done.baseline.scorer)
 
     @contextlib.contextmanager
@@ -217,7 +218,7 @@ class ContextVector:
             elif at == "prompt" or not isinstance(at, str):
                 return resid  # what goes on from a prompt is none of its tokens
             lengths = [length] * rows if isinstance(prompt, str | Tensor) or length == 1 else list(prompt)
-            mask = prompt if at == "prompt" and isinstance(prompt, Tensor) else position_mask(at, lengths, length)
+            mask = prompt if at == "prompt" and isinstance(prompt, Tensor) else TokenPositions.of(at).mask(lengths, length)
             vectors = kept[0][:, None]
             alphas = torch.full((1, 1, 1), strength, device=resid.device)
             return Patch(act, vectors, alphas, None if mask is None else mask.to(resid.device, torch.bool))(resid)
@@ -340,7 +341,7 @@ def learn_context_vector(
     learnable = learnable_named(kind, d_model(model), **(options if isinstance(kind, str) else {}))
     how = ObjectiveOptions(operator, positions, loss, scorer, max_tokens, memory)
     schedule = Schedule(epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, early_stopping, extend)
-    candidate = TrainingRun((Spot(layer, site),), seed, l2, lr)
+    candidate = TrainingRun((Site(layer, site),), seed, l2, lr)
     found = fit(model, problems, [candidate], learnable, schedule, how, validation=validation, path=path, progress=progress)
     trained = found.trained[0]
     parameters = {key: value.cpu() for key, value in trained.parameters.items()}

@@ -6,44 +6,25 @@ act at different blocks share one pass, which grows from block to block.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.aft.learnables import Learnable, Parameters
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch, Read, TokenRow, batches_for
 from steerlab.models.memory import parse_memory, pass_tokens
-from steerlab.models.model import HookFn, d_model, device_of, hook_name, hooks, n_layers
+from steerlab.models.model import HookFn, Site, d_model, device_of, hook_name, hooks, n_layers
 from steerlab.models.passes import entering
 from steerlab.models.shortcuts import mlp_only_at, run_from
-from steerlab.steering.interventions import Patch, position_mask
+from steerlab.steering.interventions import Patch
 from steerlab.steering.operators import Operator
 
 KEPT = 2 * 10**9  # bytes of streams that are kept where no budget is given; on a GPU, half of what is free
 Pair = tuple[int, int]  # a candidate and a row
 Act = Callable[[Tensor], Tensor]  # on a residual stream
-
-
-@dataclass(frozen=True)
-class Spot:
-    """A place in the model where a learned vector acts."""
-
-    layer: int
-    site: str = "resid_post"
-
-    @property
-    def resumes_at(self) -> int:
-        """The first block that has to run again."""
-        return self.layer + 1 if self.site == "resid_post" else self.layer
-
-    @property
-    def entered(self) -> bool:
-        """Whether it is the stream that enters a block, not one inside it."""
-        return self.site != "resid_mid"
 
 
 class Resumed:
@@ -63,7 +44,7 @@ class Resumed:
         self,
         model: Model,
         rows: Sequence[TokenRow],
-        paths: Sequence[Sequence[Spot]],
+        paths: Sequence[Sequence[Site]],
         learnable: Learnable,
         *,
         operator: Operator,
@@ -74,7 +55,7 @@ class Resumed:
     ) -> None:
         self.model, self.rows, self.paths = model, tuple(rows), [tuple(path) for path in paths]
         self._learnable, self._operator, self._positions = learnable, operator, positions
-        self._entry = [min(spot.resumes_at for spot in path) for path in self.paths]
+        self._entry = [min(site.resumes_at for site in path) for path in self.paths]
         whole = pass_tokens(model, max_tokens, memory)
         self._room = max(1, whole // 2) if gradients else whole
         lengths = torch.tensor([len(row.tokens) for row in self.rows])
@@ -156,48 +137,48 @@ class Resumed:
         last = n_layers(self.model)
         entries = [self._entry[c] for c, _ in pairs]
         blocks = sorted(set(entries))
-        spots = sorted({spot for c, _ in pairs for spot in self.paths[c]}, key=lambda spot: (spot.layer, spot.site))
+        sites = sorted({site for c, _ in pairs for site in self.paths[c]})
         final = torch.empty(0)
         for block, until in zip(blocks, [*blocks[1:], last], strict=True):
             new = [r for r, entry in enumerate(entries) if entry == block]
             stream = self._stream(block, [pairs[r][1] for r in new], batch)
             offset = new[0]
-            for k, here in self._places(pairs, new, [spot for spot in spots if spot.entered and spot.resumes_at == block]):
+            for k, here in self._places(pairs, new, [site for site in sites if site.enters and site.resumes_at == block]):
                 stream = _on_rows([r - offset for r in here], acting(k, here))(stream)
             final = torch.cat([final, stream]) if offset else stream
             if until == block:
                 continue
             with ExitStack() as stack:
                 stack.enter_context(
-                    hooks(self.model, self._inside(pairs, entries, [s for s in spots if block <= s.layer < until], block, acting))
+                    hooks(self.model, self._inside(pairs, entries, [s for s in sites if block <= s.layer < until], block, acting))
                 )
                 if until == last:
                     stack.enter_context(mlp_only_at(self.model, *_reads(batch, len(final)), (final.shape[0], final.shape[1])))
                 final = run_from(self.model, final, block, batch.tokens[: len(final)], until=until)
         return final
 
-    def _places(self, pairs: Sequence[Pair], rows: Sequence[int], spots: Sequence[Spot]) -> Iterator[tuple[int, list[int]]]:
-        """Which of their places rows have among some spots, and the rows; the lower layers first."""
+    def _places(self, pairs: Sequence[Pair], rows: Sequence[int], sites: Sequence[Site]) -> Iterator[tuple[int, list[int]]]:
+        """Which of their places rows have among some sites, and the rows; the lower layers first."""
         found: dict[tuple[int, int], list[int]] = {}
         for r in rows:
-            for k, spot in enumerate(self.paths[pairs[r][0]]):
-                if spot in spots:
-                    found.setdefault((spot.layer, k), []).append(r)
+            for k, site in enumerate(self.paths[pairs[r][0]]):
+                if site in sites:
+                    found.setdefault((site.layer, k), []).append(r)
         for (_, k), mine in sorted(found.items()):
             yield k, mine
 
     def _inside(
-        self, pairs: Sequence[Pair], entries: Sequence[int], spots: Sequence[Spot], block: int, acting: "_Acting"
+        self, pairs: Sequence[Pair], entries: Sequence[int], sites: Sequence[Site], block: int, acting: "_Acting"
     ) -> list[tuple[str, HookFn]]:
         """Hooks for what acts in a stretch of blocks, beyond what entered it."""
         active = [r for r, entry in enumerate(entries) if entry <= block]
         found: list[tuple[str, HookFn]] = []
-        for spot in spots:
-            rows = [r for r in active if not (spot.entered and spot.resumes_at == entries[r])]
-            for k, here in self._places(pairs, rows, [spot]):
+        for site in sites:
+            rows = [r for r in active if not (site.enters and site.resumes_at == entries[r])]
+            for k, here in self._places(pairs, rows, [site]):
                 act = _on_rows(here, acting(k, here))
                 # On a bridge what comes back is written into the stream itself, which the gradient may need as it was.
-                found.append((hook_name(self.model, spot.layer, spot.site), act if spot.entered else _on_a_copy(act)))
+                found.append((hook_name(self.model, *site), act if site.enters else _on_a_copy(act)))
         return found
 
 
@@ -219,7 +200,7 @@ class _Acting:
         self._parameters = {name: torch.stack([parameters[c][name] for c in owners]) for name in parameters[owners[0]]}
         lengths = [row.prompt_length for row in batch.rows]
         self._prompt = torch.arange(batch.width, device=batch.device) < torch.tensor(lengths, device=batch.device)[:, None]
-        mask = position_mask(positions, lengths, batch.width)
+        mask = TokenPositions.of(positions).mask(lengths, batch.width)
         self._mask = None if mask is None else mask.to(batch.device)
 
     def __call__(self, place: int, rows: Sequence[int]) -> Act:

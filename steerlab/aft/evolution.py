@@ -18,13 +18,14 @@ from jaxtyping import Float
 
 from steerlab._checks import InputError, check_rng, count
 from steerlab._progress import job, progress_bar
-from steerlab.activations.cache import Positions, cache_activations, indices
+from steerlab.activations.cache import cache_activations
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
-from steerlab.models.model import d_model, describe, hook_name
-from steerlab.steering.cells import run_cells
-from steerlab.steering.variants import Cell, Place
+from steerlab.models.model import Site, d_model, describe, hook_name
+from steerlab.steering.cells import run_interventions
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.steering.work import rows_of, steered
 from steerlab.tasks.evaluation import check_ids
 from steerlab.tasks.problems import Problem, as_problems, in_both
@@ -122,8 +123,10 @@ def evolve_vector(
         return Direction(torch.from_numpy(vector), layer, site, "all", called, {}, about)
 
     def score(vectors: Sequence[np.ndarray], asked: Sequence[Problem]) -> list[float]:
-        cells = [Cell((Place(direction(vector, f"candidate-{k:03d}"), layer, site),), 1.0) for k, vector in enumerate(vectors)]
-        done = run_cells(
+        cells = [
+            Intervention((Placed(direction(vector, f"candidate-{k:03d}"), Site(layer, site)),), 1.0) for k, vector in enumerate(vectors)
+        ]
+        done = run_interventions(
             model, asked, cells, operator="add", positions=positions, scorer=scorer, max_tokens=max_tokens, memory=memory, progress=False
         )
         return [OBJECTIVES[objective](frame) for frame in done.frames]
@@ -186,7 +189,7 @@ def evolve_vector(
         "chosen_generation": chosen_at,
         "chosen_on": "train" if validation is None else "validation",
         "norm_limit": norm,
-        "acted_on": positions if isinstance(positions, str) else indices(positions),
+        "acted_on": TokenPositions.of(positions).describe(),
         "ended": ", ".join(sorted(ended)) if ended else "all generations were run",
         "n_problems": len(problems),
     }

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab._progress import job
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.aft.aft import ObjectiveOptions, broken_off, check_not_zero, fit, outcome, settings
-from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import StaticVector
 from steerlab.aft.training import Schedule, TrainingRun
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
-from steerlab.models.model import d_model, describe, n_layers
+from steerlab.models.model import Site, d_model, describe, n_layers
 from steerlab.steering.operators import Operator
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, Target
@@ -150,7 +149,7 @@ def learn_multilayer(
         raise InputError(f"scales={list(begin)}; use finite numbers other than 0 (leave a layer out rather than give it 0)")
     how = ObjectiveOptions(operator, positions, loss, scorer, max_tokens, memory)
     schedule = Schedule(epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, early_stopping, extend)
-    candidate = TrainingRun(tuple(Spot(layer, site) for layer in where), seed, l2, lr)
+    candidate = TrainingRun(tuple(Site(layer, site) for layer in where), seed, l2, lr)
     learnable = StaticVector(d_model(model), begin, learn_scales, init, init_norm)
     found = fit(model, problems, [candidate], learnable, schedule, how, validation=validation, path=path, progress=progress)
     trained = found.trained[0]
@@ -159,7 +158,7 @@ def learn_multilayer(
     learned = tuple(float(s) for s in trained.parameters["scales"]) if learn_scales else begin
     method = settings(schedule, how, learnable, len(problems), validation) | outcome(found, trained)
     method |= {"layers": list(where), "scales": list(learned), "scales_learned": learn_scales}
-    at = method["positions"] if isinstance(method["positions"], str) else tuple(method["positions"])
+    at = TokenPositions.of(method["positions"]).where
     directions = tuple(
         Direction(scale * vector, layer, site, at, f"{name} at layer {layer}", method | {"scale": scale}, describe(model))
         for layer, scale in zip(where, learned, strict=True)

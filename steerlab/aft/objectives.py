@@ -12,19 +12,19 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlab._checks import InputError
-from steerlab.activations.cache import Positions
-from steerlab.aft.differentiable import Pair, Resumed, Spot
+from steerlab.activations.positions import Positions
+from steerlab.aft.differentiable import Pair, Resumed
 from steerlab.aft.learnables import Learnable, Parameters, rule_of
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch
 from steerlab.models.memory import logit_values
-from steerlab.models.model import describe
+from steerlab.models.model import Site, describe
 from steerlab.models.reading import Reader
-from steerlab.steering.cells import run_cells
+from steerlab.steering.cells import run_interventions
 from steerlab.steering.operators import Operator
 from steerlab.steering.prompt_rules import vectors_of
-from steerlab.steering.variants import Cell, Place
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.tasks.evaluation import evaluate, plan
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, Target, scorer_for
@@ -68,7 +68,7 @@ class AnswerLoss:
         self,
         model: Model,
         problems: Sequence[Problem],
-        paths: Sequence[Sequence[Spot]],
+        paths: Sequence[Sequence[Site]],
         learnable: Learnable,
         target: Target,
         **options: Any,
@@ -111,7 +111,7 @@ class ValidationScore:
         self,
         model: Model,
         problems: Sequence[Problem],
-        paths: Sequence[Sequence[Spot]],
+        paths: Sequence[Sequence[Site]],
         learnable: Learnable,
         *,
         scorer: str | Scorer | None,
@@ -154,19 +154,19 @@ class ValidationScore:
     def _generated(self, parameters: Mapping[int, Parameters]) -> dict[int, Measured]:
         places = {c: tuple(self._places(c, mine)) for c, mine in parameters.items()}
         still = [c for c, mine in places.items() if mine]
-        cells = [Cell(places[c], 1.0) for c in still]
-        done = run_cells(self._model, self._problems, cells, scorer=self._scorer, **self._options)
+        cells = [Intervention(places[c], 1.0) for c in still]
+        done = run_interventions(self._model, self._problems, cells, scorer=self._scorer, **self._options)
         frames = dict.fromkeys(parameters, done.baseline.frame) | dict(zip(still, done.frames, strict=True))
         return {c: (float(frame["correct"].mean()), float(frame["nll"].mean())) for c, frame in frames.items()}
 
-    def _places(self, candidate: int, parameters: Parameters) -> Iterator[Place]:
+    def _places(self, candidate: int, parameters: Parameters) -> Iterator[Placed]:
         """What acts; places at which the vector is still zero are left out."""
-        for k, spot in enumerate(self._paths[candidate]):
+        for k, site in enumerate(self._paths[candidate]):
             vector, name = self._learnable.fixed(parameters, k), f"{candidate}-{k}"
             if vector is not None:
                 if float(vector.norm()):
-                    direction = Direction(vector.detach(), spot.layer, spot.site, name=name, model=describe(self._model))
-                    yield Place(direction, spot.layer, spot.site)
+                    direction = Direction(vector.detach(), *site, name=name, model=describe(self._model))
+                    yield Placed(direction, site)
                 continue
             if len(self._paths[candidate]) > 1:
                 raise InputError(
@@ -174,4 +174,4 @@ class ValidationScore:
                     "ones see what the earlier ones did; use scorer='continuation', problems with choices, or one layer"
                 )
             rule = rule_of(self._learnable, parameters, k)
-            yield Place(vectors_of(self._model, self._prompts, rule, layer=spot.layer, site=spot.site, name=name), spot.layer, spot.site)
+            yield Placed(vectors_of(self._model, self._prompts, rule, layer=site.layer, site=site.site, name=name), site)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab._progress import job
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.aft.aft import (
     LearnedVector,
     LearnedVectors,
@@ -31,15 +31,14 @@ from steerlab.aft.aft import (
     training_work,
     vectors_work,
 )
-from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import StaticVector
 from steerlab.aft.training import Schedule, TrainingRun
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
-from steerlab.models.model import d_model, n_layers
-from steerlab.steering.cells import run_cells
+from steerlab.models.model import Site, d_model, n_layers
+from steerlab.steering.cells import run_interventions
 from steerlab.steering.operators import Operator
-from steerlab.steering.variants import Cell, Place
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.steering.work import rows_of, steered
 from steerlab.sweeps.sweep import sweep
 from steerlab.tasks.problems import Problem, as_problems, in_both
@@ -360,7 +359,7 @@ def self_refine(
     check_problems(model, problems, validation)
     how = ObjectiveOptions(operator, positions, loss, scorer, max_tokens, memory)
     schedule = Schedule(epochs, batch_size, accumulation, shuffle, "step", norm_cap, early_stopping)
-    candidate = TrainingRun((Spot(layer, site),), seed, l2, lr)
+    candidate = TrainingRun((Site(layer, site),), seed, l2, lr)
     learnable = StaticVector(d_model(model))
     options: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
     if progress:
@@ -378,8 +377,10 @@ def self_refine(
         about |= {"estimator": "learned (self-refinement)", "init": "zero" if k == 1 else f"round {k - 1}"}
         vector = learned_vector(model, found, found.trained[0], about, f"{name}, round {k}")
         vectors.append(vector)
-        cell = Cell((Place(vector, layer, site),), 1.0)
-        outcomes = run_cells(model, problems, [cell], operator=operator, positions=positions, progress=progress, **options).frames[0]
+        cell = Intervention((Placed(vector, Site(layer, site)),), 1.0)
+        outcomes = run_interventions(model, problems, [cell], operator=operator, positions=positions, progress=progress, **options).frames[
+            0
+        ]
         wrong = (~outcomes["correct"].astype(bool)).to_numpy()
         measured = vector.method["validation_accuracy"]
         lines.append((k, len(working), float(1 - wrong.mean()), int(wrong.sum()), np.nan if measured is None else measured, vector.norm))

@@ -22,9 +22,9 @@ from torch import Tensor
 from steerlab import _files
 from steerlab._checks import InputError
 from steerlab._progress import ProgressBar, progress_bar
-from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import Learnable, Parameters
 from steerlab.aft.objectives import Measured, Objective, Validator
+from steerlab.models.model import Site
 
 LARGEST = 1e6  # learning rate
 
@@ -34,13 +34,13 @@ class TrainingRun:
     """One training among several.
 
     Attributes:
-        spots: where the vector acts.
+        sites: where the vector acts.
         seed: of the order of problems and of a random start.
         l2: what the squared norm is multiplied by and added to each problem's loss.
         lr: Adam's learning rate.
     """
 
-    spots: tuple[Spot, ...]
+    sites: tuple[Site, ...]
     seed: int = 0
     l2: float = 0.0
     lr: float = 1e-2
@@ -326,7 +326,7 @@ def _step(learnable: Learnable, state: _State, losses: Sequence[float], schedule
     grads = [leaf.grad for leaf in state.leaves.values()]
     if state.step == 0 and all(grad is None or not bool(grad.any()) for grad in grads) and np.isfinite(losses).all():
         raise InputError(
-            f"layer {state.candidate.spots[0].layer}: the loss does not depend on the vector (its gradient is zero). Either no position that is steered "
+            f"layer {state.candidate.sites[0].layer}: the loss does not depend on the vector (its gradient is zero). Either no position that is steered "
             "comes before one that is read, or the operator does nothing with a zero vector (ablate): use other positions, or init='random'"
         )
     if not np.isfinite(losses).all() or not all(grad is None or bool(grad.isfinite().all()) for grad in grads):

@@ -14,18 +14,18 @@ import torch
 
 from steerlab._checks import InputError
 from steerlab._progress import job
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.controls.texts import NEUTRAL_TEXTS
-from steerlab.directions.direction import Direction, as_directions, check_type, moved, place
+from steerlab.directions.direction import Direction, as_directions, check_type, moved, site_of
 from steerlab.directions.random import given_controls, random_directions
 from steerlab.models.backends import Model
 from steerlab.models.model import Precision
 from steerlab.statistics.controls import ControlTests
-from steerlab.steering.cells import run_cells
+from steerlab.steering.cells import run_interventions
 from steerlab.steering.distributions import mean_kl, text_rows
 from steerlab.steering.interventions import check_alpha
 from steerlab.steering.operators import Operator
-from steerlab.steering.variants import Cell, Place
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.sweeps.sweep import inert
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
@@ -130,9 +130,9 @@ def random_control(
         raise InputError(
             f"draw gave {len(controls)} controls, {len({c.name for c in controls})} of them with a name of their own; give each its own"
         )
-    at = place(direction, layer, site)
-    cells = [Cell((Place(one, *at),), alpha) for one in [direction, *controls]]
-    done = run_cells(
+    at = site_of(direction, layer, site)
+    cells = [Intervention((Placed(one, at),), alpha) for one in [direction, *controls]]
+    done = run_interventions(
         model,
         problems,
         cells,
@@ -269,10 +269,10 @@ def match_kl(
         raise InputError(f"max_scale={max_scale}: use a number of at least 1")
     if not callable(operator) and operator not in SCALED:
         raise InputError(f"operator={operator!r}: a vector's length does not tell how much it does; use {' or '.join(SCALED)}")
-    at, rows = place(direction, layer, site), text_rows(model, texts)
+    at, rows = site_of(direction, layer, site), text_rows(model, texts)
 
     def kl_of(vectors: Sequence[Direction]) -> np.ndarray:
-        cells = [Cell((Place(one, *at),), alpha) for one in vectors]
+        cells = [Intervention((Placed(one, at),), alpha) for one in vectors]
         return mean_kl(model, rows, cells, operator=operator, positions=positions, max_tokens=max_tokens, memory=memory)
 
     target = float(kl_of([direction])[0])

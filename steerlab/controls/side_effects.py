@@ -10,7 +10,7 @@ import pandas as pd
 
 from steerlab._checks import InputError
 from steerlab._progress import job
-from steerlab.activations.cache import Positions, indices
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.controls.control import ControlResult
 from steerlab.controls.texts import NEUTRAL_TEXTS
 from steerlab.directions.direction import Direction, Directions, moved
@@ -19,8 +19,8 @@ from steerlab.models.model import n_outputs, readable
 from steerlab.statistics.controls import MEASURES
 from steerlab.statistics.effects import pareto_front
 from steerlab.statistics.intervals import wilson_interval
+from steerlab.steering import ALPHAS
 from steerlab.steering.distributions import NUMBERS, compare_distributions, text_rows
-from steerlab.steering.interventions import ALPHAS
 from steerlab.steering.operators import Operator, operator_label
 from steerlab.sweeps.sweep import KEYS, SweepResult, cells_of
 from steerlab.tasks.problems import Problem, Text, as_problems, written
@@ -208,8 +208,8 @@ def side_effects(
     baseline = pd.DataFrame(counts | dict(zip(NUMBERS, base.T, strict=True))).drop(columns=["kl", "changed"])
     settings = {
         "operator": operator_label(operator),
-        "positions": positions if isinstance(positions, str) else indices(positions),
-        "sites": sorted({one.site for cell in cells for one in cell.places}),
+        "positions": TokenPositions.of(positions).describe(),
+        "sites": sorted({one.at.site for cell in cells for one in cell.places}),
     }
     given = tuple(one.direction for one in dict.fromkeys(one for cell in cells for one in cell.places))
     return SideEffects(pd.concat(parts, ignore_index=True), baseline, given, settings)

@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlab._checks import InputError, InputTypeError, check_rng
-from steerlab.activations.cache import Activations, indices
+from steerlab.activations.cache import Activations
+from steerlab.activations.positions import indices
 from steerlab.models.backends import Model
 from steerlab.models.encoding import prepends_bos
-from steerlab.models.model import SITES, d_model, describe, hook_name, processing_of
+from steerlab.models.model import SITES, Site, d_model, describe, hook_name, processing_of
 from steerlab.models.weights import another_model
 
 CANCELLED = 1e-6  # of the longest part's length: a sum that is shorter is rounding
@@ -520,6 +521,6 @@ def check_draw(n: int, rng: np.random.Generator) -> None:
         raise InputError(f"n={n!r}; use at least 1 random direction (99 give p-values down to 0.01)")
 
 
-def place(direction: Direction, layer: int | None, site: str | None) -> tuple[int, str]:
+def site_of(direction: Direction, layer: int | None = None, site: str | None = None) -> Site:
     """Where a direction acts: where it was measured, unless another layer or site is named."""
-    return direction.layer if layer is None else layer, direction.site if site is None else site
+    return Site(direction.layer if layer is None else layer, direction.site if site is None else site)

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig
-
 from steerlab._checks import InputError
 
 T = TypeVar("T")
@@ -45,6 +43,8 @@ def read_special_tokens(source: str | Path, revision: str | None, model: Any) ->
     Raises:
         ValueError: a generation_config.json that cannot be read.
     """
+    from transformers import AutoConfig, AutoTokenizer, GenerationConfig  # problems and tasks, which only check texts, need none of it
+
     d_vocab, tokenizer = int(model.cfg.d_vocab), model.tokenizer
     options = {"revision": revision, "local_files_only": True}
     local = isinstance(source, Path)

@@ -21,7 +21,7 @@ from steerlab.models.passes import run_to
 from steerlab.models.reading import Headers, Reader, Run, run_batch
 from steerlab.models.shortcuts import next_logits, read_out, short_cuts
 
-Told = Callable[[int, Int[Tensor, " row"]], None]  # of the step that comes next, and the rows that still go on
+OnStep = Callable[[int, Int[Tensor, " row"]], None]  # of the step that comes next, and the rows that still go on
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,11 @@ class WholeRows:
 
 @torch.no_grad()
 def generate(
-    model: Model, cache: KeyValueCache | WholeRows, fed: Int[Tensor, "batch pos"], new_tokens: int, told: Told = lambda step, rows: None
+    model: Model,
+    cache: KeyValueCache | WholeRows,
+    fed: Int[Tensor, "batch pos"],
+    new_tokens: int,
+    on_step: OnStep = lambda step, rows: None,
 ) -> list[Answer]:
     """Continue rows greedily with cached keys and values, each until the first of the model's end tokens (`steerlab.models.encoding.end_tokens`).
 
@@ -92,14 +96,14 @@ def generate(
         cache: keys and values of what stands before `fed`, or its tokens; they are added to.
         fed: the rows' last tokens, at least one.
         new_tokens: at most so many are generated.
-        told: called before each step.
+        on_step: called before each step.
     """
     ends = end_tokens(model)
     stops = torch.tensor([-1, *ends], device=fed.device)  # -1 stands where nothing was generated
     made = torch.full((len(fed), new_tokens), -1, dtype=torch.long, device=fed.device)
     rows = torch.arange(len(fed), device=fed.device)
     for step in range(new_tokens):
-        told(step, rows)
+        on_step(step, rows)
         logits = cache.next_logits(fed) if isinstance(cache, WholeRows) else next_logits(model, cache, fed)
         chosen = logits.argmax(-1)
         made[rows, step] = chosen

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,28 @@ from steerlab.models.encoding import prepends_bos, said, token_ids
 HookFn = Callable[[Tensor], Tensor | None]
 SITES = ("resid_pre", "resid_mid", "resid_post")
 CHECKED = "steerlab_short_cuts"  # where a model carries what `steerlab.models.shortcuts` found out about it
+
+
+class Site(NamedTuple):
+    """A place in the residual stream: a 0-based block, and which of its hook points.
+
+    Attributes:
+        layer: the block.
+        site: "resid_pre", "resid_mid" or "resid_post".
+    """
+
+    layer: int
+    site: str = "resid_post"
+
+    @property
+    def resumes_at(self) -> int:
+        """The first block that has to run again where the stream is changed here."""
+        return self.layer + 1 if self.site == "resid_post" else self.layer
+
+    @property
+    def enters(self) -> bool:
+        """Whether it is the stream that enters block `resumes_at`, not one inside it."""
+        return self.site != "resid_mid"
 
 
 def backend_of(model: Model) -> str:

@@ -11,8 +11,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import torch
-
 from steerlab._progress import noting
 
 P = ParamSpec("P")
@@ -32,6 +30,8 @@ def suitable_threads(model: Any) -> Iterator[None]:
     Args:
         model: a TransformerLens model.
     """
+    import torch
+
     before = torch.get_num_threads()
     wanted = threads_for(model, before)
     if wanted >= before:

@@ -7,3 +7,5 @@
 - `prompt_rules`: vectors made from each prompt by a rule.
 - `work`: the kinds of runs that a job is made of, for forecasts.
 """
+
+ALPHAS: tuple[float, ...] = (-3.0, -2.5, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)

@@ -15,7 +15,7 @@ import torch
 
 from steerlab._checks import InputError
 from steerlab._progress import progress_bar
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch, least, smaller
 from steerlab.models.forecasts import TIMED, Work, forecast
@@ -26,10 +26,10 @@ from steerlab.models.passes import forward
 from steerlab.models.reading import Headers, Reader, run_batch
 from steerlab.models.shortcuts import runs_whole
 from steerlab.models.threads import on_suitable_threads
-from steerlab.steering.generation import generate_cells
+from steerlab.steering.generation import generate_interventions
 from steerlab.steering.operators import Operator, check_operator, operator_named
-from steerlab.steering.variants import Cell, check_cells, segments
-from steerlab.steering.wavefront import Front, InterventionLog
+from steerlab.steering.variants import Intervention, check_interventions, segments
+from steerlab.steering.wavefront import InterventionLog, SteeredPass
 from steerlab.tasks.evaluation import Evaluation, plan
 from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import Scorer, scorer_for
@@ -42,7 +42,7 @@ ROUNDING = {torch.float32: 8}  # differently shaped batches may give logits that
 
 
 @dataclass(frozen=True)
-class CellRun:
+class InterventionRun:
     """What came out of a list of cells.
 
     Attributes:
@@ -60,10 +60,10 @@ class CellRun:
 
 
 @on_suitable_threads
-def run_cells(
+def run_interventions(
     model: Model,
     problems: Sequence[Problem],
-    cells: Sequence[Cell],
+    cells: Sequence[Intervention],
     *,
     operator: str | Operator = "add",
     positions: Positions = "all",
@@ -73,7 +73,7 @@ def run_cells(
     precision: str | torch.dtype | None = None,
     progress: bool = False,
     label: str = "sweep",
-) -> CellRun:
+) -> InterventionRun:
     """Score problems under every cell; in a precision other than the model's own, compare a sample with the latter.
 
     Raises:
@@ -108,7 +108,7 @@ def _spread(n: int, most: int) -> range | list[int]:
 def _run_cells(
     model: Model,
     problems: Sequence[Problem],
-    cells: Sequence[Cell],
+    cells: Sequence[Intervention],
     *,
     operator: str | Operator,
     positions: Positions,
@@ -117,11 +117,11 @@ def _run_cells(
     memory: str | int | None,
     progress: bool = False,
     label: str = "",
-) -> CellRun:
+) -> InterventionRun:
     check_operator(model, operator, (place.direction for cell in cells for place in cell.places))
-    front = Front(model, operator_named(operator), positions)
+    front = SteeredPass(model, operator_named(operator), positions)
     work = plan(model, problems, scorer_for(problems, scorer))
-    check_cells(model, cells, positions, min(row.prompt_length for row in work.rows))
+    check_interventions(model, cells, positions, min(row.prompt_length for row in work.rows))
     if is_hooked(model) and any(row.new_tokens for row in work.rows):
         raise InputError(
             "the model has hooks on it, and answers that are generated in parts would meet them at other positions; "
@@ -157,10 +157,10 @@ def _run_cells(
             bar.update(len(batch.index) * (1 + len(order)))
     baseline = Evaluation(tuple(problems), work.judge(model, base), work.scorer.name)
     frames = [work.judge(model, answers[k]) if k in answers else baseline.frame for k in range(len(cells))]
-    return CellRun(baseline, frames, _checks(cells, dict(zip(order, engine.seen, strict=True))))
+    return InterventionRun(baseline, frames, _checks(cells, dict(zip(order, engine.seen, strict=True))))
 
 
-def _checks(cells: Sequence[Cell], seen: dict[int, InterventionLog]) -> pd.DataFrame:
+def _checks(cells: Sequence[Intervention], seen: dict[int, InterventionLog]) -> pd.DataFrame:
     lines = []
     for k, cell in enumerate(cells):
         s = seen.get(k, InterventionLog())
@@ -171,7 +171,7 @@ def _checks(cells: Sequence[Cell], seen: dict[int, InterventionLog]) -> pd.DataF
 class _Engine:
     """Runs cells, sorted by the block that they resume at, on one batch after the other."""
 
-    def __init__(self, front: Front, cells: list[Cell], memory: str | int | None) -> None:
+    def __init__(self, front: SteeredPass, cells: list[Intervention], memory: str | int | None) -> None:
         self._front, self._cells, self._memory = front, cells, memory
         self._compared: set[bool] = set()
         self._headers: Headers = {}
@@ -186,10 +186,10 @@ class _Engine:
         if not self._cells:
             return generate_batch(self._front.model, batch, room, self._memory, self._headers), []
         # The unsteered answers come from the same pass, as one more cell: a step costs the reading of all weights, whatever the number of rows.
-        cells, seen = [Cell(self._cells[0].places, 0.0), *self._cells], [InterventionLog(), *self.seen]
+        cells, seen = [Intervention(self._cells[0].places, 0.0), *self._cells], [InterventionLog(), *self.seen]
         longest = batch.width + batch.rows[0].new_tokens
         most = generated_rows(self._front.model, longest, room, self._memory)
-        plain, *steered = generate_cells(self._front, cells, batch, room, most, seen, self._headers)
+        plain, *steered = generate_interventions(self._front, cells, batch, room, most, seen, self._headers)
         for one, theirs in zip(self.seen, steered, strict=True):
             one.score_change = max(one.score_change, float(theirs != plain))
         self._compare(batch, steered)

@@ -11,20 +11,20 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab._progress import progress_bar
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch, TokenRow, batches_for, least, smaller
 from steerlab.models.encoding import token_ids
 from steerlab.models.forecasts import TIMED, Work, forecast
 from steerlab.models.memory import parse_memory, pass_tokens, shrinking
-from steerlab.models.model import context_length, device_of, hook_name, hooks, n_layers, n_outputs, unknown_tokens
+from steerlab.models.model import Site, context_length, device_of, hook_name, hooks, n_layers, n_outputs, unknown_tokens
 from steerlab.models.passes import entering, forward
 from steerlab.models.shortcuts import read_out, run_from
 from steerlab.models.threads import on_suitable_threads
 from steerlab.steering.interventions import Patch
 from steerlab.steering.operators import Operator, check_operator, operator_named
-from steerlab.steering.variants import Cell, check_cells
-from steerlab.steering.wavefront import Front
+from steerlab.steering.variants import Intervention, check_interventions
+from steerlab.steering.wavefront import SteeredPass
 from steerlab.tasks.problems import as_texts
 
 NUMBERS = ("kl", "entropy", "nll", "changed")
@@ -64,7 +64,7 @@ def text_rows(model: Model, texts: Sequence[str | Sequence[int]]) -> tuple[Token
 def compare_distributions(
     model: Model,
     rows: Sequence[TokenRow],
-    cells: Sequence[Cell],
+    cells: Sequence[Intervention],
     *,
     operator: str | Operator = "add",
     positions: Positions = "all",
@@ -79,7 +79,7 @@ def compare_distributions(
     return np.stack([base.sum(0) for base, _ in found]), np.stack([steered.sum(1) for _, steered in found], axis=1)
 
 
-def mean_kl(model: Model, rows: Sequence[TokenRow], cells: Sequence[Cell], **how: Any) -> Float[np.ndarray, " cell"]:
+def mean_kl(model: Model, rows: Sequence[TokenRow], cells: Sequence[Intervention], **how: Any) -> Float[np.ndarray, " cell"]:
     """Mean KL(unsteered || steered) under each cell, in nats a token; `how` is what `compare_distributions` takes."""
     _, sums = compare_distributions(model, rows, cells, **how)
     found: np.ndarray = sums[:, :, NUMBERS.index("kl")].sum(1) / sum(len(row.tokens) for row in rows)
@@ -96,7 +96,7 @@ def positions_on_text(positions: Positions) -> Positions:
 def compare_positions(
     model: Model,
     rows: Sequence[TokenRow],
-    cells: Sequence[Cell],
+    cells: Sequence[Intervention],
     *,
     operator: str | Operator = "add",
     positions: Positions = "all",
@@ -124,7 +124,7 @@ def compare_positions(
         RuntimeError: the resumed run disagrees with a plain hooked run on the shortest text.
     """
     check_operator(model, operator, (place.direction for cell in cells for place in cell.places))
-    front = Front(model, operator_named(operator), positions)
+    front = SteeredPass(model, operator_named(operator), positions)
     _check(model, cells, positions, min(len(row.tokens) for row in rows))
     room = pass_tokens(model, max_tokens, memory)
     limit = LOGITS if memory is None else min(LOGITS, max(1, parse_memory(memory) // COPIES))
@@ -166,13 +166,13 @@ def compare_positions(
     return found
 
 
-def _check(model: Model, cells: Sequence[Cell], positions: Positions, shortest: int) -> None:
+def _check(model: Model, cells: Sequence[Intervention], positions: Positions, shortest: int) -> None:
     if positions == "generated":
         raise InputError("positions='generated': nothing is generated behind a text; use all, last or the indices of tokens")
-    check_cells(model, cells, positions, shortest)
+    check_interventions(model, cells, positions, shortest)
 
 
-def _run(front: Front, batch: Batch, cells: Sequence[Cell], room: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
+def _run(front: SteeredPass, batch: Batch, cells: Sequence[Intervention], room: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of a batch's positions, row after row, ``[position number]``, and under each cell; cells of the same places stand together."""
     model, last = front.model, n_layers(front.model)
     streams = entering(model, batch.tokens, sorted({last, *(cell.resumes_at for cell in cells)}))
@@ -191,12 +191,12 @@ def _run(front: Front, batch: Batch, cells: Sequence[Cell], room: int, limit: in
     return plain, found
 
 
-def _where(cell: Cell) -> tuple[tuple[int, str], ...]:
-    return tuple((place.layer, place.site) for place in cell.places)
+def _where(cell: Intervention) -> tuple[Site, ...]:
+    return tuple(place.at for place in cell.places)
 
 
 def _steered(
-    front: Front, cells: Sequence[Cell], batch: Batch, stream: Float[Tensor, "row pos d_model"]
+    front: SteeredPass, cells: Sequence[Intervention], batch: Batch, stream: Float[Tensor, "row pos d_model"]
 ) -> tuple[Float[Tensor, "stacked pos d_model"], np.ndarray]:
     """What leaves the last block under cells that act at the same places, stacked over each other, and which of them moved the stream."""
     block, tokens = cells[0].resumes_at, batch.tokens.repeat(len(cells), 1)
@@ -211,8 +211,8 @@ def _steered(
         return act
 
     # What acts where the first block is entered acts on its stream, lower layers first; the rest acts from hooks.
-    entered = [p for p in sorted(cells[0].places, key=lambda p: p.layer) if p.site != "resid_mid" and p.resumes_at == block]
-    points = [hook_name(front.model, place.layer, place.site) for place in entered]
+    entered = [p for p in sorted(cells[0].places, key=lambda p: p.at.layer) if p.at.enters and p.at.resumes_at == block]
+    points = [hook_name(front.model, *place.at) for place in entered]
     patches = [(point, watched(patch_)) for point, patch_ in front.everywhere(cells, batch, batch.width)]
     entry = stream.repeat(len(cells), 1, 1)
     for point in points:
@@ -283,7 +283,7 @@ def _compared(
     )
 
 
-def _compare_with_plain_run(front: Front, cell: Cell, row: TokenRow, found: np.ndarray) -> None:
+def _compare_with_plain_run(front: SteeredPass, cell: Intervention, row: TokenRow, found: np.ndarray) -> None:
     """Run one text under one cell the plain way, alone, with hooks and the whole model."""
     model = front.model
     alone = Batch((0,), (row,), device=device_of(model))

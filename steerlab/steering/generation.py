@@ -18,13 +18,19 @@ from steerlab.models.model import HookFn, hooks, n_layers
 from steerlab.models.reading import Headers, Reader
 from steerlab.models.shortcuts import short_cuts
 from steerlab.steering.interventions import Patch
-from steerlab.steering.variants import Cell, segments
-from steerlab.steering.wavefront import Front, InterventionLog
+from steerlab.steering.variants import Intervention, segments
+from steerlab.steering.wavefront import InterventionLog, SteeredPass
 
 
 @torch.no_grad()
-def generate_cells(
-    front: Front, cells: Sequence[Cell], batch: Batch, room: int, most: int, seen: Sequence[InterventionLog], headers: Headers | None = None
+def generate_interventions(
+    front: SteeredPass,
+    cells: Sequence[Intervention],
+    batch: Batch,
+    room: int,
+    most: int,
+    seen: Sequence[InterventionLog],
+    headers: Headers | None = None,
 ) -> list[list[Answer]]:
     """Generated answers of each cell, for each row of the batch. A cell with alpha = 0 is the unsteered run.
 
@@ -60,7 +66,7 @@ def _even(n: int, most: int) -> Iterator[range]:
 
 
 def _generate(
-    front: Front, cells: Sequence[Cell], batch: Batch, ran: Sequence[Prefix], room: int, seen: Sequence[InterventionLog]
+    front: SteeredPass, cells: Sequence[Intervention], batch: Batch, ran: Sequence[Prefix], room: int, seen: Sequence[InterventionLog]
 ) -> list[list[Answer]]:
     n, new_tokens = len(batch.rows), batch.rows[0].new_tokens
     lent = [part for head in ran for part in _lent(front, cells, head, n, room, seen)]
@@ -70,19 +76,21 @@ def _generate(
     acting = front.everywhere(cells, batch, batch.width + new_tokens)
     steps = [_Steps(patch.windows(starts, new_tokens), n, seen) for _, patch in acting]
 
-    def told(step: int, rows: Tensor) -> None:
+    def on_step(step: int, rows: Tensor) -> None:
         for one in steps:
             one.next(step, rows)
 
     wanted: list[tuple[str, HookFn]] = [(point, one) for (point, _), one in zip(acting, steps, strict=True)]
     with hooks(front.model, wanted):
-        flat = generate(front.model, cache, last_tokens(batch).repeat(len(cells), 1), new_tokens, told)
+        flat = generate(front.model, cache, last_tokens(batch).repeat(len(cells), 1), new_tokens, on_step)
     for one in steps:
         one.tell()
     return [flat[c * n : (c + 1) * n] for c in range(len(cells))]
 
 
-def _generate_whole(front: Front, cells: Sequence[Cell], batch: Batch, room: int, seen: Sequence[InterventionLog]) -> list[list[Answer]]:
+def _generate_whole(
+    front: SteeredPass, cells: Sequence[Intervention], batch: Batch, room: int, seen: Sequence[InterventionLog]
+) -> list[list[Answer]]:
     """The same for a model that cannot go on from what it ran before: whole rows at each step, in batches of one length."""
     new_tokens = batch.rows[0].new_tokens
     found = [[Answer()] * len(batch.rows) for _ in cells]
@@ -93,14 +101,14 @@ def _generate_whole(front: Front, cells: Sequence[Cell], batch: Batch, room: int
             acting = front.everywhere(cells[chosen], part, length)
             steps = [_Steps(patch, n, seen[chosen], whole=True) for _, patch in acting]
 
-            def told(step: int, rows: Tensor, steps: Sequence[_Steps] = steps) -> None:
+            def on_step(step: int, rows: Tensor, steps: Sequence[_Steps] = steps) -> None:
                 for one in steps:
                     one.next(step, rows)
 
             wanted: list[tuple[str, HookFn]] = [(point, one) for (point, _), one in zip(acting, steps, strict=True)]
             with hooks(front.model, wanted):
                 rows = WholeRows(front.model, len(which) * n)
-                flat = generate(front.model, rows, part.tokens.repeat(len(which), 1), new_tokens, told)
+                flat = generate(front.model, rows, part.tokens.repeat(len(which), 1), new_tokens, on_step)
             for one in steps:
                 one.tell()
             for k, c in enumerate(which):
@@ -109,7 +117,9 @@ def _generate_whole(front: Front, cells: Sequence[Cell], batch: Batch, room: int
     return found
 
 
-def _lent(front: Front, cells: Sequence[Cell], head: Prefix, n: int, room: int, seen: Sequence[InterventionLog]) -> Iterator[CacheView]:
+def _lent(
+    front: SteeredPass, cells: Sequence[Intervention], head: Prefix, n: int, room: int, seen: Sequence[InterventionLog]
+) -> Iterator[CacheView]:
     """Keys and values of some prompts under each cell; row r of cell c goes to place ``c * n + r``."""
     batch, last = head.batch, n_layers(front.model)
     reader = Reader(batch)

@@ -5,34 +5,28 @@ Steering position p changes nothing before it, so rows are run from the first co
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from steerlab._checks import InputError
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction, check_directions
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch
-from steerlab.models.model import hook_name
-from steerlab.steering.interventions import check_alpha, first_position, patch, position_mask
+from steerlab.models.model import Site, hook_name
+from steerlab.steering.interventions import acting, check_alpha, patch
 
 ENOUGH = 512  # positions of a pass below which rows of several lengths are padded rather than run apart
 
 
-@dataclass(frozen=True)
-class Place:
+class Placed(NamedTuple):
     """One direction at one site."""
 
     direction: Direction
-    layer: int
-    site: str
-
-    @property
-    def resumes_at(self) -> int:
-        """The first block that has to run again."""
-        return self.layer + 1 if self.site == "resid_post" else self.layer
+    at: Site
 
 
 @dataclass(frozen=True)
-class Cell:
+class Intervention:
     """One intervention: a small, picklable description of work.
 
     Attributes:
@@ -40,18 +34,18 @@ class Cell:
         alpha: how much of it.
     """
 
-    places: tuple[Place, ...]
+    places: tuple[Placed, ...]
     alpha: float
 
     @property
     def resumes_at(self) -> int:
         """The first block that has to run again."""
-        return min(place.resumes_at for place in self.places)
+        return min(at.resumes_at for _, at in self.places)
 
     @property
     def layer(self) -> int:
         """The layer of the first place."""
-        return self.places[0].layer
+        return self.places[0].at.layer
 
     @property
     def name(self) -> str:
@@ -59,7 +53,7 @@ class Cell:
         return " + ".join(place.direction.name for place in self.places)
 
 
-def check_cells(model: Model, cells: Sequence[Cell], positions: Positions, shortest: int) -> None:
+def check_interventions(model: Model, cells: Sequence[Intervention], positions: Positions, shortest: int) -> None:
     """Find what is wrong with cells before anything runs.
 
     Args:
@@ -75,9 +69,9 @@ def check_cells(model: Model, cells: Sequence[Cell], positions: Positions, short
     for cell in cells:
         check_alpha(cell.alpha)
         for place in cell.places:
-            hook_name(model, place.layer, place.site)
+            hook_name(model, *place.at)
             if place.direction.by_prompt:
-                position_mask(positions, [shortest], shortest)
+                TokenPositions.of(positions).mask([shortest], shortest)
             else:
                 patch(place.direction, [cell.alpha], positions=positions, prompt_lengths=[shortest], length=shortest)
 
@@ -114,14 +108,14 @@ class Segment:
         return len(self.rows) * (self.stop - self.begin)
 
 
-def segments(batch: Batch, cells: Sequence[Cell], positions: Positions, *, whole: bool = False) -> list[tuple[Segment, ...]]:
+def segments(batch: Batch, cells: Sequence[Intervention], positions: Positions, *, whole: bool = False) -> list[tuple[Segment, ...]]:
     """The steered part of a batch, in groups of rows that begin to be steered at one column; rows without any are left out.
 
     With `whole`, steered rows are run from their first column, as hooks that are on the model expect.
     """
     lengths = [len(row.tokens) for row in batch.rows]
     directions = list({id(p.direction): p.direction for cell in cells for p in cell.places}.values())
-    starts = [min(first_position(d, positions, row.prompt_length) for d in directions) for row in batch.rows]
+    starts = [min(acting(d, positions).first(row.prompt_length) for d in directions) for row in batch.rows]
     shared = len(batch.levels) > 1 and all(_alike(batch, level, directions, positions) for level in range(len(batch.levels) - 1))
     apart = not (shared and len(batch.levels[-2].tokens) > 1) and len(cells) * batch.size >= ENOUGH * len(set(lengths))
     groups: dict[tuple[int, int], list[int]] = {}
@@ -166,6 +160,5 @@ def _pieces(batch: Batch, rows: list[int], start: int, shared: bool) -> Iterator
 
 def acts_at(direction: Direction, positions: Positions, prompt_length: int, stop: int) -> list[int]:
     """Columns before `stop` that a direction acts on in a row."""
-    where = direction.positions if direction.vector.ndim == 2 else positions
-    mask = position_mask(where, [prompt_length], max(stop, prompt_length))
+    mask = acting(direction, positions).mask([prompt_length], max(stop, prompt_length))
     return list(range(stop)) if mask is None else [column for column in mask[0].nonzero()[:, 0].tolist() if column < stop]

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch
 from steerlab.models.kv_cache import KeyValueCache
@@ -23,7 +23,7 @@ from steerlab.models.reading import Reader, Reads, Run
 from steerlab.models.shortcuts import mlp_only_at, run_from
 from steerlab.steering.interventions import Patch, patch
 from steerlab.steering.operators import Operator
-from steerlab.steering.variants import Cell, Place, Segment
+from steerlab.steering.variants import Intervention, Placed, Segment
 
 
 @dataclass
@@ -36,7 +36,7 @@ class InterventionLog:
 
 
 @dataclass(frozen=True)
-class Front:
+class SteeredPass:
     """How variants of a batch are run.
 
     Attributes:
@@ -55,7 +55,13 @@ class Front:
         return sum(piece.size + len(piece.rows) * piece.begin * looked_up for piece in pieces)
 
     def run(
-        self, cells: Sequence[Cell], batch: Batch, pieces: Sequence[Segment], base: Run, reader: Reader, seen: Sequence[InterventionLog]
+        self,
+        cells: Sequence[Intervention],
+        batch: Batch,
+        pieces: Sequence[Segment],
+        base: Run,
+        reader: Reader,
+        seen: Sequence[InterventionLog],
     ) -> np.ndarray:
         """The numbers of the batch under each cell, ``[cell number]``; what is not steered is the unsteered run's.
 
@@ -72,7 +78,13 @@ class Front:
         return values
 
     def fill(
-        self, cells: Sequence[Cell], batch: Batch, pieces: Sequence[Segment], base: Run, reader: Reader, seen: Sequence[InterventionLog]
+        self,
+        cells: Sequence[Intervention],
+        batch: Batch,
+        pieces: Sequence[Segment],
+        base: Run,
+        reader: Reader,
+        seen: Sequence[InterventionLog],
     ) -> list[tuple[KeyValueCache, range, int]]:
         """Keys and values of a share of a batch under each cell: caches, the blocks that they hold, and for how many of the cells.
 
@@ -85,7 +97,7 @@ class Front:
 
     def _wave(
         self,
-        cells: Sequence[Cell],
+        cells: Sequence[Intervention],
         batch: Batch,
         pieces: Sequence[Segment],
         base: Run,
@@ -151,27 +163,34 @@ class Front:
         return kept.take(rows.repeat(cells), stop=piece.begin, blocks=blocks, grows=more) if kept is not None else None
 
     def _patches(
-        self, cells: Sequence[Cell], which: range, piece: Segment, batch: Batch, *, entry: int | None = None, point: str | None = None
+        self,
+        cells: Sequence[Intervention],
+        which: range,
+        piece: Segment,
+        batch: Batch,
+        *,
+        entry: int | None = None,
+        point: str | None = None,
     ) -> list[Patch]:
         """What cells do at one point, stacked cell by cell; several where a cell acts there more than once.
 
         The point is a hook point inside blocks that run, or the entry of the first block that runs.
         """
 
-        def here(place: Place) -> bool:
+        def here(place: Placed) -> bool:
             if entry is not None:
-                return place.site != "resid_mid" and place.resumes_at == entry
-            return hook_name(self.model, place.layer, place.site) == point
+                return place.at.enters and place.at.resumes_at == entry
+            return hook_name(self.model, *place.at) == point
 
         # Entering a block, what acts behind the block before comes first, in whatever order a cell names its places.
-        acting = [sorted((place for place in cells[c].places if here(place)), key=lambda place: place.layer) for c in which]
+        acting = [sorted((place for place in cells[c].places if here(place)), key=lambda place: place.at.layer) for c in which]
         found = []
         for rank in range(max(map(len, acting), default=0)):
             parts = [(mine[rank], cells[c].alpha) if rank < len(mine) else None for c, mine in zip(which, acting, strict=True)]
             found.append(self._stacked(parts, piece, batch))
         return found
 
-    def _stacked(self, parts: Sequence[tuple[Place, float] | None], piece: Segment, batch: Batch) -> Patch:
+    def _stacked(self, parts: Sequence[tuple[Placed, float] | None], piece: Segment, batch: Batch) -> Patch:
         """One patch for several cells stacked over each other; None is a cell that does nothing."""
         rows = [batch.rows[group[0]] for group in piece.rows]
         lengths = [row.prompt_length for row in rows]
@@ -192,15 +211,22 @@ class Front:
         return Patch(self.operator, vectors, alphas, mask, start=piece.begin)
 
     def _inside(
-        self, cells: Sequence[Cell], block: int, until: int, piece: Segment, batch: Batch, seen: Sequence[InterventionLog], real: Tensor
+        self,
+        cells: Sequence[Intervention],
+        block: int,
+        until: int,
+        piece: Segment,
+        batch: Batch,
+        seen: Sequence[InterventionLog],
+        real: Tensor,
     ) -> list[tuple[str, HookFn]]:
         """Hooks for what acts inside the blocks of a stretch: resid_mid of its first block, and second places of cells."""
         points: dict[str, list[int]] = {}
         for c, cell in enumerate(cells):
             for place in cell.places:
-                entered = place.site != "resid_mid" and place.resumes_at == cell.resumes_at
-                if not entered and block <= place.layer < until:
-                    points.setdefault(hook_name(self.model, place.layer, place.site), []).append(c)
+                entered = place.at.enters and place.at.resumes_at == cell.resumes_at
+                if not entered and block <= place.at.layer < until:
+                    points.setdefault(hook_name(self.model, *place.at), []).append(c)
         found: list[tuple[str, HookFn]] = []
         for point, acting in points.items():
             which, n = range(min(acting), max(acting) + 1), len(piece.rows)
@@ -209,10 +235,10 @@ class Front:
             found += [(point, _on_rows(rows, _watched(stacked, which, seen, real))) for stacked in patches]
         return found
 
-    def everywhere(self, cells: Sequence[Cell], batch: Batch, stop: int) -> list[tuple[str, Patch]]:
+    def everywhere(self, cells: Sequence[Intervention], batch: Batch, stop: int) -> list[tuple[str, Patch]]:
         """What cells, stacked over each other, do to a whole batch up to some column: hook points and patches."""
         piece = Segment(0, stop, tuple((i,) for i in range(len(batch.rows))), ())
-        points = dict.fromkeys(hook_name(self.model, p.layer, p.site) for cell in cells for p in cell.places)
+        points = dict.fromkeys(hook_name(self.model, *p.at) for cell in cells for p in cell.places)
         return [(point, p) for point in points for p in self._patches(cells, range(len(cells)), piece, batch, point=point)]
 
 

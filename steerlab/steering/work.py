@@ -6,17 +6,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction
 from steerlab.directions.random import random_directions
 from steerlab.models.backends import Model
 from steerlab.models.batches import TokenRow
 from steerlab.models.forecasts import TIMED, Work
-from steerlab.models.model import d_model
-from steerlab.steering.cells import run_cells
+from steerlab.models.model import Site, d_model
+from steerlab.steering.cells import run_interventions
 from steerlab.steering.distributions import compare_distributions, positions_on_text, text_rows
 from steerlab.steering.operators import Operator
-from steerlab.steering.variants import Cell, Place
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.tasks.evaluation import evaluate, plan
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for
@@ -66,7 +66,7 @@ def steered(
 
     def run(some: Sequence[Problem]) -> int:
         cells = _cells(model, layers, site, min(together, TIMED))
-        run_cells(model, some, cells, operator=operator, positions=positions, **limits)
+        run_interventions(model, some, cells, operator=operator, positions=positions, **limits)
         return rows_of(model, some, limits.get("scorer")) * (1 + len(cells))
 
     return Work("steered", runs, problems, run)
@@ -106,9 +106,9 @@ def rows_of(model: Model, problems: Sequence[Problem], scorer: str | Scorer | No
     return len(plan(model, problems, scorer_for(problems, scorer)).rows)
 
 
-def _cells(model: Model, layers: Sequence[int], site: str, n: int) -> list[Cell]:
+def _cells(model: Model, layers: Sequence[int], site: str, n: int) -> list[Intervention]:
     """Interventions with random directions, spread over layers."""
     at = [layers[k] for k in np.linspace(0, len(layers) - 1, n).round().astype(int)]
     like = Direction(torch.ones(d_model(model)) / d_model(model) ** 0.5, layers[0], site)
     drawn = random_directions(like, len(at), rng=np.random.default_rng(0))
-    return [Cell((Place(one, layer, site),), 1.0) for one, layer in zip(drawn, at, strict=True)]
+    return [Intervention((Placed(one, Site(layer, site)),), 1.0) for one, layer in zip(drawn, at, strict=True)]

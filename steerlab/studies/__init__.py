@@ -8,3 +8,12 @@
 - `context_comparison`: static against prompt-dependent vectors.
 - `eas`: online steering of a stream of problems.
 """
+
+METHODS = ("mean_difference", "function_vector", "pca", "probe", "aft", "multilayer_aft", "prompt")
+"""What `compare_methods` compares by default."""
+
+KL_LEVELS = (0.003, 0.01, 0.03)
+"""At which KL from the plain run, in nats a token, `compare_methods` compares by default."""
+
+TRANSFER_ALPHAS = (-2.0, -1.0, 1.0, 2.0)
+"""The coefficients that `transfer` tries by default."""

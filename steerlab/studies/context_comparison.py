@@ -13,18 +13,17 @@ from steerlab._checks import InputError, check_rng
 from steerlab._progress import job, progress_bar
 from steerlab.aft.aft import ObjectiveOptions, check_problems, fit, training_work
 from steerlab.aft.context import ContextVector
-from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import KINDS, ContextLearnable, StaticVector, learnable_named
 from steerlab.aft.training import Schedule, Trained, TrainingRun
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
-from steerlab.models.model import d_model, describe
+from steerlab.models.model import Site, d_model, describe
 from steerlab.statistics.intervals import paired_interval
 from steerlab.statistics.multiplicity import holm
 from steerlab.statistics.paired import sign_flip_test
-from steerlab.steering.cells import run_cells
-from steerlab.steering.variants import Cell, Place
+from steerlab.steering.cells import run_interventions
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.steering.work import rows_of, steered
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem, as_problems
@@ -168,14 +167,14 @@ def compare_context_vectors(
     _check(model, train, validation, test, made, n_train, seeds, lrs)
     how, schedule = ObjectiveOptions(scorer=scorer, max_tokens=max_tokens, memory=memory), Schedule(epochs, batch_size, early_stopping=None)
     limits: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
-    cells: list[Cell] = []
+    cells: list[Intervention] = []
     lines: list[dict[str, Any]] = []
     broken: list[str] = []
     if progress:
-        like, spots = train[:n_train], [TrainingRun((Spot(layer),), 0, l2, lr) for lr in lrs]
+        like, runs = train[:n_train], [TrainingRun((Site(layer),), 0, l2, lr) for lr in lrs]
         made_of = list[Work]()
         for learnable in made.values():
-            made_of += training_work(model, like, spots, learnable, schedule, how, validation=validation, times=len(seeds))
+            made_of += training_work(model, like, runs, learnable, schedule, how, validation=validation, times=len(seeds))
         at: dict[str, Any] = {"layers": [layer], **limits}
         made_of.append(steered(model, like, len(seeds) * (1 + len(made)) * rows_of(model, like, scorer), together=len(made), **at))
         n = len(seeds) * len(made)
@@ -184,9 +183,9 @@ def compare_context_vectors(
     with progress_bar(total=len(seeds) * len(made), desc="kinds x seeds", unit="training", show=progress) as bar:
         for seed in seeds:
             some = [train[i] for i in sorted(np.random.default_rng([int(seed), 2]).choice(len(train), n_train, replace=False))]
-            on_train: list[Cell] = []
+            on_train: list[Intervention] = []
             for name, learnable in made.items():
-                candidates = [TrainingRun((Spot(layer),), int(seed), l2, lr) for lr in lrs]
+                candidates = [TrainingRun((Site(layer),), int(seed), l2, lr) for lr in lrs]
                 found = fit(model, some, candidates, learnable, schedule, how, validation=validation)
                 broken += [f"{name}, seed {seed}, lr {t.candidate.lr:g}: {t.stopped}." for t in found.trained if t.broke is not None]
                 best = min(found.trained, key=_rank)
@@ -199,10 +198,10 @@ def compare_context_vectors(
                 for given, into in ((some, on_train), (test, cells)):
                     into.append(_cell(model, given, learnable, best, layer, label, limits))
                 bar.update()
-            done = run_cells(model, some, on_train, **limits)
+            done = run_interventions(model, some, on_train, **limits)
             for line, frame in zip(lines[-len(made) :], done.frames, strict=True):
                 line |= {"train_before": done.baseline.accuracy, "train_accuracy": float(frame["correct"].mean())}
-    tested = run_cells(model, test, cells, **limits)
+    tested = run_interventions(model, test, cells, **limits)
     before = tested.baseline.frame["correct"].to_numpy(bool)
     outcomes = []
     for line, frame in zip(lines, tested.frames, strict=True):
@@ -216,8 +215,11 @@ def compare_context_vectors(
     }  # fmt: skip
     columns = ["kind", "n_parameters", "seed", "lr", "epoch", "norm", "train_before", "train_accuracy"]
     columns += ["validation_before", "validation_accuracy", "test_accuracy", "change", "low", "high"]
-    runs, frame = pd.DataFrame(lines)[columns], pd.concat(outcomes, ignore_index=True)[["kind", "seed", "problem_id", "correct", "margin"]]
-    return ContextComparison(runs, frame, *_tables(runs, frame, before, rng), tested.baseline, settings)
+    learned, frame = (
+        pd.DataFrame(lines)[columns],
+        pd.concat(outcomes, ignore_index=True)[["kind", "seed", "problem_id", "correct", "margin"]],
+    )
+    return ContextComparison(learned, frame, *_tables(learned, frame, before, rng), tested.baseline, settings)
 
 
 def _records(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
@@ -276,14 +278,14 @@ def _rank(trained: Trained) -> tuple[float, float]:
 def _cell(
     model: Model, problems: Sequence[Problem], learnable: StaticVector | ContextLearnable, trained: Trained, layer: int, name: str,
     limits: Mapping[str, Any],
-) -> Cell:  # fmt: skip
+) -> Intervention:  # fmt: skip
     """A trained vector as it acts on problems."""
     parameters = {key: value.cpu() for key, value in trained.parameters.items()}
     if isinstance(learnable, StaticVector):
         direction = Direction(parameters["vector"], layer, name=name, model=describe(model))
     else:
         direction = ContextVector(learnable, parameters, layer, name=name, model=describe(model)).on(model, problems, **limits)
-    return Cell((Place(direction, layer, "resid_post"),), 1.0)
+    return Intervention((Placed(direction, Site(layer)),), 1.0)
 
 
 def _tables(runs: pd.DataFrame, outcomes: pd.DataFrame, before: np.ndarray, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:

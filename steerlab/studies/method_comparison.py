@@ -16,7 +16,7 @@ import pandas as pd
 
 from steerlab._checks import InputError
 from steerlab._progress import Stages, job
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import MEASURED, Positions, TokenPositions
 from steerlab.controls.side_effects import side_texts
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
@@ -28,8 +28,9 @@ from steerlab.statistics.multiplicity import holm
 from steerlab.statistics.paired import sign_test
 from steerlab.statistics.power import smallest_detectable_change
 from steerlab.steering.work import rows_of, unsteered
+from steerlab.studies import KL_LEVELS, METHODS
 from steerlab.studies.method_trials import MATCHINGS, Setting, Tested, choose, test_selected, trials_work, validation_grid
-from steerlab.studies.method_vectors import METHODS, MethodVectors, check_methods, contenders_work, label, method_vectors, wordings
+from steerlab.studies.method_vectors import MethodVectors, check_methods, contenders_work, label, method_vectors, wordings
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.problems import Problem, Task, as_texts, check_task, in_both
 
@@ -395,7 +396,6 @@ COLUMNS = [
 
 
 NORM_SHARES = (0.1, 0.3, 1.0)
-KL_LEVELS = (0.003, 0.01, 0.03)
 TEXTS = 12  # prompts, where a model cannot read sentences: KL is measured thousands of times
 STREAMS = {"controls": 1}  # of the seed; 0 balances
 
@@ -506,9 +506,9 @@ def compare_methods(
         "levels": {matching: levels[matching] for matching in tried},
         "n_controls": n_controls,
         "texts": about,
-        "cache_positions": cache_positions if isinstance(cache_positions, str) else list(np.atleast_1d(cache_positions)),
+        "cache_positions": TokenPositions.of(cache_positions, MEASURED).describe(),
         **{key: value for key, value in learning.items() if key != "positions"},
-        "positions": positions if isinstance(positions, str) else list(np.atleast_1d(positions)),
+        "positions": TokenPositions.of(positions).describe(),
     }
     return _comparison(baseline, found, tried, asked, notes, missing, settings)
 

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.controls.control import scales_for
-from steerlab.directions.direction import Direction
+from steerlab.directions.direction import Direction, site_of
 from steerlab.directions.random import random_directions
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work
-from steerlab.steering.cells import run_cells
+from steerlab.steering.cells import run_interventions
 from steerlab.steering.distributions import mean_kl, positions_on_text, text_rows
-from steerlab.steering.variants import Cell, Place
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.steering.work import on_texts, rows_of, steered
 from steerlab.studies.method_vectors import MethodVectors
 from steerlab.tasks.evaluation import Evaluation
@@ -40,13 +40,13 @@ class Setting:
     positions: Positions = "all"
     progress: bool = False
 
-    def kl(self, cells: Sequence[Cell]) -> np.ndarray:
+    def kl(self, cells: Sequence[Intervention]) -> np.ndarray:
         """Mean KL(unsteered || steered) of each cell, in nats a token."""
         return mean_kl(self.model, text_rows(self.model, self.texts), cells, positions=positions_on_text(self.positions))
 
-    def score(self, problems: Sequence[Problem], cells: Sequence[Cell], label: str) -> tuple[Evaluation, list[pd.DataFrame]]:
+    def score(self, problems: Sequence[Problem], cells: Sequence[Intervention], label: str) -> tuple[Evaluation, list[pd.DataFrame]]:
         """Unsteered outcomes, and those of each cell."""
-        done = run_cells(self.model, problems, cells, positions=self.positions, progress=self.progress, label=label)
+        done = run_interventions(self.model, problems, cells, positions=self.positions, progress=self.progress, label=label)
         return done.baseline, done.frames
 
 
@@ -86,9 +86,9 @@ def trials_work(
     ]
 
 
-def cell_of(directions: Sequence[Direction], alpha: float) -> Cell:
+def cell_of(directions: Sequence[Direction], alpha: float) -> Intervention:
     """Directions that act together, each at its own place."""
-    return Cell(tuple(Place(direction, direction.layer, direction.site) for direction in directions), float(alpha))
+    return Intervention(tuple(Placed(direction, site_of(direction)) for direction in directions), float(alpha))
 
 
 def scaled(

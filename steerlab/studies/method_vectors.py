@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from steerlab._checks import InputError
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.aft.aft import ObjectiveOptions, learn_vectors, training_work, vectors_work
-from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import StaticVector
 from steerlab.aft.multilayer import SOURCE_DEPTHS, SOURCE_SCALES, learn_multilayer
 from steerlab.aft.training import Schedule, TrainingRun
@@ -20,13 +19,11 @@ from steerlab.directions.function_vectors import prompt_contrast, reasoning_pair
 from steerlab.models.backends import Model
 from steerlab.models.encoding import token_ids
 from steerlab.models.forecasts import Work
-from steerlab.models.model import context_length, d_model, n_layers, readable
+from steerlab.models.model import Site, context_length, d_model, n_layers, readable
 from steerlab.steering.work import rows_of, unsteered
+from steerlab.studies import METHODS
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.problems import Problem, Text, written
-
-METHODS = ("mean_difference", "function_vector", "pca", "probe", "aft", "multilayer_aft", "prompt")
-"""What is compared by default."""
 
 KNOWN = (*ESTIMATORS, "function_vector", "aft", "multilayer_aft", "prompt")
 LABELS = {"pca": "PCA", "lda": "LDA", "ica": "ICA", "aft": "AFT", "multilayer_aft": "multi-layer AFT"}
@@ -179,7 +176,7 @@ def contenders_work(
     if "multilayer_aft" in methods:
         at, scales = spread_layers(model, layers[len(layers) // 2])
         candidate, learnable = (
-            TrainingRun(tuple(Spot(layer) for layer in at)),
+            TrainingRun(tuple(Site(layer) for layer in at)),
             StaticVector(d_model(model), tuple(scales), learn_scales=True),
         )
         schedule, how = Schedule(epochs, batch_size), ObjectiveOptions(positions=positions)

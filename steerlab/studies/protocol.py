@@ -14,7 +14,8 @@ import numpy as np
 
 from steerlab._checks import InputError
 from steerlab._progress import Stages, job
-from steerlab.activations.cache import Activations, Positions
+from steerlab.activations.cache import Activations
+from steerlab.activations.positions import Positions
 from steerlab.controls.control import SCALED, ControlResult, match_kl, random_control
 from steerlab.controls.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.directions.contrasts import balanced_activations
@@ -26,8 +27,8 @@ from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.model import n_layers
 from steerlab.models.threads import on_suitable_threads
+from steerlab.steering import ALPHAS
 from steerlab.steering.distributions import positions_on_text
-from steerlab.steering.interventions import ALPHAS
 from steerlab.studies.workload import parts, workload
 from steerlab.sweeps.sweep import SweepResult, sweep
 from steerlab.tasks.evaluation import Evaluation, evaluate

@@ -29,6 +29,7 @@ from steerlab.statistics.controls import rank_test
 from steerlab.statistics.multiplicity import holm, rank_tests
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered, unsteered
+from steerlab.studies import TRANSFER_ALPHAS
 from steerlab.sweeps.effects import cosine_band, effect, score_vectors
 from steerlab.sweeps.sweep import inert, sweep
 from steerlab.tasks.evaluation import evaluate
@@ -36,7 +37,6 @@ from steerlab.tasks.problems import Problem, Task, check_tasks, drawn, shuffled_
 
 Item = TypeVar("Item")
 LEARNED = "learned"
-ALPHAS = (-2.0, -1.0, 1.0, 2.0)
 SPLITS = 20  # halves of the problems, for an estimator's reliability
 
 
@@ -318,7 +318,7 @@ def transfer(
     rng: np.random.Generator,
     methods: Sequence[str] = (LEARNED, "mean_difference"),
     layers: Sequence[int] | None = None,
-    alphas: Sequence[float] = ALPHAS,
+    alphas: Sequence[float] = TRANSFER_ALPHAS,
     n_train: int = 150,
     n_validation: int = 100,
     n_test: int | None = None,

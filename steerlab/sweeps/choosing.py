@@ -16,14 +16,14 @@ import torch
 
 from steerlab._checks import InputError, check_rng
 from steerlab._progress import job
-from steerlab.activations.cache import Positions
-from steerlab.directions.direction import Direction, Directions, check_type, place
+from steerlab.activations.positions import Positions
+from steerlab.directions.direction import Direction, Directions, check_type, site_of
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.statistics.intervals import Interval, paired_interval
 from steerlab.statistics.paired import SignTest, sign_test
-from steerlab.steering.cells import run_cells
-from steerlab.steering.interventions import ALPHAS
+from steerlab.steering import ALPHAS
+from steerlab.steering.cells import run_interventions
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.sweeps.sweep import KEYS, SweepResult, cells_of, ranked, sweep
@@ -126,7 +126,7 @@ def successive_halving(
         runs = sum(new * (1 + left) for new, left in plan)
         made_of = [
             unsteered(model, problems, round(each * len(problems)), scorer=scorer),
-            steered(model, problems, round(each * runs), layers=layers, site=cells[0].places[0].site, together=len(cells), **how),
+            steered(model, problems, round(each * runs), layers=layers, site=cells[0].places[0].at.site, together=len(cells), **how),
         ]
         forecast(model, made_of, show=True, extra=f" in {rounds} rounds")
     plain = evaluate(model, problems, scorer=scorer, max_tokens=max_tokens, memory=memory, progress=progress)
@@ -136,7 +136,7 @@ def successive_halving(
     left, lines, evaluations, seen = list(range(len(cells))), list[pd.DataFrame](), len(problems), 0
     for r, (more, _) in enumerate(plan):
         new = order[seen : seen + more]
-        done = run_cells(
+        done = run_interventions(
             model,
             new,
             [cells[k] for k in left],
@@ -301,7 +301,7 @@ def coefficient_grid(
         raise InputError("coefficients include 0, which is the baseline and is always run; leave it out")
     if progress:
         limits: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
-        where, at = place(direction, layer, site)
+        where, at = site_of(direction, layer, site)
         how: dict[str, Any] = {"layers": [where], "site": at, "operator": operator, "positions": positions, **limits}
         n = len(list(coefficients))
         made_of = [

@@ -9,14 +9,14 @@ from numpy.typing import ArrayLike
 from scipy.stats import beta, t
 
 from steerlab._checks import InputError
-from steerlab.activations.cache import Positions
-from steerlab.directions.direction import Direction
+from steerlab.activations.positions import Positions
+from steerlab.directions.direction import Direction, site_of
 from steerlab.models.backends import Model
 from steerlab.statistics.intervals import Interval
 from steerlab.statistics.paired import sign_test
-from steerlab.steering.cells import CellRun, run_cells
+from steerlab.steering.cells import InterventionRun, run_interventions
 from steerlab.steering.operators import Operator
-from steerlab.steering.variants import Cell, Place
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer
 
@@ -35,7 +35,7 @@ def score_vectors(
     memory: str | int | None = None,
     progress: bool = False,
     label: str = "score",
-) -> CellRun:
+) -> InterventionRun:
     """Score problems under every vector, each where it was measured and at its own coefficient, in one batched run.
 
     Args:
@@ -44,7 +44,7 @@ def score_vectors(
         label: of the progress bar.
 
     Raises:
-        ValueError: no vectors, or what `run_cells` says.
+        ValueError: no vectors, or what `run_interventions` says.
 
     Example:
         >>> import steerlab as sl, torch
@@ -55,9 +55,9 @@ def score_vectors(
     """
     if not vectors:
         raise InputError("no vectors given; there is nothing to score")
-    cells = [Cell((Place(direction, direction.layer, direction.site),), alpha) for direction, alpha in vectors]
+    cells = [Intervention((Placed(direction, site_of(direction)),), alpha) for direction, alpha in vectors]
     how: dict[str, Any] = {"operator": operator, "positions": positions, "scorer": scorer, "max_tokens": max_tokens, "memory": memory}
-    return run_cells(model, problems, cells, **how, progress=progress, label=label)
+    return run_interventions(model, problems, cells, **how, progress=progress, label=label)
 
 
 def effect(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab._progress import job, progress_bar
-from steerlab.activations.cache import Positions, indices
-from steerlab.directions.direction import Direction, Directions, as_directions, check_directions, place
+from steerlab.activations.positions import Positions, TokenPositions
+from steerlab.directions.direction import Direction, Directions, as_directions, check_directions, site_of
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch, TokenRow
 from steerlab.models.memory import pass_tokens
@@ -26,9 +26,10 @@ from steerlab.models.passes import entering
 from steerlab.models.reading import Reader
 from steerlab.models.shortcuts import short_cuts
 from steerlab.models.threads import on_suitable_threads
-from steerlab.steering.interventions import ALPHAS, Patch, check_alpha, patch
+from steerlab.steering import ALPHAS
+from steerlab.steering.interventions import Patch, check_alpha, patch
 from steerlab.steering.operators import Operator, check_operator, operator_label, operator_named
-from steerlab.steering.variants import Place, check_names
+from steerlab.steering.variants import Placed, check_names
 from steerlab.sweeps.sweep import KEYS, SweepResult
 from steerlab.tasks.evaluation import check_ids
 from steerlab.tasks.problems import Problem
@@ -157,7 +158,7 @@ def preview(
     check_ids(problems)
     check_directions(model, [one.direction for one in places])
     for one in places:
-        hook_name(model, one.layer, one.site)
+        hook_name(model, *one.at)
     if sweep is not None:
         _check_sweep(sweep, problems, places, operator, positions)
     rows = [[row for row in chosen.rows(model, problem) if not row.new_tokens] for problem in problems]
@@ -173,36 +174,36 @@ def preview(
             slopes[:, some] = _slopes(model, [problems[i] for i in some], batch, owner, places, chosen, act, positions)
             bar.update(len(some))
     lines = [
-        (one.layer, one.direction.name, problem.id, float(slopes[p, i]))
+        (one.at.layer, one.direction.name, problem.id, float(slopes[p, i]))
         for p, one in enumerate(places)
         for i, problem in enumerate(problems)
     ]
     return Preview(pd.DataFrame(lines, columns=["layer", "direction", "problem_id", "slope"]), coefficients, sweep)
 
 
-def _places(model: Model, directions: Directions, site: str | None) -> list[Place]:
+def _places(model: Model, directions: Directions, site: str | None) -> list[Placed]:
     if isinstance(directions, Direction):
-        return [Place(directions, layer, place(directions, layer, site)[1]) for layer in range(n_layers(model))]
-    places = [Place(d, *place(d, at, site)) for d, at in as_directions(directions, needs="a preview needs at least one")]
-    check_names([(one.layer, one.direction.name) for one in places])
+        return [Placed(directions, site_of(directions, layer, site)) for layer in range(n_layers(model))]
+    places = [Placed(d, site_of(d, at, site)) for d, at in as_directions(directions, needs="a preview needs at least one")]
+    check_names([(one.at.layer, one.direction.name) for one in places])
     return places
 
 
 def _check_sweep(
-    sweep: SweepResult, problems: Sequence[Problem], places: Sequence[Place], operator: str | Operator, positions: Positions
+    sweep: SweepResult, problems: Sequence[Problem], places: Sequence[Placed], operator: str | Operator, positions: Positions
 ) -> None:
     """Raises ValueError where a sweep measured something else than is predicted."""
     if [problem.id for problem in sweep.baseline.problems] != [problem.id for problem in problems]:
         raise InputError(f"sweep: it measured {sweep.baseline.n} other problems than the {len(problems)} given; give both the same list")
     wanted = {
-        "positions": positions if isinstance(positions, str) else indices(positions),
+        "positions": TokenPositions.of(positions).describe(),
         "operator": operator_label(operator),
-        "sites": sorted({one.site for one in places}),
+        "sites": sorted({one.at.site for one in places}),
     }
     for key, value in wanted.items():
         if sweep.settings.get(key) != value:
             raise InputError(f"sweep: its {key} is {sweep.settings.get(key)!r}, and the preview's is {value!r}; use the same")
-    predicted = {(one.layer, one.direction.name) for one in places}
+    predicted = {(one.at.layer, one.direction.name) for one in places}
     if predicted.isdisjoint(set(zip(sweep.frame["layer"], sweep.frame["direction"], strict=True))):
         raise InputError(f"sweep: it has none of the previewed layers and directions, such as {next(iter(predicted))}")
 
@@ -226,14 +227,14 @@ def _slopes(
     problems: Sequence[Problem],
     batch: Batch,
     owner: Sequence[int],
-    places: Sequence[Place],
+    places: Sequence[Placed],
     scorer: Scorer,
     operator: Operator,
     positions: Positions,
 ) -> np.ndarray:
     """Derivative of each problem's margin by alpha, at alpha = 0: ``[place problem]``."""
     parts = _parts(model, batch)
-    streams, numbers, reader = _forward(model, batch, parts, {hook_name(model, one.layer, one.site): one for one in places})
+    streams, numbers, reader = _forward(model, batch, parts, {hook_name(model, *one.at): one for one in places})
     weights = _margin_weights(model, problems, scorer, batch, owner, reader.answers(numbers.detach().double().cpu().numpy()))
     every = [stream for mine in streams for stream in mine.values()]
     gradients = iter(torch.autograd.grad((numbers * torch.tensor(weights).to(numbers)).sum(), every, allow_unused=True))
@@ -242,7 +243,7 @@ def _slopes(
         by_point: dict[str, Tensor | None] = {point: next(gradients) for point in mine}
         lengths = [batch.rows[i].prompt_length for i in part]
         for p, one in enumerate(places):
-            point = hook_name(model, one.layer, one.site)
+            point = hook_name(model, *one.at)
             gradient = by_point[point]
             if gradient is None:  # nothing that is read depends on it
                 continue
@@ -266,7 +267,7 @@ def _parts(model: Model, batch: Batch) -> list[list[int]]:
 
 
 def _forward(
-    model: Model, batch: Batch, parts: Sequence[Sequence[int]], points: Mapping[str, Place]
+    model: Model, batch: Batch, parts: Sequence[Sequence[int]], points: Mapping[str, Placed]
 ) -> tuple[list[dict[str, Tensor]], Tensor, Reader]:
     """The streams at hook points in each part of a batch, the numbers read, with the graph between them, and their reader."""
     reader = Reader(batch)

@@ -10,16 +10,16 @@ import pandas as pd
 
 from steerlab._checks import InputError
 from steerlab._progress import job
-from steerlab.activations.cache import Positions
-from steerlab.directions.direction import Direction, check_alike, check_type, place
+from steerlab.activations.positions import Positions
+from steerlab.directions.direction import Direction, check_alike, check_type, site_of
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.statistics.intervals import wilson_interval
-from steerlab.steering.cells import run_cells
+from steerlab.steering.cells import run_interventions
 from steerlab.steering.interventions import check_alpha
 from steerlab.steering.operators import Operator
 from steerlab.steering.routers import AlphaRule, Router
-from steerlab.steering.variants import Cell, Place
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.sweeps.sweep import inert
 from steerlab.tasks.evaluation import Evaluation, check_ids, evaluate
@@ -161,7 +161,7 @@ def evaluate_routed(
         made_of = [unsteered(model, problems, plainly, scorer=judge)]
         if acting:
             limits: dict[str, Any] = {"scorer": judge, "max_tokens": max_tokens, "memory": memory}
-            at = [place(one, layer, site) for one in acting]
+            at = [site_of(one, layer, site) for one in acting]
             how: dict[str, Any] = {"layers": [where for where, _ in at], "site": at[0][1], "operator": operator, "positions": positions}
             made_of.append(steered(model, problems, 2 * (sum(runs.values()) - plainly), together=1, **how, **limits))
         forecast(model, made_of, show=True)
@@ -171,8 +171,8 @@ def evaluate_routed(
         if one is None:
             before = after = evaluate(model, some, **running).frame
         else:
-            cell = Cell((Place(one, *place(one, layer, site)),), strength)
-            done = run_cells(model, some, [cell], operator=operator, positions=positions, label=route, **running)
+            cell = Intervention((Placed(one, site_of(one, layer, site)),), strength)
+            done = run_interventions(model, some, [cell], operator=operator, positions=positions, label=route, **running)
             before, after = done.baseline.frame, done.frames[0]
             checks.append(done.checks)
         plain.append(before.assign(place=places))

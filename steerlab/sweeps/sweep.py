@@ -11,17 +11,18 @@ import torch
 
 from steerlab._checks import Alternative, InputError
 from steerlab._progress import job
-from steerlab.activations.cache import Positions, indices
-from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, moved, place
+from steerlab.activations.positions import Positions, TokenPositions
+from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, moved, site_of
 from steerlab.models.backends import Model
 from steerlab.models.model import Precision
 from steerlab.statistics.dose_response import DoseResponse, dose_response
 from steerlab.statistics.intervals import wilson_interval
 from steerlab.statistics.multiplicity import MaxStatisticTest, max_statistic_test
-from steerlab.steering.cells import run_cells
-from steerlab.steering.interventions import ALPHAS, check_alpha
+from steerlab.steering import ALPHAS
+from steerlab.steering.cells import run_interventions
+from steerlab.steering.interventions import check_alpha
 from steerlab.steering.operators import Operator, operator_label
-from steerlab.steering.variants import Cell, Place, check_names
+from steerlab.steering.variants import Intervention, Placed, check_names
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer
@@ -204,7 +205,7 @@ def cells_of(
     layer: int | None = None,
     site: str | None = None,
     together: bool = False,
-) -> list[Cell]:
+) -> list[Intervention]:
     """Every direction (or all of them together) at every alpha.
 
     Raises:
@@ -216,11 +217,11 @@ def cells_of(
     alphas = [check_alpha(alpha) for alpha in ([alphas] if isinstance(alphas, int | float) else alphas)]
     if not alphas or len(set(alphas)) < len(alphas):
         raise InputError(f"alphas={list(alphas)}; give at least one, each once")
-    places = [Place(d, *place(d, layer if at is None else at, site)) for d, at in placed]
+    places = [Placed(d, site_of(d, layer if at is None else at, site)) for d, at in placed]
     if together:
         check_alike([one.direction for one in places], layers=False)
     interventions = [tuple(places)] if together else [(one,) for one in places]
-    cells = [Cell(acting, alpha) for acting in interventions for alpha in alphas]
+    cells = [Intervention(acting, alpha) for acting in interventions for alpha in alphas]
     check_names([(cell.layer, cell.name) for cell in cells[:: len(alphas)]])
     return cells
 
@@ -278,7 +279,7 @@ def sweep(
         60
     """
     cells = cells_of(directions, alphas, layer=layer, site=site, together=together)
-    done = run_cells(
+    done = run_interventions(
         model,
         problems,
         cells,
@@ -294,8 +295,8 @@ def sweep(
     columns = ["layer", "alpha", "direction", "problem_id", "prediction", "correct", "margin", "nll"]
     settings = {
         "operator": operator_label(operator),
-        "positions": positions if isinstance(positions, str) else indices(positions),
-        "sites": sorted({one.site for cell in cells for one in cell.places}),
+        "positions": TokenPositions.of(positions).describe(),
+        "sites": sorted({one.at.site for cell in cells for one in cell.places}),
         "scorer": done.baseline.scorer,
     }
     frame = pd.concat(parts, ignore_index=True)[columns]

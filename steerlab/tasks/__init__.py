@@ -8,26 +8,6 @@
 - `lengths`: problems that are too long for a model.
 """
 
-from steerlab.tasks.evaluation import Balanced, Evaluation, balance, evaluate
-from steerlab.tasks.lengths import fit_to_context
-from steerlab.tasks.loaders import load_task
-from steerlab.tasks.numbers import extract_number
-from steerlab.tasks.problems import Problem, Task, Text, in_both, written
-from steerlab.tasks.scorers import SCORERS, Scorer
+import lazy_loader
 
-__all__ = [
-    "SCORERS",
-    "Balanced",
-    "Evaluation",
-    "Problem",
-    "Scorer",
-    "Task",
-    "Text",
-    "balance",
-    "evaluate",
-    "extract_number",
-    "fit_to_context",
-    "in_both",
-    "load_task",
-    "written",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -16,8 +16,8 @@ import torch
 
 from steerlab._checks import InputError
 from steerlab._progress import job, progress_bar
-from steerlab.activations.cache import Positions
-from steerlab.directions.direction import Direction, check_direction, check_type, place
+from steerlab.activations.positions import Positions
+from steerlab.directions.direction import Direction, check_direction, check_type, site_of
 from steerlab.models.backends import Model
 from steerlab.models.batches import Read, TokenRow, batches_for
 from steerlab.models.encoding import token_text
@@ -31,7 +31,7 @@ from steerlab.statistics.paired import paired_t_test
 from steerlab.steering.distributions import NUMBERS, compare_positions
 from steerlab.steering.interventions import check_alpha
 from steerlab.steering.operators import Operator
-from steerlab.steering.variants import Cell, Place
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.steering.work import rows_of, unsteered
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.problems import Problem, as_problems
@@ -341,7 +341,7 @@ def critical_tokens(
             raise InputError(
                 f"problem {problem.id!r} has no choices, so there is no wrong answer to compare with; give problems with choices"
             )
-    at = place(direction, layer, site)
+    at = site_of(direction, layer, site)
     texts = [encode_choices(model, problem) for problem in problems]
     every = [[TokenRow(tuple(tokens), start) for tokens in found] for found, start in texts]
     beyond = next(
@@ -352,7 +352,7 @@ def critical_tokens(
             f"problem {beyond[0]!r}: token {beyond[1]}, and this model predicts tokens 0 to {n_outputs(model) - 1} only; give problems in tokens that it predicts"
         )
     flat = tuple(_fed(model, row) for rows in every for row in rows)
-    cells = [Cell((Place(direction, *at),), float(alpha))]
+    cells = [Intervention((Placed(direction, at),), float(alpha))]
     how: dict[str, Any] = {"operator": operator, "positions": positions, "max_tokens": max_tokens, "memory": memory}
     if progress:
 

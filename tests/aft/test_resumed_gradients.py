@@ -10,13 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import steerlab as sl
-from steerlab.aft.differentiable import Spot
+from steerlab.activations.positions import TokenPositions
 from steerlab.aft.learnables import StaticVector
 from steerlab.aft.objectives import AnswerLoss
 from steerlab.models.batches import Read, TokenRow
-from steerlab.models.model import frozen, hook_name, hooks
+from steerlab.models.model import Site, frozen, hook_name, hooks
 from steerlab.models.passes import forward
-from steerlab.steering.interventions import position_mask
 from steerlab.steering.operators import OPERATORS
 
 SEQUENTIAL, PARALLEL = ("gpt2", "llama-grouped", "mistral-sliding"), ("gpt_neox", "phi-2")
@@ -33,10 +32,10 @@ def target(model, problem):
 def works(draw):
     """A model, problems of several lengths, candidates at one or two places each, and how they act."""
     family = draw(st.sampled_from(SEQUENTIAL + PARALLEL))
-    sites = ("resid_pre", "resid_mid", "resid_post") if family in SEQUENTIAL else ("resid_pre", "resid_post")
-    spots = st.builds(Spot, st.integers(0, 2), st.sampled_from(sites))
+    names = ("resid_pre", "resid_mid", "resid_post") if family in SEQUENTIAL else ("resid_pre", "resid_post")
+    sites = st.builds(Site, st.integers(0, 2), st.sampled_from(names))
     n = draw(st.integers(1, 2))
-    paths = draw(st.lists(st.lists(spots, min_size=n, max_size=n, unique=True).map(tuple), min_size=1, max_size=3))
+    paths = draw(st.lists(st.lists(sites, min_size=n, max_size=n, unique=True).map(tuple), min_size=1, max_size=3))
     lengths = draw(st.lists(st.tuples(st.integers(2, 9), st.integers(1, 3)), min_size=1, max_size=4))
     positions = draw(st.sampled_from(("all", "last", "prompt", -1, (0, -2))))
     operator = draw(st.sampled_from(("add", "rotate", "ablate", "clamp")))
@@ -46,7 +45,7 @@ def works(draw):
 
 def plainly(model, row, path, scales, vector, operator, positions):
     """The loss of one row, through the whole model."""
-    mask = position_mask(positions, [row.prompt_length], len(row.tokens))
+    mask = TokenPositions.of(positions).mask([row.prompt_length], len(row.tokens))
 
     def act(scale):
         def fn(resid):
@@ -57,7 +56,7 @@ def plainly(model, row, path, scales, vector, operator, positions):
         return fn
 
     placed = sorted(zip(path, scales, strict=True), key=lambda one: one[0].layer)
-    with hooks(model, [(hook_name(model, spot.layer, spot.site), act(scale)) for spot, scale in placed]):
+    with hooks(model, [(hook_name(model, *site), act(scale)) for site, scale in placed]):
         logits = forward(model, torch.tensor([row.tokens]))[0].log_softmax(-1)
     return -sum(logits[read.position, read.tokens[0]] for read in row.reads)
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from steerlab.aft.differentiable import Spot
 from steerlab.aft.learnables import StaticVector
 from steerlab.aft.training import Schedule, TrainingRun, train
+from steerlab.models.model import Site
 
 GOAL = torch.tensor([1.0, -2.0, 3.0])
-ONE = [TrainingRun((Spot(0),), lr=0.1)]
+ONE = [TrainingRun((Site(0),), lr=0.1)]
 
 
 class Distance:
@@ -80,7 +80,7 @@ def test_one_candidate_that_breaks_does_not_touch_the_others():
                     ),
                 )
 
-    candidates = [TrainingRun((Spot(0),), lr=lr) for lr in (0.1, 0.2, 0.3)]
+    candidates = [TrainingRun((Site(0),), lr=lr) for lr in (0.1, 0.2, 0.3)]
     found = train(Second(), StaticVector(3), candidates, Schedule(epochs=5))
     assert [one.broke for one in found] == [None, 4, None]
     for k in (0, 2):
@@ -90,7 +90,7 @@ def test_one_candidate_that_breaks_does_not_touch_the_others():
 
 def test_a_penalty_pulls_towards_zero_and_a_cap_bounds_the_norm():
     for l2 in (0.0, 1.0):
-        (found,) = train(Distance(), StaticVector(3), [TrainingRun((Spot(0),), l2=l2, lr=0.1)], Schedule(epochs=200))
+        (found,) = train(Distance(), StaticVector(3), [TrainingRun((Site(0),), l2=l2, lr=0.1)], Schedule(epochs=200))
         assert found.parameters["vector"].numpy() == pytest.approx((GOAL / (1 + l2)).numpy(), abs=0.02)
     (capped,) = train(Distance(), StaticVector(3), ONE, Schedule(epochs=100, norm_cap=0.5))
     assert capped.history["norm"].max() <= 0.5 + 1e-6
@@ -110,7 +110,7 @@ def test_each_seed_has_the_order_that_numpy_shuffles():
             seen.extend(i for _, i in pairs)
             yield from super().losses(pairs, parameters)
 
-    train(Noted(7), StaticVector(3), [TrainingRun((Spot(0),), seed=5)], Schedule(epochs=2, batch_size=3))
+    train(Noted(7), StaticVector(3), [TrainingRun((Site(0),), seed=5)], Schedule(epochs=2, batch_size=3))
     problems = list(range(7))
     np.random.seed(5)
     expected = []
@@ -162,7 +162,7 @@ def test_halving_ends_the_candidates_of_lower_accuracy_and_of_higher_nll_at_the_
         1: [(0.75, 0.9), (0.75, 0.1), (0.75, 0.1)],  # keeps epoch 1, whose nll is higher than that of 2
         2: [(0.75, 0.5), (0.75, 0.8), (0.75, 0.8)],
     }
-    candidates = [TrainingRun((Spot(0),), seed=seed, lr=0.1) for seed in range(3)]
+    candidates = [TrainingRun((Site(0),), seed=seed, lr=0.1) for seed in range(3)]
     schedule = Schedule(epochs=3, halve_every=1, early_stopping=None)
     found = train(Distance(), StaticVector(3), candidates, schedule, validator=told_each(table))
     assert [one.stopped for one in found] == [
@@ -175,7 +175,7 @@ def test_halving_ends_the_candidates_of_lower_accuracy_and_of_higher_nll_at_the_
 
 def test_a_penalty_counts_once_for_each_problem_of_a_step():
     """Oracle: the gradient of the sum over four problems of loss + l2 |v|^2, through Adam, by hand."""
-    (found,) = train(Distance(), StaticVector(3), [TrainingRun((Spot(0),), lr=0.1, l2=0.5)], Schedule(epochs=3, batch_size=4))
+    (found,) = train(Distance(), StaticVector(3), [TrainingRun((Site(0),), lr=0.1, l2=0.5)], Schedule(epochs=3, batch_size=4))
     vector = torch.nn.Parameter(torch.zeros(3))
     optimizer = torch.optim.Adam([vector], lr=0.1)
     for _ in range(3):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab.directions.direction import check_direction, place
+from steerlab.directions.direction import check_direction, site_of
 
 MODEL = {"name": "m", "processing": "raw"}
 NAN, INF = float("nan"), float("inf")
@@ -121,9 +121,9 @@ def test_a_direction_must_fit_the_model(toy_model, backend):
 
 def test_a_direction_acts_where_it_was_measured_unless_told_otherwise():
     direction = sl.Direction(some(4), 3, "resid_mid")
-    assert place(direction, None, None) == (3, "resid_mid")
-    assert place(direction, 0, None) == (0, "resid_mid")
-    assert place(direction, None, "resid_post") == (3, "resid_post")
+    assert site_of(direction, None, None) == (3, "resid_mid")
+    assert site_of(direction, 0, None) == (0, "resid_mid")
+    assert site_of(direction, None, "resid_post") == (3, "resid_post")
 
 
 # Mean difference

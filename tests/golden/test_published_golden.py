@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from steerlab.validation.published.answers import Answer
-from steerlab.validation.published.auditing import RECIPES, Audit, audit
+from steerlab.validation.published.auditing import RECIPES, Audit, published_audit
 from steerlab.validation.published.tables import CELL_COLUMNS, Numbers
 
 
@@ -29,7 +29,7 @@ def bounds(answer: Answer) -> tuple[float, float]:
 
 @cache
 def published() -> Audit:
-    return audit()
+    return published_audit()
 
 
 def judged(claim: str) -> pd.Series:

@@ -21,8 +21,8 @@ NEITHER = {
     "NEUTRAL_TEXTS",
     "plots",
     "statistics",
-    "statistics.Alternative",
-}  # constants, modules, a type of argument
+    "tasks",
+}  # constants and modules
 
 
 def returned(name):

@@ -113,7 +113,7 @@ class Scripted:
     def __init__(self, monkeypatch, margins):
         self.margins, self.rounds = margins, []
         monkeypatch.setattr(choosing, "evaluate", lambda model, problems, **how: SimpleNamespace(frame=self.unsteered(problems)))
-        monkeypatch.setattr(choosing, "run_cells", self.run_cells)
+        monkeypatch.setattr(choosing, "run_interventions", self.run_interventions)
 
     def unsteered(self, problems):
         margins = [self.margins[int(p.id[1:])] for p in problems]
@@ -123,7 +123,7 @@ class Scripted:
         right = [int(p.id[1:]) % 10 < alpha for p in problems]
         return pd.DataFrame({"correct": right, "margin": [alpha + 0.1 * int(p.id[1:]) for p in problems]})
 
-    def run_cells(self, model, problems, cells, **how):
+    def run_interventions(self, model, problems, cells, **how):
         self.rounds.append(([p.id for p in problems], [cell.alpha for cell in cells]))
         return SimpleNamespace(
             baseline=SimpleNamespace(frame=self.unsteered(problems)), frames=[self.outcome(cell.alpha, problems) for cell in cells]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from steerlab.validation.published.answers import Answer
-from steerlab.validation.published.auditing import RECIPES, Audit, audit, judge
+from steerlab.validation.published.auditing import RECIPES, Audit, judge, published_audit
 from steerlab.validation.published.numbers import Range, printed
 from steerlab.validation.published.tables import CELL_COLUMNS, CLAIM_COLUMNS, Numbers, read_folder
 
@@ -201,15 +201,15 @@ def write(folder: Path, numbers: str | None = None, made: str | None = None) -> 
 
 
 def test_a_folder_is_read_as_frames_are(tmp_path):
-    result = audit(write(tmp_path))
+    result = published_audit(write(tmp_path))
     pd.testing.assert_frame_equal(result.frame, judge(NUMBERS, claims()).frame)
     (tmp_path / "audit.csv").write_text(result.frame.to_csv(index=False))  # what was written beside the numbers is not one of them
-    assert str(audit(tmp_path)) == "1 claims: 1 follow, 0 do not follow, 0 cannot be checked"
+    assert str(published_audit(tmp_path)) == "1 claims: 1 follow, 0 do not follow, 0 cannot be checked"
 
 
 def test_bad_files_are_named_with_their_line(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"claims.csv is not there; give a folder"):
-        audit(tmp_path)
+        published_audit(tmp_path)
     header = ",".join(CELL_COLUMNS)
     for numbers, message in [
         ("", "paper.csv: columns ; expected document, heading"),
@@ -221,14 +221,14 @@ def test_bad_files_are_named_with_their_line(tmp_path):
         (f'{header}\npaper,"Results\n', "paper.csv: not a CSV table in UTF-8"),
     ]:
         with pytest.raises(ValueError, match=re.escape(message)):
-            audit(write(tmp_path, numbers))
+            published_audit(write(tmp_path, numbers))
     write(tmp_path)
     (tmp_path / "paper.csv").write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match="not a CSV table in UTF-8"):
-        audit(tmp_path)
+        published_audit(tmp_path)
     (tmp_path / "paper.csv").unlink()
     with pytest.raises(FileNotFoundError, match="no CSV of numbers"):
-        audit(tmp_path)
+        published_audit(tmp_path)
 
 
 def test_places_are_found_in_the_order_of_the_file():
@@ -239,7 +239,7 @@ def test_places_are_found_in_the_order_of_the_file():
 
 @pytest.fixture(scope="module")
 def published() -> Audit:
-    return audit()
+    return published_audit()
 
 
 def test_an_audit_counts_its_verdicts(published):

@@ -24,17 +24,17 @@ from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch
 from steerlab.models.kv_cache import KeyValueCache
 from steerlab.models.memory import generated_rows, logit_values, pass_tokens
-from steerlab.models.model import backend_of, d_model, hook_name, is_hooked
+from steerlab.models.model import Site, backend_of, d_model, hook_name, is_hooked
 from steerlab.models.passes import entering
 from steerlab.models.reading import Reader, Run
 from steerlab.models.shortcuts import runs_whole
 from steerlab.models.threads import on_suitable_threads
 from steerlab.statistics.intervals import wilson_interval
-from steerlab.steering.generation import generate_cells
+from steerlab.steering.generation import generate_interventions
 from steerlab.steering.interventions import steer
 from steerlab.steering.operators import OPERATORS
-from steerlab.steering.variants import Cell, Place, segments
-from steerlab.steering.wavefront import Front, InterventionLog
+from steerlab.steering.variants import Intervention, Placed, segments
+from steerlab.steering.wavefront import InterventionLog, SteeredPass
 from steerlab.studies.eas.watcher import Glance, Watcher, Watching, random_attractors, variant_named
 from steerlab.tasks.evaluation import Plan, check_ids, evaluate, plan
 from steerlab.tasks.problems import Problem, as_problems
@@ -55,7 +55,7 @@ class OnlineRunner:
 
     def __init__(self, model: Model, layer: int, memory: str | int | None) -> None:
         self._model, self._layer, self._memory = model, int(layer), memory
-        self._front = Front(model, OPERATORS["add"], "all")
+        self._front = SteeredPass(model, OPERATORS["add"], "all")
         self._room = pass_tokens(model, None, memory)
         self._idle = torch.ones(d_model(model))
         self._read: list[tuple[Batch, Reader, Run]] = []
@@ -105,23 +105,23 @@ class OnlineRunner:
         self._compare(work, cells, outcomes)
         return outcomes, [one.resid_change for one in seen]
 
-    def _generate(self, batch: Batch, cells: Sequence[Cell], seen: Sequence[InterventionLog], answers: list[list[Answer]]) -> None:
+    def _generate(self, batch: Batch, cells: Sequence[Intervention], seen: Sequence[InterventionLog], answers: list[list[Answer]]) -> None:
         order = sorted(range(len(cells)), key=lambda c: cells[c].alpha)  # those that do nothing come first
         most = generated_rows(self._model, batch.width + batch.rows[0].new_tokens, self._room, self._memory)
-        found = generate_cells(self._front, [cells[c] for c in order], batch, self._room, most, [seen[c] for c in order])
+        found = generate_interventions(self._front, [cells[c] for c in order], batch, self._room, most, [seen[c] for c in order])
         for c, mine in zip(order, found, strict=True):
             for i, answer in zip(batch.index, mine, strict=True):
                 answers[c][i] = answer
 
-    def _cell(self, nudge: Nudge) -> Cell:
+    def _cell(self, nudge: Nudge) -> Intervention:
         vector = self._idle if nudge is None else torch.from_numpy(nudge)
-        return Cell((Place(Direction(vector, self._layer, name="nudge"), self._layer, "resid_post"),), float(nudge is not None))
+        return Intervention((Placed(Direction(vector, self._layer, name="nudge"), Site(self._layer)),), float(nudge is not None))
 
     def _judge(self, work: Plan, answers: Sequence[Answer]) -> Outcome:
         mine = [Answer(answers[i].reads[which], answers[i].generated) for i, which in work.places[0]]
         return work.scorer.judge(self._model, work.problems[0], mine)
 
-    def _compare(self, work: Plan, cells: Sequence[Cell], outcomes: Sequence[Outcome]) -> None:
+    def _compare(self, work: Plan, cells: Sequence[Intervention], outcomes: Sequence[Outcome]) -> None:
         """Compare the first nudged answer with a plain run of the whole model under a hook."""
         acting = next((c for c, cell in enumerate(cells) if cell.alpha), None)
         if self._compared or acting is None:

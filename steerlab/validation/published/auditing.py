@@ -93,7 +93,7 @@ class Audit:
         return "\n".join([*lines, ""])
 
 
-def audit(folder: str | Path | None = None) -> Audit:
+def published_audit(folder: str | Path | None = None) -> Audit:
     """Published claims in a folder of CSV files, recomputed from their own tables.
 
     Args:
@@ -112,7 +112,7 @@ def audit(folder: str | Path | None = None) -> Audit:
         363-369: a printed number stands for every value that rounds to it, and percentages of n problems are whole counts.
 
     Example:
-        >>> result = audit()
+        >>> result = published_audit()
         >>> result.frame.set_index("id").loc["gpt2-control-t", ["claimed", "verdict"]].tolist()
         ['p<0.01', 'does not follow']
     """

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from steerlab import statistics as st
+from steerlab._checks import Alternative
 from steerlab.validation.scenarios._common import Scenario, missed, rejected
 
 RECIPE = (
@@ -21,7 +22,7 @@ def effects(rng: np.random.Generator, k: int, shift: float = 0.0, shape: str = "
     return float(drawn[0] + shift), drawn[1:]
 
 
-def _rank(k: int, shift: float, shape: str, rng: np.random.Generator, *, alternative: st.Alternative = "two-sided") -> NDArray[np.float64]:
+def _rank(k: int, shift: float, shape: str, rng: np.random.Generator, *, alternative: Alternative = "two-sided") -> NDArray[np.float64]:
     return rejected(st.rank_test(*effects(rng, k, shift, shape), alternative=alternative).pvalue)
 
 

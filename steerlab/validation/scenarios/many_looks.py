@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from steerlab import statistics as st
+from steerlab._checks import Alternative
 from steerlab.validation.scenarios._common import LEVELS, Scenario, missed, rejected
 
 CEILING = (
@@ -68,7 +69,7 @@ def _best_of_margins(statistic: str, shift: float, rng: np.random.Generator) -> 
     return rejected(st.max_statistic_test(before, before[:, None] + changes, rng=rng, statistic=statistic, n_resamples=499).pvalue)  # type: ignore[arg-type]
 
 
-def _at_the_ceiling(alternative: st.Alternative, rng: np.random.Generator) -> NDArray[np.float64]:
+def _at_the_ceiling(alternative: Alternative, rng: np.random.Generator) -> NDArray[np.float64]:
     """Before and in 50 cells, 98% of 100 problems are right, each time others."""
     before, after = rng.random(100) < 0.98, rng.random((100, 50)) < 0.98
     return rejected(st.max_statistic_test(before, after, rng=rng, alternative=alternative, n_resamples=499).pvalue)

@@ -7,13 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from steerlab import statistics as st
+from steerlab._checks import Alternative
 from steerlab.validation.scenarios._common import Scenario, answers, margins, rejected
 
 MID_P = "mid-p trades the guarantee for a rate near the level; it may lie slightly above"
 
 
 def _sign(
-    rng: np.random.Generator, n: int, change: float, *, mid_p: bool = False, alternative: st.Alternative = "two-sided"
+    rng: np.random.Generator, n: int, change: float, *, mid_p: bool = False, alternative: Alternative = "two-sided"
 ) -> NDArray[np.float64]:
     return rejected(st.sign_test(*answers(rng, n, 0.3, change), mid_p=mid_p, alternative=alternative).pvalue)
 
@@ -25,7 +26,7 @@ def _pairs(
     shape: str,
     rng: np.random.Generator,
     *,
-    alternative: st.Alternative = "two-sided",
+    alternative: Alternative = "two-sided",
 ) -> NDArray[np.float64]:
     return rejected(test(*margins(rng, n, shift, shape), alternative=alternative).pvalue)
 
