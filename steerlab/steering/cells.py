@@ -128,7 +128,7 @@ def _run_cells(
             "leave the block that put them there, or add their direction to the sweep with together=True"
         )
     room = pass_tokens(model, max_tokens, memory)
-    order = sorted((k for k, cell in enumerate(cells) if cell.alpha != 0), key=lambda k: (cells[k].resumes_at, cells[k].layer, k))
+    order = sorted((k for k, cell in enumerate(cells) if cell.acts), key=lambda k: (cells[k].resumes_at, cells[k].layer, k))
     engine = _Engine(front, [cells[k] for k in order], memory)
     base = [Answer()] * len(work.rows)
     answers = {k: list(base) for k in order}

@@ -38,6 +38,11 @@ class Intervention:
     alpha: float
 
     @property
+    def acts(self) -> bool:
+        """Whether anything is changed: at alpha = 0 the engine gives the baseline itself and runs nothing."""
+        return self.alpha != 0
+
+    @property
     def resumes_at(self) -> int:
         """The first block that has to run again."""
         return min(at.resumes_at for _, at in self.places)

@@ -113,7 +113,7 @@ def successive_halving(
     """
     check_rng(rng)
     as_problems(problems)
-    cells = [cell for cell in cells_of(directions, alphas, layer=layer, site=site) if cell.alpha != 0]
+    cells = [cell for cell in cells_of(directions, alphas, layer=layer, site=site) if cell.acts]
     if not cells:
         raise InputError(f"alphas={alphas}: 0 is the baseline; give at least one other coefficient")
     if rounds < 1 or len(problems) < 2 ** (rounds - 1):
