@@ -59,7 +59,7 @@ def main(config: Config, folder: Path) -> None:
         folder,
         runs.provenance(model, config.recorded(), task.about),
         title=f"Critical tokens: {task.name}, {config.model_name}",
-        question=f"At which tokens does steering at layer {layer}, alpha {config.alpha:+g}, move the model, and at which do right and wrong answers part?",
+        question=f"At which tokens does steering at layer {layer}, alpha {config.alpha:+g}, move the model, and at which do right and wrong answers diverge?",
         answer=answer,
         figures=[("Mean KL behind a token, by part of the text.", sl.plots.critical_tokens(found), answer)],
         tables={

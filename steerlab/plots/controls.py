@@ -130,7 +130,7 @@ def _nice(step: float) -> float:
 def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"] = "accuracy") -> go.Figure:
     """The tested direction's effect among those of its controls.
 
-    The bars are the controls' changes, hatched where they lie at least as far from the median of all as the tested
+    The bars are the controls' changes, hatched where they are at least as far from the median of all as the tested
     direction, whose change is the line. The title has the Monte Carlo p-value that follows from them (the unit is the
     direction, so p cannot go below 1 / (number of controls + 1)).
 
@@ -169,7 +169,7 @@ def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"
     edges = _bins(controls)
     digits = 1 if measure == "accuracy" else 3
     fig = go.Figure()
-    for mask, colour, pattern, said in ((~far, theme.GREY, "", "less far"), (far, theme.PURPLE, "/", "at least as extreme")):
+    for mask, colour, pattern, said in ((~far, theme.GREY, "", "less extreme"), (far, theme.PURPLE, "/", "at least as extreme")):
         fig.add_trace(_histogram(controls[mask], edges, colour, pattern, f"{int(mask.sum())} {said}", digits))
     tallest = int(np.sum([trace.y for trace in fig.data], axis=0).max())
     low, high = min(edges[0], observed, 0.0), max(edges[-1], observed, 0.0)

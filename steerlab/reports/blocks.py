@@ -172,10 +172,10 @@ def as_provenance(values: object) -> Mapping[str, object]:
 
 def _changes(frame: object, name: str) -> None:
     if not isinstance(frame, pd.DataFrame):
-        raise InputTypeError(f"{name}: got {type(frame).__name__}; expected the DataFrame that steerlab.changes returns")
+        raise InputTypeError(f"{name}: got {type(frame).__name__}; expected the DataFrame that steerlab.changed_problems returns")
     missing = [column for column in COLUMNS if column not in frame.columns]
     if missing:
-        raise InputError(f"{name}: no column {', '.join(missing)}; expected what steerlab.changes returns")
+        raise InputError(f"{name}: no column {', '.join(missing)}; expected what steerlab.changed_problems returns")
 
 
 def details_payload(frame: pd.DataFrame) -> dict[str, Any]:

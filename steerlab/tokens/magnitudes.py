@@ -197,7 +197,7 @@ class CriticalTokens:
         return table.assign(change=table["margin_steered"] - table["margin"]).reset_index()
 
     def concentration(self, share: float = 0.9) -> pd.DataFrame:
-        """On how few tokens most of the divergence sits: one line a problem and run.
+        """How many tokens have most of the divergence: one line a problem and run.
 
         Args:
             share: of the KL, in (0, 1].
@@ -282,7 +282,7 @@ class CriticalTokens:
         needed = self.concentration()["needed_share"]
         return (
             f"CriticalTokens({self.frame['problem_id'].nunique()} problems, {self.direction.name!r} at layer {self.layer}, alpha={self.alpha}; 90% of the "
-            f"KL sits on {100 * needed.median():.0f}% of a text's tokens in the median)"
+            f"KL is on {100 * needed.median():.0f}% of a text's tokens in the median)"
         )
 
     def _repr_html_(self) -> str:
@@ -320,7 +320,7 @@ def critical_tokens(
 
     Source:
         Hypothesis 2 ("critical token divergence") of the AFT research programme: that nine tenths of the separation of right and
-        wrong sits on few tokens.
+        wrong is on few tokens.
 
     Example:
         >>> import steerlab as sl, torch

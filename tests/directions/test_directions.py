@@ -200,7 +200,7 @@ def test_prompts_of_different_lengths_have_no_position_by_position_mean():
     with pytest.raises(ValueError, match="prompts of different lengths were cached with positions='all'; use last, mean or indices"):
         sl.mean_difference(group, group, layer=2)
     long, short = acts(some(2, 2, 3, 4), positions="all"), acts(some(2, 2, 2, 4), positions="all")
-    with pytest.raises(ValueError, match="the groups hold 3 and 2 positions"):
+    with pytest.raises(ValueError, match="the groups have 3 and 2 positions"):
         sl.mean_difference(long, short, layer=2)
 
 

@@ -397,7 +397,7 @@ def test_the_null_distribution_counts_every_control_and_marks_the_direction(meas
 def test_controls_at_least_as_extreme_are_hatched_and_give_the_p_value():
     fig = plots.null_distribution(Control(changes_of_controls=(-0.3, 0.0, 0.01, 0.0, 0.25), observed=-0.2))
     less, far = fig.data
-    assert (less.name, far.name) == ("3 less far", "2 at least as far")
+    assert (less.name, far.name) == ("3 less extreme", "2 at least as extreme")
     assert far.marker.pattern.shape == "/"
     assert title(fig).startswith("2 of 5 random directions are at least as extreme as the tested one: p = 0.5")
     assert fig.layout.shapes[0].x0 == pytest.approx(0)  # the median of all six

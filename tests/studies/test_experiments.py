@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_other_controls(
     [
         ({"n_controls": 0}, "n_controls=0"),
         ({"alphas": (0.0, 1.0)}, "negative value"),
-        ({"alphas": (-1.0, 1.0)}, "must hold 0"),
+        ({"alphas": (-1.0, 1.0)}, "must include 0"),
         ({"layers": [7]}, "layer=7"),
     ],
 )
@@ -149,11 +149,11 @@ def test_the_answer_names_the_test_the_number_of_controls_and_the_correction(exp
     said = found.answer()
     assert "Accuracy on 100 test problems changed by +40.0 points from the baseline (95% interval" in said
     assert (
-        "compared with 99 random directions, p = 0.01, or p = 0.02 after Holm's correction for 2 rank tests (below 0.05 is asked for)."
+        "compared with 99 random directions, p = 0.01, or p = 0.02 after Holm's correction for 2 rank tests (level 0.05)."
         in said
     )
     finding = found.finding(found.experiment.controls[0])
-    assert "0 lie at least as far from the median of all 100 as the direction does (p = 0.01; p = 0.02 after Holm's" in finding
+    assert "0 of 99 are at least as extreme (p = 0.01; p = 0.02 after Holm's" in finding
     assert "sign test p < 0.0001" in finding
 
 
