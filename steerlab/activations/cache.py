@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steerlab._checks import InputError, InputTypeError
+from steerlab._html import Result
 from steerlab._progress import job, progress_bar
 from steerlab.activations import files
 from steerlab.activations.positions import MEASURED, Positions, TokenPositions
@@ -34,7 +34,7 @@ Pick = Callable[[Tensor, Tensor], Tensor]  # of a batch's residual stream, by th
 
 
 @dataclass(frozen=True, eq=False)
-class Activations:
+class Activations(Result):
     """Residual-stream activations of problems' prompts.
 
     Attributes:
@@ -82,8 +82,22 @@ class Activations:
     def __repr__(self) -> str:
         return f"Activations({list(self.values.shape)} problem×layer×pos×d_model, layers={list(self.layers)}, site={self.site!r}, positions={self.positions!r})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>"
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One line a problem and layer: problem_id, layer, positions (how many), norm (mean over them, residual-stream units)."""
+        n = self.mask.sum(dim=1)
+        parts = [
+            pd.DataFrame(
+                {"problem_id": self.problem_ids, "layer": layer, "positions": n, "norm": self.at(layer).norm(dim=-1).sum(dim=1) / n}
+            )
+            for layer in self.layers
+        ]
+        return pd.concat(parts, ignore_index=True)
+
+    def summary(self) -> pd.DataFrame:
+        """One line a layer: layer, site, problems, positions (the most of a problem), d_model."""
+        problems, _, positions, width = self.values.shape
+        return pd.DataFrame({"layer": self.layers, "site": self.site, "problems": problems, "positions": positions, "d_model": width})
 
 
 @job("problems", "layers")

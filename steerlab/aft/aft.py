@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from steerlab._checks import InputError
+from steerlab._html import Result
 from steerlab._progress import job
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.aft.learnables import ContextLearnable, Learnable, StaticVector
@@ -287,8 +288,8 @@ def _work(model: Model, problems: Sequence[Problem], validation: Sequence[Proble
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LearnedVector(Direction):
-    """A learned direction with its training history; it works wherever a `Direction` does.
+class LearnedVector(Direction, title="Learned vector", figure="training_curve"):
+    """A direction that was learned, with the course of its training; it works wherever a `Direction` does.
 
     What it is scaled or turned into by `unit` or `with_vector` is a plain `Direction`: it was not learned.
 
@@ -320,8 +321,13 @@ class LearnedVector(Direction):
             f"LearnedVector({self.name!r}, layer={self.layer}, site={self.site!r}, norm={self.norm:.3g}, epoch {kept} of {epochs}{shown})"
         )
 
-    def _repr_html_(self) -> str:
-        return super()._repr_html_() + self.history.to_html(index=False, float_format="{:.4f}".format, escape=True)
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The history: one line an epoch."""
+        return self.history
+
+    def _facts(self) -> dict[str, Any]:
+        return super()._facts() | {key: self.method.get(key) for key in ("epoch", "validation_accuracy")}
 
 
 def broken_off(method: Mapping[str, Any]) -> list[str]:
@@ -487,8 +493,8 @@ KEYS = ["layer", "seed", "l2", "lr"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LearnedVectors(Sequence[LearnedVector]):
-    """Learned vectors of several candidates trained in one run, in the order of `frame`.
+class LearnedVectors(Result, Sequence[LearnedVector], by="validation_accuracy"):
+    """Candidates that were trained side by side; a sequence of learned vectors, in the order of `frame`.
 
     Attributes:
         vectors: those that training gave; one that broke off before it had any vector is in the frame only.
@@ -551,9 +557,6 @@ class LearnedVectors(Sequence[LearnedVector]):
             else f", best validation accuracy {self.frame['validation_accuracy'].max():.3f} (unsteered {self.unsteered:.3f})"
         )
         return f"LearnedVectors({len(self.frame)} candidates at {layers} layers{shown})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self.frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
 
 
 @job("problems", "layers", "seeds", "l2s", "lrs", "epochs")

@@ -8,7 +8,6 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from steerlab._checks import InputError
+from steerlab._html import Plotted
 from steerlab._progress import job
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.aft.aft import ObjectiveOptions, broken_off, check_not_zero, fit, outcome, settings
@@ -42,7 +42,7 @@ SpanOfPrompt = str | Sequence[int] | Tensor
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ContextVector:
+class ContextVector(Plotted, title="Context vector", shown="name layer site n_parameters norm", figure="training_curve"):
     """A learned vector that depends on the prompt.
 
     Attributes:
@@ -255,8 +255,10 @@ class ContextVector:
         kind = type(self.learnable).__name__
         return f"ContextVector({self.name!r}, {kind}, {self.n_parameters} parameters, layer={self.layer}, norm of b={self.norm:.3g}{shown})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.history.to_html(index=False, float_format="{:.4f}".format, escape=True)
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The history: one line an epoch."""
+        return self.history
 
 
 def _span(prompt: SpanOfPrompt, rows: int, length: int, device: torch.device) -> Tensor:

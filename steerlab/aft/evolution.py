@@ -36,8 +36,8 @@ SCALED_ON = 64  # problems that tell the stream's norm
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EvolvedVector(Direction):
-    """A direction found by evolutionary search, with the history of the search.
+class EvolvedVector(Direction, title="Evolved vector"):
+    """A direction found by evolutionary search, and how it was found.
 
     Attributes:
         history: one line a generation: generation, best and mean (objective over the population, smaller is better), norm (of the
@@ -50,6 +50,11 @@ class EvolvedVector(Direction):
     def __reduce__(self) -> tuple[Any, ...]:
         cls, values = EvolvedVector, super().__reduce__()[1]
         return cls, (*values, self.history)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The history: one line a generation."""
+        return self.history
 
 
 @job("problems", "generations", "population")

@@ -6,7 +6,6 @@ the problems that are still answered wrongly.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from steerlab._checks import InputError
+from steerlab._html import Result
 from steerlab._progress import job
 from steerlab.activations.positions import Positions
 from steerlab.aft.aft import (
@@ -49,8 +49,8 @@ MIDDLE = (0.25, 0.75)  # the sources' "25%-75% depth"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AdaptiveResult:
-    """The chosen vector of an adaptive protocol, and all candidates.
+class AdaptiveResult(Result, by="validation_accuracy"):
+    """The chosen vector, and everything that was tried for it.
 
     Attributes:
         vector: the chosen one.
@@ -100,10 +100,6 @@ class AdaptiveResult:
             f"AdaptiveResult({self.vector.name!r} of {len(self.frame)} candidates in {attempts}, select={self.select!r}, "
             f"validation accuracy {self.unsteered + self.improvement:.3f} (unsteered {self.unsteered:.3f}))"
         )
-
-    def _repr_html_(self) -> str:
-        notes = "".join(f"<p>{escape(line)}</p>" for line in self.warnings())
-        return f"<p>{escape(repr(self))}</p>{notes}" + self.frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
 
 
 @job("problems", "layers", "seeds", "l2s", "epochs")
@@ -261,7 +257,7 @@ def _result(tried: Sequence[LearnedVectors], chosen: LearnedVector, outcomes: Se
 
 
 @dataclass(frozen=True, eq=False)
-class Refinement:
+class Refinement(Result):
     """The rounds of a self-refinement.
 
     Attributes:
@@ -289,9 +285,6 @@ class Refinement:
         return (
             f"Refinement({len(self.frame)} rounds, round {line['round']:.0f} chosen, {line['wrong']:.0f} training problems wrong under it)"
         )
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.frame.to_html(index=False, float_format="{:.3f}".format, escape=True)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError
+from steerlab._html import Result
 from steerlab._progress import job
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.controls.control import ControlResult
@@ -29,8 +30,8 @@ __all__ = ["SideEffects", "changed_predictions", "side_effects", "side_texts"]
 
 
 @dataclass(frozen=True, eq=False)
-class SideEffects:
-    """Changes of next-token distributions on text that has nothing to do with the task.
+class SideEffects(Result, by="kl"):
+    """How steering changed next-token distributions on texts that have nothing to do with the task.
 
     Attributes:
         by_text: one line a layer, direction, alpha and text: positions (distributions compared), predicted (tokens of the
@@ -142,9 +143,6 @@ class SideEffects:
 
     def __repr__(self) -> str:
         return f"SideEffects({len(self._frame)} cells x {len(self.baseline)} texts, unsteered perplexity {self.perplexity:.3g}, largest KL {self._frame['kl'].max():.3g})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self._frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
 
 
 @job("texts", "directions", "alphas")

@@ -8,7 +8,6 @@ l is the output of block l, the same tensor as ``resid_pre`` of block l + 1.
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
 from steerlab._checks import InputError, InputTypeError
+from steerlab._html import OneLine
 from steerlab.models import weights
 from steerlab.models.backends import HookedTransformer, Model, TransformerBridge
 from steerlab.models.encoding import prepends_bos, said, token_ids
@@ -254,7 +254,7 @@ def unknown_tokens(model: Model, rows: Sequence[Sequence[int]]) -> tuple[int, in
 
 
 @dataclass(frozen=True)
-class Precision:
+class Precision(OneLine, shown="dtype compared different"):
     """How predictions in a lower precision compare with the model's own on a sample of problems and cells.
 
     Attributes:
@@ -269,9 +269,6 @@ class Precision:
 
     def __str__(self) -> str:
         return f"{self.dtype}: {self.different} of {self.compared} predictions in a sample differ from those in the model's own precision"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(str(self))}</p>"
 
 
 def dtype_named(precision: str | torch.dtype) -> torch.dtype:

@@ -4,13 +4,13 @@ import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError
+from steerlab._html import Result
 from steerlab.controls.control import ControlResult
 from steerlab.reports.secondary import KINDS, Questions
 from steerlab.reports.warnings import LEVEL, cautions
@@ -33,8 +33,8 @@ def points(share: float) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Significance:
-    """The evidence of one experiment in tests and sentences, corrected for the number of tests.
+class Significance(Result):
+    """The evidence of one experiment, corrected for how often we looked.
 
     Attributes:
         experiment: what was measured.
@@ -52,8 +52,10 @@ class Significance:
     def __repr__(self) -> str:
         return f"Significance of {self.experiment!r}"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(self.answer())}</p>" + self.tests.to_html(index=False, float_format="{:.4g}".format, escape=True)
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The tests: one line each."""
+        return self.tests
 
     @cached_property
     def questions(self) -> Questions:
@@ -223,7 +225,7 @@ class Significance:
         """What a reader must know before believing the result, by the rules of `steerlab.reports.warnings`."""
         return cautions(self.experiment, n_tests=len(self.tests), dose=self.questions.dose, chosen_p=self.questions.chosen_p)
 
-    def summary(self) -> str:
+    def __str__(self) -> str:
         """What the terminal shows."""
         e = self.experiment
         base = e.test.baseline
@@ -234,7 +236,7 @@ class Significance:
             f"baseline    {percent(base.accuracy)} of {base.n} test problems (95% interval {percent(interval.low)} to {percent(interval.high)})",
             f"direction   layer {e.layer}, norm {e.direction.norm:.3g}, from {e.direction.method.get('n_correct')} right and {e.direction.method.get('n_correct')} wrong train problems",
             f"chosen      layer {e.layer}, alpha {e.alpha:+g}, on {e.validation.baseline.n} validation problems",
-            self.questions.summary(),
+            str(self.questions),
             "",
             "dose-response (test)   accuracy   change   became right / wrong",
         ]
@@ -265,7 +267,7 @@ class Significance:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Result):
     """What several experiments say together.
 
     Attributes:
@@ -281,8 +283,10 @@ class Comparison:
     def __repr__(self) -> str:
         return f"Comparison({', '.join(map(repr, self.runs))}; {len(self.tests)} rank tests)"
 
-    def _repr_html_(self) -> str:
-        return self.tests.to_html(index=False, float_format="{:.4g}".format, escape=True)
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The tests of all runs: one line each."""
+        return self.tests
 
     @cached_property
     def tests(self) -> pd.DataFrame:

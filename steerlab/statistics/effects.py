@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from steerlab._checks import RELATIVE_NOISE, InputError, check_pairs, common_scale, finite, open_share, outcomes, reals
-from steerlab._html import html_table
+from steerlab._html import OneLine
 from steerlab.statistics.intervals import Interval, clopper_pearson_interval, wilson_interval
 
 NORMAL_NODES, _weights = np.polynomial.hermite_e.hermegauss(40)
@@ -17,7 +17,7 @@ NORMAL_WEIGHTS = _weights / math.sqrt(2 * math.pi)
 
 
 @dataclass(frozen=True)
-class EffectSize:
+class EffectSize(OneLine, title="Effect size", shown="value interval corrected df"):
     """Cohen's d of one sample of numbers, or of paired differences.
 
     Attributes:
@@ -54,10 +54,6 @@ class EffectSize:
 
     def __str__(self) -> str:
         return f"{'g' if self.corrected else 'd'} = {self.value:.3f}, {self.interval()}, n = {self.df + 1}"
-
-    def _repr_html_(self) -> str:
-        name = "Hedges' g" if self.corrected else "Cohen's d"
-        return html_table("Effect size", {name: f"{self.value:.3f}", "interval": self.interval(), "n": self.df + 1})
 
 
 def effect_size(values: ArrayLike, popmean: float = 0.0, *, corrected: bool = True) -> EffectSize:
@@ -178,8 +174,8 @@ def cohens_h(before: float, after: float) -> float:
 
 
 @dataclass(frozen=True)
-class OddsRatio:
-    """The odds ratio of discordant pairs: became right over became wrong.
+class OddsRatio(OneLine, title="Odds ratio of discordant pairs", shown="became_right became_wrong value interval"):
+    """How many problems became right for each that became wrong.
 
     Attributes:
         became_right, became_wrong: discordant problems.
@@ -202,15 +198,6 @@ class OddsRatio:
 
     def __str__(self) -> str:
         return f"odds ratio {self.value:.4g} ({self.became_right} became right, {self.became_wrong} wrong), {self.interval()}"
-
-    def _repr_html_(self) -> str:
-        rows = {
-            "became right": self.became_right,
-            "became wrong": self.became_wrong,
-            "ratio": f"{self.value:.4g}",
-            "interval": self.interval(),
-        }
-        return html_table("Odds ratio of discordant pairs", rows)
 
 
 def discordant_odds_ratio(before: ArrayLike, after: ArrayLike) -> OddsRatio:
@@ -242,8 +229,8 @@ def discordant_odds_ratio(before: ArrayLike, after: ArrayLike) -> OddsRatio:
 
 
 @dataclass(frozen=True)
-class AntiSteerable:
-    """The share of problems that an intervention moved against the wanted direction.
+class AntiSteerable(OneLine, title="Problems moved the wrong way", shown="right_way wrong_way unmoved n share interval"):
+    """Problems that an intervention moved the wrong way.
 
     Attributes:
         right_way, wrong_way, unmoved: numbers of problems.
@@ -270,10 +257,6 @@ class AntiSteerable:
 
     def __str__(self) -> str:
         return f"{self.wrong_way} of {self.n} problems moved the wrong way ({100 * self.share:.1f}%), {self.interval()}"
-
-    def _repr_html_(self) -> str:
-        rows = {"right way": self.right_way, "wrong way": self.wrong_way, "unmoved": self.unmoved, "interval of the share": self.interval()}
-        return html_table("Problems moved the wrong way", rows)
 
 
 def anti_steerable_share(before: ArrayLike, after: ArrayLike, *, wanted: str = "up") -> AntiSteerable:

@@ -3,13 +3,13 @@
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError, check_rng
+from steerlab._html import Plotted
 from steerlab._progress import job, progress_bar
 from steerlab.aft.aft import ObjectiveOptions, check_problems, fit, training_work
 from steerlab.aft.context import ContextVector
@@ -34,8 +34,8 @@ LEVEL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class ContextComparison:
-    """Learned vectors of several kinds and seeds, their test effects, and whether fewer parameters win.
+class ContextComparison(Plotted, figure="context_kinds"):
+    """What came of each kind of vector and seed, and what can be said of the kinds.
 
     Attributes:
         runs: one line a kind and seed: kind, n_parameters, seed, lr and epoch (chosen on validation), norm, train_before, train_accuracy,
@@ -68,7 +68,7 @@ class ContextComparison:
             return "contradicted"
         return "supported" if better.all() else "partly supported" if better.any() else "no evidence"
 
-    def summary(self) -> str:
+    def __str__(self) -> str:
         """What was found, in a paragraph."""
         s = self.settings
         lines = [
@@ -105,8 +105,14 @@ class ContextComparison:
         changes = ", ".join(f"{line['kind']} {line['change']:+.3f}" for line in _records(self.kinds))
         return f"ContextComparison({self.verdict}; {changes}; baseline {self.baseline.accuracy:.3f}, {len(self.settings['seeds'])} seeds)"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.kinds.to_html(index=False, float_format="{:.3f}".format, escape=True)
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The runs: one line a kind and seed."""
+        return self.runs
+
+    def summary(self) -> pd.DataFrame:
+        """The kinds: one line each."""
+        return self.kinds
 
 
 @job("test", "kinds", "n_train", "seeds", "lrs", "epochs")

@@ -7,7 +7,6 @@ tested once, against the unsteered model, prompts that ask otherwise, and random
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from itertools import combinations
 from typing import Any, Protocol
 
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError
+from steerlab._html import Plotted
 from steerlab._progress import Stages, job
 from steerlab.activations.positions import MEASURED, Positions, TokenPositions
 from steerlab.controls.side_effects import side_texts
@@ -208,8 +208,8 @@ def _shown(row: dict[Hashable, Any]) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class MethodComparison:
-    """Test results of several steering methods at equal norm or KL.
+class MethodComparison(Plotted, figure="forest", drawn="effects"):
+    """Methods on one test split.
 
     Attributes:
         baseline: the unsteered evaluation of the test problems.
@@ -346,7 +346,7 @@ class MethodComparison:
         doses, controls = (part.assign(change=part["accuracy"] - self.baseline.accuracy) for part in parts)
         return matching, doses, controls
 
-    def summary(self) -> str:
+    def __str__(self) -> str:
         """What was found, in a paragraph."""
         return summary(self)
 
@@ -365,8 +365,9 @@ class MethodComparison:
             f"{int((self._pairs['p_holm'] < LEVEL).sum())} of {len(self._pairs)} differences significant)"
         )
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self._frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
+    def summary(self) -> pd.DataFrame:
+        """The main columns of `frame`."""
+        return self._frame[["matching", "method", "kl", "accuracy", "change", "low", "high", "p_holm", "p_controls_holm"]]
 
 
 COLUMNS = [

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from steerlab._checks import Alternative, InputError
+from steerlab._html import Plotted, few
 from steerlab._progress import job
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, moved, site_of
@@ -32,8 +33,8 @@ MEASURES = ("correct", "margin", "nll")
 
 
 @dataclass(frozen=True, eq=False)
-class SweepResult:
-    """Outcomes of every layer, direction and alpha of a sweep, problem by problem.
+class SweepResult(Plotted, figure="layer_alpha_heatmap"):
+    """Outcomes of every cell of a sweep.
 
     Attributes:
         frame: one line a layer, alpha, direction and problem: layer, alpha, direction, problem_id, prediction, correct,
@@ -149,8 +150,16 @@ class SweepResult:
         cells, n = len(self._accuracy), self.baseline.n
         return f"SweepResult({cells} cells x {n} problems, baseline accuracy {self.baseline.accuracy:.3f})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self._accuracy.to_html(index=False, float_format="{:.3f}".format, escape=True)
+    def summary(self) -> pd.DataFrame:
+        """The cells of largest change, at most 30: lines of `accuracy`."""
+        return few(self._accuracy, "change")
+
+    def plot(self, **options: Any) -> Any:
+        """Accuracy by layer and alpha, or over alpha where there is one layer; options are those of the figure in `steerlab.plots`."""
+        from steerlab import plots
+
+        draw = plots.layer_alpha_heatmap if self.frame["layer"].nunique() > 1 else plots.alpha_progression
+        return draw(self, **options)
 
 
 def _check_measure(measure: str) -> None:

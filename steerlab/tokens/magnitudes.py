@@ -7,7 +7,6 @@ token), where right and wrong part.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import pandas as pd
 import torch
 
 from steerlab._checks import InputError
+from steerlab._html import Plotted
 from steerlab._progress import job, progress_bar
 from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction, check_direction, check_type, site_of
@@ -39,8 +39,8 @@ from steerlab.tasks.scorers import encode_choices, encode_prompt
 
 
 @dataclass(frozen=True, eq=False)
-class Magnitudes:
-    """Norms and projections of the residual stream, token by token.
+class Magnitudes(Plotted, figure="token_magnitudes"):
+    """Size of the residual stream token by token.
 
     Attributes:
         frame: one line a problem, layer and position: problem_id, layer, position (from 0), from_end (-1 is the last
@@ -79,8 +79,9 @@ class Magnitudes:
         problems, layers = self.frame["problem_id"].nunique(), sorted(set(self.frame["layer"]))
         return f"Magnitudes({problems} problems, layers={layers}, site={self.site!r})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self.by_position().to_html(index=False, float_format="{:.3g}".format, escape=True)
+    def summary(self) -> pd.DataFrame:
+        """Means over all tokens, one line a layer: layer, n, norm, projection."""
+        return self.frame.groupby("layer").agg(n=("norm", "size"), norm=("norm", "mean"), projection=("projection", "mean")).reset_index()
 
 
 @job("problems", "layers")
@@ -154,8 +155,8 @@ PARTS = ("prompt", "shared start", "differing", "shared end")
 
 
 @dataclass(frozen=True, eq=False)
-class CriticalTokens:
-    """KL and margin at each token of right and wrong answers, with and without steering.
+class CriticalTokens(Plotted, figure="critical_tokens"):
+    """Divergence of right and wrong answers, steered and unsteered, token by token.
 
     Attributes:
         frame: one line a problem, run and token: problem_id, correct (the unsteered model's answer), run ("right" or
@@ -223,7 +224,7 @@ class CriticalTokens:
             lines.append((name, correct, run, n, float(needed), needed / n, float(held[max(1, round(n / 10)) - 1])))
         return pd.DataFrame(lines, columns=["problem_id", "correct", "run", "tokens", "needed", "needed_share", "top_share"])
 
-    def by_part(self) -> pd.DataFrame:
+    def summary(self) -> pd.DataFrame:
         """Means over problems: one line a group of problems (answered rightly or not), run and part: n, tokens, kl, share (of all KL)."""
         keys = ["correct", "run"]
         table = self.frame.groupby([*keys, "part"], sort=False).agg(
@@ -246,7 +247,7 @@ class CriticalTokens:
         table["share"] = table["share"] / total if total else np.nan
         return table[table["n"] >= least].sort_values("kl", ascending=False, kind="stable", ignore_index=True)
 
-    def summary(self, *, rng: np.random.Generator) -> str:
+    def text(self, *, rng: np.random.Generator) -> str:
         """What was found, with intervals: how concentrated KL is, and what steering did to the margin.
 
         Args:
@@ -284,9 +285,6 @@ class CriticalTokens:
             f"CriticalTokens({self.frame['problem_id'].nunique()} problems, {self.direction.name!r} at layer {self.layer}, alpha={self.alpha}; 90% of the "
             f"KL is on {100 * needed.median():.0f}% of a text's tokens in the median)"
         )
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.by_part().to_html(index=False, float_format="{:.3g}".format, escape=True)
 
 
 @job("problems")
