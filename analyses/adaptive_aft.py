@@ -65,7 +65,7 @@ def main(config: Config, folder: Path) -> None:
         figures=[("Reported gain against gain on fresh problems, a mark a repetition.", figure, sl.plots.words(figure))],
         tables={
             "protocols": (
-                "Means over repetitions, with 95% intervals; those of fresh problems and of the bias hold the error of these problems, too.",
+                "Means over repetitions, with 95% intervals; those of fresh problems and of the bias include the error of these problems, too.",
                 found.summary(),
             ),
             "repetitions": ("Every repetition.", found.frame),

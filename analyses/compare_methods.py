@@ -70,7 +70,7 @@ def main(config: Config, folder: Path) -> None:
         folder,
         runs.provenance(model, config.recorded(), task.about, comparison=dict(found.settings)),
         title=f"Methods compared: {task.name}, {config.model_name}",
-        question="Which ways to steer change accuracy, more than random vectors of the same norm or KL, and which differences between them are real?",
+        question="Which ways to steer change accuracy, more than random vectors of the same norm or KL, and which of their differences are more than chance?",
         answer=str(found),
         warnings=found.warnings(),
         figures=figures,

@@ -289,7 +289,7 @@ def _work(model: Model, problems: Sequence[Problem], validation: Sequence[Proble
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LearnedVector(Direction, title="Learned vector", figure="training_curve"):
-    """A direction that was learned, with the course of its training; it works wherever a `Direction` does.
+    """A learned direction with its training history; it works wherever a `Direction` does.
 
     What it is scaled or turned into by `unit` or `with_vector` is a plain `Direction`: it was not learned.
 
@@ -494,7 +494,7 @@ KEYS = ["layer", "seed", "l2", "lr"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LearnedVectors(Result, Sequence[LearnedVector], by="validation_accuracy"):
-    """Candidates that were trained side by side; a sequence of learned vectors, in the order of `frame`.
+    """Learned vectors of several candidates trained in one run, in the order of `frame`.
 
     Attributes:
         vectors: those that training gave; one that broke off before it had any vector is in the frame only.

@@ -37,7 +37,7 @@ SCALED_ON = 64  # problems that tell the stream's norm
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EvolvedVector(Direction, title="Evolved vector"):
-    """A direction found by evolutionary search, and how it was found.
+    """A direction found by evolutionary search, with the history of the search.
 
     Attributes:
         history: one line a generation: generation, best and mean (objective over the population, smaller is better), norm (of the

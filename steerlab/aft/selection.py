@@ -50,7 +50,7 @@ MIDDLE = (0.25, 0.75)  # the sources' "25%-75% depth"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AdaptiveResult(Result, by="validation_accuracy"):
-    """The chosen vector, and everything that was tried for it.
+    """The chosen vector of an adaptive protocol, and all candidates.
 
     Attributes:
         vector: the chosen one.

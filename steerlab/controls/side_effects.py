@@ -31,7 +31,7 @@ __all__ = ["SideEffects", "changed_predictions", "side_effects", "side_texts"]
 
 @dataclass(frozen=True, eq=False)
 class SideEffects(Result, by="kl"):
-    """How steering changed next-token distributions on texts that have nothing to do with the task.
+    """Changes of next-token distributions on text that has nothing to do with the task.
 
     Attributes:
         by_text: one line a layer, direction, alpha and text: positions (distributions compared), predicted (tokens of the

@@ -63,7 +63,7 @@ class LayerDiagnostics(OneLine):
 
 @dataclass(frozen=True, eq=False)
 class ContrastDiagnostics(Plotted, figure="separability"):
-    """What two groups of activations can and cannot give, layer by layer.
+    """Separability and stability of the contrast of two groups of activations, layer by layer.
 
     Attributes:
         layers: one a layer.

@@ -25,7 +25,7 @@ ROUNDING = 32  # units in the last place of float32, as a share of the activatio
 
 @dataclass(frozen=True, eq=False)
 class Direction(OneLine, Plotted, title="Direction", shown="name layer site positions norm", figure="direction_heatmap"):
-    """A vector of the residual stream that knows where it was measured.
+    """A vector in the residual stream, with the layer and site at which it was measured.
 
     Directions of one place add up: ``a + b``, ``a - b``, ``-a``, ``2 * a``, ``a / 2``, ``sum([a, b])``. See also
     `steerlab.directions.composing`.

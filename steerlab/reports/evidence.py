@@ -34,7 +34,7 @@ def points(share: float) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Significance(Result):
-    """The evidence of one experiment, corrected for how often we looked.
+    """The evidence of one experiment in tests and sentences, corrected for the number of tests.
 
     Attributes:
         experiment: what was measured.

@@ -30,7 +30,7 @@ STREAM = 3  # of the experiment's seed; the streams before it balance and draw c
 
 @dataclass(frozen=True, eq=False)
 class Questions(Result):
-    """The further questions of one experiment.
+    """The secondary analyses of one experiment.
 
     Attributes:
         experiment: what was measured.

@@ -35,7 +35,7 @@ from steerlab.statistics.t_tests import TTest, positive_p, student_t
 class RankTest(
     OneLine, title="Rank test against controls", shown="observed n_controls exceeds rank pvalue smallest_p effect interval alternative"
 ):
-    """Where an observed effect stands among the effects of controls.
+    """A rank test of an observed effect among the effects of controls.
 
     Attributes:
         observed: the effect of the direction under test.
@@ -155,7 +155,7 @@ def _as_extreme(observed: float, draws: np.ndarray, alternative: Alternative) ->
 class PredictionTest(
     OneLine, title="Prediction test against controls", shown="observed controls mean sd statistic df pvalue interval cohens_d alternative"
 ):
-    """Could the observed effect be one more draw from a normal distribution that the controls came from?
+    """A t-test of one observed effect as one more draw from the controls' normal distribution.
 
     Attributes:
         observed: the effect of the direction under test.
@@ -312,7 +312,7 @@ class Framed(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ControlTests(Plotted, ABC, figure="null_distribution"):
-    """What can be asked of a direction and its controls once outcomes are known.
+    """The tests of a direction against its controls, from known outcomes.
 
     Attributes:
         frame: one line a direction and problem, with direction, is_control, problem_id, correct and perhaps margin.

@@ -188,7 +188,7 @@ def _permuted(
 
 @dataclass(frozen=True)
 class Reversal(OneLine, shown="alpha_from alpha_to size increasing pvalue n_pairs"):
-    """The largest step of a response against its direction.
+    """The largest step of a response against its trend.
 
     Attributes:
         alpha_from, alpha_to: between which alphas, alpha_from < alpha_to.
@@ -273,7 +273,7 @@ def reversal_of(doses: Doses, rng: np.random.Generator, increasing: bool, n_resa
 
 @dataclass(frozen=True, eq=False)
 class DoseResponse(Result, title="Dose-response"):
-    """A response at several alphas, and what it says.
+    """A response at several alphas: trend, line, monotone curve, rank correlation, asymmetry.
 
     Attributes:
         alphas: rising.

@@ -175,7 +175,7 @@ def cohens_h(before: float, after: float) -> float:
 
 @dataclass(frozen=True)
 class OddsRatio(OneLine, title="Odds ratio of discordant pairs", shown="became_right became_wrong value interval"):
-    """How many problems became right for each that became wrong.
+    """The odds ratio of discordant pairs: became right over became wrong.
 
     Attributes:
         became_right, became_wrong: discordant problems.
@@ -230,7 +230,7 @@ def discordant_odds_ratio(before: ArrayLike, after: ArrayLike) -> OddsRatio:
 
 @dataclass(frozen=True)
 class AntiSteerable(OneLine, title="Problems moved the wrong way", shown="right_way wrong_way unmoved n share interval"):
-    """Problems that an intervention moved the wrong way.
+    """The share of problems that an intervention moved against the wanted direction.
 
     Attributes:
         right_way, wrong_way, unmoved: numbers of problems.

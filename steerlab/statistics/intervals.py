@@ -177,7 +177,7 @@ Statistic = Callable[[NDArray[Any]], float]
 
 @dataclass(frozen=True, eq=False)
 class Bootstrap(OneLine, title="Bootstrap", shown="estimate standard_error interval n_units draws clustered"):
-    """A statistic, and what it becomes when the sample is drawn again.
+    """A statistic with its bootstrap distribution.
 
     Attributes:
         values: the sample, one row a problem.

@@ -96,7 +96,7 @@ class MaxStatisticTest(
     title="Max-statistic test",
     shown="n_cells best change interval statistic kind pvalue smallest_p alternative n_problems n_moved null exact",
 ):
-    """The best of many cells, and every cell, adjusted for the number of cells that were tried.
+    """A max-statistic test: the best of many cells, and every cell, adjusted for the number of cells.
 
     Attributes:
         frame: one line a cell, labelled like the columns of after: change (mean of after - before, in its units; a

@@ -33,7 +33,7 @@ class SignTest(
     title="Sign test (McNemar)",
     shown="became_right became_wrong stayed_right stayed_wrong n change interval pvalue alternative mid_p",
 ):
-    """What an intervention did to right and wrong answers, and whether chance could have done it.
+    """The exact sign test of paired right and wrong outcomes (McNemar's exact test).
 
     Attributes:
         became_right, became_wrong, stayed_right, stayed_wrong: numbers of problems.
@@ -269,7 +269,7 @@ def wilcoxon_test(before: ArrayLike, after: ArrayLike, *, alternative: Alternati
 
 @dataclass(frozen=True, eq=False)
 class SignFlipTest(OneLine, title="Sign-flip permutation test", shown="statistic pvalue alternative interval null exact n"):
-    """The mean difference against what it is when each difference's sign is drawn anew.
+    """A permutation test of a mean difference by flipping the signs of differences.
 
     Attributes:
         differences: after - before, in the order given.

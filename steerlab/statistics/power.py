@@ -226,7 +226,7 @@ class Plan(
     title="Plan",
     shown="p n_controls comparisons level_per_comparison alternative n_problems change discordant power_reached power",
 ):
-    """What an experiment needs.
+    """Controls and problems that an experiment needs.
 
     Attributes:
         p: the p-value that the rank test must be able to reach after correction for all comparisons.

@@ -20,7 +20,7 @@ from steerlab.statistics.intervals import Interval
 
 @dataclass(frozen=True)
 class AUC(OneLine, title="Separability", shown="value interval positive negative by_fold"):
-    """How well a score tells two groups apart: the chance that a positive scores above a negative, ties counted half.
+    """Area under the ROC curve: the probability that a positive scores above a negative, ties counted half.
 
     Attributes:
         value: 0 to 1; 0.5 is no separation.
@@ -165,7 +165,7 @@ def _lower_limit(value: float, n_positive: int, n_negative: int, z: float) -> fl
 
 @dataclass(frozen=True)
 class SplitHalf(OneLine, title="Stability of the mean difference", shown="median reliability cosines n_positive n_negative"):
-    """Would other problems have given the same direction? Cosines between directions from two random halves.
+    """Cosines between directions from two random halves of the problems.
 
     Attributes:
         cosines: one for each random split.
@@ -255,7 +255,7 @@ def split_half_cosines(
 
 @dataclass(frozen=True)
 class DirectionalAgreement(OneLine, title="Directional agreement", shown="mean share_against cosines"):
-    """Do problems differ in one direction? The cosine of each difference with the mean of all others.
+    """The cosine of each problem's difference with the mean of all others.
 
     Attributes:
         cosines: one a problem, in the order given; 0 where a difference, or the mean of the others, is zero.

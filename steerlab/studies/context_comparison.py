@@ -35,7 +35,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True, eq=False)
 class ContextComparison(Plotted, figure="context_kinds"):
-    """What came of each kind of vector and seed, and what can be said of the kinds.
+    """Learned vectors of several kinds and seeds, their test effects, and whether fewer parameters win.
 
     Attributes:
         runs: one line a kind and seed: kind, n_parameters, seed, lr and epoch (chosen on validation), norm, train_before, train_accuracy,

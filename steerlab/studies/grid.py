@@ -301,7 +301,7 @@ OUTCOMES = ("positive", "neutral", "negative")
 
 @dataclass(frozen=True, eq=False)
 class Universality(Plotted, figure="forest", drawn="effects"):
-    """What a grid of cells says.
+    """Effects of learned vectors over a grid of models and datasets.
 
     Attributes:
         cells: what was done.

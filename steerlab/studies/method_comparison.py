@@ -209,7 +209,7 @@ def _shown(row: dict[Hashable, Any]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class MethodComparison(Plotted, figure="forest", drawn="effects"):
-    """Methods on one test split.
+    """Test results of several steering methods at equal norm or KL.
 
     Attributes:
         baseline: the unsteered evaluation of the test problems.

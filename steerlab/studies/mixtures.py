@@ -32,7 +32,7 @@ ALL = "mixture of all"
 
 @dataclass(frozen=True, eq=False)
 class UniversalBooster(Plotted, figure="forest", drawn="effects"):
-    """Vectors of mixtures and of single tasks, on every task's test problems.
+    """Effects of mixture vectors and single-task vectors on every task's test problems.
 
     Attributes:
         frame: one line a vector and task: vector ("mixture of all", "mixture without X", "X alone"), kind ("all", "mixture", "single"), task,

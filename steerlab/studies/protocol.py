@@ -43,7 +43,7 @@ STREAMS = {"balance": 0, "chosen": 1, "suppression": 2, "questions": 3, "diagnos
 
 @dataclass(frozen=True, eq=False)
 class Experiment(Plotted, figure="alpha_progression"):
-    """Everything that the protocol measured.
+    """All results of the main protocol.
 
     Attributes:
         task: name of the task.

@@ -39,7 +39,7 @@ RULES = {
 
 @dataclass(frozen=True, eq=False)
 class ProtocolComparison(Plotted, figure="reported_against_fresh"):
-    """Protocols, repetition by repetition.
+    """Reported and fresh gains of several protocols, repetition by repetition.
 
     Attributes:
         frame: one line a repetition and protocol: repetition, protocol, layer, seed, norm, candidates (compared for it), attempts, reported_on ("validation" or
@@ -84,7 +84,7 @@ class ProtocolComparison(Plotted, figure="reported_against_fresh"):
         return pd.DataFrame(lines, columns=[*columns, "bias", "bias_low", "bias_high", "reported_positive", "positive"])
 
     def __str__(self) -> str:
-        """How much each protocol's own number flatters, in a sentence each."""
+        """The selection bias of each protocol, in a sentence each."""
         said = []
         for row in self.summary().to_dict("records"):
             several = row["repetitions"] > 1

@@ -31,7 +31,7 @@ KINDS = ("seed", "subset", "shuffled")
 
 @dataclass(frozen=True, eq=False)
 class SeedStability(Plotted, figure="data_size_curve"):
-    """Vectors learned from the same problems with other seeds, from other problems, and from targets that mean nothing.
+    """Vectors learned with other seeds, from other problems and from permuted targets: cosines and test effects.
 
     Attributes:
         frame: one line a vector: name, kind ("seed": the reference's problems, another seed; "subset": other problems; "shuffled": the reference's

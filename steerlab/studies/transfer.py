@@ -229,7 +229,7 @@ KEYS = ["method", "source", "target"]
 
 @dataclass(frozen=True, eq=False)
 class TransferResult(Plotted, by="change", figure="transfer_matrix"):
-    """What vectors of each task do on the test problems of each.
+    """Effects of each task's vectors on the test problems of each task.
 
     Attributes:
         frame: one line a method, source and target: method, source, target, layer, alpha, n, baseline, accuracy, change, low, high (95%,

@@ -111,7 +111,7 @@ GROUPS = ("fixed", "broken", "stayed right", "stayed wrong")
 
 @dataclass(frozen=True, eq=False)
 class FailureAnalysis(Plotted, figure="headroom"):
-    """Problems of one line of a sweep (one layer and direction), by what became of them at each alpha.
+    """Problems of one layer and direction of a sweep, with what became of each at each alpha.
 
     Attributes:
         frame: one line an alpha other than 0 and problem: alpha, problem_id, group ("fixed": wrong and became right;

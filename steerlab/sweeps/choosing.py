@@ -37,7 +37,7 @@ KEEP = 0.45  # of the cells goes on after each round
 
 @dataclass(frozen=True, eq=False)
 class HalvingResult(Result):
-    """What was tried, and what is left.
+    """The cells of a successive halving, round by round, and the best of them.
 
     Attributes:
         frame: one line a round and cell: round, layer, direction, alpha, n (problems it was measured on so far), accuracy,
@@ -197,7 +197,7 @@ COEFFICIENTS: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0, 1.3, 1.5, 2.0)
 
 @dataclass(frozen=True, eq=False)
 class CoefficientGrid(Result):
-    """A coefficient, chosen and tested.
+    """A coefficient chosen on validation problems, and its effect on test problems.
 
     Attributes:
         validation: every coefficient on the problems that it was chosen on.

@@ -58,7 +58,7 @@ class Correlation(OneLine, shown="pearson spearman n"):
 
 @dataclass(frozen=True, eq=False)
 class Preview(Plotted, by="margin_change", figure="preview_heatmap"):
-    """Predicted effects, to first order.
+    """First-order predictions of a sweep's effects.
 
     Attributes:
         slopes: one line a layer, direction and problem: change of the problem's margin for each unit of alpha.

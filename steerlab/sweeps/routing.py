@@ -29,7 +29,7 @@ from steerlab.tasks.scorers import Scorer, scorer_for
 
 @dataclass(frozen=True, eq=False)
 class RoutedResult(Result):
-    """Every problem under the direction and alpha that it was given.
+    """Outcomes of each problem under its own direction and alpha.
 
     Attributes:
         frame: one line a problem, in their order: problem_id, route, direction ("none" where it was left unsteered), alpha, prediction,

@@ -34,7 +34,7 @@ MEASURES = ("correct", "margin", "nll")
 
 @dataclass(frozen=True, eq=False)
 class SweepResult(Plotted, figure="layer_alpha_heatmap"):
-    """Outcomes of every cell of a sweep.
+    """Outcomes of every layer, direction and alpha of a sweep, problem by problem.
 
     Attributes:
         frame: one line a layer, alpha, direction and problem: layer, alpha, direction, problem_id, prediction, correct,

@@ -98,7 +98,7 @@ def plan(model: Model, problems: Sequence[Problem], scorer: Scorer) -> Plan:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation(Result, title="Evaluation", shown="n accuracy interval scorer"):
-    """What a model answered.
+    """Predictions and outcomes of a model, one line a problem.
 
     Attributes:
         problems: the problems, in the order of the frame.
@@ -197,7 +197,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Balanced(Result):
-    """Equal numbers of problems that a model got right and wrong, split into train and test."""
+    """Equally many problems that a model got right and wrong, split into train and test."""
 
     train_correct: list[Problem]
     train_incorrect: list[Problem]

@@ -219,7 +219,7 @@ def content(problem: Problem) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Task(Result):
-    """Three disjoint lists of problems and the name of the scorer that judges them.
+    """A task: train, validation and test problems, and the scorer that judges them.
 
     Attributes:
         name: what reports call it.

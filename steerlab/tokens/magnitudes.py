@@ -40,7 +40,7 @@ from steerlab.tasks.scorers import encode_choices, encode_prompt
 
 @dataclass(frozen=True, eq=False)
 class Magnitudes(Plotted, figure="token_magnitudes"):
-    """Size of the residual stream token by token.
+    """Norms and projections of the residual stream, token by token.
 
     Attributes:
         frame: one line a problem, layer and position: problem_id, layer, position (from 0), from_end (-1 is the last
@@ -156,7 +156,7 @@ PARTS = ("prompt", "shared start", "differing", "shared end")
 
 @dataclass(frozen=True, eq=False)
 class CriticalTokens(Plotted, figure="critical_tokens"):
-    """Divergence of right and wrong answers, steered and unsteered, token by token.
+    """KL and margin at each token of right and wrong answers, with and without steering.
 
     Attributes:
         frame: one line a problem, run and token: problem_id, correct (the unsteered model's answer), run ("right" or

@@ -26,7 +26,7 @@ CONFIDENCE = 0.999  # of the Monte Carlo intervals; of two hundred rates one or 
 
 @dataclass(frozen=True, eq=False)
 class Calibration(Result):
-    """Rates of rejection.
+    """Simulated rejection rates of tests, with Monte Carlo intervals.
 
     Attributes:
         frame: one line a scenario and level: procedure, setting, null, level, simulations, rate, low, high, verdict, why.

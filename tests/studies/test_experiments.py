@@ -148,10 +148,7 @@ def test_the_answer_names_the_test_the_number_of_controls_and_the_correction(exp
     found = with_controls(experiment, control(1.0, 90, spread(99)))
     said = found.answer()
     assert "Accuracy on 100 test problems changed by +40.0 points from the baseline (95% interval" in said
-    assert (
-        "compared with 99 random directions, p = 0.01, or p = 0.02 after Holm's correction for 2 rank tests (level 0.05)."
-        in said
-    )
+    assert "compared with 99 random directions, p = 0.01, or p = 0.02 after Holm's correction for 2 rank tests (level 0.05)." in said
     finding = found.finding(found.experiment.controls[0])
     assert "0 of 99 are at least as extreme (p = 0.01; p = 0.02 after Holm's" in finding
     assert "sign test p < 0.0001" in finding
@@ -247,7 +244,7 @@ def test_families_are_chosen_and_checked(toy_model: Callable[[str], object], tas
 def test_the_contrast_and_the_side_effects_are_in_the_summary_and_the_report(experiment: Experiment) -> None:
     said = sl.Significance(experiment)
     summary = str(said)
-    for line in ("contrast    held-out AUC", "other controls at alpha", "beside the task at alpha"):
+    for line in ("contrast    held-out AUC", "other controls at alpha", "side effects at alpha"):
         assert line in summary
     parts = sections.report_parts(said, {"model": {"name": "toy"}, "versions": {}})
     assert [heading for heading, _ in parts["sections"]] == [

@@ -73,7 +73,7 @@ class Claim(OneLine, shown="points updates n change low high pvalue verdict"):
 
 @dataclass(frozen=True, eq=False)
 class EASComparison(Plotted, figure="eas_stream"):
-    """Variants of a Watcher on one stream.
+    """Outcomes of a Watcher and its baselines on one stream of problems.
 
     Attributes:
         frame: one line a variant, repeat and problem: variant, repeat, then the columns of the frame of `steerlab.EASResult`. Repeats differ in

@@ -146,7 +146,7 @@ COLUMNS = [
 
 @dataclass(frozen=True, eq=False)
 class EASResult(Result):
-    """A stream of problems under one Watcher.
+    """Outcomes of a stream of problems under one Watcher.
 
     Attributes:
         frame: one line a problem, in the order of the stream: step, problem_id, prediction, correct, margin, nll; attractor (the nearest

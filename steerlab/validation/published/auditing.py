@@ -25,7 +25,7 @@ MARKS = dict(zip(VERDICTS, "✓✗?", strict=True))
 
 @dataclass(frozen=True, eq=False)
 class Audit(Result):
-    """Published claims, recomputed from the numbers printed beside them.
+    """Published claims, each with its recomputed value and whether it follows.
 
     Attributes:
         frame: one line a claim: document, heading, id, claim, claimed (as printed), recomputed_low and recomputed_high
