@@ -1,4 +1,4 @@
-"""How often do the tests of steerlab cry wolf, and how often do they see a real effect?
+"""The false-positive rates of steerlab's tests, and their power.
 
 Simulates true nulls and stated alternatives, and prints the rates of rejection with their Monte Carlo intervals. With --out the table is
 written too; the one that the repository keeps is made by `make calibrate`.

@@ -1,7 +1,7 @@
-"""Which way to steer works, and which differences are real: methods at equal norm and at equal KL, on one test split.
+"""Which steering methods work, and which of their differences are significant: methods at equal norm and at equal KL, on one test split.
 
 Mean difference, function vector, PCA, probe, learned vectors at one and at several layers, and a prompt. Layer, sign and level are chosen on
-validation, with equally many looks for each way to steer; random vectors of the same norm, and of the same KL, stand beside each.
+validation, with equally many comparisons for each method; each is tested against random vectors of the same norm, and of the same KL.
 
     python analyses/compare_methods.py
     python analyses/compare_methods.py --model DIRECTORY --task blimp --task-path FILE.jsonl --layers 1,3

@@ -1,6 +1,6 @@
 """Does a Watcher that learns online where right answers come from make a frozen model better?
 
-Emergent Activation Snapping on a stream of problems, one at a time, beside its baselines: no Watcher, attractors that never learn, fixed
+Emergent Activation Snapping on a stream of problems, one at a time, with its baselines: no Watcher, attractors that never learn, fixed
 strength, no clamp, the sources' literal formula, and attractors at the norm of what is drawn to them. All see the same stream, so that
 every difference is paired. Nothing is chosen here, so the stream may be any split.
 

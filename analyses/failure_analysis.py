@@ -1,7 +1,7 @@
-"""Who was fixed and who was broken by steering, by difficulty, length and margin; why amplification fails and suppression works.
+"""Which problems became right and which wrong under steering, by difficulty, length and margin; why amplification fails and suppression works.
 
 Takes the test sweep of a finished run of random_control.py, or sweeps a mean difference itself. The counts are compared with what
-margins alone would give: had the same moves of the margin befallen problems at random.
+margins alone would give, if the same changes of the margin were assigned to problems at random.
 
     python analyses/failure_analysis.py
     python analyses/failure_analysis.py --run runs/random_control-tiny-arithmetic-arithmetic

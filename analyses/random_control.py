@@ -1,4 +1,4 @@
-"""Does this direction cause the behaviour, or would any direction of its size have done it?
+"""Does this direction cause the behaviour, or would any direction of the same norm do?
 
 The main job: evaluate a model on a task, take the direction from wrong to right answers, choose layer and alpha on
 validation, and on test compare the direction with random ones of the same norm. Writes a run folder with per-problem

@@ -1,4 +1,4 @@
-"""Does a vector that is found on one task work on another, better than any vector of its size or from labels that mean nothing?
+"""Does a vector that is found on one task work on another, better than random vectors of its norm or vectors from shuffled labels?
 
 $ python analyses/transfer.py
 $ python analyses/transfer.py --tasks story,bare,largest --methods learned,probe

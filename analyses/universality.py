@@ -29,7 +29,7 @@ class Config:
     layers: str = "all"  # candidate layers: all, middle (25% to 75% of the depth), or numbers
     epochs: int = 3  # of training
     lr: float = 0.01  # of training
-    controls: int = 39  # random vectors beside each learned one; 0 for none
+    controls: int = 39  # random vectors for each learned one; 0 for none
     form: str | None = None  # form of the tasks, e.g. choice or continuation
     scorer: str | None = None  # how answers are judged; each task's own by default
     backend: str = "auto"  # auto, hooked or bridge

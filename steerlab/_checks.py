@@ -1,13 +1,7 @@
-"""What is raised about something that the user gave: a value, a file, a model, a folder.
+"""Checks of what callers pass in: each returns its argument in the form that the code computes with, or raises `InputError`.
 
-A script ends with one line and exit code 2 on these. Any other exception is a bug and keeps its traceback.
-
-Checks of what callers pass in.
-
-Each function returns its argument in the form that the tests compute with, or raises a ValueError that names the
-value, what was expected and what to do.
-
-Checks of tables with one row per problem, and of whether values are outcomes or real numbers.
+An `InputError` names the value, what was expected and what to do; scripts end with it in one line and exit code 2. Any other
+exception is a bug and keeps its traceback.
 """
 
 import math
@@ -77,7 +71,7 @@ class Choices(Mapping[str, T], Generic[T]):
 
 
 class InputError(ValueError):
-    """An input that cannot be used; the message names the value, what was expected and what to do.
+    """An input that cannot be used; the message names the value, what was expected and the fix.
 
     Example:
         >>> import steerlab as sl

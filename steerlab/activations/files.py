@@ -1,7 +1,7 @@
-"""The folder of a cache on disk: written as the work goes, taken up again after an interruption, opened lazily.
+"""The folder of an activation cache on disk: written in steps, resumed after an interruption, opened lazily.
 
-While it grows it stands beside its place, as ``<path>.partial``, and holds a file `done` with one byte a problem. The file `sha256` holds 32
-bytes a problem, the digest of its values; the description seals it, the mask and itself.
+While it grows it is named ``<path>.partial`` and holds a file `done` with one byte a problem. The file `sha256` holds 32 bytes a
+problem, the digest of its values; the description has digests of these, of the mask and of itself.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Learned vectors that depend on the prompt: ``h' = h + v(x)``, with v(x) = b + g(pool(x)) (the family that DRAB belongs to).
 
-What a prompt's vector is depends on nothing that steering changes, so it is found once a prompt (`ContextVector.on`), and sweeps,
-controls, and generation then run on it as on any direction.
+A prompt's vector depends on nothing that steering changes, so it is computed once a prompt (`ContextVector.on`), and sweeps,
+controls and generation use it like any direction.
 """
 
 import contextlib
@@ -286,7 +286,7 @@ def learn_context_vector(
     name: str | None = None,
     **options: Unpack[OneTraining],
 ) -> ContextVector:
-    """Learn a vector that depends on the prompt: v(x) = b + g(pool(x)).
+    """A learned vector that depends on the prompt: v(x) = b + g(pool(x)).
 
     It is trained as `learn_vector` trains a static one: same steps, same order, same early stop.
 

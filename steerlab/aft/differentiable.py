@@ -1,7 +1,7 @@
-"""Rows run on from kept residual streams, with gradients: what training repeats epoch after epoch, and no more than that.
+"""Run rows on from kept residual streams, with gradients: the part of a training that every epoch repeats.
 
-Steering block l changes nothing before it, so the stream that enters the first steered block is found once. Rows of
-candidates that act at different blocks share one pass, which grows from block to block.
+Steering block l changes nothing before it, so the stream that enters the first steered block is found once. Rows of candidates that
+act at different blocks share one pass, which grows from block to block.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

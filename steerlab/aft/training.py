@@ -1,11 +1,7 @@
-"""What is trained, for how long, and in what steps.
+"""The training loop: several candidates in one batch, each with its own order of problems, optimiser, history and early stop.
 
-What an interrupted training goes on from: one safetensors file, replaced whole after every epoch.
-
-The training loop: several candidates side by side, each with its own order, optimiser, history and end.
-
-It knows no model: an objective gives losses, a validator gives accuracies (see `steerlab.aft.objectives`). The order of problems,
-the steps, the early stop and the vector that is kept are the sources'.
+It knows no model: an objective gives losses, a validator accuracies (`steerlab.aft.objectives`). After every epoch the state is one
+safetensors file, from which an interrupted training resumes. Order, steps, early stop and kept vector are those of the sources.
 """
 
 import hashlib
@@ -198,7 +194,7 @@ def read(path: str | Path, work: Mapping[str, Any]) -> tuple[dict[str, Tensor], 
     different = sorted(key for key in wanted if said["work"].get(key) != wanted[key])
     if different:
         raise InputError(
-            f"path={str(file)!r} holds a training with other {', '.join(different)}; give what it was begun with, another path, or remove it"
+            f"path={str(file)!r} has a training with other {', '.join(different)}; give what it was begun with, another path, or remove it"
         )
     return tensors, said["about"]
 

@@ -1,4 +1,4 @@
-"""The options that every script shares: which model, which task, which seed, where to."""
+"""The options that all scripts share: model, task, seed, output folder."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""A config dataclass is command line, help and provenance at once."""
+"""Turn a config dataclass into a command line with help, and record it as provenance."""
 
 import dataclasses
 import sys

@@ -1,4 +1,9 @@
-"""Random-direction controls, equal-KL matching, side effects."""
+"""Controls for one direction at one layer and alpha.
+
+- `control`: `random_control` and `match_kl`: would other directions of the same size, or of the same KL, do the same?
+- `side_effects`: what steering changes on other text and other tasks.
+- `texts`: the neutral sentences that side effects are measured on.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,19 +50,21 @@ def _orthogonal(acts: "Activations", right: "Activations", wrong: "Activations")
 
 FAMILIES = {
     "covariance_matched": Family(
-        "directions in which activations vary",
-        "directions drawn from the activations' covariance lie where activations vary",
+        "directions drawn from the activations' covariance",
+        "directions drawn from the activations' covariance: they lie where activations vary",
         _covariance_matched,
     ),
     "shuffled_labels": Family(
         "mean differences of shuffled labels",
-        "mean differences of shuffled labels ask whether this estimator finds as much where there is nothing to find",
+        "mean differences of shuffled labels: does this estimator find as much where labels mean nothing",
         _shuffled_labels,
     ),
-    "orthogonal": Family("random directions orthogonal to this one", "orthogonal directions have nothing of the direction", _orthogonal),
+    "orthogonal": Family(
+        "random directions orthogonal to this one", "orthogonal directions: they share nothing with the direction", _orthogonal
+    ),
     "equal_kl": Family(
         "random directions of equal KL on other text",
-        "directions of equal KL are as long as it takes to change other text as much as the direction does",
+        "directions of equal KL: scaled until they change other text as much as the direction does",
         None,
     ),
 }

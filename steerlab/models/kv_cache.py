@@ -1,4 +1,4 @@
-"""Keys and values of what was already run, so that what follows attends to it without running it again."""
+"""Keep the keys and values of what was already run, so that later tokens attend to it without running it again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

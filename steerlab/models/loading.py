@@ -49,7 +49,7 @@ def load_model(
     processing: str = "raw",
     prepend_bos: bool | None = None,
 ) -> Model:
-    """Load a model as a plain TransformerLens object, in evaluation mode.
+    """A plain TransformerLens model in evaluation mode.
 
     Args:
         name: the embedded "tiny-arithmetic", a local Hugging Face directory, a HookedTransformer name or a Hub id.

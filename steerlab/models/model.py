@@ -1,12 +1,8 @@
-"""What a TransformerLens model is: its shape, its hook points, its tokens.
+"""What a TransformerLens model is: its shape, hook points, tokens and dtype.
 
-With `loading`, which builds the models, `passes` and `shortcuts`, which run them, and `keyvalues`, which stores for them, this is the only module that knows
-whether it holds a `HookedTransformer` or a `TransformerBridge`. Everything else takes the plain model object and the functions of these modules.
-
-Sites follow TransformerLens: ``resid_pre``, ``resid_mid`` and ``resid_post`` of 0-based block l. ``resid_post``
-of block l is the output of block l, and the same tensor as ``resid_pre`` of block l + 1.
-
-Run a model in another precision for a while, and say how often its predictions then differ.
+Only the room `steerlab.models` knows whether a model is a `HookedTransformer` or a `TransformerBridge`; all else takes the plain
+model object. Sites follow TransformerLens: ``resid_pre``, ``resid_mid``, ``resid_post`` of 0-based block l. ``resid_post`` of block
+l is the output of block l, the same tensor as ``resid_pre`` of block l + 1.
 """
 
 import contextlib

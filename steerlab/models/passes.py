@@ -1,6 +1,6 @@
-"""Plain runs of a TransformerLens model, whole or up to a block: what every short cut has to agree with (`steerlab.models.shortcuts`).
+"""Plain runs of a TransformerLens model, whole or up to a block: the reference for every short cut (`steerlab.models.shortcuts`).
 
-Blocks are 0-based. "Entering block l" is the residual stream before it, and ``l == n_layers`` means what leaves the last block.
+Blocks are 0-based. "Entering block l" is the residual stream before it; ``l == n_layers`` means what leaves the last block.
 """
 
 import contextlib

@@ -1,9 +1,8 @@
-"""Ways to run less of a model than all of it, each compared once per model with the model's own forward pass.
+"""Ways to run less than the whole model, each compared once per model with the model's own forward pass.
 
-Where a short cut gives something else, it is switched off: `read_out`, `run_from` and `mlp_only_at` then go the long way, and rows are run
-whole, apart or without kept keys and values. A model whose residual stream cannot be read and written at its hook points is refused.
-
-Blocks are 0-based. "Entering block l" is the residual stream before it, and ``l == n_layers`` means what leaves the last block.
+A short cut that disagrees is switched off: `read_out`, `run_from` and `mlp_only_at` then go the long way, and rows are run whole. A
+model whose residual stream cannot be read and written at its hook points is refused. Blocks are counted as in
+`steerlab.models.passes`.
 """
 
 import contextlib

@@ -1,13 +1,4 @@
-"""What protocols report against what their vectors do on fresh problems.
-
-Kinds of learned vectors side by side: what each changed, over how many parameters.
-
-How alike learned vectors are, and what they do, against the number of problems that they were trained on.
-
-What happens along a stream of problems that are answered one after the other.
-
-What vectors of each task do on each task, as a matrix with intervals.
-"""
+"""Figures of studies: protocols, kinds and sizes of learned vectors, streams of problems, transfer between tasks."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -92,7 +83,7 @@ def reported_against_fresh(found: Claims) -> go.Figure:
     table = found.summary()
     worst = table.iloc[int(table["bias"].argmax())]
     headline = f"{theme.label(worst['protocol']).capitalize()}: {theme.signed(100 * worst['reported'])} points reported, {theme.signed(100 * worst['change'])} on fresh problems"
-    notes = ("Means over repetitions, of the protocol with the largest bias.", "Below the dotted line: reported larger than it is.")
+    notes = ("Means over repetitions, of the protocol with the largest bias.", "Below the dotted line: the report is too high.")
     return theme.style(fig, headline, notes, CLAIMS_HEIGHT + 200, bottom=190)
 
 
@@ -112,7 +103,7 @@ class Comparison(Protocol):
 
 
 def context_kinds(found: Comparison) -> go.Figure:
-    """Change of test accuracy of each kind: means with intervals, and each seed beside them.
+    """Change of test accuracy of each kind of vector: means with intervals, and each seed.
 
     Args:
         found: what `steerlab.compare_context_vectors` returns.
@@ -174,11 +165,11 @@ def context_kinds(found: Comparison) -> go.Figure:
     fig.update_yaxes(title_text="change of test accuracy, points", zeroline=True)
     theme.legend_below(fig, KINDS_HEIGHT)
     headline = {
-        "holds": "Fewer parameters won",
-        "holds in part": "Fewer parameters won against some",
+        "supported": "Fewer parameters won",
+        "partly supported": "Fewer parameters won against some",
         "contradicted": "More parameters won",
-    }.get(found.verdict, "No kind is shown to be better than the smallest")
-    return theme.style(fig, headline, ("Intervals draw problems and seeds anew.",), KINDS_HEIGHT + 130, bottom=130)
+    }.get(found.verdict, "No evidence that any kind differs from the smallest")
+    return theme.style(fig, headline, ("Intervals: bootstrap over problems and seeds.",), KINDS_HEIGHT + 130, bottom=130)
 
 
 PANEL = 230

@@ -1,4 +1,4 @@
-"""What a report is made of: drawings, tables, examples, and plain tuples and paragraphs that stand for them."""
+"""The blocks of a report: figures, tables, examples and paragraphs, each made from a plain value."""
 
 import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -61,7 +61,7 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Problems with what was asked, the answer before and the answer after.
+    """Example problems of a report: the question, the answer before and the answer after.
 
     Attributes:
         caption: which problems.
@@ -235,10 +235,10 @@ def _section(entry: object, name: str) -> tuple[str, str, list[Block]]:
 
 def _changes(frame: object, name: str) -> None:
     if not isinstance(frame, pd.DataFrame):
-        raise InputTypeError(f"{name}: got {type(frame).__name__}; expected the DataFrame that steerlab.changes returns")
+        raise InputTypeError(f"{name}: got {type(frame).__name__}; expected the DataFrame that steerlab.changed_problems returns")
     missing = [column for column in CHANGE_COLUMNS if column not in frame.columns]
     if missing:
-        raise InputError(f"{name}: no column {', '.join(missing)}; expected what steerlab.changes returns")
+        raise InputError(f"{name}: no column {', '.join(missing)}; expected what steerlab.changed_problems returns")
 
 
 def details_payload(frame: pd.DataFrame) -> dict[str, Any]:

@@ -1,7 +1,4 @@
-"""A report in all its forms: a page, Markdown, a CSV file for each table, pictures of each figure.
-
-Pictures of figures, drawn by a headless browser that loads nothing from the network.
-"""
+"""A report in all its forms: an HTML page, Markdown, a CSV file for each table, and pictures of each figure."""
 
 import asyncio
 import re

@@ -1,4 +1,12 @@
-"""Operators, positions, `steer`, and the engine that runs many interventions over one batch."""
+"""Steering, and the engine that runs many interventions over one batch.
+
+- `interventions`: `steer`; what happens to the stream, where, and at which alpha.
+- `operators`, `routers`: add, ablate, rotate, conditions, rules for alpha; which direction for which problem.
+- `cells`, `variants`, `wavefront`, `generation`: the engine: what is run, which part of it, from which block on; steered generation.
+- `distributions`: next-token distributions of texts under many interventions.
+- `prompt_rules`: vectors made from each prompt by a rule.
+- `work`: the kinds of runs that a job is made of, for forecasts.
+"""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

@@ -1,6 +1,7 @@
-"""The engine of sweeps and controls: many steered cells of work on a list of problems.
+"""The engine of sweeps and controls: many interventions on a list of problems, each compared with a plain hooked run on a sample.
 
-Each batch is run once, and every cell goes on from it (see `steerlab.steering.wavefront`). What alpha = 0 gives is the baseline itself, not a second run.
+Each batch is run once, and every intervention resumes from it (`steerlab.steering.wavefront`). The result at alpha = 0 is the
+baseline itself.
 """
 
 from collections.abc import Sequence
@@ -111,7 +112,7 @@ def _run_cells(
             "leave the block that put them there, or add their direction to the sweep with together=True"
         )
     room = pass_tokens(model, how["max_tokens"], memory)
-    order = sorted((k for k, cell in enumerate(cells) if cell.alpha != 0), key=lambda k: (cells[k].resumes_at, cells[k].layer, k))
+    order = sorted((k for k, cell in enumerate(cells) if cell.acts), key=lambda k: (cells[k].resumes_at, cells[k].layer, k))
     engine = _Engine(front, [cells[k] for k in order], memory)
     base = [Answer()] * len(work.rows)
     answers = {k: list(base) for k in order}

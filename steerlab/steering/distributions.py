@@ -1,4 +1,4 @@
-"""Next-token distributions of texts under many steered variants, compared with the unsteered ones a few positions at a time."""
+"""Next-token distributions of texts under many interventions, compared with the unsteered ones a few positions at a time."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -112,7 +112,7 @@ def compare_positions(
     _check(model, cells, positions, min(len(row.tokens) for row in rows))
     room = pass_tokens(model, options["max_tokens"], memory)
     limit = LOGITS if memory is None else min(LOGITS, max(1, parse_memory(memory) // COPIES))
-    acting = sorted((k for k, cell in enumerate(cells) if cell.alpha != 0), key=lambda k: (cells[k].resumes_at, k))
+    acting = sorted((k for k, cell in enumerate(cells) if cell.acts), key=lambda k: (cells[k].resumes_at, k))
     found: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(rows)
     small = max(room // min(TOGETHER, len(acting) + 1), 1)  # short batches, so that many cells share the unsteered logits
     batches = batches_for(model, rows, room=small)

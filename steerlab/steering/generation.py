@@ -1,7 +1,7 @@
-"""Steered generation: every prompt under every cell, side by side.
+"""Steered generation: every prompt under every intervention, in one batch.
 
-Prompts run once, unsteered. What of them is steered runs again for each cell, from its block and column on
-(`steerlab.steering.wavefront`); then all go on together, token by token (`steerlab.models.generation`).
+Prompts run once, unsteered. What is steered of them runs again for each intervention, from its block and column on
+(`steerlab.steering.wavefront`); then all continue together, token by token (`steerlab.models.generation`).
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Causal interventions on the residual stream: operators, where they act, and `steer`.
+"""Causal interventions on the residual stream: `steer`, and where and at which alpha it acts.
 
 Every operator leaves the stream untouched, bit for bit, where alpha is 0.
 """

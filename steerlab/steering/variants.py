@@ -1,6 +1,6 @@
-"""What a sweep is made of, and which part of a batch it has to run again.
+"""What a sweep is made of, and which part of a batch has to be run again.
 
-Steering position p changes nothing before it, so rows are run from the first column at which any cell acts.
+Steering position p changes nothing before it, so rows are run from the first column at which anything acts.
 """
 
 from collections.abc import Iterator, Sequence, Set
@@ -38,6 +38,11 @@ class Intervention:
 
     places: tuple[Placed, ...]
     alpha: float
+
+    @property
+    def acts(self) -> bool:
+        """Whether anything is changed: at alpha = 0 the engine gives the baseline itself and runs nothing."""
+        return self.alpha != 0
 
     @property
     def resumes_at(self) -> int:

@@ -1,9 +1,8 @@
-"""Run many steered variants of one batch, each from its first steered block and position on.
+"""Run many interventions over one batch, each from its first steered block and position on.
 
-Steering block l changes nothing before it, and steering position p nothing before that. The unsteered run of a batch
-gives every variant the residual stream that enters its first block, and the keys and values of the positions before its
-first one. Variants that resume at different blocks share one pass: at block l the pass holds all that were steered
-before it, so it grows from block to block like a wavefront. Training runs its candidates through the same pass, with gradients.
+The unsteered run gives each the residual stream that enters its first block, and the keys and values of the positions before its
+first one. Those that resume at different blocks share one pass, which grows from block to block.
+Training runs its candidates through the same pass, with gradients.
 """
 
 from bisect import bisect_left, bisect_right

@@ -1,7 +1,4 @@
-"""Static or context-dependent: vectors of growing numbers of parameters at one training budget, over several seeds.
-
-The claim to be judged: with few problems, fewer parameters win.
-"""
+"""Static against prompt-dependent vectors, of growing numbers of parameters, at one training budget and over several seeds."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +35,7 @@ STATIC = "static"
 
 @dataclass(frozen=True, eq=False)
 class ContextComparison(Plotted, figure="context_kinds"):
-    """What came of each kind of vector and seed, and what can be said of the kinds.
+    """Learned vectors of several kinds and seeds, their test effects, and whether fewer parameters win.
 
     Attributes:
         runs: one line a kind and seed: kind, n_parameters, seed, lr and epoch (chosen on validation), norm, train_before, train_accuracy,
@@ -51,7 +48,7 @@ class ContextComparison(Plotted, figure="context_kinds"):
         baseline: the unsteered evaluation of the test problems.
         settings: the budget.
 
-    Intervals draw problems and seeds anew, both (percentile, 95%); with few seeds that of seeds is too small. p-values are of sign flips of
+    Intervals are bootstrapped over problems and seeds (percentile, 95%); with few seeds that of seeds is too small. p-values are of sign flips of
     problems' means over the seeds at hand; Holm's correction is over all lines of `kinds` and `contrasts` together.
     """
 
@@ -64,12 +61,12 @@ class ContextComparison(Plotted, figure="context_kinds"):
 
     @cached_property
     def verdict(self) -> str:
-        """Whether fewer parameters win: "holds", "holds in part", "contradicted" or "not shown"."""
+        """Whether fewer parameters win: "supported", "partly supported", "contradicted" or "no evidence"."""
         sure = self.contrasts["p_holm"] <= LEVEL
         better, worse = sure & (self.contrasts["difference"] > 0), sure & (self.contrasts["difference"] < 0)
         if worse.any():
             return "contradicted"
-        return "holds" if better.all() else "holds in part" if better.any() else "not shown"
+        return "supported" if better.all() else "partly supported" if better.any() else "no evidence"
 
     def __str__(self) -> str:
         """What was found, in a paragraph."""
@@ -85,10 +82,10 @@ class ContextComparison(Plotted, figure="context_kinds"):
             for line in _records(self.contrasts)
         ]
         says = {
-            "holds": "Fewer parameters won: the smallest was better than every larger one.",
-            "holds in part": "The smallest was better than some larger ones; of the others that is not shown.",
+            "supported": "Fewer parameters won: the smallest was better than every larger one.",
+            "partly supported": "The smallest was better than some larger ones; there is no evidence for the others.",
             "contradicted": "The claim is contradicted: a kind with more parameters was better than the smallest.",
-            "not shown": "That fewer parameters win is not shown here: no difference from the smallest is larger than chance explains.",
+            "no evidence": "No evidence that fewer parameters win: no difference from the smallest has a corrected p below 0.05.",
         }
         return (
             f"{says[self.verdict]} {s['n_train']} training problems, {s['epochs']} epochs, {len(s['seeds'])} seeds, layer {s['layer']}; unsteered "
@@ -155,7 +152,7 @@ def compare_context_vectors(
     scorer: str | Scorer | None = None,
     **options: Unpack[PassOptions],
 ) -> ContextComparison:
-    """Train vectors of several kinds at one budget, and compare them on test problems that had no part in any choice.
+    """Static and prompt-dependent vectors trained at one budget and compared on test problems that took no part in any choice.
 
     A seed draws its own `n_train` of the training problems, the same for all kinds, and decides order and starts. Every kind has the same epochs,
     steps and learning rates; rate and epoch are chosen on validation.

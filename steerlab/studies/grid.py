@@ -1,11 +1,8 @@
-"""Cells of a grid of models and datasets: each a small description that can be pickled, and `run_job`, a function of nothing else.
+"""A grid of models and datasets: does a learned vector help everywhere, and how sure may we be?
 
-A cell learns a vector at each candidate layer on train, chooses the layer on validation, and scores the choice on test, once, beside random
-vectors of its norm.
-
-What a grid of models and datasets says: does a learned vector help everywhere, and how sure may we be?
-
-A grid of cells in a folder, one file a cell: what is finished is kept, and a later call goes on from there.
+A job is a small picklable description and `run_job` a function of nothing else: learn a vector at each candidate layer on train,
+choose the layer on validation, score it once on test beside random vectors of its norm. Each finished job is one file of a folder,
+and a later call resumes from there.
 """
 
 import hashlib
@@ -46,7 +43,7 @@ from steerlab.tasks.problems import Task
 
 @dataclass(frozen=True)
 class GridJob:
-    """One model on one dataset.
+    """One model on one dataset, as a small picklable description.
 
     Attributes:
         model: embedded model, local Hugging Face directory, HookedTransformer name or Hub id.
@@ -54,7 +51,7 @@ class GridJob:
         train, validation, test: at most so many problems.
         layers: candidates: "all", "middle" (25% to 75% of the depth) or a list.
         epochs, lr, batch_size: of training.
-        controls: random vectors beside the learned one; 0 for none.
+        controls: random vectors to compare with the learned one; 0 for none.
         seed: of data, training and controls.
         backend, device, dtype, prepend_bos: as in `steerlab.load_model`.
         form, scorer: of the task, where not its own.
@@ -132,7 +129,7 @@ def short(dataset: str) -> str:
 
 
 def model_task_grid(models: Sequence[str] = ("tiny-arithmetic",), datasets: Sequence[str] | None = None, **options: Any) -> list[GridJob]:
-    """Every model on every dataset.
+    """The jobs of a grid: every model on every dataset.
 
     Args:
         models: see `GridJob`.
@@ -162,7 +159,7 @@ def model_task_grid(models: Sequence[str] = ("tiny-arithmetic",), datasets: Sequ
 
 
 def run_job(cell: GridJob, model: Model | None = None) -> dict[str, Any]:
-    """Learn, choose and test: one cell, from its description alone.
+    """The result of one job: a vector learned, chosen on validation and tested.
 
     Args:
         cell: what to do.
@@ -302,7 +299,7 @@ OUTCOMES = ("positive", "neutral", "negative")
 
 @dataclass(frozen=True, eq=False)
 class Universality(Plotted, figure="forest", drawn="effects"):
-    """What a grid of cells says.
+    """Effects of learned vectors over a grid of models and datasets.
 
     Attributes:
         cells: what was done.
@@ -410,7 +407,7 @@ class Universality(Plotted, figure="forest", drawn="effects"):
             special = int((beside["p_controls"] < LEVEL).sum())
             least = 1 / (beside["controls"].min() + 1)
             said.append(
-                f"In {special} of {len(beside)} cells the learned vector's effect stands out from random vectors of its norm (rank test, uncorrected; p cannot fall "
+                f"In {special} of {len(beside)} cells the learned vector's effect differs from those of random vectors of its norm (rank test, uncorrected; p cannot fall "
                 f"below {least:.3g})."
             )
         return " ".join(said)
@@ -534,7 +531,7 @@ def check_grid_folder(path: str | Path, cells: Sequence[GridJob]) -> Path:
     wanted = json.loads(json.dumps([described(cell) for cell in cells]))
     if kept.get("cells") != wanted:
         raise InputError(
-            f"{folder} holds another grid: {_difference(kept.get('cells') or [], wanted)}; use its settings, or another folder"
+            f"{folder} is of another grid: {_difference(kept.get('cells') or [], wanted)}; use its settings, or another folder"
         )
     return folder
 
@@ -555,13 +552,13 @@ def run_grid(
     runner: Callable[..., dict[str, Any]] = run_job,
     progress: bool = False,
 ) -> Universality:
-    """Run what is not finished yet, one cell at a time, and keep each as it ends.
+    """All results of a grid of jobs; finished ones are read from the folder, the others run and kept.
 
     A cell that fails is recorded with its message and does not stop the others; a later call tries it again. Cells of one model that follow on
     each other share it in memory.
 
     Args:
-        cells: see `steerlab.studies.grid.grid`.
+        cells: see `steerlab.model_task_grid`.
         path: the folder; it keeps what to run (grid.json) and a file for each cell.
         runner: what a cell does: a function of (cell, model) that gives a record as `run_job` does.
         progress: show a progress bar.
@@ -610,10 +607,10 @@ def _kept(file: Path, cell: GridJob) -> dict[str, Any] | None:
         return None
     loaded = _files.read_sealed(file, CELL, "remove it, and the cell is run again")
     if loaded.get("cell") != json.loads(json.dumps(described(cell))):
-        raise InputError(f"{file} holds another cell; use another folder, or remove it")
+        raise InputError(f"{file} is of another cell; use another folder, or remove it")
     record = loaded.get("record")
     if not isinstance(record, dict):
-        raise InputFileError(f"{file}: holds no record; remove it, and the cell is run again")
+        raise InputFileError(f"{file}: has no record; remove it, and the cell is run again")
     return record
 
 

@@ -1,12 +1,7 @@
-"""A comparison of methods in words: what was found, how, and what a reader must know first.
+"""Compare methods of steering at equal norm and at equal KL: tables of methods and of pairs, and the sentences that follow from them.
 
-What a comparison of methods says: a table of methods, a table of pairs, and sentences that follow from both.
-
-Ways to steer set against each other at equal norm and at equal KL: chosen on validation with equally many looks, tested once.
-
-Every method finds its vectors on the same train problems. Layer, sign and level are chosen on validation, the level for all methods together, so
-that on test all of them add a vector of the same norm, or change other text by the same KL. Beside them: the unsteered model, prompts that ask
-otherwise, and random vectors at the same places and levels.
+All methods see the same train problems. Layer, sign and level are chosen on validation with equally many comparisons each, then
+tested once, against the unsteered model, prompts that ask otherwise, and random vectors at the same places and levels.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -64,15 +59,15 @@ def summary(found: "MethodComparison") -> str:
         at = f"norm {part['norm'].iloc[0]:.3g}" if matching == "norm" else f"KL {part['kl'].median():.3g} nats a token"
         where = SAID[str(matching)] + ("" if matching == "own" else f" ({at})")
         said.append(
-            f"{_begun(where)}, {len(special)} of {len(part)} methods do to accuracy what random vectors at the same place and level do not, "
-            f"after Holm's correction over these methods{f': {names}' if names else ''}."
+            f"{_begun(where)}, the effects of {len(special)} of {len(part)} methods on accuracy differ from those of random vectors at the same layers "
+            f"and level after Holm's correction over these methods{f': {names}' if names else ''}."
         )
     said += _differences(found.pairs)
     return " ".join([*said, *_null(found)])
 
 
 def _differences(pairs: pd.DataFrame) -> list[str]:
-    """Which pairs differ: two ways to steer one by one, steering and asking otherwise together."""
+    """Which pairs differ: steering methods one by one, steering and prompting together."""
     asking = (pairs[["method", "other"]] == "prompt").any(axis=1)
     steering = pairs[~asking]
     real = steering[steering["p_holm"] < LEVEL]
@@ -84,26 +79,26 @@ def _differences(pairs: pd.DataFrame) -> list[str]:
     more = f"; and {len(real) - MOST_SHOWN} more" if len(real) > MOST_SHOWN else ""
     every = int((pairs["p_holm"] < LEVEL).sum())
     said = [
-        f"Of {len(pairs)} differences between two methods, {every} hold after Holm's correction over all of them, {len(real)} of these between two ways to "
-        f"steer{f': {shown}{more}' if shown else ''}."
+        f"Of {len(pairs)} differences between two methods, {every} are significant after Holm's correction over all of them, {len(real)} of these between two "
+        f"steering methods{f': {shown}{more}' if shown else ''}."
     ]
     against = pairs[asking]
     if len(against):
         # seen from steering, whichever stands first
         gains = against["difference"].where(against["other"] == "prompt", -against["difference"])[against["p_holm"] < LEVEL]
-        for which, verb in ((gains[gains > 0], "above"), (gains[gains < 0], "below")):
+        for which, verb in ((gains[gains > 0], "steering"), (gains[gains < 0], "prompting")):
             if len(which):
                 said.append(
-                    f"{len(which)} of {len(against)} lines of steering lie {verb} asking otherwise after that correction, by {100 * which.abs().min():.1f} to "
+                    f"{len(which)} of {len(against)} comparisons of steering with prompting favour {verb} after that correction, by {100 * which.abs().min():.1f} to "
                     f"{100 * which.abs().max():.1f} points."
                 )
         if not len(gains):
-            said.append(f"None of {len(against)} lines of steering differs from asking otherwise after that correction.")
+            said.append(f"None of {len(against)} comparisons of steering with prompting is significant after that correction.")
     return said
 
 
 def _null(found: "MethodComparison") -> list[str]:
-    """What differences this many problems could not have shown."""
+    """Which differences this many problems could not have detected."""
     quiet = found.pairs[found.pairs["p_holm"] >= LEVEL]
     if quiet.empty:
         return []
@@ -115,26 +110,26 @@ def _null(found: "MethodComparison") -> list[str]:
             "found with 80% power."
         ]
     return [
-        f"For the others nothing is shown either way: a pair that disagrees on {100 * share:.0f}% of {found.baseline.n} problems (the median of them) must differ by "
+        f"For the other pairs there is no evidence either way: a pair that disagrees on {100 * share:.0f}% of {found.baseline.n} problems (the median of them) must differ by "
         f"{100 * smallest:.1f} points to be found with 80% power, uncorrected."
     ]
 
 
 def method(found: "MethodComparison") -> list[str]:
     """How the numbers came about, in paragraphs."""
-    looked = found.frame[found.frame["controls"] > 0]
+    steered = found.frame[found.frame["controls"] > 0]
     sizes = found.settings
     return [
         f"Every method found its vectors on the same {sizes['n_train']} train problems: "
         + "; ".join(f"{name}: {about}" for name, about in found.notes.items())
         + ".",
-        f"On {sizes['n_validation']} validation problems each method that adds a vector was looked at {_counts(looked)} times: every candidate layer, "
-        "every level, both signs. Learned vectors trained for a fixed number of epochs and did not look there in training. The level is common to all "
-        "methods of a matching: the one with the highest mean of the methods' best accuracies. The prompt had as many looks as it has wordings.",
-        f"On {sizes['n_test']} test problems the chosen looks were scored once. The other levels were scored there, too, for the figure; nothing was "
+        f"On {sizes['n_validation']} validation problems each method that adds a vector was compared {_counts(steered)} times: every candidate layer, "
+        "every level, both signs. Learned vectors trained for a fixed number of epochs and did not use them in training. The level is common to all "
+        "methods of a matching: the one with the highest mean of the methods' best accuracies. The prompt was compared once for each wording.",
+        f"On {sizes['n_test']} test problems the choices were scored once. The other levels were scored there, too, for the figure; nothing was "
         "chosen by them. Norm is that of all that is added, over all layers where it acts. KL is that of next-token distributions, unsteered against "
         f"steered, on {sizes['texts']}. Controls are random vectors at the same layers (and in the same proportions), of the same norm or KL; methods "
-        "that chose the same place share them, so their p-values hang together, which Holm's correction allows.",
+        "that chose the same place share them, so their p-values are dependent, which Holm's correction allows.",
     ]
 
 
@@ -168,7 +163,7 @@ def cautions(found: "MethodComparison") -> list[str]:
 
 
 def _counts(lines: pd.DataFrame) -> str:
-    """Numbers of looks by matching, in words."""
+    """Numbers of comparisons by matching, in words."""
     parts = [
         f"{'/'.join(str(int(n)) for n in sorted(part['comparisons'].unique()))} ({SAID[str(matching)]})"
         for matching, part in lines.groupby("matching", sort=False)
@@ -189,11 +184,11 @@ def _shown(row: dict[Hashable, Any]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class MethodComparison(Plotted, figure="forest", drawn="effects"):
-    """Methods on one test split.
+    """Test results of several steering methods at equal norm or KL.
 
     Attributes:
         baseline: the unsteered evaluation of the test problems.
-        chosen: one line a matching and method: the look that was chosen on validation.
+        chosen: one line a matching and method: what was chosen on validation.
         outcomes: one line a matching, method and test problem: prediction, correct, margin, nll.
         controls: one line a matching, method and random control: norm, kl, reached, accuracy and mean margin on test.
         doses: one line a matching, method and level, at the chosen layer and sign, on test: alpha, norm, kl, reached, accuracy, chosen.
@@ -220,7 +215,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
         """One line a method and matching; the unsteered model first, then what is not matched.
 
         Columns: matching ("norm", "kl", "own" or "none"); method; layers; alpha, on the vector as it was found; norm of all that is added; kl
-        (nats a token); looks on validation and the change of accuracy there; n, accuracy, change from the baseline on test with low and high
+        (nats a token); comparisons on validation and the change of accuracy there; n, accuracy, change from the baseline on test with low and high
         (95%, paired), became_right and became_wrong; p of the sign test and p_holm over all lines; controls, their mean change, p_controls of
         the rank test (p_margin: of the mean margin) and p_controls_holm over the methods of the matching.
         """
@@ -371,7 +366,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
         steered = self._frame[self._frame["controls"] > 0]
         return (
             f"MethodComparison({steered['method'].nunique()} methods, {len(self._frame) - 1} lines, {self.baseline.n} test problems, "
-            f"{int((self._pairs['p_holm'] < LEVEL).sum())} of {len(self._pairs)} differences hold)"
+            f"{int((self._pairs['p_holm'] < LEVEL).sum())} of {len(self._pairs)} differences significant)"
         )
 
     def summary(self) -> pd.DataFrame:
@@ -411,7 +406,7 @@ TEXTS = 12  # prompts, where a model cannot read sentences: KL is measured thous
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """The prompt baseline: its looks on validation, and its outcomes on test."""
+    """The prompt baseline: its comparisons on validation, and its outcomes on test."""
 
     validation_grid: pd.DataFrame
     chosen: str
@@ -438,7 +433,7 @@ def compare_methods(
     positions: Positions = "all",
     progress: bool = False,
 ) -> MethodComparison:
-    """Compare methods on one task.
+    """Steering methods on one task, compared at equal norm and equal KL.
 
     Args:
         model: a TransformerLens model.

@@ -1,7 +1,7 @@
-"""Contenders at levels of norm or KL: every look on validation, the choice, and one test of what was chosen, with random controls.
+"""Each method's vectors on the validation grid of layers, signs and levels, the choice, and its one test with random controls.
 
-A level is how much everything that is added weighs: its norm (over all layers that it acts at), or the KL on other text that it causes. All
-methods get the same layers, levels and signs, so all look at validation equally often.
+A level is how much everything that is added weighs: its norm over all layers, or the KL on other text that it causes. All methods
+get the same layers, levels and signs, so all are compared equally often.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,7 +62,7 @@ def trials_work(
     places: Mapping[str, int],
     n_controls: int,
 ) -> list[Work]:
-    """What all looks and tests of a comparison are made of; searches for a KL, whose passes depend on what is found, are not counted.
+    """What all comparisons and tests are made of; searches for a KL, whose passes depend on what is found, are not counted.
 
     Args:
         bench, validation, test, matchings, layers, n_controls: what is compared.
@@ -141,7 +141,7 @@ def validation_grid(
     """Every contender at every layer, level and sign on validation problems.
 
     Returns:
-        One line a look: method, layer, sign, level, alpha, norm, kl, reached, accuracy, change, margin (mean).
+        One line a comparison: method, layer, sign, level, alpha, norm, kl, reached, accuracy, change, margin (mean).
     """
     keys = [(one.name, layer, sign, level) for one in contenders for layer in one.candidates for level in levels for sign in (1, -1)]
     by_name = {one.name: one for one in contenders}
@@ -149,7 +149,7 @@ def validation_grid(
     table = pd.DataFrame(keys, columns=["method", "layer", "sign", "level"])
     at = scaled(bench, groups, table["sign"].tolist(), table["level"].tolist(), matching)
     cells = [cell_of(group, alpha) for group, alpha in zip(groups, at["alpha"], strict=True)]
-    base, frames = bench.score(problems, cells, f"looks ({matching})")
+    base, frames = bench.score(problems, cells, f"validation ({matching})")
     table = pd.concat([table, at], axis=1)
     table["accuracy"] = [float(frame["correct"].mean()) for frame in frames]
     table["change"] = table["accuracy"] - base.accuracy
@@ -157,9 +157,9 @@ def validation_grid(
 
 
 def choose(table: pd.DataFrame, matching: str) -> pd.DataFrame:
-    """One look a method: with "norm" and "kl" all at one level, with "own" each at its best.
+    """The choice of each method: with "norm" and "kl" all at one level, with "own" each at its best.
 
-    Within a level a method takes its look of highest accuracy, then of larger mean margin, then of the lower layer. The common level is the one
+    Within a level a method takes its vector of highest accuracy, then of larger mean margin, then of the lower layer. The common level is the one
     at which these accuracies are highest in the mean over methods; the lowest of equals. What did not reach its level is no candidate where
     anything else is.
 
@@ -183,7 +183,7 @@ def choose(table: pd.DataFrame, matching: str) -> pd.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class Tested:
-    """What the chosen looks did on test.
+    """What the choices did on test.
 
     Attributes:
         baseline: unsteered.
@@ -209,9 +209,9 @@ def test_selected(
     n_controls: int,
     seed: Sequence[int],
 ) -> Tested:
-    """Score the chosen looks, their other levels and their random controls on test problems, in one run.
+    """Score the choices, their other levels and their random controls on test problems, in one run.
 
-    A control is a random direction at the layer (or, with the same scale at each, the layers) of the chosen look, at its level: of its norm, or
+    A control is a random direction at the layer (or, with the same scale at each, the layers) of the choice, at its level: of its norm, or
     as long as it takes for its KL. Methods that chose the same layers share controls.
     """
     by_name = {one.name: one for one in contenders}

@@ -1,7 +1,4 @@
-"""The methods that a comparison sets against each other: for each, what it would add at each layer.
-
-Asking otherwise instead of steering: prompts that ask to think step by step, and what stands in where a model cannot read that.
-"""
+"""The methods that a comparison compares: what each would add at each layer, or how else it would ask (prompting)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,8 +1,8 @@
-"""The main job: from a model and a task to the evidence on whether a direction causes a behaviour.
+"""The main protocol: from a model and a task to the evidence on whether a direction causes a behaviour.
 
-The protocol: evaluate train, balance right and wrong, cache, take the mean difference at each layer; choose layer and
-alpha on validation; then, once, on test: every alpha at the chosen layer, random directions of the same norm, and controls
-of other kinds. Beside it: what the contrast is worth, and what steering does where nothing was meant to change.
+Evaluate train, balance right and wrong, cache, take the mean difference at each layer; choose layer and alpha on validation; then,
+once, on test: every alpha at the chosen layer, random directions of the same norm, and controls of other kinds. Beside it:
+diagnostics of the contrast, and side effects.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ STREAMS = {"balance": 0, "chosen": 1, "suppression": 2, "questions": 3, "diagnos
 
 @dataclass(frozen=True, eq=False)
 class Experiment(Plotted, figure="alpha_progression"):
-    """Everything that the protocol measured.
+    """All results of the main protocol.
 
     Attributes:
         task: name of the task.
@@ -156,7 +156,7 @@ def run_experiment(
     too_long: str = "error",
     **options: Unpack[JobOptions],
 ) -> Experiment:
-    """Run the protocol.
+    """The main protocol on one model and task: choice on validation, effect and controls on test.
 
     Args:
         model: a TransformerLens model.
@@ -189,7 +189,7 @@ def run_experiment(
     if n_controls < 1:
         raise InputError(f"n_controls={n_controls}; use at least 1 (99 give p-values down to 0.01)")
     if 0 not in alphas or min(alphas) >= 0:
-        raise InputError(f"alphas={list(alphas)}; they must hold 0 (the baseline) and a negative value (the suppression control)")
+        raise InputError(f"alphas={list(alphas)}; they must include 0 (the baseline) and a negative value (the suppression control)")
     for split in ("train", "validation", "test"):
         if not getattr(task, split):
             raise InputError(f"the {split} split of task {task.name!r} is empty; the protocol needs all three")

@@ -1,9 +1,7 @@
-"""The vectors of one task for a study of transfer: found, chosen on its validation problems, with nulls and halves.
+"""Does a vector found on one task work on another? Every vector on every task's test problems, against two kinds of null.
 
-Does what is found on one task work on another? Every vector on every task's test problems, against two kinds of null.
-
-Layer and coefficient of each vector are chosen on the validation problems of the task that it comes from; no other task has a say. The nulls
-are random directions of the same length at the same place, and vectors of the same making from labels that mean nothing.
+Layer and coefficient are chosen on validation problems of the vector's own task; no other task has a part in it. The nulls are
+random directions of the same norm at the same place, and vectors from shuffled labels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -213,7 +211,7 @@ def _halves(items: Sequence[Item], rng: np.random.Generator) -> tuple[list[Item]
 
 
 def cosines(found: Mapping[tuple[str, str], Found], band: float) -> pd.DataFrame:
-    """Cosines between tasks' vectors of one method at each layer that both have, with what to hold them against."""
+    """Cosines between tasks' vectors of one method at each layer that both have, with what to compare them with."""
     lines = []
     for method in dict.fromkeys(method for method, _ in found):
         mine = {name: one for (m, name), one in found.items() if m == method}
@@ -231,7 +229,7 @@ TRANSFER_KEYS = ["method", "source", "target"]
 
 @dataclass(frozen=True, eq=False)
 class TransferResult(Plotted, by="change", figure="transfer_matrix"):
-    """What vectors of each task do on the test problems of each.
+    """Effects of each task's vectors on the test problems of each task.
 
     Attributes:
         frame: one line a method, source and target: method, source, target, layer, alpha, n, baseline, accuracy, change, low, high (95%,
@@ -241,7 +239,7 @@ class TransferResult(Plotted, by="change", figure="transfer_matrix"):
         nulls: one line a method, source, target and draw: family ("random", "shuffled"), draw, change, margin_change.
         cosines: one line a method, layer and pair of tasks: first, second, cosine, ceiling (the cosine to expect between two estimates of one
             direction this noisy), random (95% of isotropic directions lie within ± this), shuffled (the same of shuffled-label vectors, where they are cheap).
-        choices: one line a method and source: layer, alpha, norm, candidates, validation_change (the best of so many: it flatters).
+        choices: one line a method and source: layer, alpha, norm, candidates, validation_change (the best of so many, so biased upwards).
         vectors: the vectors, by (method, source), with alpha 1.
         checks: did the interventions act.
     """
@@ -278,8 +276,8 @@ class TransferResult(Plotted, by="change", figure="transfer_matrix"):
             said.append(
                 f"{method}: on their own task {own_up} of {len(own)} vectors raise accuracy and {own_down} lower it (95% paired intervals without 0; mean "
                 f"{100 * own['change'].mean():+.1f} points). Of {len(other)} transfers {int(up.sum())} raise and {int(down.sum())} lower accuracy after Holm's "
-                f"correction over all {len(self.apart)} (mean {100 * other['change'].mean():+.1f} points); {chance} lie beyond random directions of the same length "
-                f"after paying for all. The largest is {best['source']} to {best['target']}: {100 * best['change']:+.1f} points (95% interval "
+                f"correction over all {len(self.apart)} (mean {100 * other['change'].mean():+.1f} points); {chance} differ from random directions of the same norm "
+                f"after correction for all. The largest is {best['source']} to {best['target']}: {100 * best['change']:+.1f} points (95% interval "
                 f"{100 * best['low']:+.1f} to {100 * best['high']:+.1f}, {format_p(best['p_holm'], digits=2)} corrected), random directions "
                 f"{100 * best['random']:+.1f}, shuffled labels {100 * best['shuffled']:+.1f} in the median."
             )
@@ -302,8 +300,8 @@ class TransferResult(Plotted, by="change", figure="transfer_matrix"):
     def warnings(self) -> list[str]:
         """What a reader must know: vectors that never acted, and how they were chosen."""
         most = int(self.choices["candidates"].max())
-        looked = f"Layers and coefficients are the best of up to {most} on the source's validation problems, so validation_change flatters."
-        return [*inert(self.checks), looked]
+        chosen = f"Layers and coefficients are the best of up to {most} on the source's validation problems, so validation_change is biased upwards."
+        return [*inert(self.checks), chosen]
 
     def report_parts(self) -> dict[str, Any]:
         """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
@@ -346,7 +344,7 @@ def transfer(
     operator: str | Operator = "add",
     progress: bool = False,
 ) -> TransferResult:
-    """Find a vector on every task by every method, and test each on every task.
+    """Effects on every task's test problems of a vector found on each task by each method.
 
     Args:
         model: a TransformerLens model.
@@ -355,7 +353,7 @@ def transfer(
         methods: "learned" (activation fine-tuning, which acts at alpha 1) and names of `steerlab.ESTIMATORS` (right against wrong train problems).
         layers: candidates; default a quarter, a half and three quarters of the depth.
         alphas: candidates of the estimators.
-        n_train, n_validation, n_test: problems of each task (the most that estimators look at: they balance right and wrong); all test problems
+        n_train, n_validation, n_test: problems of each task (the most that estimators use: they balance right and wrong); all test problems
             by default.
         n_random: random directions for each vector.
         n_shuffled, n_shuffled_learned: shuffled-label vectors for each estimate, and for each learned vector (each costs a training).

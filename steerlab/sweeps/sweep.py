@@ -33,7 +33,7 @@ MEASURES = ("correct", "margin", "nll")
 
 @dataclass(frozen=True, eq=False)
 class SweepResult(Plotted, figure="layer_alpha_heatmap"):
-    """Outcomes of every cell of a sweep.
+    """Outcomes of every layer, direction and alpha of a sweep, problem by problem.
 
     Attributes:
         frame: one line a layer, alpha, direction and problem: layer, alpha, direction, problem_id, prediction, correct,
@@ -264,7 +264,7 @@ def sweep(
     together: bool = False,
     **options: Unpack[RunOptions],
 ) -> SweepResult:
-    """Steer with each direction at each alpha, and score every problem.
+    """Outcomes of every problem under each direction at each alpha.
 
     Each batch runs once up to the steered blocks; every alpha and direction resumes from there, in one larger batch.
 

@@ -1,4 +1,4 @@
-"""`load_task`: from a name, and a local file or the Hub, to a task with three disjoint splits."""
+"""`load_task`: a task with three disjoint splits, from a name and a local file or the Hub."""
 
 import math
 from collections.abc import Mapping, Sequence

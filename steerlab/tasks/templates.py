@@ -1,7 +1,7 @@
-"""From a row to a problem: one function per data set and form.
+"""From a record to a problem: one function per data set and form, with its prompt (HellaSwag, ARC, GSM8K, SVAMP, BLiMP, JSONL).
 
-Each takes a row and the beginning of the problem's id, and returns the problem or raises ValueError with what is
-wrong in the row. `Unusable` marks rows that a published data set is known to hold and that no problem comes from.
+Each takes a record and the beginning of the problem's id, and returns the problem or raises ValueError with what is wrong.
+`Unusable` marks records that a published data set is known to have and that no problem comes from.
 """
 
 import hashlib

@@ -67,7 +67,7 @@ def save_direction(path: str | Path, direction: Direction) -> Path:
 
 
 def load_direction(path: str | Path) -> Direction:
-    """Read what `save_direction` wrote; a learned vector comes back as one, with its history.
+    """A direction from a file that `save_direction` wrote; a learned vector comes back as one, with its history.
 
     Raises:
         FileNotFoundError: no such file.
@@ -160,7 +160,7 @@ def save_context_vector(path: str | Path, vector: ContextVector) -> Path:
 
 
 def load_context_vector(path: str | Path) -> ContextVector:
-    """Read what `save_context_vector` wrote.
+    """A context-dependent vector from a file that `save_context_vector` wrote.
 
     Raises:
         FileNotFoundError: no such file.

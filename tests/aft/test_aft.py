@@ -91,9 +91,9 @@ def test_an_interrupted_training_goes_on_to_the_same_vector(toy_model, backends,
 def test_a_file_of_another_training_or_of_something_else_is_refused(toy_model, backends, tmp_path, learned):
     model, path = toy_model(backends[0]), tmp_path / "training.safetensors"
     sl.learn_vector(model, TRAIN, layer=1, epochs=1, path=path)
-    with pytest.raises(ValueError, match="holds a training with other candidates; give what it was begun with"):
+    with pytest.raises(ValueError, match="has a training with other candidates; give what it was begun with"):
         sl.learn_vector(model, TRAIN, layer=1, epochs=1, path=path, lr=0.5)
-    with pytest.raises(ValueError, match="holds a training with other problems;"):
+    with pytest.raises(ValueError, match="has a training with other problems;"):
         sl.learn_vector(model, TRAIN[1:], layer=1, epochs=1, path=path)
     with pytest.raises(ValueError, match="a safetensors file, but not a training"):
         sl.learn_vector(model, TRAIN, layer=1, path=sl.save_direction(tmp_path / "direction.safetensors", learned))
@@ -112,16 +112,16 @@ def test_a_file_of_another_function_or_of_other_weights_is_refused(toy_model, ba
     options = {"layer": 1, "epochs": 1, "path": path}
     first = sl.learn_vector(model, TRAIN, operator=pulled(1.0), **options)
     same(sl.learn_vector(model, TRAIN, operator=pulled(1.0), **options), first)
-    with pytest.raises(ValueError, match="holds a training with other functions"):
+    with pytest.raises(ValueError, match="has a training with other functions"):
         sl.learn_vector(model, TRAIN, operator=pulled(-3.0), **options)
-    with pytest.raises(ValueError, match="holds a training with other functions"):
+    with pytest.raises(ValueError, match="has a training with other functions"):
         sl.learn_vector(model, TRAIN, operator=lambda resid, vector, alpha: resid - alpha * vector, **options)
     weight = model.blocks[2].mlp.W_in if hasattr(model.blocks[2].mlp, "W_in") else next(model.blocks[2].parameters())
     before = weight.detach().clone()
     try:
         with torch.no_grad():
             weight[0] += 0.5
-        with pytest.raises(ValueError, match="holds a training with other weights"):
+        with pytest.raises(ValueError, match="has a training with other weights"):
             sl.learn_vector(model, TRAIN, operator=pulled(1.0), **options)
     finally:
         with torch.no_grad():
@@ -389,10 +389,10 @@ def test_a_training_goes_on_with_nothing_that_merely_has_the_same_name(toy_model
     scorer = SCORERS["choice"]
     first = sl.learn_vector(model, TRAIN, operator=sl.conditional("add", above=-9.0, along=along), scorer=scorer, **options)
     same(sl.learn_vector(model, TRAIN, operator=sl.conditional("add", above=-9.0, along=along), scorer=scorer, **options), first)
-    with pytest.raises(sl.InputError, match="holds a training with other functions"):
+    with pytest.raises(sl.InputError, match="has a training with other functions"):
         sl.learn_vector(model, TRAIN, operator=sl.conditional("add", above=-9.0, along=across), scorer=scorer, **options)
     other = replace(scorer, judge=SCORERS["continuation"].judge)
-    with pytest.raises(sl.InputError, match="holds a training with other scorer"):
+    with pytest.raises(sl.InputError, match="has a training with other scorer"):
         sl.learn_vector(model, TRAIN, operator=sl.conditional("add", above=-9.0, along=along), scorer=other, **options)
 
 

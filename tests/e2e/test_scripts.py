@@ -137,7 +137,7 @@ def test_the_significance_report_is_made_from_one_and_from_two_runs(script, main
     two = script("significance_report", str(main_run[0]), str(other), "--out", "two.html", cwd=tmp_path)
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
     assert (tmp_path / "one.html").read_text() == (main_run[0] / "report.html").read_text()
-    assert "once we pay for having looked in all of them" in (tmp_path / "two.html").read_text()
+    assert "after correction for all of them" in (tmp_path / "two.html").read_text()
     again = script("significance_report", str(other), str(other), cwd=tmp_path)
     assert again.returncode == 2
     assert "a run is given twice" in again.stderr
@@ -196,7 +196,7 @@ def test_a_grid_of_models_and_datasets_is_taken_up_again_and_records_failures(sc
     assert digests(folder) == before
     other = script("universality", *words, "--seed", "1", cwd=tmp_path)
     assert other.returncode == 2
-    assert "holds another grid: seed was 0 and is 1 now" in other.stderr
+    assert "is of another grid: seed was 0 and is 1 now" in other.stderr
     assert digests(folder) == before
 
 

@@ -74,10 +74,10 @@ def test_the_same_call_gives_the_same_tables(found, toy_model, backends):
 @pytest.mark.parametrize(
     ("differences", "p", "verdict", "says"),
     [
-        ((0.2, 0.3), (0.01, 0.02), "holds", "Fewer parameters won"),
-        ((0.2, 0.3), (0.01, 0.2), "holds in part", "better than some"),
+        ((0.2, 0.3), (0.01, 0.02), "supported", "Fewer parameters won"),
+        ((0.2, 0.3), (0.01, 0.2), "partly supported", "better than some"),
         ((0.2, -0.3), (0.01, 0.02), "contradicted", "more parameters was better"),
-        ((0.2, -0.3), (0.2, 0.2), "not shown", "is not shown here"),
+        ((0.2, -0.3), (0.2, 0.2), "no evidence", "No evidence that fewer parameters win"),
     ],
 )
 def test_the_verdict_follows_from_the_corrected_contrasts(found, differences, p, verdict, says):

@@ -80,7 +80,7 @@ def test_shares_add_up_to_one_and_results_show_themselves(found):
     _, result = found
     assert result.summary().groupby(["correct", "run"])["share"].sum().to_numpy() == pytest.approx(1.0)
     assert result.by_token(1)["share"].sum() == pytest.approx(1.0)
-    assert "90% of the KL sits on" in repr(result)
+    assert "90% of the KL is on" in repr(result)
     speaks(result)
 
 

@@ -1,8 +1,8 @@
-"""Emergent Activation Snapping beside its baselines, on one stream: what is the Watcher's doing, and what any nudge would have done?
+"""Emergent Activation Snapping against its baselines on one stream: is a change the Watcher's doing, or any nudge's?
 
-All variants see every problem at the same time, so that a comparison is paired and the prompt runs to the watched layer once for all. A
-change between two variants is tested by the exact sign test on the problems that they answer differently: if neither is better, given all
-that went before, each such problem is a fair coin, so the test stays exact although a Watcher's state hangs on its earlier answers.
+All variants see the same problems, so the comparison is paired and each prompt runs to the watched layer once. Two variants are
+compared by the exact sign test on the problems that they answer differently. It stays exact although a Watcher depends on its
+earlier answers: given the past, each such problem is a fair coin if neither is better.
 """
 
 import math
@@ -74,10 +74,10 @@ class Claim(OneLine, shown="points updates n change low high pvalue verdict"):
 
 @dataclass(frozen=True, eq=False)
 class EASComparison(Plotted, figure="eas_stream"):
-    """Variants of a Watcher on one stream.
+    """Outcomes of a Watcher and its baselines on one stream of problems.
 
     Attributes:
-        frame: one line a variant, repeat and problem: variant, repeat, then the columns of `steerlab.studies.eas.stream.EASResult.frame`. Repeats differ in
+        frame: one line a variant, repeat and problem: variant, repeat, then the columns of the frame of `steerlab.EASResult`. Repeats differ in
             the attractors that they start from; "no_watcher" has one.
         watcher: the settings that the variants change.
         layer: the watched layer.
@@ -246,7 +246,7 @@ def compare_eas(
     scorer: str | Scorer | None = None,
     **options: Unpack[PassOptions],
 ) -> EASComparison:
-    """Run a Watcher and its baselines on one stream, side by side.
+    """A Watcher and its baselines, run on one stream and compared.
 
     Args:
         model, problems, layer, watcher, scorer: as in `steerlab.studies.eas.stream.run_eas`.

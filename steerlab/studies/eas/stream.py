@@ -1,12 +1,8 @@
-"""One problem at a time: run it up to a layer, decide what to add there, and run on under several such nudges side by side.
+"""Run problems one at a time: up to a layer, decide there what to add, and run on under several variants in one batch.
 
-What is decided may depend on the stream at that layer, so nothing can be planned ahead; the prompt still runs to the layer only once.
-
-Emergent Activation Snapping: a frozen model and a Watcher that learns, while it answers, where its right answers come from.
-
-Problems come one by one. Each prompt runs once up to the watched layer; the Watcher looks at the stream there, says what to add, and the
-rest of the model runs on from there. What several Watchers would do to one problem runs on in one batch, so that baselines are cheap and
-see the same stream. (The method is Phase 0 of the sources' research programme, where it failed.)
+What is added may depend on the stream at that layer, so nothing can be planned ahead; the prompt still runs to it only once. In
+Emergent Activation Snapping a Watcher decides and learns from each answer. (The method is Phase 0 of the sources' research
+programme, where it failed.)
 """
 
 from collections.abc import Sequence
@@ -134,7 +130,7 @@ STREAM_COLUMNS = [
 
 @dataclass(frozen=True, eq=False)
 class EASResult(Result):
-    """A stream of problems under one Watcher.
+    """Outcomes of a stream of problems under one Watcher.
 
     Attributes:
         frame: one line a problem, in the order of the stream: step, problem_id, prediction, correct, margin, nll; attractor (the nearest
@@ -215,7 +211,7 @@ def run_eas(
     scorer: str | Scorer | None = None,
     **options: Unpack[PassOptions],
 ) -> EASResult:
-    """Answer a stream of problems, one at a time, while a Watcher nudges the model and learns from what it got right.
+    """Outcomes of a stream of problems, one at a time, while a Watcher nudges the model and learns from right answers.
 
     Args:
         model: a TransformerLens model.

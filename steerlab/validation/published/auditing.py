@@ -25,7 +25,7 @@ MARKS = dict(zip(VERDICTS, "✓✗?", strict=True))
 
 @dataclass(frozen=True, eq=False)
 class Audit(Result):
-    """Published claims, recomputed from the numbers printed beside them.
+    """Published claims, each with its recomputed value and whether it follows.
 
     Attributes:
         frame: one line a claim: document, heading, id, claim, claimed (as printed), recomputed_low and recomputed_high
@@ -91,7 +91,7 @@ class Audit(Result):
 
 
 def published_audit(folder: str | Path | None = None) -> Audit:
-    """Recompute the published claims in a folder of CSV files.
+    """Published claims in a folder of CSV files, recomputed from their own tables.
 
     Args:
         folder: holds claims.csv and one CSV of printed numbers per document; by default ``data/published`` of the
