@@ -42,7 +42,7 @@ class Work:
 
         Example:
             >>> from unittest.mock import patch
-            >>> with patch.object(progress, "clock", iter([0.0, 20.0]).__next__):
+            >>> with patch.object(_progress, "clock", iter([0.0, 20.0]).__next__):
             ...     Work("sweep", 600, range(50), lambda some: 4 * len(some)).seconds()  # four runs took twenty seconds
             3000.0
         """
