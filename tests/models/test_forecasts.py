@@ -22,6 +22,7 @@ from steerlab._progress import ProgressBar, job
 from steerlab.aft.evolution import evolve_vector
 from steerlab.aft.objectives import ValidationScore
 from steerlab.models.forecasts import Work, forecast
+from steerlab.studies import grid
 from steerlab.studies.eas.stream import run_eas
 from steerlab.studies.grid import model_task_grid, run_grid
 from steerlab.sweeps.choosing import coefficient_grid
@@ -52,9 +53,10 @@ def variants(*names: str) -> dict[str, sl.Task]:
 
 def cells(model: object, task: sl.Task, **options: Any) -> Any:
     made = model_task_grid(
-        datasets=["arithmetic:bare", "arithmetic:story"], train=6, validation=4, test=4, layers=(3,), epochs=1, controls=2
+        datasets=["arithmetic:bare", "arithmetic:story"], train=6, validation=4, test=4, layers=(1,), epochs=1, controls=2
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(grid, "load_model", lambda *_, **__: model)
         return run_grid(made, f"{folder}/grid", **options)
 
 
