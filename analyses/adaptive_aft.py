@@ -53,8 +53,8 @@ def main(config: Config, folder: Path) -> None:
         lr=config.lr,
         progress=True,
     )
-    answer, figure = found.summary(), sl.plots.reported_against_fresh(found)
-    print(f"{found.table().to_string(index=False, float_format='%.3f')}\n\n{answer}")
+    answer, figure = str(found), sl.plots.reported_against_fresh(found)
+    print(f"{found.summary().to_string(index=False, float_format='%.3f')}\n\n{answer}")
     save_figures(
         folder,
         runs.provenance(model, config.recorded(), task.about),
@@ -66,7 +66,7 @@ def main(config: Config, folder: Path) -> None:
         tables={
             "protocols": (
                 "Means over repetitions, with 95% intervals; those of fresh problems and of the bias hold the error of these problems, too.",
-                found.table(),
+                found.summary(),
             ),
             "repetitions": ("Every repetition.", found.frame),
             "candidates": ("", found.candidates),

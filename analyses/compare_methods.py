@@ -59,7 +59,7 @@ def main(config: Config, folder: Path) -> None:
     )
     shown = ["matching", "method", "layers", "norm", "kl", "accuracy", "change", "low", "high", "p_holm", "p_controls", "p_controls_holm"]
     print(found.frame[shown].to_string(index=False, float_format="%.3f", na_rep="", justify="left"))
-    print("\n" + "\n".join([found.summary(), *(f"warning: {warning}" for warning in found.warnings())]))
+    print("\n" + "\n".join([str(found), *(f"warning: {warning}" for warning in found.warnings())]))
     forest = sl.plots.forest(found.effects())
     figures = [("Change of accuracy on test, with 95% paired intervals of one line each.", forest, words(forest))]
     if len(found.doses):
@@ -71,7 +71,7 @@ def main(config: Config, folder: Path) -> None:
         runs.provenance(model, config.recorded(), task.about, comparison=dict(found.settings)),
         title=f"Methods compared: {task.name}, {config.model_name}",
         question="Which ways to steer change accuracy, more than random vectors of the same norm or KL, and which differences between them are real?",
-        answer=found.summary(),
+        answer=str(found),
         warnings=found.warnings(),
         figures=figures,
         tables={

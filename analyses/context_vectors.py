@@ -53,15 +53,15 @@ def main(config: Config, folder: Path) -> None:
         pooling=config.pooling,
         progress=True,
     )
-    print(f"{found.summary()}\n\n{found.kinds.to_string(index=False, float_format='%.3g')}")
+    print(f"{found}\n\n{found.kinds.to_string(index=False, float_format='%.3g')}")
     save_figures(
         folder,
         runs.provenance(model, config.recorded(), task.about),
         title=f"Static and context-dependent vectors: {task.name}, {config.model_name}",
         question="With few problems to learn from, do vectors with fewer parameters win?",
-        answer=found.summary(),
+        answer=str(found),
         warnings=found.warnings(),
-        figures=[("Change of test accuracy by kind and seed.", sl.plots.context_kinds(found), found.summary())],
+        figures=[("Change of test accuracy by kind and seed.", sl.plots.context_kinds(found), str(found))],
         tables={
             "kinds": ("Each kind, over seeds.", found.kinds),
             "contrasts": ("The smallest kind minus each larger one, on test.", found.contrasts),

@@ -53,8 +53,8 @@ def main(config: Config, folder: Path) -> None:
         operator=config.operator,
         progress=True,
     )
-    answer = found.summary(rng=np.random.default_rng([config.seed, 1]))
-    print(f"{answer}\n\n{found.by_part().to_string(index=False, float_format='%.3g')}")
+    answer = found.text(rng=np.random.default_rng([config.seed, 1]))
+    print(f"{answer}\n\n{found.summary().to_string(index=False, float_format='%.3g')}")
     save_figures(
         folder,
         runs.provenance(model, config.recorded(), task.about),
@@ -63,7 +63,7 @@ def main(config: Config, folder: Path) -> None:
         answer=answer,
         figures=[("Mean KL behind a token, by part of the text.", sl.plots.critical_tokens(found), answer)],
         tables={
-            "by_part": ("Mean KL behind a token, by part, answer and outcome.", found.by_part()),
+            "by_part": ("Mean KL behind a token, by part, answer and outcome.", found.summary()),
             "by_token": ("Tokens that occur at least three times, largest mean KL first.", found.by_token().head(50)),
             "margins": ("", found.margins()),
             "concentration": ("", found.concentration()),

@@ -53,12 +53,12 @@ def main(config: Config, folder: Path) -> None:
         timed=20,
         progress=True,
     )
-    claim, table = found.claim(points=config.points, updates=config.updates), found.table()
+    claim, table = found.claim(points=config.points, updates=config.updates), found.summary()
     print(f"{table.to_string(index=False, float_format='%.3f')}\n\n{claim}\n")
     print("median seconds a problem: " + ", ".join(f"{name} {seconds:.4f}" for name, seconds in found.latency.items()))
     changes = table[table["variant"] != "no_watcher"].drop(columns=["low", "high"])
     changes = changes.rename(columns={"variant": "name", "change_low": "low", "change_high": "high"})
-    random = found.table(against="no_updates")
+    random = found.summary(against="no_updates")
     save_figures(
         folder,
         runs.provenance(model, config.recorded(), task.about),

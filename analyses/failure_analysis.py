@@ -50,15 +50,15 @@ def main(config: Config, folder: Path) -> None:
         )
         provenance = runs.provenance(model, config.recorded(), task.about)
     found = sl.failure_analysis(result)
-    print(f"{found.summary()}\n\n{found.headroom.to_string(index=False, float_format='%.3g')}")
+    print(f"{found}\n\n{found.headroom.to_string(index=False, float_format='%.3g')}")
     save_figures(
         folder,
         provenance,
         title=f"Failure analysis: {name}, {provenance['model']['name']}",
         question="Which problems did steering fix and which did it break, and do the counts say more than how near to the line problems stood?",
-        answer=found.summary(),
+        answer=str(found),
         warnings=result.warnings(),
-        figures=[("Fixed and broken answers, observed and expected from margins alone.", sl.plots.headroom(found), found.summary())],
+        figures=[("Fixed and broken answers, observed and expected from margins alone.", sl.plots.headroom(found), str(found))],
         tables={
             "headroom": ("Headroom, moves of the margin, and counts observed and expected.", found.headroom),
             "changes": ("", sl.changed_problems(result)),

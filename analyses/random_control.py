@@ -53,7 +53,7 @@ def main(config: Config, folder: Path) -> None:
         progress=True,
     )
     print(f"model       {config.model}\ntask        {task}")
-    print(Significance(experiment).summary())
+    print(Significance(experiment))
     save_experiment(folder, experiment, runs.provenance(model, config.recorded(), task.about), overwrite=config.overwrite)
 
 

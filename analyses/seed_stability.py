@@ -49,7 +49,7 @@ def main(config: Config, folder: Path) -> None:
         lr=config.lr,
         progress=True,
     )
-    answer, figure = found.summary(), sl.plots.data_size_curve(found)
+    answer, figure = str(found), sl.plots.data_size_curve(found)
     print(f"{found.curve().to_string(index=False, float_format='%.3f')}\n\n{answer}")
     save_figures(
         folder,

@@ -56,7 +56,7 @@ def main(config: Config, folder: Path) -> None:
         epochs=config.epochs,
         progress=True,
     )
-    answer = found.summary()
+    answer = str(found)
     shown = found.frame[
         ["method", "source", "target", "layer", "alpha", "baseline", "change", "low", "high", "p_holm", "p_random", "shuffled"]
     ]

@@ -56,7 +56,7 @@ def main(config: Config, folder: Path) -> None:
         lr=config.lr,
         progress=True,
     )
-    answer, figure = found.summary(), sl.plots.forest(found.effects())
+    answer, figure = str(found), sl.plots.forest(found.effects())
     shown = found.frame[["vector", "task", "trained", "layer", "baseline", "change", "low", "high", "p_holm", "random", "p_random"]]
     print(f"{shown.to_string(index=False, float_format='%.3f')}\n\n{answer}")
     save_figures(

@@ -67,7 +67,7 @@ def show(found: Universality) -> None:
     """Print every cell and the summary."""
     shown = ["model", "dataset", "baseline", "steered", "improvement", "low", "high", "p_holm", "p_bh", "p_controls", "outcome", "error"]
     print(found.frame[shown].dropna(axis=1, how="all").to_string(index=False, float_format="%.3f", na_rep=""))
-    print(f"\n{found.summary()}")
+    print(f"\n{found}")
 
 
 def write(config: Config, cells: Sequence[GridJob], found: Universality, folder: Path) -> None:
@@ -88,12 +88,12 @@ def write(config: Config, cells: Sequence[GridJob], found: Universality, folder:
         runs.provenance(None, recorded, {}, cells=found.origins()),
         title=f"Universality: {len(set(recorded['models']))} models, {len(set(recorded['datasets']))} datasets",
         question="On which models and datasets does a learned vector change test accuracy, and on how many would chance alone have?",
-        answer=found.summary(),
+        answer=str(found),
         warnings=found.warnings(),
         figures=figures,
         tables={
             "cells": ("Every cell. p: sign test against no steering; Holm and Benjamini-Hochberg over all finished cells.", found.frame),
-            "counts": ("Cells by outcome.", found.counts()),
+            "counts": ("Cells by outcome.", found.summary()),
         },
         method=found.method(),
         further=["summary.json"],

@@ -1,20 +1,14 @@
-"""Untrusted text as HTML: escaped, isolated from the direction of the text around it, and cut when very long."""
+"""Untrusted text as HTML: escaped, isolated from the direction of the text around it, and cut when very long; what results say of themselves."""
 
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+import numpy as np
 import pandas as pd
-
-
-def html_table(title: str, rows: Mapping[str, object]) -> str:
-    """A small table of names and values for notebooks; everything in it is escaped."""
-    body = "".join(f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>" for name, value in rows.items())
-    return f"<table><caption>{escape(title)}</caption><tbody>{body}</tbody></table>"
-
 
 MOST_ROWS: Final = 200
 LONG: Final = 30  # rows; more scroll in a window of their own
@@ -86,19 +80,23 @@ def numeric(frame: pd.DataFrame) -> list[bool]:
 
 def table(place: int, caption: str, frame: pd.DataFrame) -> str:
     """A frame as a table that scrolls inside the page; at most 200 rows, and the caption then says so."""
-    name, heads, right = f"table-{place}", heads_of(frame), numeric(frame)
+    said = f"Table {place}. {text(caption, PARAGRAPH_LENGTH)}{left_out(frame)}"
+    return scrolling(f"table-{place}", said, _lines(frame, MOST_ROWS), long=len(frame) > LONG)
+
+
+def left_out(frame: pd.DataFrame, most: int = MOST_ROWS) -> str:
+    """What a caption says of a long table."""
+    return f" (the first {most} of {len(frame):,} rows)" if len(frame) > most else ""
+
+
+def _lines(frame: pd.DataFrame, most: int) -> str:
+    heads, right = heads_of(frame), numeric(frame)
     head = "".join(
         f'<th scope="col"{" class=number" if number else ""}>{text(shown, CELL_LENGTH)}</th>'
         for shown, number in zip(names_of(frame), right, strict=True)
     )
-    body = "\n".join(_row(cells, heads, right) for cells in rows_of(frame.head(MOST_ROWS)))
-    said = f"Table {place}. {text(caption, PARAGRAPH_LENGTH)}{left_out(frame)}"
-    return scrolling(name, said, f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>", long=len(frame) > LONG)
-
-
-def left_out(frame: pd.DataFrame) -> str:
-    """What a caption says of a long table."""
-    return f" (the first {MOST_ROWS} of {len(frame):,} rows)" if len(frame) > MOST_ROWS else ""
+    body = "\n".join(_row(cells, heads, right) for cells in rows_of(frame.head(most)))
+    return f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>"
 
 
 def scrolling(name: str, caption: str, rows: str, *, long: bool = False) -> str:
@@ -130,10 +128,104 @@ def column(name: object) -> object:
 
 def cell(value: object) -> object:
     """A cell as a reader expects it: four significant digits, yes and no, a dash for what is missing."""
-    if isinstance(value, bool):
+    if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
-    if isinstance(value, float):
+    if isinstance(value, float | np.floating):
         return "–" if math.isnan(value) else f"{value:.4g}".replace("-", "−", 1 if value < 0 else 0)
-    if isinstance(value, int):
+    if isinstance(value, int | np.integer):
         return str(value).replace("-", "−", 1)
     return "–" if value is None or value is pd.NaT or value is pd.NA else value
+
+
+def few(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """At most 30 lines of a frame: those with the largest numbers of a column, of either sign, in the frame's order."""
+    largest = frame[column].abs().sort_values(ascending=False, kind="stable").index[:LONG]
+    return frame.loc[largest].sort_index().reset_index(drop=True)
+
+
+class Result:
+    """What every result says of itself in the same words: `frame` (tidy, one line a case), `summary`, `warnings`; a notebook shows the last two.
+
+    Args:
+        title: what stands above; default the result as text.
+        shown: the attributes and methods that give the numbers of a result of few; others are summed up by their frame, or have a `summary` of their own.
+        by: of a longer frame, the column whose 30 largest numbers are summed up.
+        figure: the function of `steerlab.plots` that shows it.
+        drawn: the method that gives what is drawn; default the result itself.
+    """
+
+    _title: ClassVar[str] = ""
+    _shown: ClassVar[Sequence[str]] = ()
+    _by: ClassVar[str] = ""
+    _figure: ClassVar[str] = ""
+    _drawn: ClassVar[str] = ""
+
+    def __init_subclass__(cls, title: str = "", shown: str = "", by: str = "", figure: str = "", drawn: str = "", **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._title, cls._shown = title or cls._title, shown.split() or cls._shown
+        cls._by, cls._figure, cls._drawn = by or cls._by, figure or cls._figure, drawn or cls._drawn
+
+    if TYPE_CHECKING:
+
+        @property
+        def frame(self) -> pd.DataFrame: ...
+
+    def _facts(self) -> dict[str, Any]:
+        """What was to be shown; of an array, how many values it has."""
+        facts: dict[str, Any] = {}
+        for name in self._shown:
+            value = getattr(self, name)
+            if isinstance(value, np.ndarray) or (isinstance(value, tuple) and all(isinstance(one, float) for one in value)):
+                facts[f"n_{name}"] = len(value)
+            else:
+                facts[name] = value() if callable(value) else value
+        return facts
+
+    def summary(self) -> pd.DataFrame:
+        """The result in a few lines; an interval's ends are `low` and `high`."""
+        if not self._shown:
+            return few(self.frame, self._by) if self._by else self.frame.copy()
+        line: dict[str, Any] = {}
+        for name, value in self._facts().items():
+            if hasattr(value, "confidence"):
+                stem = name.removesuffix("interval")
+                line |= {f"{stem}low": value.low, f"{stem}high": value.high}
+            else:
+                line[name] = value
+        return pd.DataFrame([line])
+
+    def warnings(self) -> list[str]:
+        """What a reader must know, a sentence each."""
+        return []
+
+    def _repr_html_(self) -> str:
+        head = f"<table><caption>{text(self._title, LINE_LENGTH)}</caption>" if self._title else f"{paragraph(str(self))}<table>"
+        if self._shown:
+            facts = {name.replace("_", " "): cell(value) for name, value in self._facts().items() if value is not None}
+            lines = "".join(
+                f'<tr><th scope="row">{escape(name)}</th><td>{text(value, CELL_LENGTH)}</td></tr>' for name, value in facts.items()
+            )
+            body = f"<tbody>{lines}</tbody></table>"
+        else:
+            table = self.summary()
+            body = f"{_lines(table, LONG)}</table>{left_out(table, LONG)}"
+        return head + body + "".join(map(paragraph, self.warnings()))
+
+
+class OneLine(Result):
+    """A result that is one case."""
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One line: the numbers of `summary`."""
+        return self.summary()
+
+
+class Plotted(Result):
+    """A result with one obvious figure."""
+
+    def plot(self, **options: Any) -> Any:
+        """The result's figure; options are those of its function in `steerlab.plots`."""
+        from steerlab import plots
+
+        return getattr(plots, self._figure)(getattr(self, self._drawn)() if self._drawn else self, **options)

@@ -3,14 +3,13 @@
 Plain arrays as activations, so that what needs no model needs none of its types.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from html import escape
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +18,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steerlab._checks import InputError, InputTypeError
+from steerlab._html import Result
 from steerlab._progress import job, progress_bar
 from steerlab.activations import files
+from steerlab.activations.positions import MEASURED, Positions, TokenPositions
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch, TokenRow, batches_for, least, smaller
 from steerlab.models.memory import pass_tokens, shrinking
@@ -32,12 +33,11 @@ from steerlab.tasks.evaluation import check_ids
 from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import encode_prompt
 
-Positions = str | int | np.integer | Sequence[int]
 Pick = Callable[[Tensor, Tensor], Tensor]  # of a batch's residual stream, by the prompts' lengths
 
 
 @dataclass(frozen=True, eq=False)
-class Activations:
+class Activations(Result):
     """Residual-stream activations of problems' prompts.
 
     Attributes:
@@ -85,8 +85,22 @@ class Activations:
     def __repr__(self) -> str:
         return f"Activations({list(self.values.shape)} problem×layer×pos×d_model, layers={list(self.layers)}, site={self.site!r}, positions={self.positions!r})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>"
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One line a problem and layer: problem_id, layer, positions (how many), norm (mean over them, residual-stream units)."""
+        n = self.mask.sum(dim=1)
+        parts = [
+            pd.DataFrame(
+                {"problem_id": self.problem_ids, "layer": layer, "positions": n, "norm": self.at(layer).norm(dim=-1).sum(dim=1) / n}
+            )
+            for layer in self.layers
+        ]
+        return pd.concat(parts, ignore_index=True)
+
+    def summary(self) -> pd.DataFrame:
+        """One line a layer: layer, site, problems, positions (the most of a problem), d_model."""
+        problems, _, positions, width = self.values.shape
+        return pd.DataFrame({"layer": self.layers, "site": self.site, "problems": problems, "positions": positions, "d_model": width})
 
 
 @job("problems", "layers")
@@ -149,7 +163,9 @@ def cache_activations(
     prompts = [tuple(ids.setdefault(token, token) for token in encode_prompt(model, problem)) for problem in problems]
     rows = tuple(TokenRow(prompt, len(prompt)) for prompt in prompts)
     lengths = [len(prompt) for prompt in prompts]
-    pick, width, kept = _picker(positions, problems, lengths)
+    at = TokenPositions.of(positions, MEASURED)
+    kept = at.where
+    pick, width = _picker(at, problems, lengths)
     widths = lengths if kept == "all" else [width] * len(problems)
     mask = np.arange(width) < np.array(widths)[:, None]
     shape = (len(problems), len(layers), width, d_model(model))
@@ -174,7 +190,7 @@ def cache_activations(
         "problem_ids": [problem.id for problem in problems],
         "layers": list(layers),
         "site": site,
-        "positions": kept if isinstance(kept, str) else list(kept),
+        "positions": at.describe(),
         "model": describe(model, anew=path is not None),
     }
     if path is None:
@@ -265,35 +281,18 @@ def load_activations(path: str | Path, *, verify: bool = True) -> Activations:
     return _activations(*files.read(path, verify=verify))
 
 
-def indices(positions: object) -> list[int]:
-    """One index or several, as a list of ints.
-
-    Raises:
-        ValueError: none, or something that is no whole number.
-    """
-    wanted = list(cast("Sequence[object]", positions)) if isinstance(positions, Iterable) else [positions]
-    if not wanted or not all(isinstance(p, int | np.integer) and not isinstance(p, bool) for p in wanted):
-        raise InputError(f"positions={positions!r}; give a whole number or several, e.g. -1 or [0, 1]")
-    return [int(cast("int", p)) for p in wanted]
-
-
-def _picker(positions: Positions, problems: Sequence[Problem], lengths: Sequence[int]) -> tuple[Pick, int, str | tuple[int, ...]]:
-    """How to pick positions from a batch of residuals, how many there are at most, and their description."""
-    if isinstance(positions, str):
+def _picker(positions: TokenPositions, problems: Sequence[Problem], lengths: Sequence[int]) -> tuple[Pick, int]:
+    """How to pick positions from a batch of residuals, and how many there are at most."""
+    if isinstance(positions.where, str):
         pickers: dict[str, tuple[Pick, int]] = {
             "last": (_at((-1,)), 1),
             "mean": (_mean, 1),
             "all": (lambda resid, lengths: resid, max(lengths)),
         }
-        if positions not in pickers:
-            raise InputError(f"positions={positions!r}; use last, mean, all or a list of indices")
-        return *pickers[positions], positions
-    index = tuple(indices(positions))
+        return pickers[positions.where]
     for problem, length in zip(problems, lengths, strict=True):
-        bad = [p for p in index if not -length <= p < length]
-        if bad:
-            raise InputError(f"position {bad[0]}: the prompt of problem {problem.id!r} has {length} tokens; use {-length} to {length - 1}")
-    return _at(index), len(index), index
+        positions.columns(length, f"position {{}}: the prompt of problem {problem.id!r}")
+    return _at(positions.where), len(positions.where)
 
 
 def _at(index: Sequence[int]) -> Pick:

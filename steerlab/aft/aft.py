@@ -26,8 +26,9 @@ import torch
 from torch import Tensor
 
 from steerlab._checks import InputError
+from steerlab._html import Result
 from steerlab._progress import job
-from steerlab.activations.cache import Positions, indices
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.aft.learnables import ContextLearnable, Learnable, StaticVector
 from steerlab.aft.objectives import AnswerLoss, ValidationScore
 from steerlab.aft.training import COLUMNS, Schedule, Trained, TrainingRun, train
@@ -36,7 +37,6 @@ from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import Site, backend_of, d_model, describe, device_of, frozen, hook_name, n_layers
 from steerlab.models.threads import on_suitable_threads
-from steerlab.steering.interventions import position_mask
 from steerlab.steering.operators import Operator, check_operator, operator_label, operator_named
 from steerlab.steering.work import rows_of
 from steerlab.tasks.evaluation import check_ids
@@ -71,7 +71,7 @@ class ObjectiveOptions:
         """What a direction's method records."""
         return {
             "operator": operator_label(self.operator),
-            "positions": self.positions if isinstance(self.positions, str) else indices(self.positions),
+            "positions": TokenPositions.of(self.positions).describe(),
             "loss": self.loss if isinstance(self.loss, str) else f"{getattr(self.loss, '__name__', 'custom')} (custom)",
         }
 
@@ -108,7 +108,7 @@ def fit(
     check_operator(model, how.operator)
     target = target_named(how.loss)
     shortest = min(target(model, problem).prompt_length for problem in problems)
-    position_mask(how.positions, [shortest], shortest)
+    TokenPositions.of(how.positions).mask([shortest], shortest)
     if len(problems) >= schedule.per_step:
         fresh = path is None or not Path(path).exists()  # what is done already is known to the bar alone
         more = f", and up to {schedule.extend} epochs more while the loss falls" if schedule.extend else ""
@@ -295,7 +295,7 @@ def _work(model: Model, problems: Sequence[Problem], validation: Sequence[Proble
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LearnedVector(Direction):
+class LearnedVector(Direction, title="Learned vector", figure="training_curve"):
     """A direction that was learned, with the course of its training; it works wherever a `Direction` does.
 
     What it is scaled or turned into by `unit` or `with_vector` is a plain `Direction`: it was not learned.
@@ -328,8 +328,13 @@ class LearnedVector(Direction):
             f"LearnedVector({self.name!r}, layer={self.layer}, site={self.site!r}, norm={self.norm:.3g}, epoch {kept} of {epochs}{shown})"
         )
 
-    def _repr_html_(self) -> str:
-        return super()._repr_html_() + self.history.to_html(index=False, float_format="{:.4f}".format, escape=True)
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The history: one line an epoch."""
+        return self.history
+
+    def _facts(self) -> dict[str, Any]:
+        return super()._facts() | {key: self.method.get(key) for key in ("epoch", "validation_accuracy")}
 
 
 def broken_off(method: Mapping[str, Any]) -> list[str]:
@@ -442,7 +447,7 @@ def learned_vector(model: Model, found: Fit, trained: Trained, about: Mapping[st
     vector = trained.parameters["vector"].cpu()
     check_not_zero(trained, vector)
     site = trained.candidate.sites[0]
-    positions = about["positions"] if isinstance(about["positions"], str) else tuple(indices(about["positions"]))
+    positions = TokenPositions.of(about["positions"]).where
     return LearnedVector(vector, *site, positions, name, dict(about) | outcome(found, trained), describe(model), trained.history)
 
 
@@ -495,7 +500,7 @@ KEYS = ["layer", "seed", "l2", "lr"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LearnedVectors(Sequence[LearnedVector]):
+class LearnedVectors(Result, Sequence[LearnedVector], by="validation_accuracy"):
     """Candidates that were trained side by side; a sequence of learned vectors, in the order of `frame`.
 
     Attributes:
@@ -559,9 +564,6 @@ class LearnedVectors(Sequence[LearnedVector]):
             else f", best validation accuracy {self.frame['validation_accuracy'].max():.3f} (unsteered {self.unsteered:.3f})"
         )
         return f"LearnedVectors({len(self.frame)} candidates at {layers} layers{shown})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self.frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
 
 
 @job("problems", "layers", "seeds", "l2s", "lrs", "epochs")

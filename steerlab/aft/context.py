@@ -8,7 +8,6 @@ import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,8 +19,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from steerlab._checks import InputError
+from steerlab._html import Plotted
 from steerlab._progress import job
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.aft.aft import ObjectiveOptions, broken_off, check_not_zero, fit, outcome, settings
 from steerlab.aft.learnables import ContextLearnable, learnable_named, rule_of
 from steerlab.aft.training import COLUMNS, Schedule, TrainingRun
@@ -30,7 +30,7 @@ from steerlab.directions.prompt_vectors import PromptVectors
 from steerlab.models.backends import Model
 from steerlab.models.model import Site, d_model, describe, hook_name, hooks
 from steerlab.steering.cells import run_interventions
-from steerlab.steering.interventions import Patch, check_alpha, position_mask
+from steerlab.steering.interventions import Patch, check_alpha
 from steerlab.steering.operators import OPERATORS, Operator, operator_named
 from steerlab.steering.prompt_rules import prompts_of, vectors_of
 from steerlab.steering.variants import Intervention, Placed
@@ -42,7 +42,7 @@ SpanOfPrompt = str | Sequence[int] | Tensor
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ContextVector:
+class ContextVector(Plotted, title="Context vector", shown="name layer site n_parameters norm", figure="training_curve"):
     """A learned vector that depends on the prompt.
 
     Attributes:
@@ -218,7 +218,7 @@ class ContextVector:
             elif at == "prompt" or not isinstance(at, str):
                 return resid  # what goes on from a prompt is none of its tokens
             lengths = [length] * rows if isinstance(prompt, str | Tensor) or length == 1 else list(prompt)
-            mask = prompt if at == "prompt" and isinstance(prompt, Tensor) else position_mask(at, lengths, length)
+            mask = prompt if at == "prompt" and isinstance(prompt, Tensor) else TokenPositions.of(at).mask(lengths, length)
             vectors = kept[0][:, None]
             alphas = torch.full((1, 1, 1), strength, device=resid.device)
             return Patch(act, vectors, alphas, None if mask is None else mask.to(resid.device, torch.bool))(resid)
@@ -255,8 +255,10 @@ class ContextVector:
         kind = type(self.learnable).__name__
         return f"ContextVector({self.name!r}, {kind}, {self.n_parameters} parameters, layer={self.layer}, norm of b={self.norm:.3g}{shown})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.history.to_html(index=False, float_format="{:.4f}".format, escape=True)
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The history: one line an epoch."""
+        return self.history
 
 
 def _span(prompt: SpanOfPrompt, rows: int, length: int, device: torch.device) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.aft.learnables import Learnable, Parameters
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch, Read, TokenRow, batches_for
@@ -19,7 +19,7 @@ from steerlab.models.memory import parse_memory, pass_tokens
 from steerlab.models.model import HookFn, Site, d_model, device_of, hook_name, hooks, n_layers
 from steerlab.models.passes import entering
 from steerlab.models.shortcuts import mlp_only_at, run_from
-from steerlab.steering.interventions import Patch, position_mask
+from steerlab.steering.interventions import Patch
 from steerlab.steering.operators import Operator
 
 KEPT = 2 * 10**9  # bytes of streams that are kept where no budget is given; on a GPU, half of what is free
@@ -200,7 +200,7 @@ class _Acting:
         self._parameters = {name: torch.stack([parameters[c][name] for c in owners]) for name in parameters[owners[0]]}
         lengths = [row.prompt_length for row in batch.rows]
         self._prompt = torch.arange(batch.width, device=batch.device) < torch.tensor(lengths, device=batch.device)[:, None]
-        mask = position_mask(positions, lengths, batch.width)
+        mask = TokenPositions.of(positions).mask(lengths, batch.width)
         self._mask = None if mask is None else mask.to(batch.device)
 
     def __call__(self, place: int, rows: Sequence[int]) -> Act:

@@ -18,7 +18,8 @@ from jaxtyping import Float
 
 from steerlab._checks import InputError, check_rng, count
 from steerlab._progress import job, progress_bar
-from steerlab.activations.cache import Positions, cache_activations, indices
+from steerlab.activations.cache import cache_activations
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
@@ -35,7 +36,7 @@ SCALED_ON = 64  # problems that tell the stream's norm
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class EvolvedVector(Direction):
+class EvolvedVector(Direction, title="Evolved vector"):
     """A direction found by evolutionary search, and how it was found.
 
     Attributes:
@@ -49,6 +50,11 @@ class EvolvedVector(Direction):
     def __reduce__(self) -> tuple[Any, ...]:
         cls, values = EvolvedVector, super().__reduce__()[1]
         return cls, (*values, self.history)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The history: one line a generation."""
+        return self.history
 
 
 @job("problems", "generations", "population")
@@ -188,7 +194,7 @@ def evolve_vector(
         "chosen_generation": chosen_at,
         "chosen_on": "train" if validation is None else "validation",
         "norm_limit": norm,
-        "acted_on": positions if isinstance(positions, str) else indices(positions),
+        "acted_on": TokenPositions.of(positions).describe(),
         "ended": ", ".join(sorted(ended)) if ended else "all generations were run",
         "n_problems": len(problems),
     }

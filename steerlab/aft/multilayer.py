@@ -10,8 +10,9 @@ import pandas as pd
 from torch import Tensor
 
 from steerlab._checks import InputError
+from steerlab._html import Plotted
 from steerlab._progress import job
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.aft.aft import ObjectiveOptions, broken_off, check_not_zero, fit, outcome, settings
 from steerlab.aft.learnables import StaticVector
 from steerlab.aft.training import Schedule, TrainingRun
@@ -27,7 +28,7 @@ SOURCE_SCALES = (0.5, 1.0, 0.3)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MultiLayerVector(Sequence[Direction]):
+class MultiLayerVector(Plotted, Sequence[Direction], figure="training_curve"):
     """One learned vector at several layers, each with its scale; a sequence of directions, lowest layer first as given.
 
     ``sl.steer(model, it)`` steers with all of them, ``sl.sweep(model, problems, it, together=True)`` sweeps over their common alpha.
@@ -81,8 +82,14 @@ class MultiLayerVector(Sequence[Direction]):
         places = ", ".join(f"{scale:.3g} at layer {d.layer}" for scale, d in zip(self.scales, self.directions, strict=True))
         return f"MultiLayerVector(norm={self.norm:.3g}, {places}, {len(self.history)} epochs)"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self.history.to_html(index=False, float_format="{:.4f}".format, escape=True)
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The history: one line an epoch."""
+        return self.history
+
+    def summary(self) -> pd.DataFrame:
+        """One line a layer: layer, scale, norm (of what acts there)."""
+        return pd.DataFrame({"layer": self.layers, "scale": self.scales, "norm": [one.norm for one in self.directions]})
 
 
 @job("problems", "layers", "epochs")
@@ -158,7 +165,7 @@ def learn_multilayer(
     learned = tuple(float(s) for s in trained.parameters["scales"]) if learn_scales else begin
     method = settings(schedule, how, learnable, len(problems), validation) | outcome(found, trained)
     method |= {"layers": list(where), "scales": list(learned), "scales_learned": learn_scales}
-    at = method["positions"] if isinstance(method["positions"], str) else tuple(method["positions"])
+    at = TokenPositions.of(method["positions"]).where
     directions = tuple(
         Direction(scale * vector, layer, site, at, f"{name} at layer {layer}", method | {"scale": scale}, describe(model))
         for layer, scale in zip(where, learned, strict=True)

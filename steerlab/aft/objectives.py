@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlab._checks import InputError
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.aft.differentiable import Pair, Resumed
 from steerlab.aft.learnables import Learnable, Parameters, rule_of
 from steerlab.directions.direction import Direction

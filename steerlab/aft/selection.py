@@ -5,7 +5,6 @@ Self-refinement: train, find the training problems that are still answered wrong
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ import torch
 from torch import Tensor
 
 from steerlab._checks import InputError
+from steerlab._html import Result
 from steerlab._progress import job
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.aft.aft import (
     LearnedVector,
     LearnedVectors,
@@ -48,7 +48,7 @@ MIDDLE = (0.25, 0.75)  # the sources' "25%-75% depth"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class AdaptiveResult:
+class AdaptiveResult(Result, by="validation_accuracy"):
     """The chosen vector, and everything that was tried for it.
 
     Attributes:
@@ -99,10 +99,6 @@ class AdaptiveResult:
             f"AdaptiveResult({self.vector.name!r} of {len(self.frame)} candidates in {attempts}, select={self.select!r}, "
             f"validation accuracy {self.unsteered + self.improvement:.3f} (unsteered {self.unsteered:.3f}))"
         )
-
-    def _repr_html_(self) -> str:
-        notes = "".join(f"<p>{escape(line)}</p>" for line in self.warnings())
-        return f"<p>{escape(repr(self))}</p>{notes}" + self.frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
 
 
 @job("problems", "layers", "seeds", "l2s", "epochs")
@@ -260,7 +256,7 @@ def _result(tried: Sequence[LearnedVectors], chosen: LearnedVector, outcomes: Se
 
 
 @dataclass(frozen=True, eq=False)
-class Refinement:
+class Refinement(Result):
     """The rounds of a self-refinement.
 
     Attributes:
@@ -288,9 +284,6 @@ class Refinement:
         return (
             f"Refinement({len(self.frame)} rounds, round {line['round']:.0f} chosen, {line['wrong']:.0f} training problems wrong under it)"
         )
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.frame.to_html(index=False, float_format="{:.3f}".format, escape=True)
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ task says little about what it means. Controls matched on output KL leave that d
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import pandas as pd
 import torch
 
 from steerlab._checks import InputError
+from steerlab._html import Result
 from steerlab._progress import job
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.controls.texts import NEUTRAL_TEXTS
 from steerlab.directions.direction import Direction, as_directions, check_type, moved, site_of
 from steerlab.directions.random import given_controls, random_directions
@@ -73,9 +73,6 @@ class ControlResult(ControlTests):
     def __repr__(self) -> str:
         test = self.rank_test()
         return f"ControlResult({self.direction.name!r}, layer={self.layer}, alpha={self.alpha}, controls={self.n}, change={test.observed:+.3f}, p={test.pvalue:.3g})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(self.direction.name)} at layer {self.layer}, alpha {self.alpha}</p>" + self.rank_test()._repr_html_()
 
 
 @job("problems", "n")
@@ -159,7 +156,7 @@ SCALED = ("add", "rotate")  # operators under which a shorter vector does less, 
 
 
 @dataclass(frozen=True, eq=False)
-class MatchedControls:
+class MatchedControls(Result, by="kl"):
     """Controls rescaled to the KL of a direction.
 
     Attributes:
@@ -204,9 +201,6 @@ class MatchedControls:
             f"MatchedControls({int(self.frame['reached'].sum())} of {len(self.frame)} controls at KL {self.target:.3g} of {self.direction.name!r}, "
             f"alpha={self.alpha}, scales {self.frame['scale'].min():.3g} to {self.frame['scale'].max():.3g})"
         )
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
 
 
 def match_kl(

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError
+from steerlab._html import Result
 from steerlab._progress import job
-from steerlab.activations.cache import Positions, indices
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.controls.control import ControlResult
 from steerlab.controls.texts import NEUTRAL_TEXTS
 from steerlab.directions.direction import Direction, Directions, moved
@@ -29,7 +30,7 @@ __all__ = ["SideEffects", "changed_predictions", "side_effects", "side_texts"]
 
 
 @dataclass(frozen=True, eq=False)
-class SideEffects:
+class SideEffects(Result, by="kl"):
     """How steering changed next-token distributions on texts that have nothing to do with the task.
 
     Attributes:
@@ -143,9 +144,6 @@ class SideEffects:
     def __repr__(self) -> str:
         return f"SideEffects({len(self._frame)} cells x {len(self.baseline)} texts, unsteered perplexity {self.perplexity:.3g}, largest KL {self._frame['kl'].max():.3g})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self._frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
-
 
 @job("texts", "directions", "alphas")
 def side_effects(
@@ -208,7 +206,7 @@ def side_effects(
     baseline = pd.DataFrame(counts | dict(zip(NUMBERS, base.T, strict=True))).drop(columns=["kl", "changed"])
     settings = {
         "operator": operator_label(operator),
-        "positions": positions if isinstance(positions, str) else indices(positions),
+        "positions": TokenPositions.of(positions).describe(),
         "sites": sorted({one.at.site for cell in cells for one in cell.places}),
     }
     given = tuple(one.direction for one in dict.fromkeys(one for cell in cells for one in cell.places))

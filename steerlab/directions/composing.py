@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from steerlab._checks import InputError, InputTypeError
-from steerlab.activations.cache import indices
+from steerlab.activations.positions import indices
 from steerlab.directions.direction import Direction, check_alike, weighted_sum
 
 NOTHING = 1e-6  # of a vector's length: what is shorter is rounding

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 
 from steerlab._checks import InputError
-from steerlab.activations.cache import Activations, Group, Positions, as_group, cache_activations
+from steerlab.activations.cache import Activations, Group, as_group, cache_activations
+from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction, check_groups, differing, precision_of
 from steerlab.models.backends import Model
 from steerlab.models.model import n_layers

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError, check_rng
-from steerlab._html import html_table
+from steerlab._html import OneLine, Plotted
 from steerlab.activations.cache import Activations
 from steerlab.directions.estimators import mean_difference
 from steerlab.statistics.separability import (
@@ -25,7 +25,7 @@ from steerlab.statistics.separability import (
 
 
 @dataclass(frozen=True)
-class LayerDiagnostics:
+class LayerDiagnostics(OneLine):
     """The contrast at one layer.
 
     Attributes:
@@ -47,15 +47,22 @@ class LayerDiagnostics:
     effective_dimension: float
     effective_n: float
 
-    def _repr_html_(self) -> str:
-        rows = {"norm": f"{self.norm:.4g}", "AUC": self.auc, "stability": self.stability}
-        rows |= {} if self.agreement is None else {"agreement": self.agreement}
-        rows |= {"effective dimension": f"{self.effective_dimension:.3g}", "effective n": f"{self.effective_n:.3g}"}
-        return html_table(f"Contrast at layer {self.layer}", rows)
+    def summary(self) -> pd.DataFrame:
+        """One line of `ContrastDiagnostics.frame`."""
+        interval, spread = self.auc.interval(), self.stability.quantiles()
+        line = {"layer": self.layer, "auc": self.auc.value, "auc_low": interval.low, "auc_high": interval.high}
+        line |= {"stability": self.stability.median, "stability_low": spread[0], "stability_high": spread[1]}
+        line |= {"reliability": self.stability.reliability}
+        if self.agreement is not None:
+            line |= {"agreement": self.agreement.mean, "against": self.agreement.share_against}
+        return pd.DataFrame([line | {"norm": self.norm, "effective_dimension": self.effective_dimension, "effective_n": self.effective_n}])
+
+    def __str__(self) -> str:
+        return f"Contrast at layer {self.layer}"
 
 
 @dataclass(frozen=True, eq=False)
-class ContrastDiagnostics:
+class ContrastDiagnostics(Plotted, figure="separability"):
     """What two groups of activations can and cannot give, layer by layer.
 
     Attributes:
@@ -71,16 +78,7 @@ class ContrastDiagnostics:
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
-        lines = []
-        for one in self.layers:
-            interval, spread = one.auc.interval(), one.stability.quantiles()
-            line = {"layer": one.layer, "auc": one.auc.value, "auc_low": interval.low, "auc_high": interval.high}
-            line |= {"stability": one.stability.median, "stability_low": spread[0], "stability_high": spread[1]}
-            line |= {"reliability": one.stability.reliability}
-            if one.agreement is not None:
-                line |= {"agreement": one.agreement.mean, "against": one.agreement.share_against}
-            lines.append(line | {"norm": one.norm, "effective_dimension": one.effective_dimension, "effective_n": one.effective_n})
-        return pd.DataFrame(lines)
+        return pd.concat([one.summary() for one in self.layers], ignore_index=True)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -137,9 +135,6 @@ class ContrastDiagnostics:
             f"ContrastDiagnostics({kind}, {len(self.layers)} layers; layer {best.layer}: held-out AUC {best.auc.value:.3f}, "
             f"cosine between halves {best.stability.median:.2f})"
         )
-
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self._frame.to_html(index=False, float_format="{:.3f}".format, escape=True)
 
 
 def contrast_diagnostics(

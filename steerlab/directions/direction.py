@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -12,7 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlab._checks import InputError, InputTypeError, check_rng
-from steerlab.activations.cache import Activations, indices
+from steerlab._html import OneLine, Plotted
+from steerlab.activations.cache import Activations
+from steerlab.activations.positions import indices
 from steerlab.models.backends import Model
 from steerlab.models.encoding import prepends_bos
 from steerlab.models.model import SITES, Site, d_model, describe, hook_name, processing_of
@@ -23,7 +24,7 @@ ROUNDING = 32  # units in the last place of float32, as a share of the activatio
 
 
 @dataclass(frozen=True, eq=False)
-class Direction:
+class Direction(OneLine, Plotted, title="Direction", shown="name layer site positions norm", figure="direction_heatmap"):
     """A vector of the residual stream that knows where it was measured.
 
     Directions of one place add up: ``a + b``, ``a - b``, ``-a``, ``2 * a``, ``a / 2``, ``sum([a, b])``. See also
@@ -167,9 +168,6 @@ class Direction:
 
     def __repr__(self) -> str:
         return f"Direction({self.name!r}, layer={self.layer}, site={self.site!r}, shape={list(self.vector.shape)}, norm={self.norm:.3g})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>"
 
 
 if TYPE_CHECKING:

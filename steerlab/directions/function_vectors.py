@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from steerlab._checks import InputError
-from steerlab.activations.cache import Activations, Positions, cache_activations
+from steerlab.activations.cache import Activations, cache_activations
+from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction
 from steerlab.directions.estimators import mean_difference
 from steerlab.models.backends import Model

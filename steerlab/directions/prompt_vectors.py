@@ -48,7 +48,7 @@ Prompt = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PromptVectors(Direction):
+class PromptVectors(Direction, title="A vector for each prompt"):
     """One vector for each prompt, or one for each position of each prompt; it works where `steerlab.sweep` takes a direction.
 
     `vector` is the mean over prompts (and their positions), for tables and plots; `norm` is the quadratic mean of the vectors' norms.

@@ -12,7 +12,6 @@ Run a model in another precision for a while, and say how often its predictions 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
 from steerlab._checks import InputError, InputTypeError
+from steerlab._html import OneLine
 from steerlab.models import weights
 from steerlab.models.backends import HookedTransformer, Model, TransformerBridge
 from steerlab.models.encoding import prepends_bos, said, token_ids
@@ -258,7 +258,7 @@ def unknown_tokens(model: Model, rows: Sequence[Sequence[int]]) -> tuple[int, in
 
 
 @dataclass(frozen=True)
-class Precision:
+class Precision(OneLine, shown="dtype compared different"):
     """How predictions in a lower precision compare with the model's own on a sample of problems and cells.
 
     Attributes:
@@ -273,9 +273,6 @@ class Precision:
 
     def __str__(self) -> str:
         return f"{self.dtype}: {self.different} of {self.compared} predictions in a sample differ from those in the model's own precision"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(str(self))}</p>"
 
 
 def dtype_named(precision: str | torch.dtype) -> torch.dtype:

@@ -31,7 +31,10 @@ class Claims(Protocol):
     @property
     def frame(self) -> pd.DataFrame: ...
 
-    def table(self) -> pd.DataFrame:
+    @property
+    def moves(self) -> pd.DataFrame: ...
+
+    def summary(self) -> pd.DataFrame:
         """One row a protocol, with reported, change and bias."""
 
 
@@ -85,7 +88,7 @@ def reported_against_fresh(found: Claims) -> go.Figure:
     fig.update_xaxes(title_text="gain that the protocol reports (points)")
     fig.update_yaxes(title_text="gain on fresh problems (points)")
     theme.legend_below(fig, CLAIMS_HEIGHT)
-    table = found.table()
+    table = found.summary()
     worst = table.iloc[int(table["bias"].argmax())]
     headline = f"{theme.label(worst['protocol']).capitalize()}: {theme.signed(100 * worst['reported'])} points reported, {theme.signed(100 * worst['change'])} on fresh problems"
     notes = ("Means over repetitions, of the protocol with the largest bias.", "Below the dotted line: reported larger than it is.")

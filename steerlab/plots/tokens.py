@@ -214,7 +214,7 @@ class Critical(Protocol):
     @property
     def layer(self) -> int: ...
 
-    def by_part(self) -> pd.DataFrame:
+    def summary(self) -> pd.DataFrame:
         """One row a group, run and part, with n, tokens, kl and share."""
 
     def concentration(self, share: float = ...) -> pd.DataFrame:
@@ -239,7 +239,7 @@ def critical_tokens(found: Critical) -> go.Figure:
         'part of the text'
     """
     found = _input.expect(found, Critical, "found", "what steerlab.critical_tokens returns")
-    rows = _input.need(found.by_part(), "found.by_part()", ["correct", "run", "part", "tokens", "n", "kl", "share"])
+    rows = _input.need(found.summary(), "found.summary()", ["correct", "run", "part", "tokens", "n", "kl", "share"])
     fig = go.Figure()
     groups = list(rows.groupby(["correct", "run"], sort=False))
     for place, ((correct, run), part) in enumerate(groups):

@@ -7,13 +7,13 @@ import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError
+from steerlab._html import Result
 from steerlab.controls.control import ControlResult
 from steerlab.reports.secondary import KINDS, Questions
 from steerlab.reports.warnings import LEVEL, cautions
@@ -36,7 +36,7 @@ def points(share: float) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Significance:
+class Significance(Result):
     """The evidence of one experiment, corrected for how often we looked.
 
     Attributes:
@@ -55,8 +55,10 @@ class Significance:
     def __repr__(self) -> str:
         return f"Significance of {self.experiment!r}"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(self.answer())}</p>" + self.tests.to_html(index=False, float_format="{:.4g}".format, escape=True)
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The tests: one line each."""
+        return self.tests
 
     @cached_property
     def questions(self) -> Questions:
@@ -228,7 +230,7 @@ class Significance:
         """What a reader must know before believing anything; the rules are those of `steerlab.reports.warnings`."""
         return cautions(self.experiment, n_tests=len(self.tests), dose=self.questions.dose, chosen_p=self.questions.chosen_p)
 
-    def summary(self) -> str:
+    def __str__(self) -> str:
         """What the terminal shows."""
         e = self.experiment
         base = e.test.baseline
@@ -239,7 +241,7 @@ class Significance:
             f"baseline    {percent(base.accuracy)} of {base.n} test problems (95% interval {percent(interval.low)} to {percent(interval.high)})",
             f"direction   layer {e.layer}, norm {e.direction.norm:.3g}, from {e.direction.method.get('n_correct')} right and as many wrong train problems",
             f"chosen      layer {e.layer}, alpha {e.alpha:+g}, on {e.validation.baseline.n} validation problems",
-            self.questions.summary(),
+            str(self.questions),
             "",
             "dose-response (test)   accuracy   change   became right / wrong",
         ]
@@ -270,7 +272,7 @@ class Significance:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Result):
     """What several experiments say together.
 
     Attributes:
@@ -286,8 +288,10 @@ class Comparison:
     def __repr__(self) -> str:
         return f"Comparison({', '.join(map(repr, self.runs))}; {len(self.tests)} rank tests)"
 
-    def _repr_html_(self) -> str:
-        return self.tests.to_html(index=False, float_format="{:.4g}".format, escape=True)
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The tests of all runs: one line each."""
+        return self.tests
 
     @cached_property
     def tests(self) -> pd.DataFrame:

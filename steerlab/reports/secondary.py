@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from steerlab._html import Result
 from steerlab.controls.control import ControlResult
 from steerlab.statistics._format import format_p
 from steerlab.statistics.dose_response import DoseResponse
@@ -28,7 +29,7 @@ STREAM = 3  # of the experiment's seed; the streams before it balance and draw c
 
 
 @dataclass(frozen=True, eq=False)
-class Questions:
+class Questions(Result):
     """The further questions of one experiment.
 
     Attributes:
@@ -39,9 +40,6 @@ class Questions:
 
     def __repr__(self) -> str:
         return f"Questions of {self.experiment!r}"
-
-    def _repr_html_(self) -> str:
-        return self.frame.to_html(index=False, escape=True)
 
     def _rng(self, number: int) -> np.random.Generator:
         return np.random.default_rng([int(self.experiment.settings["seed"]), STREAM, number])
@@ -188,7 +186,7 @@ class Questions:
             return "the chosen alpha did not change accuracy; there is nothing to plan a repetition for"
         return str(plan(change=change, discordant=share, p=0.01))
 
-    def summary(self) -> str:
+    def __str__(self) -> str:
         """A few lines for the terminal."""
         tested, dose, e = self.best_cell, self.dose, self.experiment
         contrast = []

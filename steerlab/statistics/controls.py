@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -28,7 +27,7 @@ from steerlab._checks import (
     outcomes,
     reals,
 )
-from steerlab._html import html_table
+from steerlab._html import OneLine, Plotted
 from steerlab.statistics._format import format_p
 from steerlab.statistics.intervals import Interval
 from steerlab.statistics.paired import SignTest, sign_test
@@ -36,7 +35,9 @@ from steerlab.statistics.t_tests import TTest, positive_p, student_t
 
 
 @dataclass(frozen=True)
-class RankTest:
+class RankTest(
+    OneLine, title="Rank test against controls", shown="observed n_controls exceeds rank pvalue smallest_p effect interval alternative"
+):
     """Where an observed effect stands among the effects of controls.
 
     Attributes:
@@ -98,20 +99,6 @@ class RankTest:
             f"({self.alternative} rank test, {self.n_controls} controls, smallest possible p {self.smallest_p:.4g})"
         )
 
-    def _repr_html_(self) -> str:
-        rows = {
-            "observed": f"{self.observed:.4g}",
-            "controls": f"{self.n_controls}, from {min(self.controls):.4g} to {max(self.controls):.4g}",
-            "at least as extreme": self.exceeds,
-            "rank": f"{self.rank} of {self.n_controls + 1}",
-            "p": format_p(self.pvalue),
-            "smallest possible p": f"{self.smallest_p:.4g}",
-            "above the controls' median by": f"{self.effect:.4g}",
-            "one more control": self.interval(),
-            "alternative": self.alternative,
-        }
-        return html_table("Rank test against controls", rows)
-
 
 def rank_test(observed: float, controls: ArrayLike, *, alternative: Alternative = "two-sided") -> RankTest:
     """Monte Carlo test: p = (1 + number of controls at least as extreme) / (K + 1).
@@ -168,7 +155,9 @@ def _as_extreme(observed: float, draws: np.ndarray, alternative: Alternative) ->
 
 
 @dataclass(frozen=True)
-class PredictionTest:
+class PredictionTest(
+    OneLine, title="Prediction test against controls", shown="observed controls mean sd statistic df pvalue interval cohens_d alternative"
+):
     """Could the observed effect be one more draw from a normal distribution that the controls came from?
 
     Attributes:
@@ -210,18 +199,6 @@ class PredictionTest:
             f"t({self.df}) = {self.statistic:.3f}, {format_p(self.pvalue)} ({self.alternative} prediction test), "
             f"observed {self.observed:.4g} against {self.mean:.4g} (sd {self.sd:.4g}, {len(self.controls)} controls)"
         )
-
-    def _repr_html_(self) -> str:
-        rows = {
-            "observed": f"{self.observed:.4g}",
-            "controls": f"{len(self.controls)}, mean {self.mean:.4g}, sd {self.sd:.4g}",
-            f"t({self.df})": f"{self.statistic:.3f}",
-            "p": format_p(self.pvalue),
-            "one more control": self.interval(),
-            "Cohen's d": f"{self.cohens_d:.3f}",
-            "alternative": self.alternative,
-        }
-        return html_table("Prediction test against controls", rows)
 
 
 def prediction_test(observed: float, controls: ArrayLike, *, alternative: Alternative = "two-sided") -> PredictionTest:
@@ -337,7 +314,7 @@ class Framed(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class ControlTests(ABC):
+class ControlTests(Plotted, ABC, figure="null_distribution"):
     """What can be asked of a direction and its controls once outcomes are known.
 
     Attributes:
@@ -420,6 +397,12 @@ class ControlTests(ABC):
         """Did the direction itself move answers? Exact sign test on the problems that changed sides."""
         return sign_test(*self.paired(), alternative=alternative)
 
+    def summary(self) -> pd.DataFrame:
+        """The rank test of each measure that is known, a line each: measure, and what `RankTest` sums up."""
+        known = [measure for measure, column in MEASURES.items() if column in self._changes]
+        tables = [self.rank_test(measure=measure).summary() for measure in known]
+        return pd.concat(tables, ignore_index=True).pipe(lambda table: table.assign(measure=known)[["measure", *table.columns]])
+
 
 @dataclass(frozen=True, eq=False)
 class ControlOutcomes(ControlTests):
@@ -453,12 +436,6 @@ class ControlOutcomes(ControlTests):
 
     def __str__(self) -> str:
         return f"{self.name} among {self.n} controls ({self.family}), {len(self.baseline)} problems: {self.rank_test()}"
-
-    def _repr_html_(self) -> str:
-        return (
-            f"<p>{escape(self.name)}, {self.n} controls ({escape(self.family)}), {len(self.baseline)} problems</p>"
-            + self.rank_test()._repr_html_()
-        )
 
 
 def controls_from_frame(

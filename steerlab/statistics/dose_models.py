@@ -7,6 +7,7 @@ Means of a dose-response over problems: its straight line, and amplification aga
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from scipy.optimize import isotonic_regression
 from scipy.stats import rankdata
 
 from steerlab._checks import RELATIVE_NOISE, InputError, check_rng, common_scale, count, open_share, problem_table, reals
-from steerlab._html import html_table
+from steerlab._html import OneLine, Result
 from steerlab.statistics.intervals import Interval
 
 BLOCK = 1 << 21
@@ -99,7 +100,7 @@ def _check_labels(doses: NDArray[np.float64], labels: pd.Index) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class IsotonicFit:
+class IsotonicFit(Result, title="Isotonic fit"):
     """The monotone curve nearest to a dose-response.
 
     Attributes:
@@ -138,18 +139,15 @@ class IsotonicFit:
         course = "increasing" if self.increasing else "decreasing"
         return f"{course} from {self.fitted[0]:.4g} to {self.fitted[-1]:.4g} over {self.alphas.size} alphas, largest gap {self.largest_gap:.4g}"
 
-    def _repr_html_(self) -> str:
-        def row(position: int) -> str:
-            text = f"{self.fitted[position]:.4g}"
-            return text if limits is None else f"{text} ({limits['low'][position]:.4g} to {limits['high'][position]:.4g})"
-
-        limits = None if self.draws is None else self.interval()
-        rows = {f"alpha = {alpha:g}": row(position) for position, alpha in enumerate(self.alphas)}
-        return html_table("Isotonic fit, " + ("increasing" if self.increasing else "decreasing"), rows)
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One line an alpha: alpha, mean, fitted, and where it was resampled low and high."""
+        table = pd.DataFrame({"alpha": self.alphas, "mean": self.means, "fitted": self.fitted})
+        return table if self.draws is None else table.assign(**{end: self.interval()[end] for end in ("low", "high")})
 
 
 @dataclass(frozen=True, eq=False)
-class SpearmanCorrelation:
+class SpearmanCorrelation(OneLine, title="Spearman's rank correlation", shown="rho n_doses n_problems"):
     """Rank correlation of alpha and the mean response.
 
     Attributes:
@@ -192,11 +190,8 @@ class SpearmanCorrelation:
         limits = f", {self.interval()}" if self.draws is not None or self.n_doses > 3 else ""
         return f"Spearman's rho = {self.rho:.3f} over {self.n_doses} alphas{limits}"
 
-    def _repr_html_(self) -> str:
-        rows: dict[str, object] = {"rho": f"{self.rho:.3f}", "alphas": self.n_doses}
-        if self.draws is not None or self.n_doses > 3:
-            rows["interval"] = self.interval()
-        return html_table("Spearman's rank correlation", rows)
+    def _facts(self) -> dict[str, Any]:
+        return super()._facts() | ({"interval": self.interval()} if self.draws is not None or self.n_doses > 3 else {})
 
 
 def isotonic_fit(
@@ -293,7 +288,7 @@ def _rhos(doses: Doses, means: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True)
-class LinearFit:
+class LinearFit(OneLine, title="Linear fit", shown="slope interval intercept intercept_interval n_problems n_doses"):
     """A straight line through a dose-response.
 
     Attributes:
@@ -333,20 +328,9 @@ class LinearFit:
         over = f"{self.n_doses} means" if self.n_problems is None else f"{self.n_problems} problems"
         return f"slope {self.slope:.4g} per unit of alpha, {self.interval()}, intercept {self.intercept:.4g}, {over}"
 
-    def _repr_html_(self) -> str:
-        rows = {
-            "slope per unit of alpha": f"{self.slope:.4g}",
-            "interval of the slope": self.interval(),
-            "intercept": f"{self.intercept:.4g}",
-            "interval of the intercept": self.intercept_interval(),
-            "problems": "means only" if self.n_problems is None else self.n_problems,
-            "alphas": self.n_doses,
-        }
-        return html_table("Linear fit", rows)
-
 
 @dataclass(frozen=True, eq=False)
-class Asymmetry:
+class Asymmetry(Result, title="Amplification and suppression", shown="mean error n_problems"):
     """Amplification (alpha above 0) against suppression (alpha below 0), over alphas that have both signs.
 
     Attributes:
@@ -378,15 +362,8 @@ class Asymmetry:
         limits = f", {self.interval()}" if self.error is not None else ""
         return f"amplification plus suppression {self.mean:+.4g} on average over |alpha| = {sizes}{limits}"
 
-    def _repr_html_(self) -> str:
-        rows: dict[str, object] = {
-            f"|alpha| = {line['size']:g}": f"{line['amplification']:+.4g} above, {line['suppression']:+.4g} below, sum {line['total']:+.4g}"
-            for line in self.frame.to_dict("records")
-        }
-        rows["mean of the sums"] = f"{self.mean:+.4g}"
-        if self.error is not None:
-            rows["interval"] = self.interval()
-        return html_table("Amplification and suppression", rows)
+    def _facts(self) -> dict[str, Any]:
+        return super()._facts() | ({"interval": self.interval()} if self.error is not None else {})
 
 
 def linear_fit(alphas: ArrayLike, values: ArrayLike | pd.DataFrame) -> LinearFit:

@@ -5,7 +5,6 @@ How a response depends on alpha: trend, line, monotone curve, rank correlation a
 
 import math
 from dataclasses import dataclass
-from html import escape
 from itertools import permutations
 from typing import Literal, get_args
 
@@ -14,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from steerlab._checks import Alternative, InputError, check_alternative, check_rng, count
-from steerlab._html import html_table
+from steerlab._html import OneLine, Result
 from steerlab.statistics._format import format_p
 from steerlab.statistics._sign_flips import enumerable, exceedance, flipped_sums
 from steerlab.statistics.dose_models import (
@@ -38,7 +37,9 @@ Null = Literal["reversal", "permutation"]
 
 
 @dataclass(frozen=True, eq=False)
-class TrendTest:
+class TrendTest(
+    OneLine, title="Trend over alpha", shown="statistic expected z pvalue alternative null draws exact n_problems rising falling n_doses"
+):
     """A test of a monotone trend over alpha.
 
     Attributes:
@@ -72,19 +73,6 @@ class TrendTest:
     def __str__(self) -> str:
         over = "means" if self.n_problems is None else f"{self.n_problems} problems, {self.rising} rise and {self.falling} fall"
         return f"L = {self.statistic:g}, z = {self.z:.3f}, {format_p(self.pvalue)} ({self.alternative} {self.null} trend test, {over})"
-
-    def _repr_html_(self) -> str:
-        rows = {
-            "L (expected)": f"{self.statistic:g} ({self.expected:g})",
-            "z": f"{self.z:.3f}",
-            "p": format_p(self.pvalue),
-            "alternative": self.alternative,
-            "null": f"{self.null}, {'all' if self.exact else 'random'} {self.draws.size} draws",
-            "problems": "means only" if self.n_problems is None else self.n_problems,
-            "rising, falling": f"{self.rising}, {self.falling}",
-            "alphas": self.n_doses,
-        }
-        return html_table("Trend over alpha", rows)
 
 
 def trend_test(
@@ -202,7 +190,7 @@ def _permuted(
 
 
 @dataclass(frozen=True)
-class Reversal:
+class Reversal(OneLine, shown="alpha_from alpha_to size increasing pvalue n_pairs"):
     """The largest step of a response against its direction.
 
     Attributes:
@@ -230,9 +218,6 @@ class Reversal:
             return f"{sentence}; means alone cannot tell whether that exceeds chance."
         verdict = "more than" if self.pvalue <= 0.05 else "no more than"
         return f"{sentence}, {verdict} chance explains at 0.05 ({format_p(self.pvalue)}, adjusted for {self.n_pairs} pairs of alphas)."
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(str(self))}</p>"
 
 
 def largest_reversal(
@@ -290,7 +275,7 @@ def reversal_of(doses: Doses, rng: np.random.Generator, increasing: bool, n_resa
 
 
 @dataclass(frozen=True, eq=False)
-class DoseResponse:
+class DoseResponse(Result, title="Dose-response"):
     """A response at several alphas, and what it says.
 
     Attributes:
@@ -338,18 +323,12 @@ class DoseResponse:
             f"slope {self.linear.slope:.4g}, rho = {self.spearman.rho:.3f}, trend {format_p(self.trend.pvalue)} ({self.trend.alternative})"
         )
 
-    def _repr_html_(self) -> str:
-        rows: dict[str, object] = {
-            "alphas": f"{self.alphas.size}, from {self.alphas[0]:g} to {self.alphas[-1]:g}",
-            "problems": "means only" if self.n_problems is None else self.n_problems,
-            "trend": self.trend,
-            "line": self.linear,
-            "monotone curve": self.isotonic,
-            "rank correlation": self.spearman,
-            "asymmetry": self.asymmetry or "needs alpha = 0 and an alpha with both signs",
-        }
-        rows |= {f"warning {position}": sentence for position, sentence in enumerate(self.warnings(), start=1)}
-        return html_table("Dose-response", rows)
+    def summary(self) -> pd.DataFrame:
+        """One line a question: what is measured, its estimate, and where they are known low, high (95%) and pvalue."""
+        parts: list[tuple[str, str, Result | None]] = [("trend", "z", self.trend), ("slope per unit of alpha", "slope", self.linear)]
+        parts += [("Spearman's rho", "rho", self.spearman), ("amplification plus suppression", "mean", self.asymmetry)]
+        lines = [one.summary().rename(columns={name: "estimate"}).assign(measure=measure) for measure, name, one in parts if one]
+        return pd.concat(lines, ignore_index=True).reindex(columns=["measure", "estimate", "low", "high", "pvalue"])
 
 
 def dose_response(

@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from steerlab._checks import RELATIVE_NOISE, InputError, check_pairs, common_scale, finite, open_share, outcomes, reals
-from steerlab._html import html_table
+from steerlab._html import OneLine
 from steerlab.statistics.intervals import Interval, clopper_pearson_interval, wilson_interval
 
 NORMAL_NODES, _weights = np.polynomial.hermite_e.hermegauss(40)
@@ -20,7 +20,7 @@ NORMAL_WEIGHTS = _weights / math.sqrt(2 * math.pi)
 
 
 @dataclass(frozen=True)
-class EffectSize:
+class EffectSize(OneLine, title="Effect size", shown="value interval corrected df"):
     """Cohen's d of one sample of numbers, or of paired differences.
 
     Attributes:
@@ -57,10 +57,6 @@ class EffectSize:
 
     def __str__(self) -> str:
         return f"{'g' if self.corrected else 'd'} = {self.value:.3f}, {self.interval()}, n = {self.df + 1}"
-
-    def _repr_html_(self) -> str:
-        name = "Hedges' g" if self.corrected else "Cohen's d"
-        return html_table("Effect size", {name: f"{self.value:.3f}", "interval": self.interval(), "n": self.df + 1})
 
 
 def effect_size(values: ArrayLike, popmean: float = 0.0, *, corrected: bool = True) -> EffectSize:
@@ -181,7 +177,7 @@ def cohens_h(before: float, after: float) -> float:
 
 
 @dataclass(frozen=True)
-class OddsRatio:
+class OddsRatio(OneLine, title="Odds ratio of discordant pairs", shown="became_right became_wrong value interval"):
     """How many problems became right for each that became wrong.
 
     Attributes:
@@ -205,15 +201,6 @@ class OddsRatio:
 
     def __str__(self) -> str:
         return f"odds ratio {self.value:.4g} ({self.became_right} became right, {self.became_wrong} wrong), {self.interval()}"
-
-    def _repr_html_(self) -> str:
-        rows = {
-            "became right": self.became_right,
-            "became wrong": self.became_wrong,
-            "ratio": f"{self.value:.4g}",
-            "interval": self.interval(),
-        }
-        return html_table("Odds ratio of discordant pairs", rows)
 
 
 def discordant_odds_ratio(before: ArrayLike, after: ArrayLike) -> OddsRatio:
@@ -243,7 +230,7 @@ def discordant_odds_ratio(before: ArrayLike, after: ArrayLike) -> OddsRatio:
 
 
 @dataclass(frozen=True)
-class AntiSteerable:
+class AntiSteerable(OneLine, title="Problems moved the wrong way", shown="right_way wrong_way unmoved n share interval"):
     """Problems that an intervention moved the wrong way.
 
     Attributes:
@@ -271,10 +258,6 @@ class AntiSteerable:
 
     def __str__(self) -> str:
         return f"{self.wrong_way} of {self.n} problems moved the wrong way ({100 * self.share:.1f}%), {self.interval()}"
-
-    def _repr_html_(self) -> str:
-        rows = {"right way": self.right_way, "wrong way": self.wrong_way, "unmoved": self.unmoved, "interval of the share": self.interval()}
-        return html_table("Problems moved the wrong way", rows)
 
 
 def anti_steerable_share(before: ArrayLike, after: ArrayLike, *, wanted: str = "up") -> AntiSteerable:

@@ -9,7 +9,7 @@ from scipy import stats
 from scipy.optimize import minimize_scalar
 
 from steerlab._checks import RELATIVE_NOISE, InputError, are_outcomes, check_pairs, common_scale, finite, open_share, outcomes, reals
-from steerlab._html import html_table
+from steerlab._html import OneLine
 from steerlab.statistics._format import format_p
 from steerlab.statistics.intervals import Interval, paired_interval
 from steerlab.statistics.t_tests import positive_p
@@ -20,7 +20,9 @@ NUISANCE_GRID = 0.5 - 0.5 * np.cos(np.linspace(0, np.pi, 257))
 
 
 @dataclass(frozen=True, eq=False)
-class EquivalenceTest:
+class EquivalenceTest(
+    OneLine, title="Equivalence test (two one-sided tests)", shown="change margin p_above p_below pvalue interval method n"
+):
     """Two one-sided tests (TOST) that a change lies within (-margin, margin).
 
     Attributes:
@@ -77,19 +79,6 @@ class EquivalenceTest:
             f"change {self.change:+.4g} {verdict} ±{self.margin:g} at 0.05, {format_p(self.pvalue)} "
             f"(equivalence, {self.method}, n = {self.n})"
         )
-
-    def _repr_html_(self) -> str:
-        rows = {
-            "change": f"{self.change:+.4g}",
-            "margin": f"±{self.margin:g}",
-            "p, not below -margin": format_p(self.p_above),
-            "p, not above margin": format_p(self.p_below),
-            "p, equivalence": format_p(self.pvalue),
-            "interval of the change": self.interval(),
-            "method": self.method,
-            "n": self.n,
-        }
-        return html_table("Equivalence test (two one-sided tests)", rows)
 
 
 def equivalence_test(before: ArrayLike, after: ArrayLike, *, margin: float) -> EquivalenceTest:

@@ -6,7 +6,6 @@ Intervals of anything that can be computed from problems, by drawing problems (o
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -15,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest, norm
 
 from steerlab._checks import RELATIVE_NOISE, InputError, check_pairs, check_rng, count, finite, open_share, outcomes, unmasked
-from steerlab._html import html_table
+from steerlab._html import OneLine
 
 
 @dataclass(frozen=True)
-class Interval:
+class Interval(OneLine, title="Confidence interval", shown="low high confidence method"):
     """A confidence interval; ``low, high = interval`` works too.
 
     Attributes:
@@ -38,10 +37,6 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{_percent(self.confidence)} interval {self.low:.4g} to {self.high:.4g} ({self.method})"
-
-    def _repr_html_(self) -> str:
-        rows = {"low": f"{self.low:.4g}", "high": f"{self.high:.4g}", "method": self.method}
-        return html_table(f"{_percent(self.confidence)} interval", rows)
 
 
 def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
@@ -184,7 +179,7 @@ Statistic = Callable[[NDArray[Any]], float]
 
 
 @dataclass(frozen=True, eq=False)
-class Bootstrap:
+class Bootstrap(OneLine, title="Bootstrap", shown="estimate standard_error interval n_units draws clustered"):
     """A statistic, and what it becomes when the sample is drawn again.
 
     Attributes:
@@ -252,15 +247,8 @@ class Bootstrap:
     def __repr__(self) -> str:
         return f"Bootstrap({self})"
 
-    def _repr_html_(self) -> str:
-        rows = {
-            "estimate": f"{self.estimate:.4g}",
-            "standard error": f"{self.standard_error:.4g}",
-            "BCa interval": self.interval(),
-            "percentile interval": self.interval(method="percentile"),
-            "drawn": f"{self.n_units} {escape(self._unit)}, {len(self.draws)} times",
-        }
-        return html_table("Bootstrap", rows)
+    def _facts(self) -> dict[str, Any]:
+        return super()._facts() | {"percentile_interval": self.interval(method="percentile")}
 
     @property
     def _unit(self) -> str:

@@ -6,7 +6,7 @@ Many looks, paid for: a permutation test of the best cell of a grid, and rank te
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ from steerlab._checks import (
     reals,
     vectors,
 )
-from steerlab._html import html_table
+from steerlab._html import Result
 from steerlab.statistics._format import format_p
 from steerlab.statistics._sign_flips import enumerable, exceedance, flipped_sums
 from steerlab.statistics.controls import rank_test
@@ -94,7 +94,11 @@ Statistic = Literal["studentized", "mean"]
 
 
 @dataclass(frozen=True, eq=False)
-class MaxStatisticTest:
+class MaxStatisticTest(
+    Result,
+    title="Max-statistic test",
+    shown="n_cells best change interval statistic kind pvalue smallest_p alternative n_problems n_moved null exact",
+):
     """The best of many cells, and every cell, adjusted for the number of cells that were tried.
 
     Attributes:
@@ -185,21 +189,8 @@ class MaxStatisticTest:
             f"{format_p(self.pvalue)} ({self.alternative} max-statistic test, {flips} of {self.n_problems} problems)"
         )
 
-    def _repr_html_(self) -> str:
-        rows = {
-            "cells tried": self.n_cells,
-            "best cell": self.best,
-            "change": f"{self.change:+.4g}",
-            "interval of the change": self.interval(),
-            f"statistic ({self.kind})": f"{self.statistic:.3f}",
-            "p, adjusted for all cells": format_p(self.pvalue),
-            "smallest possible p": f"{self.smallest_p:.4g}",
-            "alternative": self.alternative,
-            "cells that survive at 0.05": len(self.survivors()),
-            "problems": f"{self.n_problems}, {self.n_moved} moved in some cell",
-            "flips": f"{self.null.size}, {'all' if self.exact else 'random'}",
-        }
-        return html_table("Max-statistic test", rows)
+    def _facts(self) -> dict[str, Any]:
+        return super()._facts() | {"survivors": len(self.survivors())}
 
 
 def max_statistic_test(

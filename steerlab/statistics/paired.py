@@ -23,7 +23,7 @@ from steerlab._checks import (
     outcomes,
     reals,
 )
-from steerlab._html import html_table
+from steerlab._html import OneLine
 from steerlab.statistics._format import format_p
 from steerlab.statistics._sign_flips import enumerable, exceedance, flipped_sums
 from steerlab.statistics.intervals import Interval, newcombe_interval
@@ -31,7 +31,11 @@ from steerlab.statistics.t_tests import TTest, positive_p, student_t
 
 
 @dataclass(frozen=True)
-class SignTest:
+class SignTest(
+    OneLine,
+    title="Sign test (McNemar)",
+    shown="became_right became_wrong stayed_right stayed_wrong n change interval pvalue alternative mid_p",
+):
     """What an intervention did to right and wrong answers, and whether chance could have done it.
 
     Attributes:
@@ -82,20 +86,6 @@ class SignTest:
             f"{self.became_right} became right, {self.became_wrong} became wrong of {self.n}: "
             f"change {self.change:+.4f}, {format_p(self.pvalue)} ({self.alternative} sign test{', mid-p' if self.mid_p else ''})"
         )
-
-    def _repr_html_(self) -> str:
-        rows = {
-            "became right": self.became_right,
-            "became wrong": self.became_wrong,
-            "stayed right": self.stayed_right,
-            "stayed wrong": self.stayed_wrong,
-            "n": self.n,
-            "change": f"{self.change:+.4f}",
-            "interval of the change": self.interval(),
-            "p": format_p(self.pvalue),
-            "alternative": self.alternative,
-        }
-        return html_table(f"Sign test (McNemar {'mid-p' if self.mid_p else 'exact'})", rows)
 
 
 def sign_test(before: ArrayLike, after: ArrayLike, *, alternative: Alternative = "two-sided", mid_p: bool = False) -> SignTest:
@@ -193,7 +183,9 @@ LISTED = 1000  # differences of which all pairwise averages are held
 
 
 @dataclass(frozen=True)
-class WilcoxonTest:
+class WilcoxonTest(
+    OneLine, title="Wilcoxon signed-rank test", shown="statistic pvalue alternative rank_biserial interval n_changed n exact"
+):
     """Wilcoxon's signed-rank test of paired values.
 
     Attributes:
@@ -238,17 +230,6 @@ class WilcoxonTest:
             f"rank-biserial {self.rank_biserial:.3f}, {self.n_changed} of {self.n} pairs changed"
         )
 
-    def _repr_html_(self) -> str:
-        rows = {
-            "W": f"{self.statistic:g}",
-            "p": format_p(self.pvalue),
-            "alternative": self.alternative,
-            "rank-biserial correlation": f"{self.rank_biserial:.3f}",
-            "interval of the shift": self.interval(),
-            "changed pairs": f"{self.n_changed} of {self.n}",
-        }
-        return html_table("Wilcoxon signed-rank test", rows)
-
 
 def wilcoxon_test(before: ArrayLike, after: ArrayLike, *, alternative: Alternative = "two-sided") -> WilcoxonTest:
     """Wilcoxon's signed-rank test: are the differences after - before symmetric about zero?
@@ -290,7 +271,7 @@ def wilcoxon_test(before: ArrayLike, after: ArrayLike, *, alternative: Alternati
 
 
 @dataclass(frozen=True, eq=False)
-class SignFlipTest:
+class SignFlipTest(OneLine, title="Sign-flip permutation test", shown="statistic pvalue alternative interval null exact n"):
     """The mean difference against what it is when each difference's sign is drawn anew.
 
     Attributes:
@@ -339,17 +320,6 @@ class SignFlipTest:
             f"mean difference {self.statistic:.4g}, {format_p(self.pvalue)} "
             f"({self.alternative} sign-flip test, {len(self.null)} {flips} flips), n = {self.n}"
         )
-
-    def _repr_html_(self) -> str:
-        rows = {
-            "mean difference": f"{self.statistic:.4g}",
-            "p": format_p(self.pvalue),
-            "alternative": self.alternative,
-            "interval of the mean": self.interval(),
-            "flips": f"{len(self.null)}, {'all there are' if self.exact else 'random'}",
-            "n": self.n,
-        }
-        return html_table("Sign-flip permutation test", rows)
 
 
 def sign_flip_test(

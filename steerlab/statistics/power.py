@@ -15,7 +15,7 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from steerlab._checks import RELATIVE_NOISE, Alternative, InputError, check_alternative, count, finite, open_share
-from steerlab._html import html_table
+from steerlab._html import OneLine
 
 
 def power_of_sign_test(n: int, *, change: float, discordant: float, level: float = 0.05, alternative: Alternative = "two-sided") -> float:
@@ -224,7 +224,11 @@ LARGEST_N = 40_000
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(
+    OneLine,
+    title="Plan",
+    shown="p n_controls comparisons level_per_comparison alternative n_problems change discordant power_reached power",
+):
     """What an experiment needs.
 
     Attributes:
@@ -273,19 +277,6 @@ class Plan:
             f"{self.change:+.4g}, the {self.alternative} sign test at {at} sees it with a chance of {self.power_reached:.4f} "
             f"({self.power:g} wanted)."
         )
-
-    def _repr_html_(self) -> str:
-        rows: dict[str, object] = {
-            "controls": f"{self.n_controls} for p = {self.p:g}",
-            "comparisons": self.comparisons,
-            "level per look (Bonferroni, Holm's first step)": f"{self.level_per_comparison:.4g}",
-            "alternative": self.alternative,
-        }
-        if self.n_problems is not None:
-            rows["problems"] = self.n_problems
-            rows["to detect a change of"] = f"{self.change:+.4g}, with {self.discordant:.4g} of problems changing"
-            rows["power (wanted)"] = f"{self.power_reached:.4f} ({self.power:g})"
-        return html_table("Plan", rows)
 
 
 def plan(

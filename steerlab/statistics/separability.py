@@ -11,6 +11,7 @@ How much a set of vectors holds: in how many dimensions it varies, and how many 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,12 +19,12 @@ from scipy.optimize import brentq
 from scipy.stats import norm, rankdata
 
 from steerlab._checks import RELATIVE_NOISE, InputError, check_rng, common_scale, count, open_share, reals, two_groups, vectors
-from steerlab._html import html_table
+from steerlab._html import OneLine
 from steerlab.statistics.intervals import Interval
 
 
 @dataclass(frozen=True)
-class AUC:
+class AUC(OneLine, title="Separability", shown="value interval positive negative by_fold"):
     """How well a score tells two groups apart: the chance that a positive scores above a negative, ties counted half.
 
     Attributes:
@@ -63,12 +64,6 @@ class AUC:
     def __str__(self) -> str:
         held_out = f", {len(self.by_fold)} folds" if self.by_fold else ""
         return f"AUC {self.value:.4g}, {len(self.positive)} against {len(self.negative)}{held_out}; {self.interval()}"
-
-    def _repr_html_(self) -> str:
-        rows: dict[str, object] = {"AUC": f"{self.value:.4g}", "interval": self.interval()}
-        rows |= {"positive": len(self.positive), "negative": len(self.negative)}
-        rows |= {"by fold": ", ".join(f"{value:.3g}" for value in self.by_fold)} if self.by_fold else {}
-        return html_table("Separability", rows)
 
 
 def auc(positive: ArrayLike, negative: ArrayLike) -> AUC:
@@ -174,7 +169,7 @@ def _lower_limit(value: float, n_positive: int, n_negative: int, z: float) -> fl
 
 
 @dataclass(frozen=True)
-class SplitHalf:
+class SplitHalf(OneLine, title="Stability of the mean difference", shown="median reliability cosines n_positive n_negative"):
     """Would other problems have given the same direction? Cosines between directions from two random halves.
 
     Attributes:
@@ -220,15 +215,9 @@ class SplitHalf:
             f"expected between sets of this size {self.reliability:.3g}"
         )
 
-    def _repr_html_(self) -> str:
+    def _facts(self) -> dict[str, Any]:
         low, high = self.quantiles()
-        rows = {
-            "median cosine between halves": f"{self.median:.3g}",
-            "90% of splits": f"{low:.3g} to {high:.3g}",
-            "expected between sets of this size": f"{self.reliability:.3g}",
-            "rows": f"{self.n_positive} against {self.n_negative}",
-        }
-        return html_table("Stability of the mean difference", rows)
+        return super()._facts() | {"low": low, "high": high}
 
 
 def split_half_cosines(
@@ -270,7 +259,7 @@ def split_half_cosines(
 
 
 @dataclass(frozen=True)
-class DirectionalAgreement:
+class DirectionalAgreement(OneLine, title="Directional agreement", shown="mean share_against cosines"):
     """Do problems differ in one direction? The cosine of each difference with the mean of all others.
 
     Attributes:
@@ -291,10 +280,6 @@ class DirectionalAgreement:
 
     def __str__(self) -> str:
         return f"mean cosine of {len(self.cosines)} differences with the others' mean {self.mean:.3g}; {self.share_against:.1%} point away from it"
-
-    def _repr_html_(self) -> str:
-        rows = {"mean cosine": f"{self.mean:.3g}", "pointing away": f"{self.share_against:.1%}", "n": len(self.cosines)}
-        return html_table("Directional agreement", rows)
 
 
 def directional_agreement(differences: ArrayLike) -> DirectionalAgreement:

@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from steerlab._checks import RELATIVE_NOISE, Alternative, InputError, check_alternative, common_scale, open_share, reals
-from steerlab._html import html_table
+from steerlab._html import OneLine
 from steerlab.statistics._format import format_p
 from steerlab.statistics.intervals import Interval
 
 
 @dataclass(frozen=True)
-class TTest:
+class TTest(OneLine, title="t-test", shown="statistic df pvalue alternative mean popmean interval sd cohens_d n"):
     """A t-test of a mean against a reference.
 
     Attributes:
@@ -63,20 +63,6 @@ class TTest:
             f"mean {self.mean:.4g}{against}, d = {self.cohens_d:.3f}, n = {self.n}"
         )
 
-    def _repr_html_(self) -> str:
-        rows = {
-            f"t({self.df})": f"{self.statistic:.3f}",
-            "p": format_p(self.pvalue),
-            "alternative": self.alternative,
-            "mean": f"{self.mean:.4g}",
-            "against": f"{self.popmean:.4g}",
-            "interval of the mean": self.interval(),
-            "sd": f"{self.sd:.4g}",
-            "Cohen's d": f"{self.cohens_d:.3f}",
-            "n": self.n,
-        }
-        return html_table("t-test", rows)
-
 
 def student_t(values: NDArray[np.float64], popmean: float, *, alternative: Alternative, scale: float, what: str) -> TTest:
     """Test the mean of values against popmean.
@@ -116,7 +102,9 @@ def positive_p(p: float) -> float:
 
 
 @dataclass(frozen=True)
-class WelchTest:
+class WelchTest(
+    OneLine, title="Welch's t-test", shown="statistic df pvalue alternative difference standard_error interval hedges_g first second"
+):
     """Welch's t-test of two means.
 
     Attributes:
@@ -159,18 +147,6 @@ class WelchTest:
             f"t({self.df:.1f}) = {self.statistic:.3f}, {format_p(self.pvalue)} ({self.alternative} Welch test), "
             f"difference {self.difference:.4g}, g = {self.hedges_g:.3f}, n = {len(self.first)} and {len(self.second)}"
         )
-
-    def _repr_html_(self) -> str:
-        rows = {
-            f"t({self.df:.1f})": f"{self.statistic:.3f}",
-            "p": format_p(self.pvalue),
-            "alternative": self.alternative,
-            "difference": f"{self.difference:.4g}",
-            "interval of the difference": self.interval(),
-            "Hedges' g": f"{self.hedges_g:.3f}",
-            "n": f"{len(self.first)} and {len(self.second)}",
-        }
-        return html_table("Welch's t-test", rows)
 
 
 def welch_t_test(first: ArrayLike, second: ArrayLike, *, alternative: Alternative = "two-sided") -> WelchTest:

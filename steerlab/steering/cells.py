@@ -14,7 +14,7 @@ import torch
 
 from steerlab._checks import InputError
 from steerlab._progress import progress_bar
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch, least, smaller
 from steerlab.models.forecasts import TIMED, Work, forecast

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from steerlab._checks import InputError
 from steerlab._progress import progress_bar
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch, TokenRow, batches_for, least, smaller
 from steerlab.models.encoding import token_ids

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from steerlab._checks import InputError
-from steerlab.activations.cache import Positions, indices
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, check_directions, site_of
 from steerlab.directions.prompt_vectors import Prompt, PromptVectors
 from steerlab.models.backends import Model
@@ -35,44 +35,13 @@ def check_alpha(alpha: object) -> float:
     return float(alpha)
 
 
-def position_mask(positions: Positions, prompt_lengths: Sequence[int], length: int) -> Bool[Tensor, "batch pos"] | None:
-    """Which positions of right-padded rows an intervention acts on; None means every one.
-
-    Args:
-        positions: "all"; "prompt"; "last" token of the prompt; "generated" (behind the prompt); an index or indices,
-            where negative ones count from the prompt's end.
-        prompt_lengths: of each row.
-        length: of the padded rows.
+def acting(direction: Direction, positions: Positions) -> TokenPositions:
+    """Where a direction acts: one with a vector for each position there, any other where it is told to.
 
     Raises:
-        ValueError: an unknown word, or an index outside a prompt.
+        ValueError: an unknown word, or something that is no whole number.
     """
-    if isinstance(positions, str):
-        index = torch.arange(length)
-        ends = torch.tensor(list(prompt_lengths))[:, None]
-        masks = {"last": index == ends - 1, "prompt": index < ends, "generated": index >= ends}
-        if positions == "all":
-            return None
-        if positions not in masks:
-            raise InputError(f"positions={positions!r}; use all, last, prompt, generated or a list of indices")
-        return masks[positions]
-    wanted = indices(positions)
-    mask = torch.zeros(len(prompt_lengths), length, dtype=torch.bool)
-    for row, end in enumerate(prompt_lengths):
-        for position in wanted:
-            if not -end <= position < end:
-                raise InputError(f"position {position}: a prompt has {end} tokens; use {-end} to {end - 1}")
-            mask[row, position if position >= 0 else end + position] = True
-    return mask
-
-
-def first_position(direction: Direction, positions: Positions, prompt_length: int) -> int:
-    """The first position of a row that an intervention acts on."""
-    if direction.vector.ndim == 2:
-        positions = direction.positions
-    if isinstance(positions, str):
-        return {"last": prompt_length - 1, "generated": prompt_length}.get(positions, 0)
-    return min(p if p >= 0 else prompt_length + p for p in indices(positions))
+    return TokenPositions(direction.positions) if direction.vector.ndim == 2 else TokenPositions.of(positions)
 
 
 def spread(direction: Direction, prompt_lengths: Sequence[int], length: int) -> tuple[Tensor, Tensor]:
@@ -89,11 +58,9 @@ def spread(direction: Direction, prompt_lengths: Sequence[int], length: int) -> 
     vectors = torch.zeros(len(prompt_lengths), length, direction.vector.shape[-1])
     mask = torch.zeros(len(prompt_lengths), length, dtype=torch.bool)
     for row, end in enumerate(prompt_lengths):
-        for vector, position in zip(direction.vector, direction.positions, strict=True):
-            if not -end <= position < end:
-                raise InputError(f"position {position} of direction {direction.name!r}: a prompt has {end} tokens; use {-end} to {end - 1}")
-            at = position if position >= 0 else end + position
-            vectors[row, at], mask[row, at] = vector, True
+        at = TokenPositions(direction.positions).columns(end, f"position {{}} of direction {direction.name!r}: a prompt")
+        for vector, column in zip(direction.vector, at, strict=True):
+            vectors[row, column], mask[row, column] = vector, True
     return vectors, mask
 
 
@@ -177,7 +144,7 @@ def patch(
     if direction.vector.ndim == 2:
         vectors, mask = spread(direction, prompt_lengths, length)
         return Patch(operator_named(operator), vectors.to(device), alpha.to(device), mask.to(device))
-    mask_or_none = position_mask(positions, prompt_lengths, length)
+    mask_or_none = TokenPositions.of(positions).mask(prompt_lengths, length)
     vectors = (direction.rows(prompts, length) if isinstance(direction, PromptVectors) else direction.vector[None, None, :]).to(device)
     return Patch(operator_named(operator), vectors, alpha.to(device), None if mask_or_none is None else mask_or_none.to(device))
 
@@ -312,7 +279,7 @@ def steer(
         point = hook_name(model, *site_of(one, layer if at is None else at, site))
         check_alpha(strength)
         if isinstance(positions, str):
-            position_mask(positions, [1], 1)
+            TokenPositions.of(positions)
         if positions == "generated":
             raise InputError("positions='generated': steer does not know where a prompt ends; use sweep, or the indices of the tokens")
         if one.vector.ndim == 2:

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from steerlab._checks import InputError
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction, check_direction
 from steerlab.directions.prompt_vectors import POOLS, Prompt, PromptVectors, pool
 from steerlab.models.backends import Model
@@ -23,7 +23,7 @@ from steerlab.models.batches import TokenRow, batches_for
 from steerlab.models.memory import pass_tokens
 from steerlab.models.model import HookFn, describe, hook_name, hooks, n_layers
 from steerlab.models.passes import residuals
-from steerlab.steering.interventions import check_alpha, patch, position_mask
+from steerlab.steering.interventions import check_alpha, patch
 from steerlab.steering.operators import Operator
 from steerlab.tasks.evaluation import plan
 from steerlab.tasks.problems import Problem
@@ -285,7 +285,7 @@ def _update(rule: str | Update, rate: float, towards: str) -> Update:
 
 
 def _starting(start: Positions, prompt: Tensor) -> Tensor:
-    mask = position_mask(start, prompt.sum(1).tolist(), prompt.shape[1])
+    mask = TokenPositions.of(start).mask(prompt.sum(1).tolist(), prompt.shape[1])
     return torch.ones(prompt.shape, device=prompt.device) if mask is None else mask.to(prompt.device).float()
 
 

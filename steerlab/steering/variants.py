@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from steerlab._checks import InputError
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction, check_directions
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch
 from steerlab.models.model import Site, hook_name
-from steerlab.steering.interventions import check_alpha, first_position, patch, position_mask
+from steerlab.steering.interventions import acting, check_alpha, patch
 
 ENOUGH = 512  # positions of a pass below which rows of several lengths are padded rather than run apart
 
@@ -71,7 +71,7 @@ def check_interventions(model: Model, cells: Sequence[Intervention], positions: 
         for place in cell.places:
             hook_name(model, *place.at)
             if place.direction.by_prompt:
-                position_mask(positions, [shortest], shortest)
+                TokenPositions.of(positions).mask([shortest], shortest)
             else:
                 patch(place.direction, [cell.alpha], positions=positions, prompt_lengths=[shortest], length=shortest)
 
@@ -115,7 +115,7 @@ def segments(batch: Batch, cells: Sequence[Intervention], positions: Positions, 
     """
     lengths = [len(row.tokens) for row in batch.rows]
     directions = list({id(p.direction): p.direction for cell in cells for p in cell.places}.values())
-    starts = [min(first_position(d, positions, row.prompt_length) for d in directions) for row in batch.rows]
+    starts = [min(acting(d, positions).first(row.prompt_length) for d in directions) for row in batch.rows]
     shared = len(batch.levels) > 1 and all(_alike(batch, level, directions, positions) for level in range(len(batch.levels) - 1))
     apart = not (shared and len(batch.levels[-2].tokens) > 1) and len(cells) * batch.size >= ENOUGH * len(set(lengths))
     groups: dict[tuple[int, int], list[int]] = {}
@@ -160,6 +160,5 @@ def _pieces(batch: Batch, rows: list[int], start: int, shared: bool) -> Iterator
 
 def acts_at(direction: Direction, positions: Positions, prompt_length: int, stop: int) -> list[int]:
     """Columns before `stop` that a direction acts on in a row."""
-    where = direction.positions if direction.vector.ndim == 2 else positions
-    mask = position_mask(where, [prompt_length], max(stop, prompt_length))
+    mask = acting(direction, positions).mask([prompt_length], max(stop, prompt_length))
     return list(range(stop)) if mask is None else [column for column in mask[0].nonzero()[:, 0].tolist() if column < stop]

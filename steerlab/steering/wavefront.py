@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch
 from steerlab.models.kv_cache import KeyValueCache

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction
 from steerlab.directions.random import random_directions
 from steerlab.models.backends import Model

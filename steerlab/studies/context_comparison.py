@@ -6,13 +6,13 @@ The claim to be judged: with few problems, fewer parameters win.
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError, check_rng
+from steerlab._html import Plotted
 from steerlab._progress import job, progress_bar
 from steerlab.aft.aft import ObjectiveOptions, check_problems, fit, training_work
 from steerlab.aft.context import ContextVector
@@ -37,7 +37,7 @@ LEVEL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class ContextComparison:
+class ContextComparison(Plotted, figure="context_kinds"):
     """What came of each kind of vector and seed, and what can be said of the kinds.
 
     Attributes:
@@ -71,7 +71,7 @@ class ContextComparison:
             return "contradicted"
         return "holds" if better.all() else "holds in part" if better.any() else "not shown"
 
-    def summary(self) -> str:
+    def __str__(self) -> str:
         """What was found, in a paragraph."""
         s = self.settings
         lines = [
@@ -108,8 +108,14 @@ class ContextComparison:
         changes = ", ".join(f"{line['kind']} {line['change']:+.3f}" for line in _records(self.kinds))
         return f"ContextComparison({self.verdict}; {changes}; baseline {self.baseline.accuracy:.3f}, {len(self.settings['seeds'])} seeds)"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.kinds.to_html(index=False, float_format="{:.3f}".format, escape=True)
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The runs: one line a kind and seed."""
+        return self.runs
+
+    def summary(self) -> pd.DataFrame:
+        """The kinds: one line each."""
+        return self.kinds
 
 
 @job("test", "kinds", "n_train", "seeds", "lrs", "epochs")
@@ -218,8 +224,11 @@ def compare_context_vectors(
     }  # fmt: skip
     columns = ["kind", "n_parameters", "seed", "lr", "epoch", "norm", "train_before", "train_accuracy"]
     columns += ["validation_before", "validation_accuracy", "test_accuracy", "change", "low", "high"]
-    runs, frame = pd.DataFrame(lines)[columns], pd.concat(outcomes, ignore_index=True)[["kind", "seed", "problem_id", "correct", "margin"]]
-    return ContextComparison(runs, frame, *_tables(runs, frame, before, rng), tested.baseline, settings)
+    learned, frame = (
+        pd.DataFrame(lines)[columns],
+        pd.concat(outcomes, ignore_index=True)[["kind", "seed", "problem_id", "correct", "margin"]],
+    )
+    return ContextComparison(learned, frame, *_tables(learned, frame, before, rng), tested.baseline, settings)
 
 
 def _records(table: pd.DataFrame) -> list[dict[Hashable, Any]]:

@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from scipy.stats import binomtest
 from steerlab import _files
 from steerlab._checks import InputError, InputFileError
 from steerlab._files import reading
+from steerlab._html import Plotted
 from steerlab._progress import forecast_wanted, job, progress_bar
 from steerlab.aft.aft import vectors_work
 from steerlab.aft.selection import adaptive_aft, chosen_layers
@@ -303,7 +303,7 @@ OUTCOMES = ("positive", "neutral", "negative")
 
 
 @dataclass(frozen=True, eq=False)
-class Universality:
+class Universality(Plotted, figure="forest", drawn="effects"):
     """What a grid of cells says.
 
     Attributes:
@@ -332,7 +332,7 @@ class Universality:
                 table.loc[done, name] = [sign_of(a, b) for a, b in zip(table.loc[done, low], table.loc[done, high], strict=True)]
         return table
 
-    def counts(self) -> pd.DataFrame:
+    def summary(self) -> pd.DataFrame:
         """Positives, neutrals and negatives by point estimate (any gain is positive), by interval (95%, uncorrected) and after Holm's correction."""
         done = self._done()
         held = done["p_holm"] < GRID_LEVEL
@@ -369,7 +369,7 @@ class Universality:
             if ok:
                 said = {key: float(row[key]) for key in ("low", "high", "p", "p_holm", "p_bh")} | {"n": int(row["n"])}
                 intervals.setdefault(row["model"], {})[row["dataset"]] = said | {"outcome_by_interval": row["outcome_by_interval"]}
-        count, by_interval, by_holm = ({kind: int(line[kind]) for kind in OUTCOMES} for line in self.counts().to_dict("records"))
+        count, by_interval, by_holm = ({kind: int(line[kind]) for kind in OUTCOMES} for line in self.summary().to_dict("records"))
         summary: dict[str, Any] = {
             "models_tested": len(results),
             "datasets": int(table["dataset"].nunique()),
@@ -389,12 +389,12 @@ class Universality:
             summary["most_consistent_model"] = str(done.groupby("model")["improvement"].min().idxmax())
         return summary
 
-    def summary(self) -> str:
+    def __str__(self) -> str:
         """What the grid says, in a paragraph."""
         done, failed = self._done(), int(self.frame["error"].notna().sum())
         if done.empty:
             return f"All {failed} cells failed; there is nothing to say. The messages are in the table."
-        rows = self.counts().set_index("judged by")
+        rows = self.summary().set_index("judged by")
         said = [f"Of {len(done)} finished cells{f' ({failed} failed)' if failed else ''}:"]
         said.append("; ".join(f"by {name}: {', '.join(f'{row[kind]} {kind}' for kind in OUTCOMES)}" for name, row in rows.iterrows()) + ".")
         said.append(
@@ -449,11 +449,8 @@ class Universality:
         return said
 
     def __repr__(self) -> str:
-        counts = self.counts().iloc[0]
+        counts = self.summary().iloc[0]
         return f"Universality({len(self.cells)} cells: {', '.join(f'{counts[kind]} {kind}' for kind in OUTCOMES)} by point estimate, sign test p={self.sign_p():.3g})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
 
 
 def _best(done: pd.DataFrame) -> dict[Hashable, Any]:

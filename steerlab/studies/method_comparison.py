@@ -12,7 +12,6 @@ otherwise, and random vectors at the same places and levels.
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from itertools import combinations
 from typing import Any, Protocol
 
@@ -20,8 +19,9 @@ import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError
+from steerlab._html import Plotted
 from steerlab._progress import Stages, job
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import MEASURED, Positions, TokenPositions
 from steerlab.controls.side_effects import side_texts
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
@@ -213,7 +213,7 @@ def _shown(row: dict[Hashable, Any]) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class MethodComparison:
+class MethodComparison(Plotted, figure="forest", drawn="effects"):
     """Methods on one test split.
 
     Attributes:
@@ -351,7 +351,7 @@ class MethodComparison:
         doses, controls = (part.assign(change=part["accuracy"] - self.baseline.accuracy) for part in parts)
         return matching, doses, controls
 
-    def summary(self) -> str:
+    def __str__(self) -> str:
         """What was found, in a paragraph."""
         return summary(self)
 
@@ -370,8 +370,9 @@ class MethodComparison:
             f"{int((self._pairs['p_holm'] < LEVEL).sum())} of {len(self._pairs)} differences hold)"
         )
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self._frame.to_html(index=False, float_format="{:.4g}".format, escape=True)
+    def summary(self) -> pd.DataFrame:
+        """The main columns of `frame`."""
+        return self._frame[["matching", "method", "kl", "accuracy", "change", "low", "high", "p_holm", "p_controls_holm"]]
 
 
 COLUMNS = [
@@ -511,9 +512,9 @@ def compare_methods(
         "levels": {matching: levels[matching] for matching in tried},
         "n_controls": n_controls,
         "texts": about,
-        "cache_positions": cache_positions if isinstance(cache_positions, str) else list(np.atleast_1d(cache_positions)),
+        "cache_positions": TokenPositions.of(cache_positions, MEASURED).describe(),
         **{key: value for key, value in learning.items() if key != "positions"},
-        "positions": positions if isinstance(positions, str) else list(np.atleast_1d(positions)),
+        "positions": TokenPositions.of(positions).describe(),
     }
     return _comparison(baseline, found, tried, asked, notes, missing, settings)
 

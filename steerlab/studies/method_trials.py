@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.controls.control import scales_for
 from steerlab.directions.direction import Direction, site_of
 from steerlab.directions.random import random_directions

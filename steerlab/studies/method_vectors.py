@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from steerlab._checks import InputError
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.aft.aft import ObjectiveOptions, learn_vectors, training_work, vectors_work
 from steerlab.aft.learnables import StaticVector
 from steerlab.aft.multilayer import SOURCE_DEPTHS, SOURCE_SCALES, learn_multilayer

@@ -6,13 +6,13 @@ on a validation mixture of the same tasks, so the task that was left out has no 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError
+from steerlab._html import Plotted
 from steerlab._progress import Stages, job
 from steerlab.aft.aft import LearnedVector, learn_vectors, vectors_work
 from steerlab.directions.random import random_directions
@@ -31,7 +31,7 @@ ALL = "mixture of all"
 
 
 @dataclass(frozen=True, eq=False)
-class UniversalBooster:
+class UniversalBooster(Plotted, figure="forest", drawn="effects"):
     """Vectors of mixtures and of single tasks, on every task's test problems.
 
     Attributes:
@@ -62,7 +62,7 @@ class UniversalBooster:
         names = [f"{v} on {t} ({where})" for v, t, where in zip(part["vector"], part["task"], part["trained"], strict=True)]
         return pd.concat([means, part.assign(name=names)[["name", "change", "low", "high", "n", "p"]]], ignore_index=True)
 
-    def summary(self) -> str:
+    def __str__(self) -> str:
         """Whether one vector boosts all tasks, in a few sentences."""
         said = []
         for row in self.means.to_dict("records"):
@@ -104,8 +104,9 @@ class UniversalBooster:
     def __repr__(self) -> str:
         return f"UniversalBooster({self.frame['task'].nunique()} tasks, {len(self.vectors)} vectors, {self.frame['n'].iloc[0]:.0f} test problems a task)"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(self.summary())}</p>" + self.frame.to_html(index=False, float_format="{:.3g}".format, escape=True)
+    def summary(self) -> pd.DataFrame:
+        """The means: one line a group."""
+        return self.means
 
 
 @job("tasks", "layers", "left_out", "n_train", "n_validation", "n_test", "n_random", "epochs")

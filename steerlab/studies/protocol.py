@@ -7,14 +7,16 @@ of other kinds. Beside it: what the contrast is worth, and what steering does wh
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from steerlab._checks import InputError
+from steerlab._html import Plotted, Result
 from steerlab._progress import Stages, job
-from steerlab.activations.cache import Activations, Positions
+from steerlab.activations.cache import Activations
+from steerlab.activations.positions import Positions
 from steerlab.controls.control import SCALED, ControlResult, match_kl, random_control
 from steerlab.controls.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.directions.contrasts import balanced_activations
@@ -40,7 +42,7 @@ STREAMS = {"balance": 0, "chosen": 1, "suppression": 2, "questions": 3, "diagnos
 
 
 @dataclass(frozen=True, eq=False)
-class Experiment:
+class Experiment(Plotted, figure="alpha_progression"):
     """Everything that the protocol measured.
 
     Attributes:
@@ -81,8 +83,24 @@ class Experiment:
             f"tested on {self.test.baseline.n}, controls at {len(self.controls)} alphas, {len(self.families)} further families)"
         )
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>"
+    @property
+    def frame(self) -> pd.DataFrame:
+        """Every alpha on the test split: one line an alpha and problem, as `SweepResult.frame`."""
+        return self.test.frame
+
+    def summary(self) -> pd.DataFrame:
+        """One line an alpha, on the test split."""
+        return self.test.summary()
+
+    def warnings(self) -> list[str]:
+        """What a reader must know of the interventions; `steerlab.Significance` has more to say."""
+        parts: list[Result] = [self.validation, self.test, *self.controls, *self.families, self.side_effects]
+        parts += [self.diagnostics] if self.diagnostics is not None else []
+        return list(dict.fromkeys(said for part in parts for said in part.warnings()))
+
+    def plot(self, **options: Any) -> Any:
+        """Accuracy over alpha on the test split, beside the controls'; options are those of `steerlab.plots.alpha_progression`."""
+        return self.test.plot(**{"control": self.controls, **options})
 
 
 def contrast_directions(

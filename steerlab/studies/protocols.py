@@ -7,13 +7,13 @@ that had no part in anything; the difference is the bias.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError
+from steerlab._html import Plotted
 from steerlab._progress import Stages, job
 from steerlab.aft.aft import learn_vectors, vectors_work
 from steerlab.aft.selection import chosen_layers
@@ -38,7 +38,7 @@ RULES = {
 
 
 @dataclass(frozen=True, eq=False)
-class ProtocolComparison:
+class ProtocolComparison(Plotted, figure="reported_against_fresh"):
     """Protocols, repetition by repetition.
 
     Attributes:
@@ -58,7 +58,7 @@ class ProtocolComparison:
     settings: Mapping[str, Any]
     checks: pd.DataFrame
 
-    def table(self) -> pd.DataFrame:
+    def summary(self) -> pd.DataFrame:
         """One line a protocol: repetitions, candidates, attempts (means), reported, change and bias (means over repetitions), the latter two with 95% intervals,
         and the shares of repetitions whose gain is above 0 as reported and on fresh problems.
 
@@ -83,10 +83,10 @@ class ProtocolComparison:
         columns = ["protocol", "reported_on", "repetitions", "candidates", "attempts", "reported", "change", "change_low", "change_high"]
         return pd.DataFrame(lines, columns=[*columns, "bias", "bias_low", "bias_high", "reported_positive", "positive"])
 
-    def summary(self) -> str:
+    def __str__(self) -> str:
         """How much each protocol's own number flatters, in a sentence each."""
         said = []
-        for row in self.table().to_dict("records"):
+        for row in self.summary().to_dict("records"):
             several = row["repetitions"] > 1
             over = f" (95% interval {100 * row['bias_low']:+.1f} to {100 * row['bias_high']:+.1f})" if several else ""
             spread = f" ({100 * row['change_low']:+.1f} to {100 * row['change_high']:+.1f})" if several else ""
@@ -122,9 +122,6 @@ class ProtocolComparison:
 
     def __repr__(self) -> str:
         return f"ProtocolComparison({self.frame['repetition'].nunique()} repetitions of {self.frame['protocol'].nunique()} protocols, {self.frame['n'].iloc[0]:.0f} fresh problems)"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(self.summary())}</p>" + self.table().to_html(index=False, float_format="{:.3g}".format, escape=True)
 
 
 @job("repetitions", "n_train", "n_validation", "n_outcome", "n_fresh", "attempts", "rapid_epochs", "epochs")

@@ -6,7 +6,6 @@ more often, so that all take the same number of steps; subsets share no problem 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import combinations
 from typing import Any
 
@@ -15,6 +14,7 @@ import pandas as pd
 import torch
 
 from steerlab._checks import InputError
+from steerlab._html import Plotted
 from steerlab._progress import Stages, job
 from steerlab.aft.aft import LearnedVector, learn_vectors, vectors_work
 from steerlab.models.backends import Model
@@ -30,7 +30,7 @@ KINDS = ("seed", "subset", "shuffled")
 
 
 @dataclass(frozen=True, eq=False)
-class SeedStability:
+class SeedStability(Plotted, figure="data_size_curve"):
     """Vectors learned from the same problems with other seeds, from other problems, and from targets that mean nothing.
 
     Attributes:
@@ -90,7 +90,7 @@ class SeedStability:
         ]
         return pd.DataFrame(lines, columns=[*columns, "change_sd"])
 
-    def summary(self) -> str:
+    def __str__(self) -> str:
         """How alike vectors are and how alike their effects, in a few sentences."""
         curve = self.curve()
         n, first = self.frame["n"].iloc[0], self.frame.iloc[0]
@@ -139,8 +139,9 @@ class SeedStability:
         kinds = ", ".join(f"{kind}: {n}" for kind, n in self.frame["kind"].value_counts(sort=False).items())
         return f"SeedStability(layer={self.layer}, vectors {kinds}, {self.frame['n'].iloc[0]:.0f} test problems)"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(self.summary())}</p>" + self.curve().to_html(index=False, float_format="{:.3g}".format, escape=True)
+    def summary(self) -> pd.DataFrame:
+        """The curve: one line a kind and size."""
+        return self.curve()
 
 
 @job("sizes", "seeds", "subsets", "n_shuffled", "n_test", "epochs")

@@ -9,7 +9,6 @@ are random directions of the same length at the same place, and vectors of the s
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from itertools import combinations
 from typing import Any, TypeVar
 
@@ -17,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError
+from steerlab._html import Plotted
 from steerlab._progress import Stages, job
 from steerlab.aft.aft import learn_vectors, vectors_work
 from steerlab.directions.contrasts import balanced_activations
@@ -230,7 +230,7 @@ KEYS = ["method", "source", "target"]
 
 
 @dataclass(frozen=True, eq=False)
-class TransferResult:
+class TransferResult(Plotted, by="change", figure="transfer_matrix"):
     """What vectors of each task do on the test problems of each.
 
     Attributes:
@@ -266,7 +266,7 @@ class TransferResult:
         """The lines whose source and target are different tasks."""
         return self.frame[self.frame["source"] != self.frame["target"]]
 
-    def summary(self) -> str:
+    def __str__(self) -> str:
         """What transfers, and what would have done as well, in a few sentences for each method."""
         said = []
         for method, part in self.frame.groupby("method", sort=False):
@@ -307,9 +307,6 @@ class TransferResult:
 
     def __repr__(self) -> str:
         return f"TransferResult({self.frame['source'].nunique()} tasks, methods {', '.join(self.frame['method'].unique())}, {self.frame['n'].iloc[0]:.0f} test problems each)"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(self.summary())}</p>" + self.frame.to_html(index=False, float_format="{:.3g}".format, escape=True)
 
 
 @job("tasks", "methods", "layers", "n_train", "n_validation", "n_test", "n_random", "n_shuffled", "n_shuffled_learned", "epochs")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work
 from steerlab.steering.operators import Operator

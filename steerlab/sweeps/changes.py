@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ import pandas as pd
 from scipy import stats
 
 from steerlab._checks import InputError, InputTypeError
+from steerlab._html import Plotted
 from steerlab.statistics._format import format_p
 from steerlab.statistics.multiplicity import holm
 from steerlab.sweeps.sweep import SweepResult
@@ -113,7 +113,7 @@ GROUPS = ("fixed", "broken", "stayed right", "stayed wrong")
 
 
 @dataclass(frozen=True, eq=False)
-class FailureAnalysis:
+class FailureAnalysis(Plotted, figure="headroom"):
     """Problems of one line of a sweep (one layer and direction), by what became of them at each alpha.
 
     Attributes:
@@ -187,7 +187,7 @@ class FailureAnalysis:
         columns = ["alpha", "wrong", "right", "mean_shift", "spread", "fixed", "fixed_expected", "broken", "broken_expected"]
         return pd.DataFrame(lines, columns=[*columns, "change", "change_expected"])
 
-    def summary(self) -> str:
+    def __str__(self) -> str:
         """Why amplification fails, or suppression works, in a few sentences that follow from the tables."""
         table = self.headroom.set_index("alpha")
         parts = []
@@ -215,8 +215,9 @@ class FailureAnalysis:
     def __repr__(self) -> str:
         return f"FailureAnalysis({self.frame['problem_id'].nunique()} problems, {self.frame['alpha'].nunique()} alphas, layer {self.layer}, {self.direction!r})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(self.summary())}</p>" + self.headroom.to_html(index=False, float_format="{:.3g}".format, escape=True)
+    def summary(self) -> pd.DataFrame:
+        """The headroom: one line an alpha."""
+        return self.headroom
 
 
 def failure_analysis(sw: SweepResult, *, layer: int | None = None, direction: str | None = None) -> FailureAnalysis:

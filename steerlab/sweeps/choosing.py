@@ -11,7 +11,6 @@ How much of a direction: a grid of coefficients after the layer is chosen, chose
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,9 @@ import pandas as pd
 import torch
 
 from steerlab._checks import InputError, check_rng
+from steerlab._html import LONG, Result
 from steerlab._progress import job
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction, Directions, check_type, site_of
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
@@ -40,7 +40,7 @@ KEEP = 0.45  # of the cells goes on after each round
 
 
 @dataclass(frozen=True, eq=False)
-class HalvingResult:
+class HalvingResult(Result):
     """What was tried, and what is left.
 
     Attributes:
@@ -67,8 +67,9 @@ class HalvingResult:
             f"{self.evaluations} of {self.full_evaluations} evaluations)"
         )
 
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self.frame[self.frame["kept"]].to_html(index=False, float_format="{:.3f}".format, escape=True)
+    def summary(self) -> pd.DataFrame:
+        """The cells of the last round, best first, at most 30: lines of `frame`."""
+        return ranked(self.frame[self.frame["round"] == self.frame["round"].max()]).head(LONG)
 
 
 @job("problems", "directions", "alphas")
@@ -199,7 +200,7 @@ COEFFICIENTS: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0, 1.3, 1.5, 2.0)
 
 
 @dataclass(frozen=True, eq=False)
-class CoefficientGrid:
+class CoefficientGrid(Result):
     """A coefficient, chosen and tested.
 
     Attributes:
@@ -247,9 +248,6 @@ class CoefficientGrid:
             f"CoefficientGrid(coefficient={self.coefficient}, validation {change['validation']:+.3f} on {self.validation.baseline.n} problems, "
             f"test {change['test']:+.3f} on {self.test.baseline.n})"
         )
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.frame.to_html(index=False, float_format="{:.3f}".format, escape=True)
 
 
 @job("validation", "test", "coefficients")

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import beta, t
 
 from steerlab._checks import InputError
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction, site_of
 from steerlab.models.backends import Model
 from steerlab.statistics.intervals import Interval

@@ -15,8 +15,9 @@ from scipy import stats
 from torch import Tensor
 
 from steerlab._checks import InputError
+from steerlab._html import OneLine, Plotted
 from steerlab._progress import job, progress_bar
-from steerlab.activations.cache import Positions, indices
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction, Directions, as_directions, check_directions, site_of
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch, TokenRow
@@ -39,7 +40,7 @@ STEP = 1e-4  # of the numbers read, in the central difference that tells how the
 
 
 @dataclass(frozen=True)
-class Correlation:
+class Correlation(OneLine, shown="pearson spearman n"):
     """How well predicted and measured changes of the mean margin go together, over `n` cells with alpha other than 0.
 
     Attributes:
@@ -54,12 +55,9 @@ class Correlation:
     def __str__(self) -> str:
         return f"predicted and measured changes of the mean margin correlate at {self.pearson:.2f} over {self.n} cells (rank: {self.spearman:.2f})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{self}</p>"
-
 
 @dataclass(frozen=True, eq=False)
-class Preview:
+class Preview(Plotted, by="margin_change", figure="preview_heatmap"):
     """Predicted effects, to first order.
 
     Attributes:
@@ -97,10 +95,6 @@ class Preview:
         found = self.correlation
         agrees = "" if found is None else f", r={found.pearson:.2f} with {found.n} measured cells"
         return f"Preview({layers} layers x {len(self.alphas)} alphas, {n} problems{agrees})"
-
-    def _repr_html_(self) -> str:
-        table = self.frame.pivot_table(index=["direction", "layer"], columns="alpha", values="margin_change")
-        return f"<p>{self!r}</p>" + table.to_html(float_format="{:.3f}".format, escape=True)
 
 
 @job("problems")
@@ -196,7 +190,7 @@ def _check_sweep(
     if [problem.id for problem in sweep.baseline.problems] != [problem.id for problem in problems]:
         raise InputError(f"sweep: it measured {sweep.baseline.n} other problems than the {len(problems)} given; give both the same list")
     wanted = {
-        "positions": positions if isinstance(positions, str) else indices(positions),
+        "positions": TokenPositions.of(positions).describe(),
         "operator": operator_label(operator),
         "sites": sorted({one.at.site for one in places}),
     }

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError
+from steerlab._html import Result
 from steerlab._progress import job
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction, check_alike, check_type, site_of
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
@@ -28,7 +28,7 @@ from steerlab.tasks.scorers import Scorer, scorer_for
 
 
 @dataclass(frozen=True, eq=False)
-class RoutedResult:
+class RoutedResult(Result):
     """Every problem under the direction and alpha that it was given.
 
     Attributes:
@@ -49,7 +49,7 @@ class RoutedResult:
         """Share of problems answered rightly under their own direction."""
         return self.evaluation.accuracy
 
-    def by_route(self) -> pd.DataFrame:
+    def summary(self) -> pd.DataFrame:
         """One line a route: n, correct, accuracy, low, high (95% Wilson), change, became_right and became_wrong."""
         table = self.frame.assign(before=self.baseline.frame["correct"].to_numpy(bool), after=self.frame["correct"].astype(bool))
         lines = []
@@ -76,9 +76,6 @@ class RoutedResult:
     def __repr__(self) -> str:
         routes = ", ".join(f"{route}: {n}" for route, n in self.frame["route"].value_counts(sort=False).items())
         return f"RoutedResult({len(self.frame)} problems ({routes}), baseline {self.baseline.accuracy:.3f}, routed {self.accuracy:.3f})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.by_route().to_html(index=False, float_format="{:.3f}".format, escape=True)
 
 
 @job("problems")

@@ -10,8 +10,9 @@ import pandas as pd
 import torch
 
 from steerlab._checks import Alternative, InputError
+from steerlab._html import Plotted, few
 from steerlab._progress import job
-from steerlab.activations.cache import Positions, indices
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, moved, site_of
 from steerlab.models.backends import Model
 from steerlab.models.model import Precision
@@ -32,7 +33,7 @@ MEASURES = ("correct", "margin", "nll")
 
 
 @dataclass(frozen=True, eq=False)
-class SweepResult:
+class SweepResult(Plotted, figure="layer_alpha_heatmap"):
     """Outcomes of every cell of a sweep.
 
     Attributes:
@@ -149,8 +150,16 @@ class SweepResult:
         cells, n = len(self._accuracy), self.baseline.n
         return f"SweepResult({cells} cells x {n} problems, baseline accuracy {self.baseline.accuracy:.3f})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self._accuracy.to_html(index=False, float_format="{:.3f}".format, escape=True)
+    def summary(self) -> pd.DataFrame:
+        """The cells of largest change, at most 30: lines of `accuracy`."""
+        return few(self._accuracy, "change")
+
+    def plot(self, **options: Any) -> Any:
+        """Accuracy by layer and alpha, or over alpha where there is one layer; options are those of the figure in `steerlab.plots`."""
+        from steerlab import plots
+
+        draw = plots.layer_alpha_heatmap if self.frame["layer"].nunique() > 1 else plots.alpha_progression
+        return draw(self, **options)
 
 
 def _check_measure(measure: str) -> None:
@@ -295,7 +304,7 @@ def sweep(
     columns = ["layer", "alpha", "direction", "problem_id", "prediction", "correct", "margin", "nll"]
     settings = {
         "operator": operator_label(operator),
-        "positions": positions if isinstance(positions, str) else indices(positions),
+        "positions": TokenPositions.of(positions).describe(),
         "sites": sorted({one.at.site for cell in cells for one in cell.places}),
         "scorer": done.baseline.scorer,
     }

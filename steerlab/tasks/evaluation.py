@@ -6,13 +6,13 @@ Score a model on problems, and balance what it got right and wrong.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from html import escape
 
 import numpy as np
 import pandas as pd
 import torch
 
 from steerlab._checks import InputError, InputTypeError, check_rng
+from steerlab._html import Result
 from steerlab._progress import job, progress_bar
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch, Read, TokenRow, batches_for, least, smaller
@@ -100,7 +100,7 @@ def plan(model: Model, problems: Sequence[Problem], scorer: Scorer) -> Plan:
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class Evaluation(Result, title="Evaluation", shown="n accuracy interval scorer"):
     """What a model answered.
 
     Attributes:
@@ -138,11 +138,6 @@ class Evaluation:
     def __repr__(self) -> str:
         interval = self.interval()
         return f"Evaluation(accuracy={self.accuracy:.3f} [{interval.low:.3f}, {interval.high:.3f}], n={self.n}, scorer={self.scorer!r})"
-
-    def _repr_html_(self) -> str:
-        interval = self.interval()
-        head = f"<p>accuracy {self.accuracy:.1%} (95% interval {interval.low:.1%} to {interval.high:.1%}), n = {self.n}, scorer {escape(self.scorer)}</p>"
-        return head + self.frame.head(10).to_html(index=False, escape=True)
 
 
 @job("problems")
@@ -204,7 +199,7 @@ def evaluate(
 
 
 @dataclass(frozen=True)
-class Balanced:
+class Balanced(Result):
     """Equal numbers of problems that a model got right and wrong, split into train and test."""
 
     train_correct: list[Problem]
@@ -216,8 +211,16 @@ class Balanced:
         groups = ("train_correct", "train_incorrect", "test_correct", "test_incorrect")
         return f"Balanced({', '.join(f'{group}={len(getattr(self, group))}' for group in groups)})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>"
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One line a problem: problem_id, split ("train" or "test"), correct."""
+        groups = [("train", True, self.train_correct), ("train", False, self.train_incorrect), ("test", True, self.test_correct)]
+        lines = [(p.id, split, ok) for split, ok, group in [*groups, ("test", False, self.test_incorrect)] for p in group]
+        return pd.DataFrame(lines, columns=["problem_id", "split", "correct"])
+
+    def summary(self) -> pd.DataFrame:
+        """One line a split and side: split, correct, n."""
+        return self.frame.groupby(["split", "correct"], sort=False).size().rename("n").reset_index()
 
     @property
     def train(self) -> list[Problem]:

@@ -12,8 +12,10 @@ from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 
 from steerlab._checks import InputError, InputTypeError, check_rng
+from steerlab._html import Result
 from steerlab.models.encoding import check_text
 from steerlab.tasks.numbers import as_printed, parse_number
 
@@ -219,7 +221,7 @@ def content(problem: Problem) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Result):
     """Three disjoint lists of problems and the name of the scorer that judges them.
 
     Attributes:
@@ -274,8 +276,20 @@ class Task:
         """
         return left_out(self.about)
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>"
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One line a problem: problem_id, split, prompt, target, choices."""
+        splits = [(split, p) for split in ("train", "validation", "test") for p in getattr(self, split)]
+        lines = [(p.id, split, p.prompt, p.target, p.choices) for split, p in splits]
+        return pd.DataFrame(lines, columns=["problem_id", "split", "prompt", "target", "choices"])
+
+    def summary(self) -> pd.DataFrame:
+        """One line a split: split, n."""
+        return pd.DataFrame([(split, len(getattr(self, split))) for split in ("train", "validation", "test")], columns=["split", "n"])
+
+    def warnings(self) -> list[str]:
+        """What was left out and why."""
+        return self.left_out()
 
 
 def left_out(about: Mapping[str, Any]) -> list[str]:

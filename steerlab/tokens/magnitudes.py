@@ -9,7 +9,6 @@ log p(right token) minus log p(wrong token), says at which tokens right and wron
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,9 @@ import pandas as pd
 import torch
 
 from steerlab._checks import InputError
+from steerlab._html import Plotted
 from steerlab._progress import job, progress_bar
-from steerlab.activations.cache import Positions
+from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction, check_direction, check_type, site_of
 from steerlab.models.backends import Model
 from steerlab.models.batches import Read, TokenRow, batches_for
@@ -41,7 +41,7 @@ from steerlab.tasks.scorers import encode_choices, encode_prompt
 
 
 @dataclass(frozen=True, eq=False)
-class Magnitudes:
+class Magnitudes(Plotted, figure="token_magnitudes"):
     """Size of the residual stream token by token.
 
     Attributes:
@@ -81,8 +81,9 @@ class Magnitudes:
         problems, layers = self.frame["problem_id"].nunique(), sorted(set(self.frame["layer"]))
         return f"Magnitudes({problems} problems, layers={layers}, site={self.site!r})"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{self!r}</p>" + self.by_position().to_html(index=False, float_format="{:.3g}".format, escape=True)
+    def summary(self) -> pd.DataFrame:
+        """Means over all tokens, one line a layer: layer, n, norm, projection."""
+        return self.frame.groupby("layer").agg(n=("norm", "size"), norm=("norm", "mean"), projection=("projection", "mean")).reset_index()
 
 
 @job("problems", "layers")
@@ -156,7 +157,7 @@ PARTS = ("prompt", "shared start", "differing", "shared end")
 
 
 @dataclass(frozen=True, eq=False)
-class CriticalTokens:
+class CriticalTokens(Plotted, figure="critical_tokens"):
     """Divergence of right and wrong answers, steered and unsteered, token by token.
 
     Attributes:
@@ -225,7 +226,7 @@ class CriticalTokens:
             lines.append((name, correct, run, n, float(needed), needed / n, float(held[max(1, round(n / 10)) - 1])))
         return pd.DataFrame(lines, columns=["problem_id", "correct", "run", "tokens", "needed", "needed_share", "top_share"])
 
-    def by_part(self) -> pd.DataFrame:
+    def summary(self) -> pd.DataFrame:
         """Means over problems: one line a group of problems (answered rightly or not), run and part: n, tokens, kl, share (of all KL)."""
         keys = ["correct", "run"]
         table = self.frame.groupby([*keys, "part"], sort=False).agg(
@@ -248,7 +249,7 @@ class CriticalTokens:
         table["share"] = table["share"] / total if total else np.nan
         return table[table["n"] >= least].sort_values("kl", ascending=False, kind="stable", ignore_index=True)
 
-    def summary(self, *, rng: np.random.Generator) -> str:
+    def text(self, *, rng: np.random.Generator) -> str:
         """What was found, with intervals: how concentrated KL is, and what steering did to the margin.
 
         Args:
@@ -286,9 +287,6 @@ class CriticalTokens:
             f"CriticalTokens({self.frame['problem_id'].nunique()} problems, {self.direction.name!r} at layer {self.layer}, alpha={self.alpha}; 90% of the "
             f"KL sits on {100 * needed.median():.0f}% of a text's tokens in the median)"
         )
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.by_part().to_html(index=False, float_format="{:.3g}".format, escape=True)
 
 
 @job("problems")

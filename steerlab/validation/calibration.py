@@ -15,6 +15,7 @@ from scipy.stats import norm
 
 from steerlab import statistics as st
 from steerlab._checks import InputError
+from steerlab._html import Result
 from steerlab._progress import job, progress_bar
 from steerlab.models.forecasts import Work, forecast
 from steerlab.validation.scenarios import SCENARIOS
@@ -24,7 +25,7 @@ CONFIDENCE = 0.999  # of the Monte Carlo intervals; of two hundred rates one or 
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
+class Calibration(Result):
     """Rates of rejection.
 
     Attributes:
@@ -58,8 +59,10 @@ class Calibration:
         nulls = self.frame[self.frame["null"]]
         return f"Calibration({nulls['procedure'].nunique()} procedures, {len(self.exceeding())} rates above their level without a reason)"
 
-    def _repr_html_(self) -> str:
-        return str(self.frame.to_html(index=False, float_format="{:.4f}".format, escape=True))
+    def summary(self) -> pd.DataFrame:
+        """One line a procedure, of true nulls: procedure, rates (how many were measured), exceeds (how many lie above their level, beyond Monte Carlo error)."""
+        nulls = self.frame[self.frame["null"]].assign(exceeds=lambda table: table["verdict"] == "exceeds")
+        return nulls.groupby("procedure", sort=False).agg(rates=("rate", "size"), exceeds=("exceeds", "sum")).reset_index()
 
 
 def _said(group: pd.DataFrame) -> str:

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import steerlab as sl
+from steerlab.activations.positions import TokenPositions
 from steerlab.aft.learnables import DictionaryVector, MLPVector, ModulatedVector
 from steerlab.aft.objectives import AnswerLoss
 from steerlab.models.batches import Read, TokenRow
 from steerlab.models.model import Site, frozen, hook_name, hooks
 from steerlab.models.passes import forward
-from steerlab.steering.interventions import position_mask
 from steerlab.steering.operators import OPERATORS
 from steerlab.tasks.scorers import Outcome, Scorer
 
@@ -57,7 +57,7 @@ def stream_of(model, tokens, site):
 def steered(model, row, site, vector, operator="add", positions="all", alpha=1.0, tokens=None):
     """Logits of one row in a plain hooked run."""
     tokens = row.tokens if tokens is None else tokens
-    mask = position_mask(positions, [row.prompt_length], len(tokens))
+    mask = TokenPositions.of(positions).mask([row.prompt_length], len(tokens))
 
     def act(resid):
         resid = resid.clone()

@@ -10,12 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import steerlab as sl
+from steerlab.activations.positions import TokenPositions
 from steerlab.aft.learnables import StaticVector
 from steerlab.aft.objectives import AnswerLoss
 from steerlab.models.batches import Read, TokenRow
 from steerlab.models.model import Site, frozen, hook_name, hooks
 from steerlab.models.passes import forward
-from steerlab.steering.interventions import position_mask
 from steerlab.steering.operators import OPERATORS
 
 SEQUENTIAL, PARALLEL = ("gpt2", "llama-grouped", "mistral-sliding"), ("gpt_neox", "phi-2")
@@ -45,7 +45,7 @@ def works(draw):
 
 def plainly(model, row, path, scales, vector, operator, positions):
     """The loss of one row, through the whole model."""
-    mask = position_mask(positions, [row.prompt_length], len(row.tokens))
+    mask = TokenPositions.of(positions).mask([row.prompt_length], len(row.tokens))
 
     def act(scale):
         def fn(resid):

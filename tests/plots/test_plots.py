@@ -725,7 +725,7 @@ def test_the_divergence_of_parts_is_their_kl_and_the_title_has_the_median_text()
          "kl": [0.2, 0.5, 0.1, 0.3], "share": [0.4, 0.6, 0.7, 0.3]}
     )  # fmt: skip
     needed = pd.DataFrame({"needed_share": [0.1, 0.2, 0.9]})
-    fig = plots.critical_tokens(SimpleNamespace(alpha=2.0, layer=1, by_part=lambda: rows, concentration=lambda share=0.9: needed))
+    fig = plots.critical_tokens(SimpleNamespace(alpha=2.0, layer=1, summary=lambda: rows, concentration=lambda share=0.9: needed))
     assert panels(fig) == [[0.2, 0.5], [0.1, 0.3]]
     assert [trace.name for trace in fig.data] == ["right answer, problem solved", "wrong answer, problem not solved"]
     assert [trace.marker.pattern.shape for trace in fig.data] == ["", "/"]

@@ -95,7 +95,7 @@ def test_test_problems_whose_right_choice_is_always_the_same_are_called_unbalanc
 def test_the_word_significant_is_never_said_without_its_test(experiment):
     found = sl.Significance(experiment)
     provenance = {"model": {"name": "toy"}, "versions": {}}
-    words = " ".join([found.answer(), found.summary(), *found.warnings(), *sections.method(found), sections.paragraph(found, provenance)])
+    words = " ".join([found.answer(), str(found), *found.warnings(), *sections.method(found), sections.paragraph(found, provenance)])
     assert "significant" not in words
     assert "p = 0.0000" not in words
     assert "p = 0 " not in words

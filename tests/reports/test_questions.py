@@ -142,7 +142,7 @@ def test_a_repetition_is_planned_for_all_answers_that_moved_and_for_their_net_ch
 
 def test_the_main_jobs_words_and_tables_hold_the_questions(experiment):
     found = Significance(experiment)
-    assert "8 cells tried on validation" in found.summary()
+    assert "8 cells tried on validation" in str(found)
     assert any("What else a reader asks" in table.caption for table in sections.tables(found))
     heatmap = next(one.figure for one in sections.figures(found) if one.caption.startswith("Validation split"))
     assert "max-statistic test of all 8 cells" in shown(heatmap)

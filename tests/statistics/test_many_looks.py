@@ -147,6 +147,6 @@ def test_the_result_reads_as_one_line_and_as_a_table_and_is_frozen():
     assert str(result).startswith("best of 6 cells: (6, 2.0), change +0.7")
     assert "all 128 flips" in str(result)
     assert "\n" not in str(result)
-    assert "<th>cells tried</th><td>6</td>" in result._repr_html_()
+    assert ">n cells</th><td><bdi>6</bdi></td>" in result._repr_html_()
     with pytest.raises(dataclasses.FrozenInstanceError):
         result.best = (3, 2.0)

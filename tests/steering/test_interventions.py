@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab.activations.cache import indices
+from steerlab.activations.positions import TokenPositions
 from steerlab.models.model import hook_name, hooks
 from steerlab.models.passes import residuals
-from steerlab.steering.interventions import Patch, check_alpha, patch, position_mask
+from steerlab.steering.interventions import Patch, check_alpha, patch
 from steerlab.steering.operators import OPERATORS, ablate, add, clamp, rotate
 
 
@@ -141,13 +141,13 @@ def test_the_end_of_a_padded_prompt_is_its_own():
     """Oracle: by hand; rows of 3 and 2 prompt tokens in 4 columns."""
 
     def columns(positions) -> list[list[int]]:
-        return [row.nonzero()[:, 0].tolist() for row in position_mask(positions, [3, 2], 4)]
+        return [row.nonzero()[:, 0].tolist() for row in TokenPositions.of(positions).mask([3, 2], 4)]
 
     assert columns("last") == [[2], [1]]
     assert columns("prompt") == [[0, 1, 2], [0, 1]]
     assert columns("generated") == [[3], [2, 3]]
     assert columns([0, -1]) == [[0, 2], [0, 1]]
-    assert position_mask("all", [3, 2], 4) is None
+    assert TokenPositions.of("all").mask([3, 2], 4) is None
 
 
 def test_a_direction_with_a_vector_a_position_acts_on_its_own_positions(toy, tokens):
@@ -287,13 +287,13 @@ def test_the_alphas_are_the_sources_thirteen():
 
 @pytest.mark.parametrize(("positions", "found"), [(np.int64(1), [1]), (np.array([0, 2]), [0, 2]), (-1, [-1]), ((0, 1), [0, 1])])
 def test_whole_numbers_of_every_kind_are_positions(positions, found):
-    assert indices(positions) == found
+    assert TokenPositions.of(positions).describe() == found
 
 
 @pytest.mark.parametrize("positions", [1.5, ["a"], [], [0, 1.0], [True]])
 def test_other_things_are_no_positions_and_are_shown(positions):
     with pytest.raises(ValueError, match=r"positions=.*; give a whole number or several"):
-        indices(positions)
+        TokenPositions.of(positions)
 
 
 def test_an_alpha_of_no_dimension_is_a_number():

@@ -82,7 +82,7 @@ def test_the_same_call_gives_the_same_tables(found, toy_model, backends):
 def test_the_verdict_follows_from_the_corrected_contrasts(found, differences, p, verdict, says):
     told = replace(found, contrasts=found.contrasts.assign(difference=differences, p_holm=p))
     assert told.verdict == verdict
-    assert says in told.summary()
+    assert says in str(told)
     assert verdict in repr(told)
     assert sl.plots.context_kinds(told).layout.title.text
 

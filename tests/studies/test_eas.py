@@ -299,19 +299,19 @@ def test_a_stream_that_ends_too_early_tests_nothing():
     assert claim.verdict == "not tested"
     assert "the stream has 0 problems after update 30" in str(claim)
     with pytest.raises(ValueError, match="give a longer stream"):
-        compared(3, n=100).table(window="after")
+        compared(3, n=100).summary(window="after")
 
 
 def test_the_table_pairs_every_variant_with_the_baseline():
-    table = compared(3).table().set_index("variant")
+    table = compared(3).summary().set_index("variant")
     assert table.loc["watcher", "change"] == pytest.approx(0.15)
     assert (table.loc["watcher", "became_right"], table.loc["watcher", "became_wrong"]) == (60, 0)
     assert math.isnan(table.loc["no_watcher", "p"])
     assert table.loc["watcher", "p"] == pytest.approx(2 * 0.5**60)
     assert table.loc["watcher", "p_holm"] == pytest.approx(4 * 0.5**60)
     assert table.loc["no_updates", "p_holm"] == 1
-    late = compared(3).table(window="after").set_index("variant")
-    assert late.loc["watcher", "n"] + compared(3).table(window="before").set_index("variant").loc["watcher", "n"] == 400
+    late = compared(3).summary(window="after").set_index("variant")
+    assert late.loc["watcher", "n"] + compared(3).summary(window="before").set_index("variant").loc["watcher", "n"] == 400
 
 
 def test_a_comparison_measures_latency_where_asked(toy_model):

@@ -166,7 +166,7 @@ def test_too_few_controls_are_warned_of_with_the_number_needed(experiment: Exper
 def test_controls_that_are_all_alike_leave_the_effect_size_undefined_and_not_infinite(experiment: Experiment) -> None:
     said = with_controls(experiment, control(1.0, 90, [50] * 99))
     assert said.tests["Cohen's d"].isna().all()
-    assert "Cohen's d undefined" in said.summary()
+    assert "Cohen's d undefined" in str(said)
 
 
 def test_an_experiment_is_read_back_from_its_run_folder(
@@ -182,7 +182,7 @@ def test_an_experiment_is_read_back_from_its_run_folder(
     assert loaded.diagnostics.layers == experiment.diagnostics.layers
     pd.testing.assert_frame_equal(loaded.side_effects.frame, experiment.side_effects.frame)
     assert [repr(c) for c in loaded.families] == [repr(c) for c in experiment.families]
-    assert sl.Significance(loaded).summary() == sl.Significance(experiment).summary()
+    assert str(sl.Significance(loaded)) == str(sl.Significance(experiment))
     assert found["model"]["n_layers"] == 3
     described = {k: v for k, v in found.items() if k in ("config", "model", "task", "versions")}
     sl.save_experiment(tmp_path / "run", loaded, described, overwrite=True)
@@ -246,7 +246,7 @@ def test_families_are_chosen_and_checked(toy_model: Callable[[str], object], tas
 
 def test_the_contrast_and_the_side_effects_are_in_the_summary_and_the_report(experiment: Experiment) -> None:
     said = sl.Significance(experiment)
-    summary = said.summary()
+    summary = str(said)
     for line in ("contrast    held-out AUC", "other controls at alpha", "beside the task at alpha"):
         assert line in summary
     parts = sections.report_parts(said, {"model": {"name": "toy"}, "versions": {}})
@@ -264,7 +264,7 @@ def test_the_contrast_and_the_side_effects_are_in_the_summary_and_the_report(exp
 
 def test_too_few_problems_for_diagnostics_leave_them_out_and_the_report_stands(experiment: Experiment) -> None:
     said = sl.Significance(replace(experiment, diagnostics=None))
-    assert "held-out" not in said.summary()
+    assert "held-out" not in str(said)
     assert "The contrast set" not in [heading for heading, _ in sections.sections(said)]
 
 
@@ -418,7 +418,7 @@ def test_a_negative_alpha_may_be_the_one_that_was_chosen(experiment: Experiment)
 
 def test_the_summary_counts_answers_that_became_right_before_those_that_became_wrong(trained) -> None:
     found = trained[2]
-    lines = [line for line in sl.Significance(found).summary().splitlines() if line.startswith("  alpha ")]
+    lines = [line for line in str(sl.Significance(found)).splitlines() if line.startswith("  alpha ")]
     before = found.test.baseline.frame.set_index("problem_id")["correct"].astype(bool)
     counted = {}
     for alpha, part in found.test.frame.groupby("alpha"):

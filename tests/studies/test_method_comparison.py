@@ -122,8 +122,8 @@ def test_the_tables_follow_from_outcomes(found):
 
 
 def test_words_say_what_the_tables_say(found):
-    assert f"{100 * found.baseline.accuracy:.1f}% of 30 test problems" in found.summary()
-    assert f"Of {len(found.pairs)} differences" in found.summary()
+    assert f"{100 * found.baseline.accuracy:.1f}% of 30 test problems" in str(found)
+    assert f"Of {len(found.pairs)} differences" in str(found)
     said = " ".join(found.warnings())
     assert "the corrected p of a rank test cannot fall below 0.67; use at least 80 controls" in said
     assert "cannot read" in said
@@ -222,7 +222,7 @@ def test_prompts_alone_can_be_compared(toy, task):
     found = sl.compare_methods(toy, task, seed=0, methods=["prompt"])
     assert found.frame["method"].tolist() == ["baseline", "prompt"]
     assert found.pairs.empty
-    assert "Of 0 differences" in found.summary()
+    assert "Of 0 differences" in str(found)
     with pytest.raises(ValueError, match="no method added a vector"):
         found.against_kl()
 

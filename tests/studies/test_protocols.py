@@ -74,7 +74,7 @@ def test_the_rules_choose_what_the_adaptive_protocol_chooses(model, task, rule):
 
 
 def test_an_interval_over_repetitions_is_widened_by_the_fresh_problems_that_they_share(found):
-    row = found.table().set_index("protocol").loc["adaptive, chosen on validation"]
+    row = found.summary().set_index("protocol").loc["adaptive, chosen on validation"]
     part = found.frame[found.frame["protocol"] == "adaptive, chosen on validation"]
     moves = found.moves.loc[found.moves["protocol"] == "adaptive, chosen on validation", "move"]
     assert moves.mean() == pytest.approx(part["change"].mean())
@@ -84,7 +84,7 @@ def test_an_interval_over_repetitions_is_widened_by_the_fresh_problems_that_they
 
 
 def test_a_comparison_says_itself_in_words_and_as_a_figure(found):
-    said = found.summary()
+    said = str(found)
     for name in RULES:
         assert name.capitalize() in said
     assert "retrying raised the report" in said

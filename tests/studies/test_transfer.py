@@ -89,7 +89,7 @@ def test_the_same_seed_gives_the_same_transfer(model, tasks, found):
     few = {"methods": ["mean_difference"]}
     one, other = (transferred(model, tasks, seed=3, **few) for _ in range(2))
     pd.testing.assert_frame_equal(one.frame, other.frame)
-    assert "mean_difference" in one.summary()
+    assert "mean_difference" in str(one)
     assert one.matrix("mean_difference").index.tolist() == ["story", "largest"]
     assert found.warnings()
     assert "<table" in found._repr_html_()
@@ -140,7 +140,7 @@ def test_means_count_every_task_once_and_rivals_are_paired(model, tasks, booster
     ]
     test = sl.statistics.sign_test(*[one.to_numpy(bool) for one in outcomes])
     assert (row["difference"], row["p"]) == (test.change, test.pvalue)
-    assert "left-out task" in booster.summary()
+    assert "left-out task" in str(booster)
 
 
 def test_a_mixture_needs_three_tasks_and_known_ones(model, tasks):
@@ -168,7 +168,7 @@ def test_smaller_sizes_take_as_many_steps_and_share_nothing_with_the_reference(m
         swept = sl.sweep(model, tasks["story"].test, study.vectors[place], alphas=1.0)
         assert study.frame["accuracy"][place] == swept.accuracy()["accuracy"][0]
     assert study.curve()["cosine_high"].dropna().le(1).all()
-    assert "2 seeds on the same 8 problems" in study.summary()
+    assert "2 seeds on the same 8 problems" in str(study)
 
 
 def test_a_split_too_small_for_other_problems_is_said(model, tasks):
@@ -244,7 +244,7 @@ def test_the_summary_counts_what_intervals_say_and_names_the_largest_on_either_s
     far = place.get_loc(("learned", "story", "largest"))
     frame.loc[own, ["low", "high"]] = 0.05, 0.2
     frame.loc[far, ["change", "low", "high", "p_holm"]] = -0.4, -0.6, -0.1, 0.01
-    said = replace(found, frame=frame).summary()
+    said = str(replace(found, frame=frame))
     assert "learned: on their own task 1 of 2 vectors raise accuracy and 0 lower it" in said
     assert "Of 2 transfers 0 raise and 1 lower accuracy after Holm's correction over all 4" in said
     assert "The largest is story to largest: -40.0 points (95% interval -60.0 to -10.0, p = 0.01 corrected)" in said
@@ -355,6 +355,6 @@ def test_the_summary_says_on_which_tasks_the_mixture_without_it_is_worse(booster
     rivals = booster.rivals.assign(p_holm=1.0, difference=0.1)
     own = rivals.index[rivals["second"] == rivals["task"] + " alone"]
     rivals.loc[own[0], ["p_holm", "difference", "low", "high"]] = 0.01, -0.5, -0.7, -0.2
-    said = replace(booster, rivals=rivals).summary()
+    said = str(replace(booster, rivals=rivals))
     assert "is worse on 1 and better on 0 of 3 tasks after correction" in said
     assert f"difference is -50.0 points on {rivals.loc[own[0], 'task']} (95% interval -70.0 to -20.0, p = 0.01 corrected)" in said

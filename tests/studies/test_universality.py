@@ -34,7 +34,7 @@ def found(cells):
 
 
 def test_cells_are_counted_by_estimate_by_interval_and_after_correction(found):
-    counts = found.counts().set_index("judged by")
+    counts = found.summary().set_index("judged by")
     assert counts.loc["point estimate"].tolist() == [2, 1, 0]
     assert counts.loc["95% interval"].tolist() == [1, 2, 0]
     assert counts.loc["sign test after Holm"].tolist() == [1, 2, 0]
@@ -66,7 +66,7 @@ def test_after_correction_a_cell_counts_by_holm_and_not_by_false_discoveries(cel
     """8 right and 1 wrong: p = 2 * 10 / 2^9 = 0.039 in both cells; Holm's 0.078, Benjamini and Hochberg's 0.039."""
     found = sl.Universality(tuple(cells[:2]), (record(8, 1), record(8, 1)))
     assert found.frame["p_bh"].tolist() == pytest.approx([20 / 512] * 2)
-    assert found.counts().set_index("judged by").loc["sign test after Holm"].tolist() == [0, 2, 0]
+    assert found.summary().set_index("judged by").loc["sign test after Holm"].tolist() == [0, 2, 0]
 
 
 def test_the_most_consistent_model_is_the_one_whose_least_improvement_is_highest(cells):
@@ -79,14 +79,14 @@ def test_the_most_consistent_model_is_the_one_whose_least_improvement_is_highest
 def test_percentages_are_of_finished_cells_and_the_least_p_is_of_the_fewest_controls(cells):
     found = sl.Universality(tuple(cells), (record(30, 2), record(5, 4, controls=9), record(3, 3), {"error": "x"}))
     assert found.summary_json()["positive_results"] == {"count": 2, "percentage": pytest.approx(200 / 3)}
-    assert "In 3 of 3 cells the learned vector's effect stands out" in found.summary()
-    assert "p cannot fall below 0.1)" in found.summary()
+    assert "In 3 of 3 cells the learned vector's effect stands out" in str(found)
+    assert "p cannot fall below 0.1)" in str(found)
     assert found.effects()["change"].tolist() == pytest.approx([0.28, 0.01, 0.0])
 
 
 def test_words_name_failures_and_the_largest_cell(found):
-    assert "Of 3 finished cells (1 failed)" in found.summary()
-    assert "one on arithmetic:bare: +28.0 points" in found.summary()
+    assert "Of 3 finished cells (1 failed)" in str(found)
+    assert "one on arithmetic:bare: +28.0 points" in str(found)
     assert found.warnings() == ["two on blimp=agreement.jsonl failed: OSError: no such model"]
     assert found.effects()["name"].tolist()[0] == "one, arithmetic:bare"
     assert "<table" in found._repr_html_()
@@ -95,7 +95,7 @@ def test_words_name_failures_and_the_largest_cell(found):
 
 def test_a_grid_in_which_all_failed_says_so(cells):
     found = sl.Universality(tuple(cells), ({"error": "x"},) * 4)
-    assert "All 4 cells failed" in found.summary()
+    assert "All 4 cells failed" in str(found)
     assert found.sign_p() == 1.0
     assert found.summary_json()["best_single_result"] is None
     assert found.effects().empty

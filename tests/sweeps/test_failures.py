@@ -108,13 +108,13 @@ def test_comparisons_are_mann_whitney_tests_with_holms_correction():
     assert line["p"] == pytest.approx(wanted.pvalue)
     assert line["auc"] == pytest.approx(wanted.statistic / len(broken) / len(stayed))
     np.testing.assert_allclose(found.tests["p_holm"], sl.statistics.holm(found.tests["p"].to_numpy()))
-    assert "the margin is smaller in absolute value" in found.summary()
+    assert "the margin is smaller in absolute value" in str(found)
 
 
 def test_the_summary_says_what_was_observed_and_expected_and_the_figure_shows_it():
     found = sl.failure_analysis(swept(BEFORE, AFTER))
-    assert "At alpha = -1, 0 of 2 wrong answers became right and 2 of 3 right ones wrong" in found.summary()
-    assert "At alpha = +1, 1 of 2 wrong answers became right and 0 of 3 right ones wrong" in found.summary()
+    assert "At alpha = -1, 0 of 2 wrong answers became right and 2 of 3 right ones wrong" in str(found)
+    assert "At alpha = +1, 1 of 2 wrong answers became right and 0 of 3 right ones wrong" in str(found)
     assert "<table" in found._repr_html_()
     figure = sl.plots.headroom(found)
     assert list(figure.data[1].y) == [0, 1]

@@ -128,7 +128,7 @@ def test_every_problem_gets_its_own_direction_and_alpha(toy, task):
         assert line["margin"] == pytest.approx(expected["margin"], abs=1e-4)
         assert line["prediction"] == expected["prediction"]
     assert done.accuracy == done.evaluation.accuracy == pytest.approx(done.frame["correct"].mean())
-    table = done.by_route().set_index("route")
+    table = done.summary().set_index("route")
     assert table["n"].to_dict() == {"up": 4, "down": 2, "none": 1}
     assert table["correct"].sum() == done.frame["correct"].sum()
     assert table.loc["none", ["change", "became_right", "became_wrong"]].tolist() == [0, 0, 0]

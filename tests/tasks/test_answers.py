@@ -534,7 +534,7 @@ def test_critical_tokens_go_up_to_the_last_token_that_is_read(written, backend, 
     assert right["logprob_steered"].iloc[-4:].sum() == pytest.approx(steered, abs=1e-4)
     assert right["kl"].isna().tolist() == [False] * (len(tokens) - 1) + [over == 0]
     assert found.concentration()["needed_share"].between(0, 1).all()
-    assert found.by_part()["share"].groupby([found.by_part()["run"]]).sum().tolist() == pytest.approx([1, 1])
+    assert found.summary()["share"].groupby([found.summary()["run"]]).sum().tolist() == pytest.approx([1, 1])
 
 
 # Steering in generation

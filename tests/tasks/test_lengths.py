@@ -188,7 +188,7 @@ def test_an_experiment_says_what_was_left_out_in_report_and_terminal(tmp_path):
     assert found.test.baseline.n == 16
     assert found.test.accuracy().equals(sl.run_experiment(model, task, **asked).test.accuracy())
     words = "too long for a context of 128 tokens: 1 of 17 test left out"
-    assert f"warning: Problems were {words}" in sl.Significance(found).summary()
+    assert f"warning: Problems were {words}" in str(sl.Significance(found))
     from steerlab.reports.runs import provenance
 
     folder = sl.save_experiment(tmp_path / "run", found, provenance(model, {"seed": 0}, found.settings["task"]))

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import steerlab as sl
+from steerlab.activations.positions import TokenPositions
 from steerlab.models.batches import Answer
 from steerlab.models.model import context_length, d_model, hook_name, hooks
 from steerlab.models.passes import forward
-from steerlab.steering.interventions import position_mask
 from steerlab.tasks.loaders import load_task
 from steerlab.tasks.numbers import extract_number
 from steerlab.tasks.problems import Problem
@@ -141,7 +141,7 @@ def greedy(model, problem: Problem, new_tokens: int, direction: sl.Direction, al
     end = tokens.shape[1]
 
     def add(resid):
-        mask = position_mask(positions, [end], resid.shape[1])
+        mask = TokenPositions.of(positions).mask([end], resid.shape[1])
         return resid + alpha * direction.vector * (1 if mask is None else mask[0, :, None])
 
     for _ in range(new_tokens):

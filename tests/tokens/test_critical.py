@@ -77,7 +77,7 @@ def test_concentration_counts_the_fewest_tokens_that_hold_the_share(found):
 
 def test_shares_add_up_to_one_and_results_show_themselves(found):
     _, result = found
-    assert result.by_part().groupby(["correct", "run"])["share"].sum().to_numpy() == pytest.approx(1.0)
+    assert result.summary().groupby(["correct", "run"])["share"].sum().to_numpy() == pytest.approx(1.0)
     assert result.by_token(1)["share"].sum() == pytest.approx(1.0)
     assert "90% of the KL sits on" in repr(result)
     assert "<table" in result._repr_html_()
@@ -95,10 +95,10 @@ def test_what_cannot_be_measured_is_refused(found):
 
 def test_the_summary_and_the_figure_say_how_concentrated_the_divergence_is(found):
     _, result = found
-    said = result.summary(rng=np.random.default_rng(0))
+    said = result.text(rng=np.random.default_rng(0))
     assert "3 problems" in said
     assert "95% bootstrap interval" in said
-    assert said == result.summary(rng=np.random.default_rng(0))
+    assert said == result.text(rng=np.random.default_rng(0))
     needed = result.concentration()["needed_share"].median()
     figure = sl.plots.critical_tokens(result)
     assert f"{100 * needed:.0f}% of a text" in figure.layout.title.text.replace("<br>", " ")
@@ -110,5 +110,5 @@ def test_an_operator_that_moves_nothing_has_no_concentration(found):
     model, result = found
     nothing = sl.critical_tokens(model, WORDS, result.direction, alpha=1.0, operator=lambda resid, vector, alpha: resid)
     assert nothing.concentration()["needed_share"].isna().all()
-    assert "Steering moved no distribution" in nothing.summary(rng=np.random.default_rng(0))
+    assert "Steering moved no distribution" in nothing.text(rng=np.random.default_rng(0))
     assert "moved no distribution" in sl.plots.critical_tokens(nothing).layout.title.text.replace("<br>", " ")

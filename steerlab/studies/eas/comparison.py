@@ -8,13 +8,13 @@ that went before, each such problem is a fair coin, so the test stays exact alth
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError, count
+from steerlab._html import OneLine, Plotted
 from steerlab._progress import job
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
@@ -34,7 +34,7 @@ FEWEST = 30  # problems after the last update in question, below which nothing i
 
 
 @dataclass(frozen=True)
-class Claim:
+class Claim(OneLine, shown="points updates n change low high pvalue verdict"):
     """Did a Watcher gain so many points of accuracy within so many updates?
 
     Attributes:
@@ -70,12 +70,9 @@ class Claim:
         word = {"held": "held", "did not hold": "did not hold", "undecided": "is undecided"}[self.verdict]
         return f"{claim}{word}: {found}.{beside}"
 
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(str(self))}</p>"
-
 
 @dataclass(frozen=True, eq=False)
-class EASComparison:
+class EASComparison(Plotted, figure="eas_stream"):
     """Variants of a Watcher on one stream.
 
     Attributes:
@@ -137,7 +134,7 @@ class EASComparison:
         late = mine["wins"] >= count(updates, "updates", at_least=1) * self.watcher.every
         return late if window == "after" else ~late if window == "before" else late | True
 
-    def table(self, *, against: str = "no_watcher", window: Window = "all", updates: int = 30) -> pd.DataFrame:
+    def summary(self, *, against: str = "no_watcher", window: Window = "all", updates: int = 30) -> pd.DataFrame:
         """One line a variant: accuracy, paired change against a baseline, its sign test (Holm over the variants), and what was logged.
 
         The test is that of the first repeat; `worst` and `best` are the smallest and largest change over all repeats, which differ in
@@ -206,9 +203,6 @@ class EASComparison:
     def __repr__(self) -> str:
         n = len(self.frame) // len(self.frame[["variant", "repeat"]].drop_duplicates())
         return f"EASComparison({len(self.variants)} variants x {self.repeats} starts, layer={self.layer}, n={n})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.table().to_html(index=False, float_format="{:.3f}".format, escape=True)
 
 
 @job("problems", "variants", "repeats", "timed")

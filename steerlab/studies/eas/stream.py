@@ -11,7 +11,6 @@ see the same stream. (The method is Phase 0 of the sources' research programme, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from time import perf_counter
 from typing import Any
 
@@ -22,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from steerlab._checks import InputError, check_rng
+from steerlab._html import Result
 from steerlab._progress import job, progress_bar
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
@@ -149,7 +149,7 @@ COLUMNS = [
 
 
 @dataclass(frozen=True, eq=False)
-class EASResult:
+class EASResult(Result):
     """A stream of problems under one Watcher.
 
     Attributes:
@@ -184,34 +184,33 @@ class EASResult:
         """Share of problems answered rightly."""
         return float(self.frame["correct"].mean())
 
-    def summary(self) -> pd.Series:
+    def summary(self) -> pd.DataFrame:
         """What was logged, in one line: n, accuracy with its Wilson interval, updates, entropy, nudges and the median latency."""
         low, high = _wilson(self.frame["correct"])
         acted = self.frame[self.frame["nudge"] > 0]
         wins = int(
             (self.frame["correct"].astype(bool) & (self.frame["attractor"] >= 0)).sum()
         )  # a right answer that was not looked at moves nothing
-        return pd.Series(
-            {
-                "variant": self.variant,
-                "n": self.n,
-                "accuracy": self.accuracy,
-                "low": low,
-                "high": high,
-                "updates": 0 if self.watcher is None or not self.watcher.updates else wins // self.watcher.every,
-                "entropy": float(self.frame["entropy"].iloc[-1]),
-                "nudged": len(acted) / self.n,
-                "moved": float(acted["moved"].median()) if len(acted) else 0.0,
-                "seconds": float(np.median(self.seconds)),
-            }
+        return pd.DataFrame(
+            [
+                {
+                    "variant": self.variant,
+                    "n": self.n,
+                    "accuracy": self.accuracy,
+                    "low": low,
+                    "high": high,
+                    "updates": 0 if self.watcher is None or not self.watcher.updates else wins // self.watcher.every,
+                    "entropy": float(self.frame["entropy"].iloc[-1]),
+                    "nudged": len(acted) / self.n,
+                    "moved": float(acted["moved"].median()) if len(acted) else 0.0,
+                    "seconds": float(np.median(self.seconds)),
+                }
+            ]
         )
 
     def __repr__(self) -> str:
         low, high = _wilson(self.frame["correct"])
         return f"EASResult({self.variant!r}, layer={self.layer}, accuracy={self.accuracy:.3f} [{low:.3f}, {high:.3f}], n={self.n})"
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(repr(self))}</p>" + self.summary().to_frame().T.to_html(index=False, float_format="{:.3f}".format, escape=True)
 
 
 def _wilson(correct: "pd.Series[Any]") -> tuple[float, float]:

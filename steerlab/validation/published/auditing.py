@@ -4,13 +4,13 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pandas as pd
 
 from steerlab._checks import InputError
+from steerlab._html import Result
 from steerlab.validation.published.answers import VERDICTS, Answer, Judgement
 from steerlab.validation.published.counting import COUNTING
 from steerlab.validation.published.evidence import EVIDENCE
@@ -24,7 +24,7 @@ MARKS = dict(zip(VERDICTS, "✓✗?", strict=True))
 
 
 @dataclass(frozen=True, eq=False)
-class Audit:
+class Audit(Result):
     """Published claims, recomputed from the numbers printed beside them.
 
     Attributes:
@@ -50,9 +50,6 @@ class Audit:
     def __str__(self) -> str:
         counts = self.frame["verdict"].value_counts()
         return f"{len(self.frame)} claims: " + ", ".join(f"{counts.get(verdict, 0)} {_plural(verdict)}" for verdict in VERDICTS)
-
-    def _repr_html_(self) -> str:
-        return f"<p>{escape(str(self))}</p>" + self.frame.to_html(index=False, na_rep="–", float_format="{:.4g}".format, escape=True)
 
     def text(self, width: int = 120) -> str:
         """Claim, recomputed value, verdict and reason, document by document, for a terminal; the counts at the end."""
