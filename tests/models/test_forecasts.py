@@ -180,7 +180,14 @@ def test_no_job_is_forgotten():
     assert sorted(found) == sorted(JOBS)
 
 
-@pytest.mark.parametrize("name", JOBS)
+LONGEST = {
+    "compare_methods",
+    "run_grid",
+    "transfer",
+}  # three of each, ten seconds a job; how many runs they say is counted below in any case
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LONGEST else name for name in JOBS])
 def test_a_long_job_says_once_what_it_is_made_of_and_a_short_one_nothing(toy_model, backends, task, capsys, monkeypatch, name):
     """What is said, and the batches that are timed for it, change nothing of what is found."""
     model, found = toy_model(backends[0]), {}
