@@ -1,4 +1,4 @@
-"""The two classes of TransformerLens models. 3.x has both, 4.x only the bridge."""
+"""The two classes of TransformerLens models: 3.x has both, 4.x only the bridge."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol

@@ -1,4 +1,4 @@
-"""Read a local Hugging Face directory, strictly: nothing missing, nothing guessed, nothing fetched."""
+"""Read a local Hugging Face directory strictly: nothing missing, nothing guessed, nothing fetched."""
 
 from collections.abc import Callable
 from importlib import resources

@@ -1,7 +1,7 @@
-"""What a job is made of and how long it will take, said before it starts: runs of several kinds, counted, and each timed on a small batch.
+"""How long a job will take, said before it starts: runs of several kinds are counted, and each kind is timed on a small batch.
 
-A run is one row (a prompt with what is scored behind it) under one intervention, or under none; of training, one problem under one candidate,
-forward and back.
+A run is one row (a prompt with what is scored after it) under one intervention or none; of training, one problem under one
+candidate, forward and backward.
 """
 
 from collections.abc import Callable, Sequence

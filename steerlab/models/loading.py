@@ -12,7 +12,7 @@ import transformers
 from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, one_of
 from steerlab.models import checkpoints, encoding, hooked, weights
 from steerlab.models.backends import BACKENDS, Model, TransformerBridge
 from steerlab.models.checkpoints import CannotConvert, Probe
@@ -49,7 +49,7 @@ def load_model(
     processing: str = "raw",
     prepend_bos: bool | None = None,
 ) -> Model:
-    """Load a model as a plain TransformerLens object, in evaluation mode.
+    """A plain TransformerLens model in evaluation mode.
 
     Args:
         name: the embedded "tiny-arithmetic", a local Hugging Face directory, a HookedTransformer name or a Hub id.
@@ -77,10 +77,8 @@ def load_model(
         (6, 128)
     """
     name = str(name)
-    if backend not in BACKENDS:
-        raise InputError(f"backend={backend!r}; use one of {', '.join(BACKENDS)}")
-    if processing not in ("raw", "processed"):
-        raise InputError(f"processing={processing!r}; use raw or processed")
+    one_of(backend, "backend", BACKENDS)
+    one_of(processing, "processing", ("raw", "processed"))
     if backend == "hooked" and hooked.HookedTransformer is None:
         raise InputError("backend='hooked': this TransformerLens has no HookedTransformer (it ended with 3.9); use backend='bridge'")
     dtype = _dtype(dtype)

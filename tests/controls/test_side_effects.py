@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from results import speaks
 
 import steerlab as sl
 from steerlab.controls.side_effects import joined
@@ -280,6 +281,7 @@ def test_a_result_shows_itself(measured):
     assert repr(measured[1]).startswith("SideEffects(6 cells x 4 texts, unsteered perplexity")
     evil = sl.SideEffects(measured[1].by_text.replace({"direction": {"mine": "<script>"}}), measured[1].baseline, (), {})
     assert "<script>" not in evil._repr_html_()
+    speaks(evil)
 
 
 def test_side_effects_of_several_runs_on_the_same_texts_join_and_those_on_others_do_not(toy_model):

@@ -55,7 +55,7 @@ def refused(match, name, error=ValueError, **options):
     ("options", "message"),
     [
         ({"backend": "hf"}, "backend='hf'; use one of auto, hooked, bridge"),
-        ({"processing": "folded"}, "processing='folded'; use raw or processed"),
+        ({"processing": "folded"}, "processing='folded'; use one of raw, processed"),
         ({"dtype": "int8"}, "dtype='int8'; use float32, bfloat16, float16 or float64"),
         ({"dtype": torch.int64}, "dtype=torch.int64; use float32"),
         ({"dtype": "floaty"}, "dtype='floaty'; use float32"),
