@@ -320,6 +320,7 @@ def takes_options(function: Callable[P, R]) -> Callable[P, R]:
     a parameter nor an option is an error that says which one is nearest.
 
     Example:
+        >>> from typing import Annotated, TypedDict, Unpack
         >>> class Limits(TypedDict, total=False):
         ...     memory: Annotated[str | None, Option(None, "what a pass may take")]
         >>> @takes_options
