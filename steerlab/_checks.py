@@ -327,7 +327,7 @@ def takes_options(function: Callable[P, R]) -> Callable[P, R]:
         ... def run(model: str, **options: Unpack[Limits]) -> object:
         ...     return options["memory"]
         >>> run("toy"), run("toy", memory="2GB"), str(signature(run))
-        (None, '2GB', "(model: str, *, memory: str | None = None) -> object")
+        (None, '2GB', '(model: str, *, memory: str | None = None) -> object')
     """
     own = signature(function)
     *named, last = own.parameters.values()
