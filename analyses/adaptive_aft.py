@@ -1,8 +1,8 @@
 """The adaptive protocol against the rapid one, with the selection bias measured: what each reports, and what its vector does on fresh problems.
 
-python analyses/adaptive_aft.py
-python analyses/adaptive_aft.py --repetitions 12 --seed 1
-python analyses/adaptive_aft.py --model DIRECTORY --task blimp --task-path FILE.jsonl
+$ python analyses/adaptive_aft.py
+$ python analyses/adaptive_aft.py --repetitions 12 --seed 1
+$ python analyses/adaptive_aft.py --model DIRECTORY --task blimp --task-path FILE.jsonl
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,6 @@ import numpy as np
 import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,8 @@ class Config(Setup):
 @writes_run("adaptive_aft")
 def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
+    from steerlab.reports import runs
+
     model, task = config.load()
     found = sl.compare_protocols(
         model,
@@ -53,26 +53,8 @@ def main(config: Config, folder: Path) -> None:
         lr=config.lr,
         progress=True,
     )
-    answer, figure = str(found), sl.plots.reported_against_fresh(found)
-    print(f"{found.summary().to_string(index=False, float_format='%.3f')}\n\n{answer}")
-    save_figures(
-        folder,
-        runs.provenance(model, config.recorded(), task.about),
-        title=f"Rapid and adaptive protocols: {task.name}, {config.model_name}",
-        question="How much larger is the gain that a protocol reports than the gain of its vector on fresh problems?",
-        answer=answer,
-        warnings=found.warnings(),
-        figures=[("Reported gain against gain on fresh problems, a mark a repetition.", figure, sl.plots.words(figure))],
-        tables={
-            "protocols": (
-                "Means over repetitions, with 95% intervals; those of fresh problems and of the bias hold the error of these problems, too.",
-                found.summary(),
-            ),
-            "repetitions": ("Every repetition.", found.frame),
-            "candidates": ("", found.candidates),
-        },
-        overwrite=config.overwrite,
-    )
+    print(f"{found.summary().to_string(index=False, float_format='%.3f')}\n\n{found}")
+    runs.save_result(folder, found, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 import steerlab as sl
-from steerlab.cli.options import Limited, stem, writes_run
+from steerlab.cli.options import Limited, Operator, Where, stem, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_sweep
-from steerlab.steering import ALPHAS
 
 
 @dataclass(frozen=True)
@@ -26,10 +23,10 @@ class Config(Limited):
     layer: int | None = None  # where the direction is measured and acts; the middle layer by default
     direction: str | None = None  # safetensors file of a direction; without it the mean difference is taken
     other_model: bool = False  # use the direction although it was found in another model, such as the one that this is a variant of
-    alphas: tuple[float, ...] = ALPHAS  # coefficients
+    alphas: tuple[float, ...] = sl.ALPHAS  # coefficients
     split: Literal["train", "validation", "test"] = "validation"  # split that is scored; test only once all choices are made
-    positions: str = "all"  # where it acts: all, last, prompt or generated
-    operator: str = "add"  # how it acts: add, ablate, clamp or rotate
+    positions: Where = "all"
+    operator: Operator = "add"
 
     def part(self) -> list[str]:
         """What is run, and with which direction."""
@@ -39,6 +36,8 @@ class Config(Limited):
 @writes_run("alpha_sweep")
 def main(config: Config, folder: Path) -> None:
     """Sweep, print the table, write the run folder."""
+    from steerlab.reports import runs
+
     given = None if config.direction is None else sl.load_direction(config.direction)
     model, task = config.load()
     direction, layer = config.direction_at(model, task, config.layer, given, other_model=config.other_model)
@@ -55,20 +54,8 @@ def main(config: Config, folder: Path) -> None:
         **config.passes(),
     )
     print(result.accuracy().to_string(index=False, float_format="%.3f"))
-    drawn = {
-        "Accuracy against alpha, with 95% Wilson intervals.": sl.plots.alpha_progression(result),
-        "Problems that changed sides.": sl.plots.transition_matrix(result),
-    }
-    figures = [sl.Drawing(caption, figure, sl.plots.words(figure), sl.changed_problems(result)) for caption, figure in drawn.items()]
     question = f"How does accuracy on {config.split} problems of {task.name} depend on alpha at layer {layer}?"
-    save_sweep(
-        folder,
-        result,
-        runs.provenance(model, config.recorded(), task.about),
-        question=question,
-        figures=figures,
-        overwrite=config.overwrite,
-    )
+    runs.save_result(folder, result, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite, question=question)
 
 
 if __name__ == "__main__":

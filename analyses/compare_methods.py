@@ -1,7 +1,7 @@
-"""Which way to steer works, and which differences are real: methods at equal norm and at equal KL, on one test split.
+"""Which steering methods work, and which of their differences are significant: methods at equal norm and at equal KL, on one test split.
 
 Mean difference, function vector, PCA, probe, learned vectors at one and at several layers, and a prompt. Layer, sign and level are chosen on
-validation, with equally many looks for each way to steer; random vectors of the same norm, and of the same KL, stand beside each.
+validation, with equally many comparisons for each method; each is tested against random vectors of the same norm, and of the same KL.
 
     python analyses/compare_methods.py
     python analyses/compare_methods.py --model DIRECTORY --task blimp --task-path FILE.jsonl --layers 1,3
@@ -9,21 +9,21 @@ validation, with equally many looks for each way to steer; random vectors of the
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
 
 import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
-from steerlab.plots.theme import words
-from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
-from steerlab.studies import KL_LEVELS, METHODS
+from steerlab.studies import KL_LEVELS, KNOWN_METHODS, METHODS
 
 
 @dataclass(frozen=True)
 class Config(Setup):
     """What the comparison needs to know."""
 
-    methods: tuple[str, ...] = METHODS  # what is compared; any estimator by name, function_vector, aft, multilayer_aft, prompt
+    methods: Annotated[tuple[str, ...], arg(help=f"what is compared, any of {', '.join(KNOWN_METHODS)}")] = METHODS
     matchings: tuple[str, ...] = ("norm", "kl")  # what is made equal: norm, kl, or own (each method its own norm)
     layers: tuple[int, ...] | None = None  # candidate layers; three, spread over the depth, by default
     norms: tuple[float, ...] | None = None  # levels of the norm; 0.1, 0.3 and 1 times the mean difference's by default
@@ -40,6 +40,8 @@ class Config(Setup):
 @writes_run("compare_methods")
 def main(config: Config, folder: Path) -> None:
     """Compare, print, write the run folder."""
+    from steerlab.reports import runs
+
     model, task = config.load()
     task = replace(task, train=task.train[: config.train], validation=task.validation[: config.validation], test=task.test[: config.test])
     found = sl.compare_methods(
@@ -60,35 +62,8 @@ def main(config: Config, folder: Path) -> None:
     shown = ["matching", "method", "layers", "norm", "kl", "accuracy", "change", "low", "high", "p_holm", "p_controls", "p_controls_holm"]
     print(found.frame[shown].to_string(index=False, float_format="%.3f", na_rep="", justify="left"))
     print("\n" + "\n".join([str(found), *(f"warning: {warning}" for warning in found.warnings())]))
-    forest = sl.plots.forest(found.effects())
-    figures = [("Change of accuracy on test, with 95% paired intervals of one line each.", forest, words(forest))]
-    if len(found.doses):
-        matching, doses, controls = found.against_kl()
-        drawn = sl.plots.effect_against_kl(doses, controls)
-        figures.append((f"Test accuracy against KL at the layer and sign chosen on validation ({matching} matched).", drawn, words(drawn)))
-    save_figures(
-        folder,
-        runs.provenance(model, config.recorded(), task.about, comparison=dict(found.settings)),
-        title=f"Methods compared: {task.name}, {config.model_name}",
-        question="Which ways to steer change accuracy, more than random vectors of the same norm or KL, and which differences between them are real?",
-        answer=str(found),
-        warnings=found.warnings(),
-        figures=figures,
-        tables={
-            "methods": (
-                "Every method on test. p: sign test against no steering (Holm over all lines); p_controls: rank among random vectors at the same "
-                "place and level (Holm over the methods of a matching).",
-                found.frame,
-            ),
-            "pairs": ("Methods against each other on the same problems; sign tests, Holm over all lines.", found.pairs),
-            "levels": ("Test accuracy at every level, at the layer and sign that were chosen.", found.doses),
-            "validation_grid": ("Every cell scored on validation.", found.validation_grid),
-            "controls": ("", found.controls),
-            "outcomes": ("", found.outcomes),
-        },
-        directions=found.vectors,
-        method=found.method(),
-        overwrite=config.overwrite,
+    runs.save_result(
+        folder, found, runs.provenance(model, config.recorded(), task, comparison=dict(found.settings)), overwrite=config.overwrite
     )
 
 

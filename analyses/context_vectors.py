@@ -15,8 +15,6 @@ import numpy as np
 import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,8 @@ class Config(Setup):
 @writes_run("context_vectors")
 def main(config: Config, folder: Path) -> None:
     """Train, compare, print, write the run folder."""
+    from steerlab.reports import runs
+
     model, task = config.load()
     found = sl.compare_context_vectors(
         model,
@@ -54,22 +54,7 @@ def main(config: Config, folder: Path) -> None:
         progress=True,
     )
     print(f"{found}\n\n{found.kinds.to_string(index=False, float_format='%.3g')}")
-    save_figures(
-        folder,
-        runs.provenance(model, config.recorded(), task.about),
-        title=f"Static and context-dependent vectors: {task.name}, {config.model_name}",
-        question="With few problems to learn from, do vectors with fewer parameters win?",
-        answer=str(found),
-        warnings=found.warnings(),
-        figures=[("Change of test accuracy by kind and seed.", sl.plots.context_kinds(found), str(found))],
-        tables={
-            "kinds": ("Each kind, over seeds.", found.kinds),
-            "contrasts": ("The smallest kind minus each larger one, on test.", found.contrasts),
-            "runs": ("Each kind and seed; intervals are paired, over problems.", found.runs),
-            "outcomes": ("", found.outcomes),
-        },
-        overwrite=config.overwrite,
-    )
+    runs.save_result(folder, found, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite)
 
 
 if __name__ == "__main__":

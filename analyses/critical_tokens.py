@@ -1,7 +1,7 @@
-"""At which tokens does steering act, and at which do right and wrong answers part?
+"""At which tokens does steering act, and at which do right and wrong answers diverge?
 
 Each problem's prompt runs with its right answer and with the wrong answer that the model likes best, without and with steering.
-The sources' hypothesis is that nine tenths of the separation sits on few "critical" tokens; this says how few.
+The sources' hypothesis is that nine tenths of the separation is on few "critical" tokens; this measures how few.
 
     python analyses/critical_tokens.py
     python analyses/critical_tokens.py --model DIRECTORY --task blimp --task-path FILE.jsonl --alpha -2
@@ -11,13 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 import steerlab as sl
-from steerlab.cli.options import Setup, stem, writes_run
+from steerlab.cli.options import Operator, Setup, stem, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 
 
 @dataclass(frozen=True)
@@ -28,9 +24,9 @@ class Config(Setup):
     direction: str | None = None  # safetensors file of a direction; without it the mean difference is taken
     other_model: bool = False  # use the direction although it was found in another model, such as the one that this is a variant of
     alpha: float = -1.0  # coefficient
-    split: Literal["train", "validation", "test"] = "test"  # whose problems are looked at
+    split: Literal["train", "validation", "test"] = "test"  # whose problems are run
     positions: str = "all"  # where it acts: all or last
-    operator: str = "add"  # how it acts: add, ablate, clamp or rotate
+    operator: Operator = "add"
 
     def part(self) -> list[str]:
         """What is run, and with which direction."""
@@ -40,6 +36,8 @@ class Config(Setup):
 @writes_run("critical_tokens")
 def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
+    from steerlab.reports import runs
+
     given = None if config.direction is None else sl.load_direction(config.direction)
     model, task = config.load()
     direction, layer = config.direction_at(model, task, config.layer, given, other_model=config.other_model)
@@ -53,25 +51,9 @@ def main(config: Config, folder: Path) -> None:
         operator=config.operator,
         progress=True,
     )
-    answer = found.text(rng=np.random.default_rng([config.seed, 1]))
-    print(f"{answer}\n\n{found.summary().to_string(index=False, float_format='%.3g')}")
-    save_figures(
-        folder,
-        runs.provenance(model, config.recorded(), task.about),
-        title=f"Critical tokens: {task.name}, {config.model_name}",
-        question=f"At which tokens does steering at layer {layer}, alpha {config.alpha:+g}, move the model, and at which do right and wrong answers part?",
-        answer=answer,
-        figures=[("Mean KL behind a token, by part of the text.", sl.plots.critical_tokens(found), answer)],
-        tables={
-            "by_part": ("Mean KL behind a token, by part, answer and outcome.", found.summary()),
-            "by_token": ("Tokens that occur at least three times, largest mean KL first.", found.by_token().head(50)),
-            "margins": ("", found.margins()),
-            "concentration": ("", found.concentration()),
-            "tokens": ("", found.frame),
-        },
-        directions=[direction],
-        overwrite=config.overwrite,
-    )
+    page = found.report_parts(seed=config.seed)
+    print(f"{page['answer']}\n\n{found.summary().to_string(index=False, float_format='%.3g')}")
+    runs.save_result(folder, page, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,17 @@
 """Heatmap of directions: layers (or token positions) by dimensions, and how alike the layers' directions are.
 
-python analyses/direction_heatmap.py
-python analyses/direction_heatmap.py --direction FILE.safetensors
+$ python analyses/direction_heatmap.py
+$ python analyses/direction_heatmap.py --direction FILE.safetensors
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 import steerlab as sl
 from steerlab.cli.options import Setup, stem, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 
 
 @dataclass(frozen=True)
@@ -32,29 +29,29 @@ class Config(Setup):
 @writes_run("direction_heatmap")
 def main(config: Config, folder: Path) -> None:
     """Get the directions, print their norms and cosines, write the run folder."""
+    import pandas as pd
+
+    from steerlab.reports import runs
+
     if config.direction is not None:
         directions = [sl.load_direction(config.direction)]
-        provenance = runs.provenance(None, config.recorded(), {})
+        provenance = runs.provenance(None, config.recorded())
     else:
         model, task = config.load()
         directions = list(config.contrasts(model, task, positions=config.cache_positions).values())
-        provenance = runs.provenance(model, config.recorded(), task.about)
+        provenance = runs.provenance(model, config.recorded(), task)
     units = np.stack([d.unit().vector.numpy().ravel() for d in directions])
     cosines = pd.DataFrame(units @ units.T, columns=[f"cosine with layer {d.layer}" for d in directions])
     table = pd.concat([pd.DataFrame({"layer": [d.layer for d in directions], "norm": [d.norm for d in directions]}), cosines], axis=1)
     print(table.to_string(index=False, float_format="%.3f"))
-    drawn = sl.plots.direction_heatmap(directions)
-    figures = [("Directions by dimension.", drawn, sl.plots.words(drawn))]
-    save_figures(
-        folder,
-        provenance,
-        title="Direction heatmap",
-        question="Where does the direction differ between right and wrong answers, layer by layer?",
-        figures=figures,
-        tables={"norms": ("Norm of each direction, and cosines between layers.", table)},
-        directions=directions,
-        overwrite=config.overwrite,
-    )
+    parts = {
+        "title": "Direction heatmap",
+        "question": "Where does the direction differ between right and wrong answers, layer by layer?",
+        "figures": [("Directions by dimension.", sl.plots.direction_heatmap(directions))],
+        "tables": {"norms": ("Norm of each direction, and cosines between layers.", table)},
+        "directions": directions,
+    }
+    runs.save_result(folder, parts, provenance, overwrite=config.overwrite)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Does a Watcher that learns online where right answers come from make a frozen model better?
 
-Emergent Activation Snapping on a stream of problems, one at a time, beside its baselines: no Watcher, attractors that never learn, fixed
+Emergent Activation Snapping on a stream of problems, one at a time, with its baselines: no Watcher, attractors that never learn, fixed
 strength, no clamp, the sources' literal formula, and attractors at the norm of what is drawn to them. All see the same stream, so that
 every difference is paired. Nothing is chosen here, so the stream may be any split.
 
@@ -17,8 +17,6 @@ import numpy as np
 import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 
 
 @dataclass(frozen=True)
@@ -40,6 +38,8 @@ class Config(Setup):
 @writes_run("eas")
 def main(config: Config, folder: Path) -> None:
     """Run the stream, print the table, write the run folder."""
+    from steerlab.reports import runs
+
     watcher = sl.Watcher(attractors=config.attractors, strength=config.strength, clamp=config.clamp, every=config.every)
     model, task = config.load()
     layer = config.layer if config.layer is not None else model.cfg.n_layers // 2
@@ -56,32 +56,7 @@ def main(config: Config, folder: Path) -> None:
     claim, table = found.claim(points=config.points, updates=config.updates), found.summary()
     print(f"{table.to_string(index=False, float_format='%.3f')}\n\n{claim}\n")
     print("median seconds a problem: " + ", ".join(f"{name} {seconds:.4f}" for name, seconds in found.latency.items()))
-    changes = table[table["variant"] != "no_watcher"].drop(columns=["low", "high"])
-    changes = changes.rename(columns={"variant": "name", "change_low": "low", "change_high": "high"})
-    random = found.summary(against="no_updates")
-    save_figures(
-        folder,
-        runs.provenance(model, config.recorded(), task.about),
-        title=f"Emergent Activation Snapping: {task.name}, {config.model_name}",
-        question=f"Does a Watcher at layer {layer} raise accuracy on {config.split} problems of {task.name} as it learns?",
-        answer=str(claim),
-        figures=[
-            (
-                "Change in accuracy against no Watcher, over the whole stream.",
-                sl.plots.forest(changes),
-                "Change in accuracy of each variant.",
-            ),
-            ("Right answers won along the stream.", sl.plots.eas_stream(found), "Cumulated difference to no Watcher."),
-            ("How evenly the attractors are used.", sl.plots.eas_stream(found, "entropy"), "Entropy of attractor use."),
-            ("How far the nudges go.", sl.plots.eas_stream(found, "moved"), "Size of the nudges relative to the stream."),
-        ],
-        tables={
-            "variants": ("Against no Watcher: paired changes, exact sign tests, p corrected by Holm over the variants.", table),
-            "against_random": ("Against attractors that never learn.", random),
-            "results": ("", found.frame),
-        },
-        overwrite=config.overwrite,
-    )
+    runs.save_result(folder, found, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite, answer=str(claim))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Who was fixed and who was broken by steering, by difficulty, length and margin; why amplification fails and suppression works.
+"""Which problems became right and which wrong under steering, by difficulty, length and margin; why amplification fails and suppression works.
 
 Takes the test sweep of a finished run of random_control.py, or sweeps a mean difference itself. The counts are compared with what
-margins alone would give: had the same moves of the margin befallen problems at random.
+margins alone would give, if the same changes of the margin were assigned to problems at random.
 
     python analyses/failure_analysis.py
     python analyses/failure_analysis.py --run runs/random_control-tiny-arithmetic-arithmetic
@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import steerlab as sl
-from steerlab.cli.options import Setup, stem, writes_run
+from steerlab.cli.options import Operator, Setup, Where, stem, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
-from steerlab.steering import ALPHAS
 
 
 @dataclass(frozen=True)
@@ -24,9 +21,9 @@ class Config(Setup):
 
     run: str | None = None  # folder of a random_control.py run, whose test sweep is taken; without it a sweep is made
     layer: int | None = None  # where the direction is measured and acts; the middle layer by default
-    alphas: tuple[float, ...] = ALPHAS  # coefficients
-    positions: str = "all"  # where it acts: all, last, prompt or generated
-    operator: str = "add"  # how it acts: add, ablate, clamp or rotate
+    alphas: tuple[float, ...] = sl.ALPHAS  # coefficients
+    positions: Where = "all"
+    operator: Operator = "add"
 
     def subject(self) -> list[str]:
         """What is run: a finished run, or a model and a task."""
@@ -36,39 +33,24 @@ class Config(Setup):
 @writes_run("failure_analysis")
 def main(config: Config, folder: Path) -> None:
     """Sort the problems, print, write the run folder."""
+    from steerlab.reports import runs
+
     if config.run is not None:
         experiment, provenance = sl.load_experiment(config.run)
         result = experiment.test
-        name = experiment.task
         provenance = {key: provenance[key] for key in ("model", "task", "versions")} | {"config": config.recorded()}
     else:
         model, task = config.load()
-        name = task.name
         direction, _ = config.direction_at(model, task, config.layer)
         result = sl.sweep(
             model, task.test, direction, alphas=config.alphas, positions=config.positions, operator=config.operator, progress=True
         )
-        provenance = runs.provenance(model, config.recorded(), task.about)
+        provenance = runs.provenance(model, config.recorded(), task)
     found = sl.failure_analysis(result)
     print(f"{found}\n\n{found.headroom.to_string(index=False, float_format='%.3g')}")
-    save_figures(
-        folder,
-        provenance,
-        title=f"Failure analysis: {name}, {provenance['model']['name']}",
-        question="Which problems did steering fix and which did it break, and do the counts say more than how near to the line problems stood?",
-        answer=str(found),
-        warnings=result.warnings(),
-        figures=[("Fixed and broken answers, observed and expected from margins alone.", sl.plots.headroom(found), str(found))],
-        tables={
-            "headroom": ("Headroom, moves of the margin, and counts observed and expected.", found.headroom),
-            "changes": ("", sl.changed_problems(result)),
-            "groups": ("Medians of each group; margins without steering.", found.groups()),
-            "tests": ("Problems that moved against those that stayed (Mann-Whitney), with Holm's correction over all lines.", found.tests),
-            "problems": ("", found.frame),
-        },
-        directions=result.directions,
-        overwrite=config.overwrite,
-    )
+    changes = {"changes": ("", sl.changed_problems(result))}
+    warnings = result.warnings()
+    runs.save_result(folder, found, provenance, overwrite=config.overwrite, warnings=warnings, tables=changes, directions=result.directions)
 
 
 if __name__ == "__main__":

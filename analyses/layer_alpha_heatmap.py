@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import steerlab as sl
-from steerlab.cli.options import Limited, writes_run
+from steerlab.cli.options import Limited, Operator, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_sweep
-from steerlab.steering import ALPHAS
 
 
 @dataclass(frozen=True)
@@ -21,14 +18,16 @@ class Config(Limited):
     """What the heatmap needs to know."""
 
     layers: tuple[int, ...] | None = None  # layers; all by default
-    alphas: tuple[float, ...] = ALPHAS  # coefficients
+    alphas: tuple[float, ...] = sl.ALPHAS  # coefficients
     positions: str = "all"  # where directions act: all, last, prompt or generated
-    operator: str = "add"  # how they act: add, ablate, clamp or rotate
+    operator: Operator = "add"
 
 
 @writes_run("layer_alpha_heatmap")
 def main(config: Config, folder: Path) -> None:
     """Sweep every layer, print the best cells, write the run folder."""
+    from steerlab.reports import runs
+
     model, task = config.load()
     directions = config.contrasts(model, task, config.layers)
     result = sl.sweep(
@@ -43,17 +42,8 @@ def main(config: Config, folder: Path) -> None:
     )
     table = result.accuracy()
     print(table.sort_values("accuracy", ascending=False).head(10).to_string(index=False, float_format="%.3f"))
-    drawn = sl.plots.layer_alpha_heatmap(result)
-    figures = [sl.Drawing("Change of accuracy by layer and alpha.", drawn, sl.plots.words(drawn), sl.changed_problems(result))]
     question = f"At which layer and alpha does the mean difference of right and wrong answers move accuracy on {task.name}?"
-    save_sweep(
-        folder,
-        result,
-        runs.provenance(model, config.recorded(), task.about),
-        question=question,
-        figures=figures,
-        overwrite=config.overwrite,
-    )
+    runs.save_result(folder, result, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite, question=question)
 
 
 if __name__ == "__main__":

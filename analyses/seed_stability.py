@@ -1,8 +1,8 @@
 """Is a learned vector the same with another seed or other problems, and how many problems does it need?
 
-python analyses/seed_stability.py
-python analyses/seed_stability.py --sizes 10,40,160 --layer 1
-python analyses/seed_stability.py --model DIRECTORY --task blimp --task-path FILE.jsonl
+$ python analyses/seed_stability.py
+$ python analyses/seed_stability.py --sizes 10,40,160 --layer 1
+$ python analyses/seed_stability.py --model DIRECTORY --task blimp --task-path FILE.jsonl
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,6 @@ import numpy as np
 import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,8 @@ class Config(Setup):
 @writes_run("seed_stability")
 def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
+    from steerlab.reports import runs
+
     model, task = config.load()
     found = sl.seed_stability(
         model,
@@ -49,26 +49,8 @@ def main(config: Config, folder: Path) -> None:
         lr=config.lr,
         progress=True,
     )
-    answer, figure = str(found), sl.plots.data_size_curve(found)
-    print(f"{found.curve().to_string(index=False, float_format='%.3f')}\n\n{answer}")
-    save_figures(
-        folder,
-        runs.provenance(model, config.recorded(), task.about),
-        title=f"Stability of learned vectors: {task.name}, {config.model_name}",
-        question="Is a learned vector the same with another seed or other problems, and how many problems does it need?",
-        answer=answer,
-        warnings=found.warnings(),
-        figures=[
-            ("Cosine with the reference and change of test accuracy, by number of training problems.", figure, sl.plots.words(figure))
-        ],
-        tables={
-            "curve": ("Means over vectors, with 95% intervals over vectors.", found.curve()),
-            "vectors": ("Every vector, with its paired interval on the test problems.", found.frame),
-            "pairs": ("", found.pairs),
-        },
-        directions=[found.vectors[0]],
-        overwrite=config.overwrite,
-    )
+    print(f"{found.curve().to_string(index=False, float_format='%.3f')}\n\n{found}")
+    runs.save_result(folder, found, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Per-token magnitudes: the norm of the residual stream at each token, and its projection on the direction.
 
-python analyses/token_magnitudes.py --layers 2,4
+$ python analyses/token_magnitudes.py --layers 2,4
 """
 
 from dataclasses import dataclass
@@ -10,8 +10,6 @@ from typing import Literal
 import steerlab as sl
 from steerlab.cli.options import Setup, stem, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 
 
 @dataclass(frozen=True)
@@ -31,30 +29,16 @@ class Config(Setup):
 @writes_run("token_magnitudes")
 def main(config: Config, folder: Path) -> None:
     """Measure, print the means by token, write the run folder."""
+    from steerlab.reports import runs
+
     given = None if config.direction is None else sl.load_direction(config.direction)
     model, task = config.load()
     layers = list(range(model.cfg.n_layers)) if config.layers is None else list(config.layers)
     layer = None if given is not None else layers[len(layers) // 2]
     given, _ = config.direction_at(model, task, layer, given, other_model=config.other_model)
-    result = sl.token_magnitudes(model, getattr(task, config.split), layers=layers, direction=given, progress=True)
-    tokens = result.by_token()
-    print(tokens.groupby("layer").head(5).to_string(index=False, float_format="%.2f"))
-    drawn = sl.plots.token_magnitudes(result)
-    figures = [("Mean norm and projection by position.", drawn, sl.plots.words(drawn))]
-    save_figures(
-        folder,
-        runs.provenance(model, config.recorded(), task.about),
-        title=f"Per-token magnitudes: {task.name}",
-        question=f"At which tokens is the residual stream large, and where does it lie along the direction of layer {given.layer}?",
-        figures=figures,
-        tables={
-            "by_position": ("Means by position.", result.by_position()),
-            "by_token": ("Means by token, largest norm first.", tokens),
-            "magnitudes": ("Every token of every prompt.", result.frame),
-        },
-        directions=[given],
-        overwrite=config.overwrite,
-    )
+    found = sl.token_magnitudes(model, getattr(task, config.split), layers=layers, direction=given, progress=True)
+    print(found.by_token().groupby("layer").head(5).to_string(index=False, float_format="%.2f"))
+    runs.save_result(folder, found, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite)
 
 
 if __name__ == "__main__":

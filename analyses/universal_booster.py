@@ -1,8 +1,8 @@
 """Does one vector from a mixture of tasks help the tasks that it was learned from, and a task that was left out?
 
-python analyses/universal_booster.py
-python analyses/universal_booster.py --tasks story,bare,largest --left-out bare
-python analyses/universal_booster.py --model DIRECTORY --task blimp --task-path FOLDER --tasks PARADIGM,PARADIGM,PARADIGM
+$ python analyses/universal_booster.py
+$ python analyses/universal_booster.py --tasks story,bare,largest --left-out bare
+$ python analyses/universal_booster.py --model DIRECTORY --task blimp --task-path FOLDER --tasks PARADIGM,PARADIGM,PARADIGM
 """
 
 from dataclasses import dataclass
@@ -13,20 +13,14 @@ import numpy as np
 import steerlab as sl
 from steerlab.cli.options import SeveralTasks, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.runs import save_figures
 
 
 @dataclass(frozen=True)
 class Config(SeveralTasks):
     """What the study needs to know."""
 
-    tasks: tuple[str, ...] = (
-        "story",
-        "equation",
-        "largest",
-        "subtractions",
-    )  # variants of arithmetic, paradigms of BLiMP, or task names, each perhaps with =FILE
+    tasks: tuple[str, ...] = ("story", "equation", "largest", "subtractions")
+    """variants of arithmetic, paradigms of BLiMP, or task names, each perhaps with =FILE"""
     left_out: tuple[str, ...] | None = None  # tasks to leave out, one at a time; each by default
     layers: tuple[int, ...] | None = None  # candidates; a quarter, a half and three quarters of the depth by default
     train: int = 150  # train problems of each vector
@@ -40,6 +34,8 @@ class Config(SeveralTasks):
 @writes_run("universal_booster")
 def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
+    from steerlab.reports import runs
+
     model, tasks = config.load_all()
     most = {split: min(len(getattr(task, split)) for task in tasks.values()) for split in ("train", "validation", "test")}
     found = sl.universal_booster(
@@ -56,26 +52,9 @@ def main(config: Config, folder: Path) -> None:
         lr=config.lr,
         progress=True,
     )
-    answer, figure = str(found), sl.plots.forest(found.effects())
     shown = found.frame[["vector", "task", "trained", "layer", "baseline", "change", "low", "high", "p_holm", "random", "p_random"]]
-    print(f"{shown.to_string(index=False, float_format='%.3f')}\n\n{answer}")
-    save_figures(
-        folder,
-        runs.provenance(model, config.recorded(), {name: dict(task.about) for name, task in tasks.items()}),
-        title=f"One vector for {len(tasks)} tasks: {config.model_name}",
-        question="Does one vector from a mixture of tasks raise accuracy on these tasks, and on one that was left out?",
-        answer=answer,
-        warnings=found.warnings(),
-        figures=[("Change of accuracy, in and out of distribution, with 95% intervals.", figure, sl.plots.words(figure))],
-        tables={
-            "booster": ("Every vector on every task.", found.frame),
-            "means": ("Means over tasks, with 95% intervals over test problems.", found.means),
-            "rivals": ("Mixtures without a task against single tasks' vectors, on that task.", found.rivals),
-            "choices": ("What was chosen on validation problems of the training tasks.", found.choices),
-        },
-        directions=list(found.vectors.values()),
-        overwrite=config.overwrite,
-    )
+    print(f"{shown.to_string(index=False, float_format='%.3f')}\n\n{found}")
+    runs.save_result(folder, found, runs.provenance(model, config.recorded(), tasks), overwrite=config.overwrite)
 
 
 if __name__ == "__main__":

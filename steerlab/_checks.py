@@ -1,23 +1,18 @@
-"""What is raised about something that the user gave: a value, a file, a model, a folder.
+"""Checks of what callers pass in: each returns its argument in the form that the code computes with, or raises `InputError`.
 
-A script ends with one line and exit code 2 on these. Any other exception is a bug and keeps its traceback.
-
-Checks of what callers pass in.
-
-Each function returns its argument in the form that the tests compute with, or raises a ValueError that names the
-value, what was expected and what to do.
-
-Checks of tables with one row per problem, and of whether values are outcomes or real numbers.
+An `InputError` names the value, what was expected and what to do; scripts end with it in one line and exit code 2. Any other
+exception is a bug and keeps its traceback.
 """
 
 import math
 import operator
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import wraps
+from importlib import import_module
 from inspect import Parameter, cleandoc, signature
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, cast, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cast, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,8 +21,57 @@ if TYPE_CHECKING:  # half of the time of a script's --help would be pandas
     import pandas as pd
 
 
+T = TypeVar("T")
+
+
+class Choices(Mapping[str, T], Generic[T]):
+    """Named things to choose among, with a line about each: help texts, errors, documentation and tests take their lists from here.
+
+    Args:
+        entries: by name, the thing and a line about it; the thing may be given as ``module:name``, to be imported when it is first asked for.
+
+    Example:
+        >>> choices = Choices({"root": ("math:sqrt", "the square root"), "size": (abs, "the absolute value")})
+        >>> choices["root"](9.0), choices.listed()
+        (3.0, 'root or size')
+        >>> print(choices)
+        root  the square root
+        size  the absolute value
+    """
+
+    def __init__(self, entries: Mapping[str, tuple[T | str, str]]) -> None:
+        self._entries = dict(entries)
+        self.about = {name: about for name, (_, about) in self._entries.items()}
+
+    def __getitem__(self, name: str) -> T:
+        found = self._entries[name][0]
+        if isinstance(found, str):
+            module, _, attribute = found.partition(":")
+            thing: T = getattr(import_module(module), attribute)
+            return thing
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def listed(self) -> str:
+        """The names as a sentence says them."""
+        *rest, last = self._entries
+        return f"{', '.join(rest)} or {last}" if rest else last
+
+    def __repr__(self) -> str:
+        width = max(map(len, self._entries))
+        return "\n".join(f"{name:{width}}  {about}" for name, about in self.about.items())
+
+
 class InputError(ValueError):
-    """An input that cannot be used; the message names the value, what was expected and what to do.
+    """An input that cannot be used; the message names the value, what was expected and the fix.
 
     Example:
         >>> import steerlab as sl

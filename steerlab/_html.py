@@ -1,14 +1,16 @@
-"""Untrusted text as HTML: escaped, isolated from the direction of the text around it, and cut when very long; what results say of themselves."""
+"""Untrusted text and frames, made ready for a page: escaped, cut when very long, without what HTML cannot hold; what results say of themselves."""
 
-import json
 import math
 import re
 from collections.abc import Sequence
-from html import escape
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
+
+if TYPE_CHECKING:
+    import jinja2
 
 MOST_ROWS: Final = 200
 LONG: Final = 30  # rows; more scroll in a window of their own
@@ -36,84 +38,32 @@ def middle(value: object, limit: int) -> str:
     return plain(shown, len(shown))
 
 
-def text(value: object, limit: int) -> str:
-    """Untrusted text for the page: escaped, in a bdi of its own, with the full start as a tooltip when it was cut."""
-    shown = str(value)
-    tooltip = f' title="{escape(plain(shown, TOOLTIP_LENGTH))}"' if len(shown) > limit else ""
-    return f"<bdi{tooltip}>{escape(plain(shown, limit))}</bdi>"
-
-
-def paragraph(value: str) -> str:
-    """A paragraph; its line breaks show."""
-    return f"<p>{text(value, PARAGRAPH_LENGTH)}</p>"
-
-
-def data(name: str, value: Any) -> str:
-    """A value as JSON in a script element that no character of it can end."""
-    shown = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    # ASCII JSON in which no character can end the script element or open a comment in it.
-    for character in "<>&":
-        shown = shown.replace(character, f"\\u{ord(character):04x}")
-    return f'<script type="application/json" id="{name}">{shown}</script>'
-
-
 def heads_of(frame: pd.DataFrame) -> int:
     """How many of a frame's index levels name its rows: an unnamed 0, 1, 2, ... says nothing."""
     return 0 if isinstance(frame.index, pd.RangeIndex) and frame.index.name is None else frame.index.nlevels
 
 
-def names_of(frame: pd.DataFrame) -> list[object]:
-    """The heads of the columns that are shown, those of the index first."""
-    return [column(name) for name in [*(frame.index.names if heads_of(frame) else []), *frame.columns]]
+class Cells(NamedTuple):
+    """What a report shows of a frame: its heads, its first rows as a reader expects them, which columns are set as numbers, and what is left out."""
+
+    names: list[object]
+    rows: list[list[object]]
+    heads: int
+    right: list[bool]
+    left_out: str
 
 
-def rows_of(frame: pd.DataFrame) -> list[list[Any]]:
-    """The cells that are shown, row by row, those of the index first."""
-    heads = heads_of(frame)
-    return [[*((row[0] if heads > 1 else (row[0],)) if heads else ()), *row[1:]] for row in frame.itertuples(index=True, name=None)]
-
-
-def numeric(frame: pd.DataFrame) -> list[bool]:
-    """Which of the shown columns are set as numbers."""
-    return [False] * heads_of(frame) + [is_number(frame.iloc[:, i]) for i in range(frame.shape[1])]
-
-
-def table(place: int, caption: str, frame: pd.DataFrame) -> str:
-    """A frame as a table that scrolls inside the page; at most 200 rows, and the caption then says so."""
-    said = f"Table {place}. {text(caption, PARAGRAPH_LENGTH)}{left_out(frame)}"
-    return scrolling(f"table-{place}", said, _lines(frame, MOST_ROWS), long=len(frame) > LONG)
-
-
-def left_out(frame: pd.DataFrame, most: int = MOST_ROWS) -> str:
-    """What a caption says of a long table."""
-    return f" (the first {most} of {len(frame):,} rows)" if len(frame) > most else ""
-
-
-def _lines(frame: pd.DataFrame, most: int) -> str:
-    heads, right = heads_of(frame), numeric(frame)
-    head = "".join(
-        f'<th scope="col"{" class=number" if number else ""}>{text(shown, CELL_LENGTH)}</th>'
-        for shown, number in zip(names_of(frame), right, strict=True)
-    )
-    body = "\n".join(_row(cells, heads, right) for cells in rows_of(frame.head(most)))
-    return f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>"
-
-
-def scrolling(name: str, caption: str, rows: str, *, long: bool = False) -> str:
-    """A table in a region that scrolls by keyboard; the caption stays in sight, and a long table does not fill the page."""
-    return (
-        f'<div class="scroll{" long" if long else ""}" role="region" aria-labelledby="{name}" tabindex="0"><table>\n'
-        f'<caption id="{name}"><span class="caption">{caption}</span></caption>\n{rows}\n</table></div>'
-    )
-
-
-def _row(cells: Sequence[Any], heads: int, right: Sequence[bool]) -> str:
-    parts = []
-    for place, (value, number) in enumerate(zip(cells, right, strict=True)):
-        content = text(cell(value), CELL_LENGTH)
-        kind = "number" if number else "text"
-        parts.append(f'<th scope="row">{content}</th>' if place < heads else f'<td class="{kind}">{content}</td>')
-    return f"<tr>{''.join(parts)}</tr>"
+def cells(frame: pd.DataFrame, most: int = MOST_ROWS) -> Cells:
+    """A frame as a report shows it, the columns of its index first."""
+    heads, few = heads_of(frame), frame.head(most)
+    rows = [
+        [cell(value) for value in [*((row[0] if heads > 1 else (row[0],)) if heads else ()), *row[1:]]]
+        for row in few.itertuples(index=True, name=None)
+    ]
+    names = [column(name) for name in [*(frame.index.names if heads else []), *frame.columns]]
+    right = [False] * heads + [is_number(frame.iloc[:, i]) for i in range(frame.shape[1])]
+    left_out = f" (the first {most} of {len(frame):,} rows)" if len(frame) > most else ""
+    return Cells(names, rows, heads, right, left_out)
 
 
 def is_number(values: pd.Series) -> bool:
@@ -124,6 +74,29 @@ def is_number(values: pd.Series) -> bool:
 def column(name: object) -> object:
     """The head of a column."""
     return " / ".join(map(str, name)) if isinstance(name, tuple) else "" if name is None else name
+
+
+@cache
+def templates() -> "jinja2.Environment":
+    """The templates of pages; whatever they insert is escaped."""
+    import jinja2
+
+    env = jinja2.Environment(
+        loader=jinja2.PackageLoader("steerlab", "assets"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    env.globals |= {name.removesuffix("_LENGTH"): value for name, value in globals().items() if name.endswith("_LENGTH")} | {"LONG": LONG}
+    env.filters |= {"plain": plain, "middle": middle, "cells": cells}
+    return env
+
+
+def render(template: str, **values: object) -> str:
+    """A page, or a part of one, from a template in assets/."""
+    return templates().get_template(template).render(values)
 
 
 def cell(value: object) -> object:
@@ -199,17 +172,9 @@ class Result:
         return []
 
     def _repr_html_(self) -> str:
-        head = f"<table><caption>{text(self._title, LINE_LENGTH)}</caption>" if self._title else f"{paragraph(str(self))}<table>"
-        if self._shown:
-            facts = {name.replace("_", " "): cell(value) for name, value in self._facts().items() if value is not None}
-            lines = "".join(
-                f'<tr><th scope="row">{escape(name)}</th><td>{text(value, CELL_LENGTH)}</td></tr>' for name, value in facts.items()
-            )
-            body = f"<tbody>{lines}</tbody></table>"
-        else:
-            table = self.summary()
-            body = f"{_lines(table, LONG)}</table>{left_out(table, LONG)}"
-        return head + body + "".join(map(paragraph, self.warnings()))
+        facts = {name.replace("_", " "): cell(value) for name, value in self._facts().items() if value is not None}
+        table = None if self._shown else self.summary()
+        return render("result.html.jinja", title=self._title, said=str(self), facts=facts, table=table, warnings=self.warnings())
 
 
 class OneLine(Result):
@@ -226,6 +191,11 @@ class Plotted(Result):
 
     def plot(self, **options: Any) -> Any:
         """The result's figure; options are those of its function in `steerlab.plots`."""
-        from steerlab import plots
+        return figure(self._figure, getattr(self, self._drawn)() if self._drawn else self, **options)
 
-        return getattr(plots, self._figure)(getattr(self, self._drawn)() if self._drawn else self, **options)
+
+def figure(name: str, what: object, **options: Any) -> Any:
+    """A figure of `steerlab.plots`; the one place where a result asks for it, so that no other module imports what stands above it."""
+    from steerlab import plots
+
+    return getattr(plots, name)(what, **options)

@@ -1,7 +1,4 @@
-"""Cache activations of chosen layers, sites and positions, in memory or streamed to disk.
-
-Plain arrays as activations, so that what needs no model needs none of its types.
-"""
+"""Cache activations at chosen layers, sites and positions, in memory or on disk; or wrap plain arrays as activations."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -117,7 +114,7 @@ def cache_activations(
     path: str | Path | None = None,
     **options: Unpack[PassOptions],
 ) -> Activations:
-    """Run the prompts once, up to the last layer asked for, and keep the activations asked for.
+    """Activations of prompts at chosen layers, site and positions, from one run up to the last of these layers.
 
     Args:
         model: a TransformerLens model.
@@ -256,7 +253,7 @@ def _activations(values: np.ndarray, mask: np.ndarray, header: dict[str, Any]) -
 
 
 def load_activations(path: str | Path, *, verify: bool = True) -> Activations:
-    """Open a folder that `cache_activations` wrote; values are read from disk as they are used.
+    """Activations from a folder that `cache_activations` wrote; values are read from disk as they are used.
 
     Args:
         path: the folder.
@@ -287,7 +284,7 @@ def _picker(positions: TokenPositions, problems: Sequence[Problem], lengths: Seq
         }
         return pickers[positions.where]
     for problem, length in zip(problems, lengths, strict=True):
-        positions.columns(length, f"position {{}}: the prompt of problem {problem.id!r}")
+        positions.columns([length], f"position {{}}: the prompt of problem {problem.id!r}")
     return _at(positions.where), len(positions.where)
 
 

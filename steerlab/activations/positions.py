@@ -6,7 +6,7 @@ from typing import cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from steerlab._checks import InputError, is_whole
@@ -36,8 +36,8 @@ class TokenPositions:
         where: a word, or indices, where negative ones count from a prompt's end.
 
     Example:
-        >>> TokenPositions.of([0, -1]).columns(5)
-        [0, 4]
+        >>> TokenPositions.of([0, -1]).columns([5, 3]).tolist()
+        [[0, 4], [0, 2]]
         >>> TokenPositions.of("last").first(5)
         4
     """
@@ -57,16 +57,16 @@ class TokenPositions:
             raise InputError(f"positions={positions!r}; use {', '.join(words)} or a list of indices")
         return cls(positions)
 
-    def columns(self, length: int, what: str = "position {}: a prompt") -> list[int]:
-        """The indices in a prompt of so many tokens, none of them negative; `what` begins the message about one that it lacks.
+    def columns(self, lengths: Sequence[int], what: str = "position {}: a prompt") -> Int[Tensor, "batch position"]:
+        """The columns of indices in rows with prompts of these lengths, none of them negative; `what` begins the message about one that a prompt lacks.
 
         Raises:
-            ValueError: an index outside the prompt.
+            ValueError: an index outside a prompt.
         """
-        for position in self.where:
-            if not isinstance(position, int) or not -length <= position < length:
-                raise InputError(f"{what.format(position)} has {length} tokens; use {-length} to {length - 1}")
-        return [int(position) % length for position in self.where]
+        ends, index = torch.tensor(list(lengths), dtype=torch.long)[:, None], torch.tensor(self.where, dtype=torch.long)
+        for row, k in ((index < -ends) | (index >= ends)).nonzero().tolist()[:1]:
+            raise InputError(f"{what.format(self.where[k])} has {lengths[row]} tokens; use {-lengths[row]} to {lengths[row] - 1}")
+        return torch.where(index < 0, index + ends, index)
 
     def first(self, length: int) -> int:
         """The first position of a row with a prompt of so many tokens."""
@@ -85,11 +85,7 @@ class TokenPositions:
         if isinstance(self.where, str):
             index, ends = torch.arange(width), torch.tensor(list(lengths))[:, None]
             return {"last": index == ends - 1, "prompt": index < ends, "generated": index >= ends}[self.where]
-        mask = torch.zeros(len(lengths), width, dtype=torch.bool)
-        columns = [self.columns(length) for length in lengths]
-        if columns:
-            mask[torch.arange(len(columns))[:, None], torch.tensor(columns)] = True
-        return mask
+        return torch.zeros(len(lengths), width, dtype=torch.bool).scatter_(1, self.columns(lengths), value=True)
 
     def describe(self) -> str | list[int]:
         """The word, or the indices as a list: what results and files record."""

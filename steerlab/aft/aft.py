@@ -1,14 +1,7 @@
-"""From a model and problems to a training: input is checked, streams are kept, candidates are trained.
+"""Learned steering vectors: ``h' = h + v`` at one layer, with v trained to make right answers likely and the model frozen.
 
-Learned vectors (activation fine-tuning): the frozen model's residual stream plus a vector that makes right answers likely.
-
-``h' = h + v`` at one layer (`steerlab.aft.multilayer`: at several); Adam lowers the cross-entropy of the right answer. Only the blocks behind
-the vector run, on streams that are kept, and only what is scored is unembedded.
-
-Many learned vectors from one batched training: layers, seeds, penalties and learning rates side by side.
-
-Rows of all candidates share each pass, which grows from block to block; every candidate has its own order of problems, its own Adam and its
-own end, so that it is what it would be alone, rounding aside.
+Adam lowers the cross-entropy of the right answer. Only the blocks after the vector run, on kept streams. `learn_vectors` trains
+many (layers, seeds, penalties, learning rates) in one batch; each is what it would be alone, rounding aside.
 """
 
 import hashlib
@@ -31,7 +24,7 @@ from steerlab._progress import job
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.aft.learnables import ContextLearnable, Learnable, StaticVector
 from steerlab.aft.objectives import AnswerLoss, LearnedActing, ValidationScore
-from steerlab.aft.training import COLUMNS, FitOptions, OneTraining, Schedule, Trained, TrainingRun, TrainOptions, train
+from steerlab.aft.training import HISTORY_COLUMNS, FitOptions, OneTraining, Schedule, Trained, TrainingRun, TrainOptions, train
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
@@ -280,7 +273,7 @@ def _work(model: Model, problems: Sequence[Problem], validation: Sequence[Proble
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LearnedVector(Direction, title="Learned vector", figure="training_curve"):
-    """A direction that was learned, with the course of its training; it works wherever a `Direction` does.
+    """A learned direction with its training history; it works wherever a `Direction` does.
 
     What it is scaled or turned into by `unit` or `with_vector` is a plain `Direction`: it was not learned.
 
@@ -289,7 +282,7 @@ class LearnedVector(Direction, title="Learned vector", figure="training_curve"):
             validation_accuracy and validation_nll (missing without validation).
     """
 
-    history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
+    history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=HISTORY_COLUMNS))
 
     def __reduce__(self) -> tuple[Any, ...]:
         about = (self.vector, self.layer, self.site, self.positions, self.name, dict(self.method), dict(self.model))
@@ -322,9 +315,9 @@ class LearnedVector(Direction, title="Learned vector", figure="training_curve"):
 
 
 def broken_off(method: Mapping[str, Any]) -> list[str]:
-    """A sentence on a training that broke off, for readers of its vector."""
+    """A warning about a training that stopped early."""
     broke = method.get("broke_at_step")
-    said = f"Training broke off: {method.get('stopped')}. The vector is that of epoch {method.get('epoch')}; a smaller lr may help."
+    said = f"Training stopped early: {method.get('stopped')}. The vector is that of epoch {method.get('epoch')}; a smaller lr may help."
     return [] if broke is None else [said]
 
 
@@ -333,7 +326,7 @@ def broken_off(method: Mapping[str, Any]) -> list[str]:
 def learn_vector(
     model: Model, problems: Sequence[Problem], *, layer: int, name: str = "learned vector", **options: Unpack[OneTraining]
 ) -> LearnedVector:
-    """Learn one vector at one layer (static activation fine-tuning, "AFT").
+    """A vector learned at one layer (static activation fine-tuning, "AFT"), with its training history.
 
     The defaults are those of the sources' Phi-2 loop. Their loop with one problem a step is ``batch_size=1, lr=1e-3``; where their batches do
     not divide the problems, ``last_batch="carry"`` does what they do.
@@ -445,12 +438,12 @@ def outcome(found: Fit, trained: Trained) -> dict[str, Any]:
 
 
 Number = TypeVar("Number", int, float)
-KEYS = ["layer", "seed", "l2", "lr"]
+CANDIDATE_KEYS = ["layer", "seed", "l2", "lr"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LearnedVectors(Result, Sequence[LearnedVector], by="validation_accuracy"):
-    """Candidates that were trained side by side; a sequence of learned vectors, in the order of `frame`.
+    """Learned vectors of several candidates trained in one run, in the order of `frame`.
 
     Attributes:
         vectors: those that training gave; one that broke off before it had any vector is in the frame only.
@@ -484,7 +477,7 @@ class LearnedVectors(Result, Sequence[LearnedVector], by="validation_accuracy"):
     def best(self) -> LearnedVector:
         """The candidate of highest validation accuracy; equals go to the smaller validation nll, then to the first.
 
-        Choosing is looking: its validation accuracy is the largest of `len(self)`, and flatters it.
+        Its validation accuracy is the largest of `len(self)`, and so biased upwards.
 
         Raises:
             ValueError: there was no validation, or every training broke off before it.
@@ -528,7 +521,7 @@ def learn_vectors(
     halve_every: int | None = None,
     **options: Unpack[TrainOptions],
 ) -> LearnedVectors:
-    """Learn a vector for every layer, seed, penalty and learning rate, all in one batched run.
+    """Vectors learned for every layer, seed, penalty and learning rate, in one batched run.
 
     Args:
         layers: where; default every layer.
@@ -570,7 +563,18 @@ def learn_vectors(
         lines.append((name, one.sites[0].layer, one.seed, one.l2, one.lr, *told))
         if norm and trained.broke != 1:  # a random start that no step has moved is no learned vector
             vectors.append(learned_vector(model, found, trained, about, name))
-    columns = ["name", *KEYS, "epochs", "epoch", "loss", "norm", "validation_accuracy", "validation_nll", "improvement", "stopped"]
+    columns = [
+        "name",
+        *CANDIDATE_KEYS,
+        "epochs",
+        "epoch",
+        "loss",
+        "norm",
+        "validation_accuracy",
+        "validation_nll",
+        "improvement",
+        "stopped",
+    ]
     frame = pd.DataFrame(lines, columns=columns)
     if not vectors:
         raise InputError(

@@ -1,7 +1,7 @@
 """Learned vectors that depend on the prompt: ``h' = h + v(x)``, with v(x) = b + g(pool(x)) (the family that DRAB belongs to).
 
-What a prompt's vector is depends on nothing that steering changes, so it is found once a prompt (`ContextVector.on`), and sweeps,
-controls, and generation then run on it as on any direction.
+A prompt's vector depends on nothing that steering changes, so it is computed once a prompt (`ContextVector.on`), and sweeps,
+controls and generation use it like any direction.
 """
 
 import contextlib
@@ -23,15 +23,16 @@ from steerlab._progress import job
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.aft.aft import broken_off, check_not_zero, outcome, train_as
 from steerlab.aft.learnables import ContextLearnable, learnable_named, rule_of
-from steerlab.aft.training import COLUMNS, OneTraining, TrainingRun
+from steerlab.aft.training import HISTORY_COLUMNS, OneTraining, TrainingRun
 from steerlab.directions.direction import Direction, check_direction, moved, moved_from
 from steerlab.directions.prompt_vectors import PromptVectors
 from steerlab.models.backends import Model
 from steerlab.models.memory import Limits, PassOptions
 from steerlab.models.model import Site, d_model, describe, hook_name, hooks
+from steerlab.steering import OPERATORS
 from steerlab.steering.cells import run_interventions
 from steerlab.steering.interventions import Patch, check_alpha
-from steerlab.steering.operators import OPERATORS, Operator, operator_named
+from steerlab.steering.operators import Operator, operator_named
 from steerlab.steering.prompt_rules import prompts_of, vectors_of
 from steerlab.steering.variants import Intervention, Placed
 from steerlab.tasks.evaluation import Evaluation
@@ -66,7 +67,7 @@ class ContextVector(Plotted, title="Context vector", shown="name layer site n_pa
     name: str = "context vector"
     method: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
-    history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
+    history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=HISTORY_COLUMNS))
     operator: Operator | None = None
 
     def __post_init__(self) -> None:
@@ -285,7 +286,7 @@ def learn_context_vector(
     name: str | None = None,
     **options: Unpack[OneTraining],
 ) -> ContextVector:
-    """Learn a vector that depends on the prompt: v(x) = b + g(pool(x)).
+    """A learned vector that depends on the prompt: v(x) = b + g(pool(x)).
 
     It is trained as `learn_vector` trains a static one: same steps, same order, same early stop.
 

@@ -1,11 +1,10 @@
-"""Rows run on from kept residual streams, with gradients: what training repeats epoch after epoch, and no more than that.
+"""Run rows on from kept residual streams, with gradients: the part of a training that every epoch repeats.
 
-Steering block l changes nothing before it, so the stream that enters the first steered block is found once. Rows of
-candidates that act at different blocks share one pass, which grows from block to block.
+Steering block l changes nothing before it, so the stream that enters the first steered block is found once. Rows of candidates that
+act at different blocks share one pass, which grows from block to block.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 from typing import Unpack
 
@@ -18,15 +17,14 @@ from steerlab.aft.learnables import Learnable, Parameters
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch, Read, TokenRow, batches_for, least, smaller
 from steerlab.models.memory import Limits, emptied, parse_memory, pass_tokens, shrinking, too_large
-from steerlab.models.model import HookFn, Site, d_model, device_of, hook_name, hooks, n_layers
+from steerlab.models.model import Site, d_model, device_of
 from steerlab.models.passes import entering
-from steerlab.models.shortcuts import mlp_only_at, run_from
 from steerlab.steering.interventions import Patch
 from steerlab.steering.operators import Operator
+from steerlab.steering.wavefront import Act, acting, run_wave
 
 KEPT = 2 * 10**9  # bytes of streams that are kept where no budget is given; on a GPU, half of what is free
 Pair = tuple[int, int]  # a candidate and a row
-Act = Callable[[Tensor], Tensor]  # on a residual stream
 
 
 class Resumed:
@@ -153,53 +151,15 @@ class Resumed:
         return which, Batch(tuple(which), tuple(condensed), device=finals[0].device), torch.cat(finals)
 
     def _pass(self, pairs: Sequence[Pair], batch: Batch, parameters: Mapping[int, Parameters]) -> Tensor:
-        acting = _Acting(self._learnable, self._operator, self._positions, pairs, batch, parameters)
-        last = n_layers(self.model)
-        entries = [self._entry[c] for c, _ in pairs]
-        blocks = sorted(set(entries))
-        sites = sorted({site for c, _ in pairs for site in self.paths[c]})
-        final = torch.empty(0)
-        for block, until in zip(blocks, [*blocks[1:], last], strict=True):
-            new = [r for r, entry in enumerate(entries) if entry == block]
-            stream = self._stream(block, [pairs[r][1] for r in new], batch)
-            offset = new[0]
-            for k, here in self._places(pairs, new, [site for site in sites if site.enters and site.resumes_at == block]):
-                stream = _on_rows([r - offset for r in here], acting(k, here))(stream)
-            final = torch.cat([final, stream]) if offset else stream
-            if until == block:
-                continue
-            with ExitStack() as stack:
-                stack.enter_context(
-                    hooks(self.model, self._inside(pairs, entries, [s for s in sites if block <= s.layer < until], block, acting))
-                )
-                if until == last:
-                    stack.enter_context(mlp_only_at(self.model, *_reads(batch, len(final)), (final.shape[0], final.shape[1])))
-                final = run_from(self.model, final, block, batch.tokens[: len(final)], until=until)
-        return final
-
-    def _places(self, pairs: Sequence[Pair], rows: Sequence[int], sites: Sequence[Site]) -> Iterator[tuple[int, list[int]]]:
-        """Which of their places rows have among some sites, and the rows; the lower layers first."""
-        found: dict[tuple[int, int], list[int]] = {}
-        for r in rows:
-            for k, site in enumerate(self.paths[pairs[r][0]]):
-                if site in sites:
-                    found.setdefault((site.layer, k), []).append(r)
-        for (_, k), mine in sorted(found.items()):
-            yield k, mine
-
-    def _inside(
-        self, pairs: Sequence[Pair], entries: Sequence[int], sites: Sequence[Site], block: int, acting: "_Acting"
-    ) -> list[tuple[str, HookFn]]:
-        """Hooks for what acts in a stretch of blocks, beyond what entered it."""
-        active = [r for r, entry in enumerate(entries) if entry <= block]
-        found: list[tuple[str, HookFn]] = []
-        for site in sites:
-            rows = [r for r in active if not (site.enters and site.resumes_at == entries[r])]
-            for k, here in self._places(pairs, rows, [site]):
-                act = _on_rows(here, acting(k, here))
-                # On a bridge what comes back is written into the stream itself, which the gradient may need as it was.
-                found.append((hook_name(self.model, *site), act if site.enters else _on_a_copy(act)))
-        return found
+        what = _Acting(self._learnable, self._operator, self._positions, pairs, batch, parameters)
+        return run_wave(
+            self.model,
+            batch.tokens,
+            [self._entry[c] for c, _ in pairs],
+            lambda block, rows: self._stream(block, [pairs[r][1] for r in rows], batch),
+            [Act(at, enters, rows, what(k, rows)) for at, enters, k, rows in acting([self.paths[c] for c, _ in pairs])],
+            lambda rows: _reads(batch, rows),
+        )
 
 
 class _Acting:
@@ -223,7 +183,7 @@ class _Acting:
         mask = TokenPositions.of(positions).mask(lengths, batch.width)
         self._mask = None if mask is None else mask.to(batch.device)
 
-    def __call__(self, place: int, rows: Sequence[int]) -> Act:
+    def __call__(self, place: int, rows: Sequence[int]) -> Callable[[Tensor], Tensor]:
         """What acts on some rows at one of their candidates' places."""
         index = torch.tensor(rows, device=self._device)
 
@@ -233,25 +193,11 @@ class _Acting:
             mine = {n: p.expand(len(rows), *p.shape[1:]) if len(p) == 1 else p[owner] for n, p in self._parameters.items()}
             vectors = self._learnable.vectors(mine, place, resid, self._prompt[index])
             mask = None if self._mask is None else self._mask[index]
-            return Patch(self._operator, vectors, torch.ones(1, 1, 1, device=resid.device), mask)(resid)
+            return Patch(
+                self._operator, vectors, torch.ones(1, 1, 1, device=resid.device), mask, everywhere=True if mask is None else None
+            )(resid)
 
         return act
-
-
-def _on_rows(rows: Sequence[int], act: Act) -> Act:
-    """An intervention on some rows of a batch."""
-
-    def on(resid: Tensor) -> Tensor:
-        if len(rows) == len(resid):
-            return act(resid)
-        index = torch.tensor(rows, device=resid.device)
-        return resid.index_copy(0, index, act(resid[index]))
-
-    return on
-
-
-def _on_a_copy(act: Act) -> Act:
-    return lambda resid: act(resid.clone())
 
 
 def _positions(row: TokenRow) -> list[int]:

@@ -1,8 +1,8 @@
-"""A steering vector without gradients: evolutionary search with CMA-ES in a random subspace, for models that can only be run forward.
+"""A steering vector found without gradients: CMA-ES in a random subspace, for models that can only be run forward.
 
-The search moves in a few random orthonormal directions of the residual stream, because the covariance that CMA-ES learns grows with the
-square of their number. A generation's whole population runs in one batched pass from the steered block on.
-(Hansen 2016, "The CMA evolution strategy: a tutorial"; random subspaces: Li et al. 2018, "Measuring the intrinsic dimension of objective landscapes".)
+The search has few dimensions because the covariance that CMA-ES learns grows with the square of their number; a whole population
+runs in one batched pass. (Hansen 2016, "The CMA evolution strategy: a tutorial"; Li et al. 2018, "Measuring the intrinsic dimension
+of objective landscapes".)
 """
 
 import math
@@ -38,7 +38,7 @@ SCALED_ON = 64  # problems that tell the stream's norm
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EvolvedVector(Direction, title="Evolved vector"):
-    """A direction found by evolutionary search, and how it was found.
+    """A direction found by evolutionary search, with the history of the search.
 
     Attributes:
         history: one line a generation: generation, best and mean (objective over the population, smaller is better), norm (of the
@@ -78,7 +78,7 @@ def evolve_vector(
     name: str = "evolved vector",
     **options: Unpack[PassOptions],
 ) -> EvolvedVector:
-    """Search for the vector that, added at a layer, makes the model answer best. Forward passes only.
+    """The vector that makes the model answer best when it is added at a layer, by evolutionary search; forward passes only.
 
     Args:
         model: a TransformerLens model.

@@ -1,4 +1,4 @@
-"""One learned vector at several layers, each with a scale of its own (multi-layer activation fine-tuning)."""
+"""One learned vector at several layers, each with a learned scale (multi-layer activation fine-tuning)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -101,7 +101,7 @@ def learn_multilayer(
     name: str = "learned vector",
     **options: Unpack[OneTraining],
 ) -> MultiLayerVector:
-    """Learn one vector that acts at several layers, each with a scale of its own.
+    """One learned vector that acts at several layers, each with its own learned scale.
 
     Args:
         layers: where it acts, or "sources": 10%, 50% and 80% of the depth, with scales 0.5, 1.0 and 0.3.

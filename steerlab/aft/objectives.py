@@ -1,7 +1,7 @@
-"""What training lowers and what validation measures, both on streams that are kept from one epoch to the next.
+"""Training losses and validation accuracies, both computed on kept residual streams.
 
-The loop in `steerlab.aft.training` sees only the two protocols here, so that another way to run a model (one that feeds its
-own states back, say) trains by bringing its own two objects.
+The loop in `steerlab.aft.training` sees only the two protocols here, so another way to run a model is trained by bringing its own
+two objects.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,6 +1,7 @@
-"""The adaptive protocol: a vector from a grid of layers and seeds, trained for as long as it pays, and chosen by a stated rule.
+"""Choose among learned vectors, and train again on what is still wrong.
 
-Self-refinement: train, find the training problems that are still answered wrongly, train on these, repeat.
+`adaptive_aft` trains a grid of layers and seeds with early stopping and chooses by a stated rule; `self_refine` repeats training on
+the problems that are still answered wrongly.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,7 @@ MIDDLE = (0.25, 0.75)  # the sources' "25%-75% depth"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AdaptiveResult(Result, by="validation_accuracy"):
-    """The chosen vector, and everything that was tried for it.
+    """The chosen vector of an adaptive protocol, and all candidates.
 
     Attributes:
         vector: the chosen one.
@@ -70,14 +71,14 @@ class AdaptiveResult(Result, by="validation_accuracy"):
 
     @property
     def improvement(self) -> float:
-        """Validation accuracy of the chosen vector above the unsteered one; it was chosen by that number, so it flatters."""
+        """Validation accuracy of the chosen vector above the unsteered one; it was chosen by that number, so it is biased upwards."""
         return float(self.attempts.loc[self.attempts["name"] == self.vector.name, "improvement"].iloc[-1])
 
     def warnings(self) -> list[str]:
         """What a reader must know about the choice."""
-        looked = f"{len(self.frame)} candidates were trained, and their validation accuracies compared at each of {int(self.frame['epochs'].sum())} epochs"
+        tried = f"{len(self.frame)} candidates were trained, and their validation accuracies compared at each of {int(self.frame['epochs'].sum())} epochs"
         said = [
-            f"{looked}; that of the chosen one is the best of {'its attempt' if self.n_attempts > 1 else 'so many'} and flatters it: claim only what problems that "
+            f"{tried}; that of the chosen one is the best of {'its attempt' if self.n_attempts > 1 else 'so many'} and is biased upwards: claim only what problems that "
             "had no part in it show."
         ]
         if self.select == "retry":
@@ -115,7 +116,7 @@ def adaptive_aft(
     outcome: Sequence[Problem] | None = None,
     **options: Any,
 ) -> AdaptiveResult:
-    """Learn vectors over a grid of layers, seeds and penalties, each with early stopping, and choose one.
+    """The best of many learned vectors over layers, seeds and penalties, each trained with early stopping.
 
     With select="validation" all candidates train in one batched run, and the best on validation is chosen. With select="retry", the sources' rule,
     each seed is an attempt: its best layer on validation is scored on the outcome problems, and the first attempt that is not worse than no vector
@@ -308,7 +309,7 @@ def self_refine(
     name: str = "refined vector",
     **options: Unpack[FitOptions],
 ) -> Refinement:
-    """Learn a vector, and go on learning from the training problems that are still answered wrongly under it.
+    """A vector trained in rounds on the training problems that are still answered wrongly under it.
 
     Training on one's own failures alone forgets the rest, so that a later round may well be worse: the round is chosen on validation.
 

@@ -1,11 +1,7 @@
-"""What is trained, for how long, and in what steps.
+"""The training loop: several candidates in one batch, each with its own order of problems, optimiser, history and early stop.
 
-What an interrupted training goes on from: one safetensors file, replaced whole after every epoch.
-
-The training loop: several candidates side by side, each with its own order, optimiser, history and end.
-
-It knows no model: an objective gives losses, a validator gives accuracies (see `steerlab.aft.objectives`). The order of problems,
-the steps, the early stop and the vector that is kept are the sources'.
+It knows no model: an objective gives losses, a validator accuracies (`steerlab.aft.objectives`). After every epoch the state is one
+safetensors file, from which an interrupted training resumes. Order, steps, early stop and kept vector are those of the sources.
 """
 
 import hashlib
@@ -152,7 +148,7 @@ class OneTraining(TrainOptions, total=False):
     seed: Annotated[int, Option(0, "of the order and of a random start; the same seed gives the same vector, to the bit")]
 
 
-FORMAT = "steerlab-training-2"
+TRAINING_FORMAT = "steerlab-training-2"
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any], work: Mapping[str, Any]) -> None:
@@ -168,7 +164,7 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, A
         OSError: the folder cannot be written.
     """
     kept = {k: t.detach().contiguous().clone() for k, t in tensors.items()}
-    said: dict[str, Any] = {"format": FORMAT, "about": dict(about), "work": work_digest(work)}
+    said: dict[str, Any] = {"format": TRAINING_FORMAT, "about": dict(about), "work": work_digest(work)}
     said["sha256"] = _files.digest(_content(kept), said)
     _files.write_bytes(path, save(kept, metadata={"steerlab": json.dumps(said, sort_keys=True)}))
 
@@ -185,8 +181,8 @@ def read(path: str | Path, work: Mapping[str, Any]) -> tuple[dict[str, Tensor], 
     try:
         with safe_open(file, framework="pt") as opened:
             said = json.loads((opened.metadata() or {}).get("steerlab", "{}"))
-            if not isinstance(said, dict) or said.get("format") != FORMAT:
-                raise InputError(f"path={str(file)!r}: a safetensors file, but not a training of {FORMAT}; choose another path")
+            if not isinstance(said, dict) or said.get("format") != TRAINING_FORMAT:
+                raise InputError(f"path={str(file)!r}: a safetensors file, but not a training of {TRAINING_FORMAT}; choose another path")
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise InputError(f"path={str(file)!r}: not a training that can be read ({error}); choose another path or remove it") from error
@@ -198,7 +194,7 @@ def read(path: str | Path, work: Mapping[str, Any]) -> tuple[dict[str, Tensor], 
     different = sorted(key for key in wanted if said["work"].get(key) != wanted[key])
     if different:
         raise InputError(
-            f"path={str(file)!r} holds a training with other {', '.join(different)}; give what it was begun with, another path, or remove it"
+            f"path={str(file)!r} has a training with other {', '.join(different)}; give what it was begun with, another path, or remove it"
         )
     return tensors, said["about"]
 
@@ -214,7 +210,7 @@ def work_digest(work: Mapping[str, Any]) -> dict[str, str]:
     return {key: hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16] for key, value in work.items()}
 
 
-COLUMNS = ["epoch", "step", "loss", "norm", "validation_accuracy", "validation_nll"]
+HISTORY_COLUMNS = ["epoch", "step", "loss", "norm", "validation_accuracy", "validation_nll"]
 FALLING = 0.01  # the loss still falls where an epoch takes more than this share off it
 
 
@@ -312,7 +308,7 @@ def train(
                 _halve(states, epoch)
             if path is not None:
                 _save(path, states, epoch, work)
-    histories = [pd.DataFrame(s.lines, columns=COLUMNS).astype({"epoch": int, "step": int}) for s in states]
+    histories = [pd.DataFrame(s.lines, columns=HISTORY_COLUMNS).astype({"epoch": int, "step": int}) for s in states]
     return [Trained(s.candidate, s.kept, h, s.kept_epoch, s.stopped, s.broke) for s, h in zip(states, histories, strict=True)]
 
 
@@ -428,7 +424,7 @@ def _after_epoch(
 def _halve(states: Sequence[_State], epoch: int) -> None:
     """End the worse half of what still trains: of lower validation accuracy, then of higher validation nll, at the epochs that are kept."""
     going = [state for state in states if not state.stopped]
-    ranked = sorted(going, key=lambda state: (-state.best, state.lines[state.kept_epoch - 1][COLUMNS.index("validation_nll")]))
+    ranked = sorted(going, key=lambda state: (-state.best, state.lines[state.kept_epoch - 1][HISTORY_COLUMNS.index("validation_nll")]))
     for state in ranked[(len(going) + 1) // 2 :]:
         state.stopped = f"in the worse half of {len(going)} candidates on validation at epoch {epoch}"
 

@@ -1,9 +1,7 @@
-"""Random-direction controls: would any direction of the same size have done it?
+"""Random-direction controls: would any direction of the same norm, or of the same KL on neutral text, have the same effect?
 
-Controls of equal side effect: as long as it takes to change neutral text as much as the direction does.
-
-Of two directions of one norm, one may move next-token distributions far more than the other, and then an effect on the
-task says little about what it means. Controls matched on output KL leave that doubt out.
+Two directions of one norm may change next-token distributions by very different amounts; `match_kl` scales controls until they
+change neutral text as much as the direction does.
 """
 
 from collections.abc import Callable, Sequence
@@ -86,7 +84,7 @@ def random_control(
     draw: Callable[..., list[Direction]] = random_directions,
     **options: Unpack[RunOptions],
 ) -> ControlResult:
-    """Steer with a direction and with n controls, at one alpha, on the same problems.
+    """Outcomes of a direction and of n controls at one alpha, on the same problems.
 
     Args:
         model: a TransformerLens model.
@@ -193,7 +191,7 @@ def match_kl(
     max_scale: float = 64.0,
     **options: Unpack[SteerOptions],
 ) -> MatchedControls:
-    """Rescale controls so that each changes neutral text as much as the direction does, at the same alpha.
+    """Controls rescaled so that each changes neutral text as much as the direction does, at the same alpha.
 
     The mean of KL(unsteered || steered) over all positions is 0 for a vector of length 0 and grows from there. Between two
     lengths of which one does too little and one too much, the length is found by the regula falsi (Illinois) on the root of

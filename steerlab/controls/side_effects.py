@@ -1,4 +1,4 @@
-"""What steering does where nothing was meant to change: next-token distributions on neutral text, and predictions on other tasks."""
+"""Side effects of steering: next-token distributions on neutral text, and predictions on other tasks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ __all__ = ["SideEffects", "changed_predictions", "side_effects", "side_texts"]
 
 @dataclass(frozen=True, eq=False)
 class SideEffects(Result, by="kl"):
-    """How steering changed next-token distributions on texts that have nothing to do with the task.
+    """Changes of next-token distributions on text that has nothing to do with the task.
 
     Attributes:
         by_text: one line a layer, direction, alpha and text: positions (distributions compared), predicted (tokens of the
@@ -155,7 +155,7 @@ def side_effects(
     alphas: float | Sequence[float] = ALPHAS,
     **options: Unpack[SteerOptions],
 ) -> SideEffects:
-    """Steer with each direction at each alpha on neutral text, and compare next-token distributions with the unsteered ones.
+    """Changes of next-token distributions on neutral text, for each direction and alpha.
 
     Each text runs once, and every direction and alpha goes on from the steered block. Logits of the whole vocabulary are
     held for a few positions at a time only.
@@ -219,7 +219,7 @@ def joined(parts: Sequence[SideEffects]) -> SideEffects:
 
 
 def side_texts(model: Model, problems: Sequence[Problem], *, n: int = len(NEUTRAL_TEXTS)) -> tuple[list[Text], str]:
-    """Texts to measure side effects on, and what they are: everyday sentences, or, for a model that cannot read them, prompts.
+    """Texts to measure side effects on, and a description: everyday sentences, or prompts for a model that cannot read them.
 
     Args:
         model: a TransformerLens model.
@@ -245,7 +245,7 @@ def side_texts(model: Model, problems: Sequence[Problem], *, n: int = len(NEUTRA
 
 
 def changed_predictions(result: SweepResult | ControlResult, *, confidence: float = 0.95) -> pd.DataFrame:
-    """Share of problems that are predicted otherwise than without steering, right or wrong: a side effect on another task.
+    """Share of problems whose prediction differs from the unsteered one, right or wrong: a side effect on another task.
 
     Args:
         result: a sweep, or controls, on problems of a task that the direction was not found on.

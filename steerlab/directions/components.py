@@ -1,8 +1,7 @@
-"""Directions in which activations vary: principal and independent components, singular directions of a class.
+"""Directions along which activations vary: principal and independent components, singular directions.
 
-A component has no sign of its own; here it points from the negative group to the positive one, as the mean difference
-does. Its default length is the mean difference's; with ``scale="natural"`` it is one standard deviation of the activations
-along it (root mean square, where they are not centred).
+Each points from the negative group to the positive one, and has the length of the mean difference; with ``scale="natural"`` its
+length is one standard deviation of the activations along it (root mean square, where they are not centred).
 """
 
 import warnings
@@ -17,7 +16,7 @@ from steerlab.directions.direction import Direction
 
 Centre = Literal["own", "negative", "none"]
 MOST = 16  # independent components, unless a number is given
-TOLERANCE, ROUNDS = 1e-5, 500  # of FastICA
+ICA_TOLERANCE, ROUNDS = 1e-5, 500  # of FastICA
 
 
 def pca_direction(
@@ -119,7 +118,7 @@ def singular_directions(
     scale: Scale = "contrast",
     name: str = "singular",
 ) -> list[Direction]:
-    """The top n right singular vectors of the positive group's activations, called ``{name} 0`` and so on.
+    """The top n right singular vectors of the positive group's activations, named ``{name} 0`` and so on.
 
     Arguments are those of `singular_direction`.
 
@@ -152,7 +151,7 @@ def ica_direction(
     scale: Scale = "contrast",
     name: str = "ICA",
 ) -> Direction:
-    """The independent component of both groups' activations that tells them apart best, as it shows in the stream.
+    """The independent component of both groups' activations that separates them best.
 
     FastICA unmixes the pooled activations, without looking at the groups; components are then ranked by the distance of
     the groups' means in standard deviations within groups. What is given is the component's column of the mixing matrix:
@@ -222,7 +221,7 @@ def _unmixed(centred: Rows, n: int, rng: np.random.Generator | None) -> tuple[np
         vector = _component(centred, 0)
         return (centred @ vector / (vector @ vector))[:, None], vector[:, None], True
     start = np.eye(n) if rng is None else rng.standard_normal((n, n))
-    model = FastICA(n_components=n, whiten="unit-variance", w_init=start, tol=TOLERANCE, max_iter=ROUNDS)
+    model = FastICA(n_components=n, whiten="unit-variance", w_init=start, tol=ICA_TOLERANCE, max_iter=ROUNDS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # said by the caller
         sources = model.fit_transform(centred)

@@ -1,4 +1,4 @@
-"""What all estimators of a direction between two groups of activations have in common: input, sign, length, provenance."""
+"""What all estimators of a direction between two groups of activations share: input, sign, length, provenance."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Unpack
@@ -126,7 +126,7 @@ def check_pairs(n_positive: int, n_negative: int, *, paired: bool) -> None:
     """
     if paired and n_positive != n_negative:
         raise InputError(
-            f"paired=True: the groups hold {n_positive} and {n_negative} problems; row i of both must be one pair (or use paired=False)"
+            f"paired=True: the groups have {n_positive} and {n_negative} problems; row i of both must be one pair (or use paired=False)"
         )
 
 

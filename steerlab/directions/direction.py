@@ -1,4 +1,4 @@
-"""Directions of the residual stream, and how they are estimated."""
+"""The `Direction` type: a vector in the residual stream, its layer and site, where it came from, and its arithmetic."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,7 @@ ROUNDING = 32  # units in the last place of float32, as a share of the activatio
 
 @dataclass(frozen=True, eq=False)
 class Direction(OneLine, Plotted, title="Direction", shown="name layer site positions norm", figure="direction_heatmap"):
-    """A vector of the residual stream that knows where it was measured.
+    """A vector in the residual stream, with the layer and site at which it was measured.
 
     Directions of one place add up: ``a + b``, ``a - b``, ``-a``, ``2 * a``, ``a / 2``, ``sum([a, b])``. See also
     `steerlab.directions.composing`.
@@ -451,7 +451,7 @@ def check_groups(positive: Activations, negative: Activations, *, layer: int) ->
     if found[0].shape[2] != found[1].shape[2]:
         raise InputError(f"the groups have {found[0].shape[2]} and {found[1].shape[2]} dimensions; give activations of one model")
     if found[0].shape[1] != found[1].shape[1]:
-        raise InputError(f"the groups hold {found[0].shape[1]} and {found[1].shape[1]} positions; cache both alike")
+        raise InputError(f"the groups have {found[0].shape[1]} and {found[1].shape[1]} positions; cache both alike")
     return found[0], found[1]
 
 
@@ -492,7 +492,7 @@ def differing(positive: Tensor, negative: Tensor, *, name: str, layer: int, posi
             reason = f"all {len(norms)} problems give the same activations there: their prompts are the same up to this position"
             fix = "give problems whose prompts differ there, or measure at another position"
         else:
-            reason = f"their means lie {float(gap.max()):.2g} apart, of a norm of {float(size.max()):.2g}: perhaps both groups hold the same problems"
+            reason = f"their means lie {float(gap.max()):.2g} apart, of a norm of {float(size.max()):.2g}: perhaps both groups are the same problems"
             fix = "give groups that differ"
         raise InputError(f"{where} ({reason}); {fix}")
     return differ

@@ -1,4 +1,4 @@
-"""Directions between two ways to ask: function vectors, and contrasts of any pairs of prompts."""
+"""Directions from pairs of prompts: function vectors, and contrasts between two ways to ask."""
 
 from collections.abc import Sequence
 from typing import Unpack

@@ -1,4 +1,4 @@
-"""How much of the work one forward pass takes: by the machine's caches, by a budget, and by what the device can hold."""
+"""How many rows one forward pass takes: by the machine's caches, by a budget, and by what the device can hold."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Run a batch, level by level, and read from it what its rows ask for; nothing else is unembedded."""
+"""Run a batch level by level, and read from it what its rows ask for; nothing else is unembedded."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,16 +1,18 @@
-"""What a report is made of: drawings, tables, examples, and plain tuples and paragraphs that stand for them."""
+"""The blocks of a report: figures, tables, examples and paragraphs, each made from a plain value."""
 
 import json
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Final, TypeVar
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from steerlab._checks import InputError, InputTypeError
 from steerlab._html import ANSWER_LENGTH, PROMPT_LENGTH, middle, plain
-from steerlab.sweeps.changes import COLUMNS, cell_key
+from steerlab.plots.sweeps import cell_key
+from steerlab.sweeps.changes import CHANGE_COLUMNS
 
 # Characters of a prompt, and problems of a cell that became right and that became wrong: the first pair that fits is taken.
 LIMITS: Final = ((PROMPT_LENGTH, 20), (600, 20), (600, 10), (300, 10), (300, 5), (300, 3), (120, 3), (120, 2), (120, 1))
@@ -59,7 +61,7 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Problems with what was asked, the answer before and the answer after.
+    """Example problems of a report: the question, the answer before and the answer after.
 
     Attributes:
         caption: which problems.
@@ -78,9 +80,90 @@ class Examples:
     frame: pd.DataFrame
     most: int = 5
 
+    def groups(self) -> Iterator[tuple[str, int, list[dict[Hashable, Any]]]]:
+        """Those that became right and those that became wrong: how many, and the ones that are shown."""
+        for became in ("right", "wrong"):
+            rows = self.frame[self.frame["became"] == became]
+            yield became, len(rows), rows.head(self.most).to_dict("records")
 
-Part = str | Drawing | Table | Examples | tuple[Any, ...]
+
+Block = str | Drawing | Table | Examples
+Part = Block | tuple[Any, ...]
 Section = tuple[str, Sequence[Part]]
+B = TypeVar("B")
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """A report, every part of it checked; a part in a tuple becomes a Drawing or a Table.
+
+    Attributes:
+        title: the heading.
+        question: what was asked, in words.
+        answer: what was found, in words, with its uncertainty.
+        warnings: what a reader must know before believing it.
+        figures: Drawings, or (caption, figure, text alternative); the last says in words what a reader who cannot see it
+            needs. A Drawing with details lists the problems behind a point that is clicked on or chosen.
+        tables: Tables, or (caption, frame); at most 200 rows of a frame are shown, and the caption then says so.
+        sections: (heading, parts) that stand between the tables and the method, such as what was moved, diagnostics and
+            side effects; a part is a paragraph, a Drawing, a Table (or a tuple for either) or Examples. One without parts is left out.
+        method: paragraphs.
+        provenance: names and values: versions, seeds, hashes.
+        methods_paragraph: text to paste into a paper; a button copies it with its references.
+        references: what the methods paragraph cites, one line each.
+
+    Raises:
+        TypeError: a part is of another type; the message names it.
+        ValueError: a required text is empty.
+
+    Example:
+        >>> Report("Steering", "Does it matter?", "p = 0.01", tables=[("Accuracy.", pd.DataFrame({"alpha": [0, 1]}))]).tables[0].caption
+        'Accuracy.'
+    """
+
+    title: str
+    question: str
+    answer: str
+    warnings: Sequence[str] = ()
+    figures: Sequence[Drawing | tuple[str, go.Figure, str]] = ()
+    tables: Sequence[Table | tuple[str, pd.DataFrame]] = ()
+    sections: Sequence[Section] = ()
+    method: Sequence[str] = ()
+    provenance: Mapping[str, object] | None = None
+    methods_paragraph: str = ""
+    references: Sequence[str] = ()
+    contents: list[tuple[str, str, list[tuple[int, Block]]]] = field(init=False, repr=False)
+    """Source, heading and numbered parts of what stands between the warnings and the method."""
+
+    def __post_init__(self) -> None:
+        for name in ("title", "question", "answer"):
+            required(getattr(self, name), name)
+        for name in ("warnings", "method", "references"):
+            object.__setattr__(self, name, _texts(getattr(self, name), name))
+        if self.methods_paragraph or self.references:
+            required(self.methods_paragraph, "methods_paragraph")
+        if not isinstance(self.provenance, Mapping | None):
+            raise InputTypeError(f"provenance: got {type(self.provenance).__name__}; expected a mapping of names to values")
+        given: object = self.sections
+        if isinstance(given, str) or not isinstance(given, Sequence):
+            raise InputTypeError(f"sections: got {type(self.sections).__name__}; expected a list of (heading, parts)")
+        for name, kind in (("figures", _drawing), ("tables", _table)):
+            object.__setattr__(self, name, [kind(entry, f"{name}[{place}]") for place, entry in enumerate(getattr(self, name))])
+        sections = [_section(entry, f"sections[{place}]") for place, entry in enumerate(self.sections)]
+        numbers = {Drawing: count(1), Table: count(1)}
+        object.__setattr__(
+            self,
+            "contents",
+            [
+                (source, heading, [(next(numbers[type(part)]) if type(part) in numbers else 0, part) for part in parts])
+                for source, heading, parts in [("figures", "Figures", self.figures), ("tables", "Tables", self.tables), *sections]
+                if parts
+            ],
+        )
+
+    def all(self, kind: type[B]) -> list[B]:
+        """All figures, tables or examples, in the order of their numbers."""
+        return [part for _, _, parts in self.contents for _, part in parts if isinstance(part, kind)]
 
 
 def required(text: object, name: str) -> str:
@@ -97,16 +180,14 @@ def required(text: object, name: str) -> str:
     return text
 
 
-def texts(values: Sequence[str], name: str) -> list[str]:
-    """A list of texts that are there."""
+def _texts(values: object, name: str) -> list[str]:
     # A str is a sequence of its characters, which is never what was meant.
     if isinstance(values, str) or not isinstance(values, Sequence):
         raise InputTypeError(f"{name}: got {type(values).__name__}; expected a list of str")
     return [required(value, f"{name}[{place}]") for place, value in enumerate(values)]
 
 
-def as_drawing(entry: object, name: str) -> Drawing:
-    """A drawing, or (caption, figure, words) as one."""
+def _drawing(entry: object, name: str) -> Drawing:
     if isinstance(entry, tuple | list) and len(entry) == 3:
         entry = Drawing(*entry)
     if not isinstance(entry, Drawing):
@@ -120,8 +201,7 @@ def as_drawing(entry: object, name: str) -> Drawing:
     return entry
 
 
-def as_table(entry: object, name: str) -> Table:
-    """A table, or (caption, frame) as one."""
+def _table(entry: object, name: str) -> Table:
     if isinstance(entry, tuple | list) and len(entry) == 2:
         entry = Table(*entry)
     if not isinstance(entry, Table):
@@ -132,50 +212,33 @@ def as_table(entry: object, name: str) -> Table:
     return entry
 
 
-def as_part(entry: object, name: str) -> str | Drawing | Table | Examples:
-    """A part of a section: a paragraph, a drawing, a table (or a tuple for either), or examples."""
+def _block(entry: object, name: str) -> Block:
     if isinstance(entry, str):
         return required(entry, name)
     if isinstance(entry, Examples):
         required(entry.caption, f"{name} caption")
         _changes(entry.frame, f"{name} frame")
         return entry
-    if isinstance(entry, Drawing) or (isinstance(entry, tuple | list) and len(entry) == 3):
-        return as_drawing(entry, name)
-    if isinstance(entry, Table) or (isinstance(entry, tuple | list) and len(entry) == 2):
-        return as_table(entry, name)
+    size = len(entry) if isinstance(entry, tuple | list) else 0
+    if isinstance(entry, Drawing) or size == 3:
+        return _drawing(entry, name)
+    if isinstance(entry, Table) or size == 2:
+        return _table(entry, name)
     raise InputTypeError(f"{name}: got {type(entry).__name__}; expected a paragraph, a Drawing, a Table or Examples")
 
 
-def as_sections(sections: Sequence[Section]) -> list[tuple[str, list[str | Drawing | Table | Examples]]]:
-    """Headings with their parts; a section without parts is left out."""
-    given: object = sections
-    if isinstance(given, str) or not isinstance(given, Sequence):
-        raise InputTypeError(f"sections: got {type(sections).__name__}; expected a list of (heading, parts)")
-    found = []
-    for place, entry in enumerate(sections):
-        if not isinstance(entry, tuple | list) or len(entry) != 2 or isinstance(entry[1], str) or not isinstance(entry[1], Sequence):
-            raise InputTypeError(f"sections[{place}]: expected (heading, list of parts), got {type(entry).__name__}")
-        heading = required(entry[0], f"sections[{place}] heading")
-        parts = [as_part(part, f"sections[{place}][{k}]") for k, part in enumerate(entry[1])]
-        if parts:
-            found.append((heading, parts))
-    return found
-
-
-def as_provenance(values: object) -> Mapping[str, object]:
-    """Names and values."""
-    if not isinstance(values, Mapping):
-        raise InputTypeError(f"provenance: got {type(values).__name__}; expected a mapping of names to values")
-    return values
+def _section(entry: object, name: str) -> tuple[str, str, list[Block]]:
+    if not isinstance(entry, tuple | list) or len(entry) != 2 or isinstance(entry[1], str) or not isinstance(entry[1], Sequence):
+        raise InputTypeError(f"{name}: expected (heading, list of parts), got {type(entry).__name__}")
+    return name, required(entry[0], f"{name} heading"), [_block(part, f"{name}[{k}]") for k, part in enumerate(entry[1])]
 
 
 def _changes(frame: object, name: str) -> None:
     if not isinstance(frame, pd.DataFrame):
-        raise InputTypeError(f"{name}: got {type(frame).__name__}; expected the DataFrame that steerlab.changes returns")
-    missing = [column for column in COLUMNS if column not in frame.columns]
+        raise InputTypeError(f"{name}: got {type(frame).__name__}; expected the DataFrame that steerlab.changed_problems returns")
+    missing = [column for column in CHANGE_COLUMNS if column not in frame.columns]
     if missing:
-        raise InputError(f"{name}: no column {', '.join(missing)}; expected what steerlab.changes returns")
+        raise InputError(f"{name}: no column {', '.join(missing)}; expected what steerlab.changed_problems returns")
 
 
 def details_payload(frame: pd.DataFrame) -> dict[str, Any]:

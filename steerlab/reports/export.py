@@ -1,7 +1,4 @@
-"""A report in all its forms: a page, Markdown, a CSV file for each table, pictures of each figure.
-
-Pictures of figures, drawn by a headless browser that loads nothing from the network.
-"""
+"""A report in all its forms: an HTML page, Markdown, a CSV file for each table, and pictures of each figure."""
 
 import asyncio
 import re
@@ -17,28 +14,27 @@ from steerlab import _files, _html
 from steerlab._checks import ExistingFileError, InputError
 from steerlab._progress import progress_bar
 from steerlab.plots import theme
-from steerlab.reports import blocks
-from steerlab.reports.blocks import Drawing, Examples, Table
+from steerlab.reports.blocks import Drawing, Examples, Report, Table
 from steerlab.reports.html import render_report
 from steerlab.reports.markdown import render_markdown
 
 FORMATS = ("html", "md", "csv", "png", "svg")
 MANIFEST = "export.json"
-FORMAT = "steerlab-export-1"
+EXPORT_FORMAT = "steerlab-export-1"
 
 
 def export_report(
-    path: str | Path, *, formats: Sequence[str] = FORMATS, width: int = 860, scale: float = 2.0, progress: bool = False, **report: Any
+    path: str | Path, *, formats: Sequence[str] = FORMATS, width: int = 860, scale: float = 2.0, progress: bool = False, **parts: Any
 ) -> Path:
     """Write a report as report.html, report.md, tables/table-1.csv …, figures/figure-1.png and .svg …, and export.json.
 
-    A CSV file holds every row of its table in full precision. The files take the place of those of an earlier export; what else is in the folder stays.
+    A CSV file holds every row of its table in full precision; those of examples come last. The files take the place of those of an earlier export; what else is in the folder stays.
 
     Args:
         path: the folder; new, empty, or an earlier export.
         formats: which of html, md, csv, png and svg; pictures need Kaleido and Chromium, see `steerlab.reports.export.draw_images`.
         width, scale, progress: of the pictures.
-        report: the parts; see `steerlab.reports.html.render_report`.
+        parts: see `steerlab.Report`.
 
     Raises:
         FileExistsError: the folder holds something else, such as a run.
@@ -55,13 +51,14 @@ def export_report(
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         raise InputError(f"formats={list(formats)!r}; use some of {', '.join(FORMATS)}")
-    drawings, tables = _numbered(report)
-    page = render_report(**report)
+    report = Report(**parts)
+    page, drawings = render_report(report), report.all(Drawing)
+    listed: list[Table | Examples] = [*report.all(Table), *report.all(Examples)]
     with _files.locked(path), _files.new_folder(path, own=_earlier(Path(path)), last=MANIFEST) as folder:
         if "html" in formats:
             _files.write_text(folder / "report.html", page)
         if "csv" in formats:
-            for place, table in enumerate(tables, start=1):
+            for place, table in enumerate(listed, start=1):
                 _files.write_text(folder / "tables" / f"table-{place}.csv", to_csv(table.frame))
         wanted = [name for name in PICTURE_FORMATS if name in formats]
         drawn = draw_images([drawing.figure for drawing in drawings], wanted, width=width, scale=scale, progress=progress)
@@ -70,9 +67,14 @@ def export_report(
                 _files.write_bytes(folder / "figures" / f"figure-{place}.{name}", picture)
         if "md" in formats:
             named = [f"figures/figure-{place}.{wanted[0]}" for place in range(1, len(drawings) + 1)] if wanted else []
-            _files.write_text(folder / "report.md", render_markdown(**report, pictures=named))
-        _files.write_sealed(folder / MANIFEST, FORMAT, {"files": _files.digests(folder)})
+            _files.write_text(folder / "report.md", render_markdown(report, pictures=named))
+        _files.write_sealed(folder / MANIFEST, EXPORT_FORMAT, {"files": _files.digests(folder)})
     return Path(path)
+
+
+def write_page(path: str | Path, report: Report) -> Path:
+    """Write a report as one self-contained HTML page, or as Markdown where `path` ends in .md."""
+    return _files.write_text(path, render_markdown(report) if Path(path).suffix == ".md" else render_report(report))
 
 
 def _earlier(folder: Path) -> list[str] | None:
@@ -82,19 +84,7 @@ def _earlier(folder: Path) -> list[str] | None:
     if not (folder / MANIFEST).is_file():
         raise ExistingFileError(f"{folder} exists and is not an earlier export; choose another or remove it")
     remedy = "which files there are an export's cannot be known: choose another folder, or remove it"
-    return [*_files.own_files(folder / MANIFEST, _files.read_sealed(folder / MANIFEST, FORMAT, remedy).get("files")), MANIFEST]
-
-
-def _numbered(report: dict[str, Any]) -> tuple[list[Drawing], list[Table]]:
-    """Figures and tables in the order of their numbers on the page; examples count as tables without a number, and come last."""
-    found: list[str | Drawing | Table | Examples] = [
-        *(blocks.as_drawing(entry, f"figures[{place}]") for place, entry in enumerate(report.get("figures", ()))),
-        *(blocks.as_table(entry, f"tables[{place}]") for place, entry in enumerate(report.get("tables", ()))),
-        *(part for _, content in blocks.as_sections(report.get("sections", ())) for part in content),
-    ]
-    tables = [part for part in found if isinstance(part, Table)]
-    tables += [Table(part.caption, part.frame) for part in found if isinstance(part, Examples)]
-    return [part for part in found if isinstance(part, Drawing)], tables
+    return [*_files.own_files(folder / MANIFEST, _files.read_sealed(folder / MANIFEST, EXPORT_FORMAT, remedy).get("files")), MANIFEST]
 
 
 def to_csv(frame: pd.DataFrame) -> str:

@@ -1,6 +1,6 @@
-"""Reports of finished runs: of one, or of several side by side."""
+"""`write_report`: the report of one finished run, or of several side by side."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,21 +8,26 @@ from steerlab import plots
 from steerlab._checks import InputError
 from steerlab.reports import runs as store
 from steerlab.reports import sections
-from steerlab.reports.blocks import Drawing, Section, Table
-from steerlab.reports.evidence import Comparison, Significance
+from steerlab.reports.blocks import Drawing, Report, Section, Table
+from steerlab.reports.evidence import Comparison, Significance, evidence
+from steerlab.reports.export import write_page
 from steerlab.reports.runs import load_experiment
+from steerlab.studies.protocol import Experiment
 
 
-def write_report(path: str | Path, *runs: str | Path, **parts: Any) -> Path:
-    """Write one self-contained HTML page: from run folders, or from parts given.
+def write_report(path: str | Path, *what: Any, provenance: Mapping[str, Any] | None = None, **parts: Any) -> Path:
+    """Write one self-contained HTML page (Markdown where `path` ends in .md): of a result, of run folders, or of parts given.
 
     Args:
         path: the page.
-        runs: run folders of random_control.py or `steerlab.save_experiment`; one gives its report, several a comparison.
-        parts: without runs, the parts of the page (title, question, answer, figures, …); see `steerlab.reports.html.render_report`.
+        what: a result (of `steerlab.run_experiment`, a sweep or a study), or run folders of random_control.py or `steerlab.save_experiment`;
+            one folder gives its report, several a comparison.
+        provenance: of a result, what `steerlab.reports.runs.provenance` says; default what the result knows of its model, and versions.
+        parts: the parts of the page (title, question, answer, figures, …), see `steerlab.Report`; with a result, in place of its own.
 
     Raises:
         FileNotFoundError: a run folder that is none.
+        TypeError: a result without a page.
         ValueError: runs and parts both, two runs of one name, an incomplete run, or a page above the size limit.
         OSError: the page cannot be written.
 
@@ -33,9 +38,36 @@ def write_report(path: str | Path, *runs: str | Path, **parts: Any) -> Path:
         ...     "Does it matter?" in page.read_text(encoding="utf-8")
         True
     """
-    if runs and parts:
-        raise InputError(f"{len(runs)} runs and the parts {', '.join(parts)} given; give one or the other")
-    return store.write_page(path, **(run_parts(*runs) if runs else parts))
+    folders = [isinstance(one, str | Path) for one in what]
+    if not what:
+        return write_page(path, Report(**parts))
+    if all(folders):
+        if parts:
+            raise InputError(f"{len(what)} runs and the parts {', '.join(parts)} given; give one or the other")
+        return write_page(path, Report(**run_parts(*what)))
+    if len(what) > 1:
+        raise InputError(f"{len(what)} results given; give one (several run folders are compared)")
+    return write_page(path, _of(what[0], provenance, parts))
+
+
+def _of(result: Any, provenance: Mapping[str, Any] | None, parts: Mapping[str, Any]) -> Report:
+    """The page of one result."""
+    if isinstance(result, Experiment):
+        e = result
+        known = provenance or store.provenance(e.direction.model, {"seed": e.settings["seed"]}, e.settings["task"])
+        return Report(**sections.report_parts(evidence(e), known) | dict(parts))
+    known = provenance or store.provenance(_model(result))
+    return sections.page(sections.result_parts(result, known, **parts))
+
+
+def _model(result: Any) -> Mapping[str, Any]:
+    """What a result's directions say of the model that they were found in."""
+    directions = next((found for name in ("vectors", "directions", "direction") if (found := getattr(result, name, None))), ())
+    first = next(
+        iter(directions.values() if isinstance(directions, Mapping) else directions if isinstance(directions, Sequence) else [directions]),
+        None,
+    )
+    return getattr(first, "model", {})
 
 
 def run_parts(*runs: str | Path) -> dict[str, Any]:
@@ -49,7 +81,7 @@ def run_parts(*runs: str | Path) -> dict[str, Any]:
     found = {}
     for name, path in zip(_names([Path(path) for path in runs]), runs, strict=True):
         experiment, provenance = load_experiment(path)
-        found[name] = Significance(experiment), provenance
+        found[name] = evidence(experiment), provenance
     return comparison_parts(found) if len(found) > 1 else sections.report_parts(*next(iter(found.values())))
 
 
@@ -76,7 +108,7 @@ def comparison_parts(runs: Mapping[str, tuple[Significance, Mapping[str, Any]]])
     drawn = [forest]
     for name, (significance, about) in runs.items():
         one = sections.report_parts(significance, about)
-        each.append((name, [one["question"], one["answer"], *one["sections"][1][1]]))
+        each.append((name, [one["question"], one["answer"], *sections.changed(significance)]))
         first = one["figures"][0]
         drawn.append(Drawing(f"{name}. {first.caption}", first.figure, first.words))
         method += [f"{name}: {paragraph}" for paragraph in one["method"]]

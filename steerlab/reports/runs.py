@@ -1,9 +1,7 @@
-"""Run folders, provenance and vector files: what is kept, and how it is read back.
+"""Run folders and provenance: write an experiment as a folder, and read it back without the model.
 
-Formats are safetensors, JSON and Parquet; nothing is pickled. No file carries a date or a path, so that the same seed gives
-the same bytes.
-
-Write an experiment as a run folder, and read it back without the model.
+Formats are safetensors, JSON and Parquet; nothing is pickled. No file carries a date or a path, so the same seed gives the same
+bytes.
 """
 
 import contextlib
@@ -27,13 +25,14 @@ from steerlab.directions.diagnostics import ContrastDiagnostics
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.model import describe
-from steerlab.reports import html, markdown, sections
-from steerlab.reports.blocks import Drawing
-from steerlab.reports.evidence import Significance
+from steerlab.reports import sections
+from steerlab.reports.blocks import Report
+from steerlab.reports.evidence import evidence
+from steerlab.reports.export import write_page
 from steerlab.studies.protocol import Experiment
 from steerlab.sweeps.sweep import SweepResult
 from steerlab.tasks.evaluation import Evaluation
-from steerlab.tasks.problems import Problem, left_out, written
+from steerlab.tasks.problems import Problem, Task, written
 from steerlab.vectors import files
 
 RUN_FORMAT = "steerlab-run-1"
@@ -42,29 +41,18 @@ AGAIN = "run the script again (with --overwrite it replaces that folder), or bri
 PACKAGES = ("steerlab", "transformer-lens", "torch", "transformers", "numpy", "scipy", "pandas")
 
 
-def write_page(path: str | Path, **parts: Any) -> Path:
-    """Write one self-contained HTML page, or Markdown where `path` ends in .md; see `steerlab.reports.html.render_report` for the parts.
-
-    Raises:
-        OSError: the folder cannot be written.
-        ValueError: a page above the size limit.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = write_report(f"{folder}/report.html", title="Steering", question="Does it matter?", answer="p = 0.01")
-        ...     path.read_text()[:15]
-        '<!DOCTYPE html>'
-    """
-    return _files.write_text(path, markdown.render_markdown(**parts) if Path(path).suffix == ".md" else html.render_report(**parts))
-
-
-def provenance(model: Model | None, config: Mapping[str, Any], task: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """What produced a run: configuration, model, data, versions."""
+def provenance(
+    model: Model | Mapping[str, Any] | None,
+    config: Mapping[str, Any] | None = None,
+    task: Task | Mapping[str, Any] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """What produced a run: configuration, model (or what was recorded of it), data (a task, tasks by name, or what they say of themselves), versions."""
+    about = {"name": task.name, **task.about} if isinstance(task, Task) else dict(task or {})
     return {
-        "config": json.loads(json.dumps(dict(config))),  # as it is read back
-        "model": {} if model is None else describe(model),
-        "task": dict(task),
+        "config": json.loads(json.dumps(dict(config or {}))),  # as it is read back
+        "model": dict(model or {}) if isinstance(model, Mapping | None) else describe(model),
+        "task": {name: dict(one.about) if isinstance(one, Task) else one for name, one in about.items()},
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         **more,
     }
@@ -260,7 +248,7 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
     """
     if not provenance.get("model", {}).get("name"):
         raise InputError("provenance names no model; give what steerlab.reports.runs.provenance(model, config, task.about) returns")
-    e, significance = experiment, Significance(experiment)
+    e, found = experiment, evidence(experiment)
     results = [
         e.train.frame.assign(split="train", stage="baseline", layer=-1, alpha=0.0, direction=""),
         e.validation.frame.assign(split="validation", stage="sweep"),
@@ -284,7 +272,7 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
         "side_effects_settings": dict(e.side_effects.settings),
         "directions": names,
     }
-    full = {**provenance, "experiment": outcome, "answer": significance.answer(), "warnings": significance.warnings()}
+    full = {**provenance, "experiment": outcome, "answer": found.answer(), "warnings": found.warnings()}
     with run_folder(path, overwrite=overwrite) as folder:
         write_table(folder, "results", frame[["split", "stage", "layer", "alpha", "direction", "is_control", *OUTCOMES]])
         write_table(folder, "checks", pd.concat(checks, ignore_index=True))
@@ -297,7 +285,7 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
         for name, direction in zip(names, e.directions.values(), strict=True):
             files.save_direction(folder / name, direction)
         files.save_direction(folder / "direction.safetensors", e.direction)
-        write_page(folder / "report.html", **sections.report_parts(significance, full))
+        write_page(folder / "report.html", Report(**sections.report_parts(found, full)))
         write_provenance(folder, full)
     return Path(path)
 
@@ -307,99 +295,43 @@ def _stages(e: Experiment) -> list[tuple[str, ControlResult]]:
     return [("control", c) for c in e.controls] + [(f"control: {c.family}", c) for c in e.families]
 
 
-def save_sweep(
-    path: str | Path,
-    result: SweepResult,
-    provenance: Mapping[str, Any],
-    *,
-    question: str,
-    figures: Sequence[Drawing | tuple[str, Any, str]],
-    overwrite: bool = False,
-) -> Path:
-    """Write a sweep that makes no claim: every outcome, its directions, provenance and a report; see `save_figures`.
-
-    Raises:
-        FileExistsError: the folder holds a run and `overwrite` is False, or something else.
-        OSError: it cannot be written.
-    """
-    interval = result.baseline.interval()
-    best = result.best()
-    answer = (
-        f"Unsteered accuracy is {100 * result.baseline.accuracy:.1f}% of {result.baseline.n} problems (95% interval {100 * interval.low:.1f}% to "
-        f"{100 * interval.high:.1f}%). The highest of {len(result.accuracy())} cells is layer {int(best['layer'])}, alpha {best['alpha']:+g}, with "
-        f"{100 * best['change']:+.1f} points. It is the best of many, and no test was made; random_control.py makes one on problems of their own."
-    )
-    return save_figures(
-        path,
-        provenance,
-        title=f"Sweep: {provenance['model']['name']}",
-        question=question,
-        answer=answer,
-        warnings=result.warnings(),
-        figures=figures,
-        tables={"accuracy": ("Every cell, with 95% Wilson intervals.", result.accuracy()), "results": ("", result.frame)},
-        directions=result.directions,
-        overwrite=overwrite,
-    )
-
-
-def save_figures(path: str | Path, provenance: Mapping[str, Any], *, overwrite: bool = False, **parts: Any) -> Path:
-    """Write tables (Parquet), directions, provenance and a report as a run folder.
+def save_result(path: str | Path, result: Any, provenance: Mapping[str, Any], *, overwrite: bool = False, **more: Any) -> Path:
+    """Write the result of a study as a run folder: tables (Parquet), directions, provenance and the page that `steerlab.write_report` writes of it.
 
     Args:
         path: the folder; new, empty, or an earlier run.
+        result: a result with a page (its `report_parts`), or such parts.
         provenance: what `steerlab.reports.runs.provenance` says.
         overwrite: replace the files of an earlier run there; files that are not a run's stay.
-        parts: what `write_figures` takes.
+        more: parts in place of the result's own, and further tables.
 
     Raises:
         FileExistsError: the folder holds a run and `overwrite` is False, or something else.
         OSError: it cannot be written.
     """
     with run_folder(path, overwrite=overwrite) as folder:
-        write_figures(folder, provenance, **parts)
+        write_result(folder, result, provenance, **more)
     return Path(path)
 
 
-def write_figures(
-    folder: Path,
-    provenance: Mapping[str, Any],
-    *,
-    title: str,
-    question: str,
-    figures: Sequence[Drawing | tuple[str, Any, str]],
-    tables: Mapping[str, tuple[str, pd.DataFrame]],
-    answer: str = "This page describes; it tests nothing.",
-    warnings: Sequence[str] = (),
-    directions: Sequence[Direction] | Mapping[str, Direction] = (),
-    method: Sequence[str] = (),
-    further: Sequence[str] = (),
-) -> None:
-    """Write what a run folder holds; a table without a caption, or of over 1,000 lines, stays out of the page.
+def write_result(folder: Path, result: Any, provenance: Mapping[str, Any], *, further: Sequence[str] = (), **more: Any) -> None:
+    """Write what a run folder holds.
 
     Directions are called by their layer (several at one layer by their names, too), or as their keys say. The provenance comes last and seals
     what was written, and the `further` files of the run that are in the folder already.
     """
-    for name, (_, table) in tables.items():
+    parts = sections.result_parts(result, provenance, **more)
+    for name, (_, table) in parts["tables"].items():
         write_table(folder, name, table)
+    directions = parts["directions"]
     named = directions if isinstance(directions, Mapping) else _named(directions)
     for name, direction in named.items():
         files.save_direction(folder / "directions" / f"{name}.safetensors", direction)
-    warnings = [*warnings, *(f"Data: {said}." for said in left_out(provenance.get("task", {})))]
-    shown = [(caption, table) for caption, table in tables.values() if caption and len(table) <= 1000]
-    write_page(
-        folder / "report.html",
-        title=title,
-        question=question,
-        answer=answer,
-        warnings=warnings,
-        figures=figures,
-        tables=shown,
-        method=method,
-        provenance=sections.flat_provenance(provenance),
+    write_page(folder / "report.html", sections.page(parts))
+    written = (
+        [f"{name}.parquet" for name in parts["tables"]] + [f"directions/{name}.safetensors" for name in named] + ["report.html", *further]
     )
-    written = [f"{name}.parquet" for name in tables] + [f"directions/{name}.safetensors" for name in named] + ["report.html", *further]
-    write_provenance(folder, {**provenance, "warnings": warnings}, written)
+    write_provenance(folder, {**provenance, "warnings": parts["warnings"]}, written)
 
 
 def _named(directions: Sequence[Direction]) -> dict[str, Direction]:
@@ -410,7 +342,7 @@ def _named(directions: Sequence[Direction]) -> dict[str, Direction]:
 
 
 def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
-    """Read an experiment and its provenance from a run folder; no model is needed.
+    """An experiment and its provenance from a run folder; no model is needed.
 
     Raises:
         FileNotFoundError: not a run folder, or a file of it is missing.

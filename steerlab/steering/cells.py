@@ -1,6 +1,7 @@
-"""The engine of sweeps and controls: many steered cells of work on a list of problems.
+"""The engine of sweeps and controls: many interventions on a list of problems, each compared with a plain hooked run on a sample.
 
-Each batch is run once, and every cell goes on from it (see `steerlab.steering.wavefront`). What alpha = 0 gives is the baseline itself, not a second run.
+Each batch is run once, and every intervention resumes from it (`steerlab.steering.wavefront`). The result at alpha = 0 is the
+baseline itself.
 """
 
 from collections.abc import Sequence
@@ -19,8 +20,7 @@ from steerlab.models.batches import Answer, Batch, least, smaller
 from steerlab.models.forecasts import TIMED, Work, forecast
 from steerlab.models.generation import generate_batch
 from steerlab.models.memory import generated_rows, logit_values, pass_tokens, shrinking
-from steerlab.models.model import Precision, backend_of, dtype_named, hooks, in_precision, is_hooked
-from steerlab.models.passes import forward
+from steerlab.models.model import Precision, backend_of, dtype_named, in_precision, is_hooked
 from steerlab.models.reading import Headers, Reader, run_batch
 from steerlab.models.shortcuts import runs_whole
 from steerlab.models.threads import on_suitable_threads
@@ -32,9 +32,6 @@ from steerlab.steering.wavefront import InterventionLog, SteeredPass
 from steerlab.tasks.evaluation import Evaluation, plan
 from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import scorer_for
-
-# Logits may differ by this much from the plain hooked run before we refuse to go on; those above 1, by this share of their size.
-TOLERANCE = 1e-4
 
 SAMPLE = 16  # problems, and cells, that a lower precision is compared on
 ROUNDING = {torch.float32: 8}  # differently shaped batches may give logits that differ by so many units in the last place of the largest
@@ -115,7 +112,7 @@ def _run_cells(
             "leave the block that put them there, or add their direction to the sweep with together=True"
         )
     room = pass_tokens(model, how["max_tokens"], memory)
-    order = sorted((k for k, cell in enumerate(cells) if cell.alpha != 0), key=lambda k: (cells[k].resumes_at, cells[k].layer, k))
+    order = sorted((k for k, cell in enumerate(cells) if cell.acts), key=lambda k: (cells[k].resumes_at, cells[k].layer, k))
     engine = _Engine(front, [cells[k] for k in order], memory)
     base = [Answer()] * len(work.rows)
     answers = {k: list(base) for k in order}
@@ -199,33 +196,9 @@ class _Engine:
         return reader.answers(base.values), steered
 
     def _compare(self, batch: Batch, steered: Sequence[Sequence[Answer]]) -> None:
-        """Compare two cells with plain runs, once for what is read and once for what is generated."""
+        """Compare the first (and shortest) row under two cells with plain runs, once for what is read and once for what is generated."""
         kind = bool(batch.rows[0].new_tokens)
         if self._cells and kind not in self._compared:
             for k in {0, len(self._cells) - 1}:
-                self._compare_with_plain_run(k, batch, steered[k][0])
+                self._front.check_answer(self._cells[k], batch.rows[0], steered[k][0])
             self._compared.add(kind)
-
-    def _compare_with_plain_run(self, k: int, batch: Batch, steered: Answer) -> None:
-        """Run the first (and shortest) row under one cell the plain way, alone and unpadded, with hooks and the whole model.
-
-        One run over a prompt and what was generated behind it tells whether each token was the likeliest.
-        """
-        model, cell, row = self._front.model, self._cells[k], batch.rows[0]
-        alone = Batch((0,), (replace(row, tokens=row.tokens + steered.generated),), device=batch.device)
-        with hooks(model, self._front.everywhere([cell], alone, alone.width)):
-            logits = forward(model, alone.tokens)[0].float()
-        gaps = [(0.0, 1.0)]
-        for wanted, got in zip(row.reads, steered.reads, strict=True):
-            line = logits[wanted.position].log_softmax(-1) if wanted.log_prob else logits[wanted.position]
-            line = line[list(wanted.tokens)]
-            gaps.append((float((line - torch.tensor(got, device=line.device)).abs().max()), float(line.abs().max())))
-        for token, line in zip(steered.generated, logits[len(row.tokens) - 1 :], strict=False):
-            gaps.append((float(line.max() - line[token]), float(line.abs().max())))
-        for gap, size in gaps:
-            limit = (TOLERANCE if next(iter(model.parameters())).dtype == torch.float32 else 0.05) * max(1.0, size)
-            if not gap <= limit:
-                raise RuntimeError(
-                    f"layer {cell.layer}, alpha {cell.alpha}: the resumed, batched run gives other scores than the plain hooked run "
-                    f"(largest difference {gap:.2g}, allowed {limit:.2g}); results would be wrong. Please report the model's architecture"
-                )

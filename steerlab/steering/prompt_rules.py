@@ -1,8 +1,7 @@
-"""From prompts to their vectors: run each once, unsteered, up to where the vector will act.
+"""Vectors computed from each prompt by a rule, nothing learned: from a second pass, or spread along the sequence.
 
-Vectors of prompts by rule, nothing learned: a second pass that hears what the first one did, and spreading along the sequence.
-
-Both give `PromptVectors`, for ``sl.sweep`` and what else takes directions.
+Prompts run once, unsteered, up to where the vector will act; the results are `PromptVectors`, for `steerlab.sweep` and all else
+that takes directions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -102,7 +101,7 @@ def recursive_vectors(
     pooling: str = "mean",
     **options: Unpack[Scoring],
 ) -> PromptVectors:
-    """Recursive application: run steered, pool the steered state, and steer the next run with the direction and what was pooled.
+    """Vectors of a recursive rule: run steered, pool the steered state, and steer the next run with the direction plus what was pooled.
 
     ``u_1 = v``, ``u_n = v + mix |v| unit(pooled under u_{n-1})``: what steers the last of the passes is given back.
 
@@ -185,7 +184,7 @@ def propagated_vectors(
     gate: str = "none",
     scorer: str | Scorer | None = None,
 ) -> PromptVectors:
-    """Let a direction spread along the prompt, cell by cell: each position's share of it is updated from its neighbours'.
+    """A direction spread along the prompt: the share of each position is updated from its neighbours'.
 
     Args:
         model: a TransformerLens model.

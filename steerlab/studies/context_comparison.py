@@ -1,7 +1,4 @@
-"""Static or context-dependent: vectors of growing numbers of parameters at one training budget, over several seeds.
-
-The claim to be judged: with few problems, fewer parameters win.
-"""
+"""Static against prompt-dependent vectors, of growing numbers of parameters, at one training budget and over several seeds."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +13,7 @@ from steerlab._html import Plotted
 from steerlab._progress import job, progress_bar
 from steerlab.aft.aft import ObjectiveOptions, check_problems, fit, training_work
 from steerlab.aft.context import ContextVector
-from steerlab.aft.learnables import KINDS, ContextLearnable, StaticVector, learnable_named
+from steerlab.aft.learnables import LEARNABLES, ContextLearnable, StaticVector, learnable_named
 from steerlab.aft.training import Schedule, Trained, TrainingRun
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
@@ -24,7 +21,7 @@ from steerlab.models.forecasts import Work, forecast
 from steerlab.models.memory import Limits, PassOptions
 from steerlab.models.model import Site, d_model, describe
 from steerlab.statistics.intervals import paired_interval
-from steerlab.statistics.multiplicity import holm
+from steerlab.statistics.multiplicity import LEVEL, holm
 from steerlab.statistics.paired import sign_flip_test
 from steerlab.steering.cells import run_interventions
 from steerlab.steering.variants import Intervention, Placed
@@ -34,12 +31,11 @@ from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import Scorer
 
 STATIC = "static"
-LEVEL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class ContextComparison(Plotted, figure="context_kinds"):
-    """What came of each kind of vector and seed, and what can be said of the kinds.
+    """Learned vectors of several kinds and seeds, their test effects, and whether fewer parameters win.
 
     Attributes:
         runs: one line a kind and seed: kind, n_parameters, seed, lr and epoch (chosen on validation), norm, train_before, train_accuracy,
@@ -52,7 +48,7 @@ class ContextComparison(Plotted, figure="context_kinds"):
         baseline: the unsteered evaluation of the test problems.
         settings: the budget.
 
-    Intervals draw problems and seeds anew, both (percentile, 95%); with few seeds that of seeds is too small. p-values are of sign flips of
+    Intervals are bootstrapped over problems and seeds (percentile, 95%); with few seeds that of seeds is too small. p-values are of sign flips of
     problems' means over the seeds at hand; Holm's correction is over all lines of `kinds` and `contrasts` together.
     """
 
@@ -65,12 +61,12 @@ class ContextComparison(Plotted, figure="context_kinds"):
 
     @cached_property
     def verdict(self) -> str:
-        """Whether fewer parameters win: "holds", "holds in part", "contradicted" or "not shown"."""
+        """Whether fewer parameters win: "supported", "partly supported", "contradicted" or "no evidence"."""
         sure = self.contrasts["p_holm"] <= LEVEL
         better, worse = sure & (self.contrasts["difference"] > 0), sure & (self.contrasts["difference"] < 0)
         if worse.any():
             return "contradicted"
-        return "holds" if better.all() else "holds in part" if better.any() else "not shown"
+        return "supported" if better.all() else "partly supported" if better.any() else "no evidence"
 
     def __str__(self) -> str:
         """What was found, in a paragraph."""
@@ -86,10 +82,10 @@ class ContextComparison(Plotted, figure="context_kinds"):
             for line in _records(self.contrasts)
         ]
         says = {
-            "holds": "Fewer parameters won: the smallest was better than every larger one.",
-            "holds in part": "The smallest was better than some larger ones; of the others that is not shown.",
+            "supported": "Fewer parameters won: the smallest was better than every larger one.",
+            "partly supported": "The smallest was better than some larger ones; there is no evidence for the others.",
             "contradicted": "The claim is contradicted: a kind with more parameters was better than the smallest.",
-            "not shown": "That fewer parameters win is not shown here: no difference from the smallest is larger than chance explains.",
+            "no evidence": "No evidence that fewer parameters win: no difference from the smallest has a corrected p below 0.05.",
         }
         return (
             f"{says[self.verdict]} {s['n_train']} training problems, {s['epochs']} epochs, {len(s['seeds'])} seeds, layer {s['layer']}; unsteered "
@@ -104,6 +100,22 @@ class ContextComparison(Plotted, figure="context_kinds"):
                 f"{len(self.settings['seeds'])} seeds show little of how much seeds differ; intervals are too short on that account."
             )
         return said
+
+    def report_parts(self) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
+        return {
+            "title": "Static and context-dependent vectors",
+            "question": "With few problems to learn from, do vectors with fewer parameters win?",
+            "answer": str(self),
+            "warnings": self.warnings(),
+            "figures": [("Change of test accuracy by kind and seed.", self.plot(), str(self))],
+            "tables": {
+                "kinds": ("Each kind, over seeds.", self.kinds),
+                "contrasts": ("The smallest kind minus each larger one, on test.", self.contrasts),
+                "runs": ("Each kind and seed; intervals are paired, over problems.", self.runs),
+                "outcomes": ("", self.outcomes),
+            },
+        }
 
     def __repr__(self) -> str:
         changes = ", ".join(f"{line['kind']} {line['change']:+.3f}" for line in _records(self.kinds))
@@ -129,7 +141,7 @@ def compare_context_vectors(
     *,
     layer: int,
     rng: np.random.Generator,
-    kinds: Sequence[str | ContextLearnable] = (STATIC, *KINDS),
+    kinds: Sequence[str | ContextLearnable] = (STATIC, *LEARNABLES),
     n_train: int = 100,
     seeds: Sequence[int] = (0, 1, 2),
     lrs: Sequence[float] = (1e-2, 1e-3),
@@ -140,7 +152,7 @@ def compare_context_vectors(
     scorer: str | Scorer | None = None,
     **options: Unpack[PassOptions],
 ) -> ContextComparison:
-    """Train vectors of several kinds at one budget, and compare them on test problems that had no part in any choice.
+    """Static and prompt-dependent vectors trained at one budget and compared on test problems that took no part in any choice.
 
     A seed draws its own `n_train` of the training problems, the same for all kinds, and decides order and starts. Every kind has the same epochs,
     steps and learning rates; rate and epoch are chosen on validation.
@@ -181,10 +193,10 @@ def compare_context_vectors(
     lines: list[dict[str, Any]] = []
     broken: list[str] = []
     if progress:
-        like, runs = train[:n_train], [TrainingRun((Site(layer),), 0, l2, lr) for lr in lrs]
+        like, tried = train[:n_train], [TrainingRun((Site(layer),), 0, l2, lr) for lr in lrs]
         made_of = list[Work]()
         for learnable in made.values():
-            made_of += training_work(model, like, runs, learnable, schedule, how, validation=validation, times=len(seeds))
+            made_of += training_work(model, like, tried, learnable, schedule, how, validation=validation, times=len(seeds))
         at: dict[str, Any] = {"layers": [layer], **limits}
         made_of.append(steered(model, like, len(seeds) * (1 + len(made)) * rows_of(model, like, scorer), together=len(made), **at))
         n = len(seeds) * len(made)

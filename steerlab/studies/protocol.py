@@ -1,8 +1,8 @@
-"""The main job: from a model and a task to the evidence on whether a direction causes a behaviour.
+"""The main protocol: from a model and a task to the evidence on whether a direction causes a behaviour.
 
-The protocol: evaluate train, balance right and wrong, cache, take the mean difference at each layer; choose layer and
-alpha on validation; then, once, on test: every alpha at the chosen layer, random directions of the same norm, and controls
-of other kinds. Beside it: what the contrast is worth, and what steering does where nothing was meant to change.
+Evaluate train, balance right and wrong, cache, take the mean difference at each layer; choose layer and alpha on validation; then,
+once, on test: every alpha at the chosen layer, random directions of the same norm, and controls of other kinds. Beside it:
+diagnostics of the contrast, and side effects.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,15 @@ import pandas as pd
 from steerlab._checks import InputError, only, takes_options
 from steerlab._html import Plotted, Result
 from steerlab._progress import Stages, job
-from steerlab.activations.cache import Activations
 from steerlab.activations.positions import Positions
+from steerlab.controls import FAMILIES
 from steerlab.controls.control import SCALED, ControlResult, match_kl, random_control
 from steerlab.controls.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.directions.contrasts import balanced_activations
 from steerlab.directions.diagnostics import ContrastDiagnostics, contrast_diagnostics
 from steerlab.directions.direction import Direction
 from steerlab.directions.estimators import mean_difference
-from steerlab.directions.random import Draw, covariance_matched, orthogonal_directions, random_directions, shuffled_labels
+from steerlab.directions.random import random_directions
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.memory import PassOptions
@@ -39,14 +39,13 @@ from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.problems import Task, as_texts, check_task
 
-FAMILIES = ("covariance_matched", "shuffled_labels", "orthogonal", "equal_kl")
 FOLDS = 5  # of the diagnostics, where there are problems enough
 STREAMS = {"balance": 0, "chosen": 1, "suppression": 2, "questions": 3, "diagnostics": 4, "families": 5}  # of the seed
 
 
 @dataclass(frozen=True, eq=False)
 class Experiment(Plotted, figure="alpha_progression"):
-    """Everything that the protocol measured.
+    """All results of the main protocol.
 
     Attributes:
         task: name of the task.
@@ -157,7 +156,7 @@ def run_experiment(
     too_long: str = "error",
     **options: Unpack[JobOptions],
 ) -> Experiment:
-    """Run the protocol.
+    """The main protocol on one model and task: choice on validation, effect and controls on test.
 
     Args:
         model: a TransformerLens model.
@@ -167,7 +166,7 @@ def run_experiment(
         alphas: candidates and dose-response; 0 and at least one negative value belong in it.
         n_controls: random directions at each of the two alphas, and of each further family; the smallest p-value is
             1 / (n_controls + 1).
-        families: further controls at the chosen alpha: any of covariance_matched, shuffled_labels, orthogonal and equal_kl.
+        families: further controls at the chosen alpha: names in `steerlab.controls.FAMILIES`.
             Default shuffled_labels, and equal_kl where the operator has vectors whose length means something.
         texts: texts to measure side effects on; default everyday sentences or, for a model that cannot read them, prompts of
             the validation split.
@@ -190,7 +189,7 @@ def run_experiment(
     if n_controls < 1:
         raise InputError(f"n_controls={n_controls}; use at least 1 (99 give p-values down to 0.01)")
     if 0 not in alphas or min(alphas) >= 0:
-        raise InputError(f"alphas={list(alphas)}; they must hold 0 (the baseline) and a negative value (the suppression control)")
+        raise InputError(f"alphas={list(alphas)}; they must include 0 (the baseline) and a negative value (the suppression control)")
     for split in ("train", "validation", "test"):
         if not getattr(task, split):
             raise InputError(f"the {split} split of task {task.name!r} is empty; the protocol needs all three")
@@ -210,11 +209,11 @@ def run_experiment(
     stages.next(f"evaluate {len(task.train)} train problems")
     train = evaluate(model, task.train, **passes)
     stages.next("activations of right and wrong problems, and what their contrast is worth")
-    acts, right, wrong = balanced_activations(model, train, rng=_rng(seed, "balance"), layers=layers, positions=cache_positions, **passes)
+    acts, right, wrong = balanced_activations(model, train, rng=stream(seed, "balance"), layers=layers, positions=cache_positions, **passes)
     directions = {layer: mean_difference(right, wrong, layer=layer) for layer in right.layers}
     diagnostics, rows = None, len(right.problem_ids)
     if rows > 1:
-        diagnostics = contrast_diagnostics(right, wrong, rng=_rng(seed, "diagnostics"), folds=min(FOLDS, rows))
+        diagnostics = contrast_diagnostics(right, wrong, rng=stream(seed, "diagnostics"), folds=min(FOLDS, rows))
     stages.next(f"sweep of {len(directions)} layers on validation")
     validation = sweep(model, task.validation, directions, alphas=alphas, **options)
     best = validation.best()
@@ -224,9 +223,9 @@ def run_experiment(
     test = sweep(model, task.test, direction, alphas=alphas, **options)
     strengths = dict.fromkeys([alpha, float(min(alphas))])
     controls: tuple[ControlResult, ...] = ()
-    for strength, stream in zip(strengths, ("chosen", "suppression"), strict=False):
+    for strength, use in zip(strengths, ("chosen", "suppression"), strict=False):
         stages.next(f"controls at alpha {strength:g}")
-        rng = _rng(seed, stream)
+        rng = stream(seed, use)
         controls += (random_control(model, task.test, direction, alpha=strength, n=n_controls, rng=rng, **options),)
     if len(strengths) == 1:
         stages.next(f"controls at the strongest suppression: those at alpha {alpha:g}")
@@ -239,15 +238,16 @@ def run_experiment(
     others, remarks = [], {}
     for k, family in enumerate(families):
         stages.next(f"controls of the family {family}")
-        rng = _rng(seed, "families", k)
-        if family != "equal_kl":
-            draw = _draw(family, acts, right, wrong)
+        rng = stream(seed, "families", k)
+        drawn = FAMILIES[family].draw
+        if drawn is not None:
+            draw = drawn(acts, right, wrong)
         else:
             if effects.kl(direction, alpha) == 0:
                 remarks[family] = "not run, because the direction changes no distribution on the texts: there is nothing to match"
                 continue
-            drawn = random_directions(direction, n_controls, rng=rng, name="equal-kl")
-            matched = match_kl(model, direction, drawn, texts, alpha=alpha, **only(beside, Acting))
+            plain = random_directions(direction, n_controls, rng=rng, name="equal-kl")
+            matched = match_kl(model, direction, plain, texts, alpha=alpha, **only(beside, Acting))
             draw, missed = matched.draw, " ".join(matched.warnings())
             remarks |= {family: missed} if missed else {}
         control = random_control(model, task.test, direction, alpha=alpha, n=n_controls, rng=rng, draw=draw, **options)
@@ -290,9 +290,9 @@ def _begun(
     return Stages(work.stages, show=True)
 
 
-def _rng(seed: int, stream: str, *number: int) -> np.random.Generator:
-    """A stream of its own for each use of chance."""
-    return np.random.default_rng([seed, STREAMS[stream], *number])
+def stream(seed: int, use: str, *number: int) -> np.random.Generator:
+    """A generator of its own for each use of chance in a run, from the run's seed."""
+    return np.random.default_rng([seed, STREAMS[use], *number])
 
 
 def _families(families: Sequence[str] | None, operator: str | Operator) -> tuple[str, ...]:
@@ -305,12 +305,3 @@ def _families(families: Sequence[str] | None, operator: str | Operator) -> tuple
     if "equal_kl" in families and operator not in SCALED:
         raise InputError(f"families: equal_kl needs an operator under which length counts ({' or '.join(SCALED)}), not {operator!r}")
     return tuple(dict.fromkeys(families))
-
-
-def _draw(family: str, acts: Activations, right: Activations, wrong: Activations) -> Draw:
-    """How controls of a family are drawn."""
-    if family == "shuffled_labels":
-        return shuffled_labels(right, wrong)
-    if family == "covariance_matched":
-        return covariance_matched(acts)
-    return orthogonal_directions

@@ -1,4 +1,4 @@
-"""What the main job is made of, counted before it starts: its stages, and the runs of each."""
+"""The stages of the main protocol and the runs of each, counted before it starts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,12 +1,8 @@
-"""Choose the best layer and alpha with a part of the full grid's work, by successive halving.
+"""Choose layer and alpha with less than the full grid's work (successive halving), or a coefficient after the layer is chosen.
 
-All cells are tried on a few problems, the better ones on more, and so on; the cells that are left at the end
-have been measured on all problems. (Jamieson and Talwalkar 2016, "Non-stochastic best arm identification and
-hyperparameter optimization", with the problems as the resource.) Problems whose unsteered margin is small change sides
-first and so tell most; every other problem of a round is one of these, and the rest are drawn at random, so that cells
-that break everything do not pass for good ones. What it gives is a choice, not a heatmap.
-
-How much of a direction: a grid of coefficients after the layer is chosen, chosen on validation, tested once.
+All cells are tried on a few problems, the better ones on more, and so on; those left at the end are measured on all. (Jamieson and
+Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization".) In each round half of the problems have
+the smallest margins, and half are random. It gives a choice, not a heatmap.
 """
 
 from collections.abc import Sequence
@@ -39,7 +35,7 @@ KEEP = 0.45  # of the cells goes on after each round
 
 @dataclass(frozen=True, eq=False)
 class HalvingResult(Result):
-    """What was tried, and what is left.
+    """The cells of a successive halving, round by round, and the best of them.
 
     Attributes:
         frame: one line a round and cell: round, layer, direction, alpha, n (problems it was measured on so far), accuracy,
@@ -82,7 +78,7 @@ def successive_halving(
     rounds: int = ROUNDS,
     **options: Unpack[GridOptions],
 ) -> HalvingResult:
-    """Find the best cell of a grid; with 4 rounds less than a third of a large grid's runs (of a dozen cells, two fifths).
+    """The best cell of a grid, found with a part of its runs (with 4 rounds less than a third; of a dozen cells, two fifths).
 
     In round r of R, cells are compared on a share of ``2 ** (r - R)`` of the problems, and 45% of them go on.
     Problems that a cell has seen are not run again under it.
@@ -109,7 +105,7 @@ def successive_halving(
     """
     check_rng(rng)
     as_problems(problems)
-    cells = [cell for cell in cells_of(directions, alphas, **only(options, ActedAt)) if cell.alpha != 0]
+    cells = [cell for cell in cells_of(directions, alphas, **only(options, ActedAt)) if cell.acts]
     if not cells:
         raise InputError(f"alphas={alphas}: 0 is the baseline; give at least one other coefficient")
     if rounds < 1 or len(problems) < 2 ** (rounds - 1):
@@ -181,7 +177,7 @@ COEFFICIENTS: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0, 1.3, 1.5, 2.0)
 
 @dataclass(frozen=True, eq=False)
 class CoefficientGrid(Result):
-    """A coefficient, chosen and tested.
+    """A coefficient chosen on validation problems, and its effect on test problems.
 
     Attributes:
         validation: every coefficient on the problems that it was chosen on.
@@ -241,7 +237,7 @@ def coefficient_grid(
     coefficients: Sequence[float] = COEFFICIENTS,
     **options: Unpack[RunOptions],
 ) -> CoefficientGrid:
-    """Choose a direction's coefficient on validation problems, and score the choice on test problems, once.
+    """A direction's coefficient chosen on validation problems, and its effect on test problems, scored once.
 
     Args:
         model: a TransformerLens model.
@@ -272,7 +268,7 @@ def coefficient_grid(
     if not validation or not test:
         raise InputError(f"{len(validation)} validation and {len(test)} test problems; give some of both")
     if 0 in list(coefficients):
-        raise InputError("coefficients hold 0, which is the baseline and is always run; leave it out")
+        raise InputError("coefficients include 0, which is the baseline and is always run; leave it out")
     if options["progress"]:
         scorer, (where, at) = options["scorer"], site_of(direction, options["layer"], options["site"])
         how: dict[str, Any] = {"layers": [where], "site": at, **only(options, Scoring)}

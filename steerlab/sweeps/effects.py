@@ -1,4 +1,4 @@
-"""What vectors do to problems, each against no vector: many in one batched run, paired effects, and what to hold them against."""
+"""Paired effects of many vectors against no vector in one batched run, and the nulls to compare them with."""
 
 from collections.abc import Sequence
 from typing import Unpack

@@ -1,7 +1,7 @@
-"""The first-order effect of directions on the margin, at every layer at once, from one forward and one backward pass.
+"""First-order effects of directions on the margin, at every layer, from one forward and one backward pass.
 
-Where steering is small, the margin moves by alpha times the gradient of the margin along the direction (attribution by
-gradient, as in attribution patching). It says where to look, not what is true: compare it with a measured sweep.
+Where steering is small, the margin moves by alpha times its gradient along the direction (as in attribution patching). It suggests
+where to measure; compare it with a measured sweep.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,7 +60,7 @@ class Correlation(OneLine, shown="pearson spearman n"):
 
 @dataclass(frozen=True, eq=False)
 class Preview(Plotted, by="margin_change", figure="preview_heatmap"):
-    """Predicted effects, to first order.
+    """First-order predictions of a sweep's effects.
 
     Attributes:
         slopes: one line a layer, direction and problem: change of the problem's margin for each unit of alpha.
@@ -112,7 +112,7 @@ def preview(
     sweep: SweepResult | None = None,
     **options: Unpack[ScoreOptions],
 ) -> Preview:
-    """Predict a layer x alpha heatmap from the gradient of the margin: one forward and one backward pass for all layers.
+    """First-order effects of directions at every layer and alpha, from one forward and one backward pass.
 
     Args:
         model: a TransformerLens model.

@@ -1,4 +1,4 @@
-"""Score every problem under a direction and an alpha of its own."""
+"""Score every problem under its own direction and alpha."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from steerlab.tasks.scorers import scorer_for
 
 @dataclass(frozen=True, eq=False)
 class RoutedResult(Result):
-    """Every problem under the direction and alpha that it was given.
+    """Outcomes of each problem under its own direction and alpha.
 
     Attributes:
         frame: one line a problem, in their order: problem_id, route, direction ("none" where it was left unsteered), alpha, prediction,
@@ -88,7 +88,7 @@ def evaluate_routed(
     alpha: float | Sequence[float] | AlphaRule = 1.0,
     **options: Unpack[GridOptions],
 ) -> RoutedResult:
-    """Score every problem under a direction and an alpha of its own.
+    """Outcomes of each problem under its own direction and alpha.
 
     Problems that share both are run together, on the fast path.
 

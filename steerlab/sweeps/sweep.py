@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from steerlab._checks import Alternative, InputError, one_of, only, takes_options
-from steerlab._html import Plotted, few
+from steerlab._html import Plotted, few, figure
 from steerlab._progress import job
 from steerlab.activations.positions import TokenPositions
 from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, moved, site_of
@@ -33,7 +33,7 @@ MEASURES = ("correct", "margin", "nll")
 
 @dataclass(frozen=True, eq=False)
 class SweepResult(Plotted, figure="layer_alpha_heatmap"):
-    """Outcomes of every cell of a sweep.
+    """Outcomes of every layer, direction and alpha of a sweep, problem by problem.
 
     Attributes:
         frame: one line a layer, alpha, direction and problem: layer, alpha, direction, problem_id, prediction, correct,
@@ -145,6 +145,34 @@ class SweepResult(Plotted, figure="layer_alpha_heatmap"):
         """What a reader must know: interventions that never acted, or that changed nothing that was read."""
         return inert(self.checks) + moved(self.directions) + ([str(self.precision)] if self.precision else [])
 
+    def report_parts(self) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
+        from steerlab.sweeps.changes import changed_problems
+
+        interval, best, changes = self.baseline.interval(), self.best(), changed_problems(self)
+        if self.frame["layer"].nunique() > 1:
+            question, drawn = (
+                "At which layer and alpha does the direction move accuracy?",
+                [("Change of accuracy by layer and alpha.", self.plot())],
+            )
+        else:
+            question = f"How does accuracy depend on alpha at layer {int(best['layer'])}?"
+            drawn = [
+                ("Accuracy against alpha, with 95% Wilson intervals.", self.plot()),
+                ("Problems that changed sides.", figure("transition_matrix", self)),
+            ]
+        return {
+            "title": "Sweep",
+            "question": question,
+            "answer": f"Unsteered accuracy is {100 * self.baseline.accuracy:.1f}% of {self.baseline.n} problems (95% interval {100 * interval.low:.1f}% to "
+            f"{100 * interval.high:.1f}%). The highest of {len(self.accuracy())} cells is layer {int(best['layer'])}, alpha {best['alpha']:+g}, with "
+            f"{100 * best['change']:+.1f} points. It is the best of many, and no test was made; random_control.py makes one on problems of their own.",
+            "warnings": self.warnings(),
+            "figures": [(*one, "", changes) for one in drawn],
+            "tables": {"accuracy": ("Every cell, with 95% Wilson intervals.", self.accuracy()), "results": ("", self.frame)},
+            "directions": self.directions,
+        }
+
     def __repr__(self) -> str:
         cells, n = len(self._accuracy), self.baseline.n
         return f"SweepResult({cells} cells x {n} problems, baseline accuracy {self.baseline.accuracy:.3f})"
@@ -155,10 +183,7 @@ class SweepResult(Plotted, figure="layer_alpha_heatmap"):
 
     def plot(self, **options: Any) -> Any:
         """Accuracy by layer and alpha, or over alpha where there is one layer; options are those of the figure in `steerlab.plots`."""
-        from steerlab import plots
-
-        draw = plots.layer_alpha_heatmap if self.frame["layer"].nunique() > 1 else plots.alpha_progression
-        return draw(self, **options)
+        return figure("layer_alpha_heatmap" if self.frame["layer"].nunique() > 1 else "alpha_progression", self, **options)
 
 
 def _check_measure(measure: str) -> None:
@@ -239,7 +264,7 @@ def sweep(
     together: bool = False,
     **options: Unpack[RunOptions],
 ) -> SweepResult:
-    """Steer with each direction at each alpha, and score every problem.
+    """Outcomes of every problem under each direction at each alpha.
 
     Each batch runs once up to the steered blocks; every alpha and direction resumes from there, in one larger batch.
 

@@ -1,7 +1,4 @@
-"""From problems to the rows that have to be run, and from what was read in them to a frame of outcomes.
-
-Score a model on problems, and balance what it got right and wrong.
-"""
+"""Score a model on problems (`evaluate`), and balance those that it got right and wrong (`balance`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -102,7 +99,7 @@ def plan(model: Model, problems: Sequence[Problem], scorer: Scorer) -> Plan:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation(Result, title="Evaluation", shown="n accuracy interval scorer"):
-    """What a model answered.
+    """Predictions and outcomes of a model, one line a problem.
 
     Attributes:
         problems: the problems, in the order of the frame.
@@ -148,7 +145,7 @@ class Evaluation(Result, title="Evaluation", shown="n accuracy interval scorer")
 def evaluate(
     model: Model, problems: Sequence[Problem], *, scorer: str | Scorer | None = None, **options: Unpack[PassOptions]
 ) -> Evaluation:
-    """Score a model on problems.
+    """Predictions, outcomes and margins of a model on problems.
 
     Args:
         model: a TransformerLens model; hooks that are on it act.
@@ -194,7 +191,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Balanced(Result):
-    """Equal numbers of problems that a model got right and wrong, split into train and test."""
+    """Equally many problems that a model got right and wrong, split into train and test."""
 
     train_correct: list[Problem]
     train_incorrect: list[Problem]
@@ -228,7 +225,7 @@ class Balanced(Result):
 
 
 def balance(evaluation: Evaluation, *, rng: np.random.Generator, train: float = 0.8) -> Balanced:
-    """Draw as many right as wrong problems, and split both alike.
+    """Equally many right and wrong problems, drawn at random and split alike.
 
     Args:
         evaluation: what the model got right and wrong.

@@ -36,7 +36,7 @@ def fit_to_context(
 def fit_to_context(
     model: Model, problems: Task | Sequence[Problem], *, too_long: str = "error", scorer: str | Scorer | None = None
 ) -> Task | FittedProblems:
-    """The problems that fit into the model's context, with their answers and what is generated behind them.
+    """The problems that fit into the model's context together with their answers.
 
     Args:
         model: a TransformerLens model.

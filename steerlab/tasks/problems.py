@@ -1,7 +1,4 @@
-"""The unit of every experiment: a problem, and a task made of them.
-
-Several tasks side by side: are they apart, what is drawn from each, a mixture of them, and targets that mean nothing.
-"""
+"""The `Problem` and `Task` types, and what is made of several tasks: overlap, samples, mixtures, shuffled targets."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -35,7 +32,7 @@ def written(text: Text) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """One question to a model.
+    """One question to a model, with its right answer.
 
     Attributes:
         id: unique within its task; results are joined on it.
@@ -222,7 +219,7 @@ def content(problem: Problem) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Task(Result):
-    """Three disjoint lists of problems and the name of the scorer that judges them.
+    """A task: train, validation and test problems, and the scorer that judges them.
 
     Attributes:
         name: what reports call it.

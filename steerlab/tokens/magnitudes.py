@@ -1,15 +1,13 @@
-"""Per-token magnitudes: how large the residual stream is at each token, and how much of it lies along a direction.
+"""Norms and projections of the residual stream at each token, and the critical tokens: where steering moves the model.
 
-Where steering and right answers part from unsteered and wrong ones: divergence token by token.
-
-For each problem two texts run: the prompt with its right answer, and with the wrong answer that the unsteered model likes best.
-Both run without and with steering. KL says how much steering moves the next-token distribution behind each token; the margin,
-log p(right token) minus log p(wrong token), says at which tokens right and wrong part.
+For critical tokens each prompt runs with its right answer and with the wrong answer that the unsteered model prefers, without and
+with steering. KL says how much steering moves each next-token distribution; the margin, log p(right token) minus log p(wrong
+token), where right and wrong part.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -41,7 +39,7 @@ from steerlab.tasks.scorers import encode_choices, encode_prompt
 
 @dataclass(frozen=True, eq=False)
 class Magnitudes(Plotted, figure="token_magnitudes"):
-    """Size of the residual stream token by token.
+    """Norms and projections of the residual stream, token by token.
 
     Attributes:
         frame: one line a problem, layer and position: problem_id, layer, position (from 0), from_end (-1 is the last
@@ -75,6 +73,21 @@ class Magnitudes(Plotted, figure="token_magnitudes"):
         table = grouped.agg(n=("norm", "size"), norm=("norm", "mean"), projection=("projection", "mean")).reset_index()
         return table.sort_values(["layer", "norm"], ascending=[True, False], kind="stable", ignore_index=True)
 
+    def report_parts(self) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
+        along = "" if self.direction is None else f", and where does it lie along the direction of layer {self.direction.layer}"
+        return {
+            "title": "Per-token magnitudes",
+            "question": f"At which tokens is the residual stream large{along}?",
+            "figures": [("Mean norm and projection by position.", self.plot())],
+            "tables": {
+                "by_position": ("Means by position.", self.by_position()),
+                "by_token": ("Means by token, largest norm first.", self.by_token()),
+                "magnitudes": ("Every token of every prompt.", self.frame),
+            },
+            "directions": [] if self.direction is None else [self.direction],
+        }
+
     def __repr__(self) -> str:
         problems, layers = self.frame["problem_id"].nunique(), sorted(set(self.frame["layer"]))
         return f"Magnitudes({problems} problems, layers={layers}, site={self.site!r})"
@@ -97,7 +110,7 @@ def token_magnitudes(
     direction: Direction | None = None,
     **options: Unpack[PassOptions],
 ) -> Magnitudes:
-    """Measure the residual stream at every token of every prompt.
+    """Norms and projections of the residual stream at every token of every prompt.
 
     Args:
         model: a TransformerLens model.
@@ -154,7 +167,7 @@ PARTS = ("prompt", "shared start", "differing", "shared end")
 
 @dataclass(frozen=True, eq=False)
 class CriticalTokens(Plotted, figure="critical_tokens"):
-    """Divergence of right and wrong answers, steered and unsteered, token by token.
+    """KL and margin at each token of right and wrong answers, with and without steering.
 
     Attributes:
         frame: one line a problem, run and token: problem_id, correct (the unsteered model's answer), run ("right" or
@@ -196,7 +209,7 @@ class CriticalTokens(Plotted, figure="critical_tokens"):
         return table.assign(change=table["margin_steered"] - table["margin"]).reset_index()
 
     def concentration(self, share: float = 0.9) -> pd.DataFrame:
-        """On how few tokens most of the divergence sits: one line a problem and run.
+        """How many tokens have most of the divergence: one line a problem and run.
 
         Args:
             share: of the KL, in (0, 1].
@@ -260,11 +273,11 @@ class CriticalTokens(Plotted, figure="critical_tokens"):
             found = bootstrap(table["needed_share"].to_numpy(float), statistic=np.median, rng=rng, n_resamples=1999)
             interval = found.interval(method="percentile")
             parts.append(
-                f"90% of the KL sits on {100 * found.estimate:.1f}% of a text's tokens in the median (95% bootstrap interval {100 * interval.low:.1f}% to "
-                f"{100 * interval.high:.1f}%); the tenth of tokens that holds most has {tenth:.0f}% of it."
+                f"90% of the KL is on {100 * found.estimate:.1f}% of a text's tokens in the median (95% bootstrap interval {100 * interval.low:.1f}% to "
+                f"{100 * interval.high:.1f}%); the tenth of tokens with the most KL has {tenth:.0f}% of it."
             )
         elif len(table):
-            parts.append(f"90% of the KL sits on {100 * float(table['needed_share'].iloc[0]):.1f}% of the only text's tokens.")
+            parts.append(f"90% of the KL is on {100 * float(table['needed_share'].iloc[0]):.1f}% of the only text's tokens.")
         else:
             parts.append("Steering moved no distribution.")
         if len(change) > 1 and np.ptp(change) > 0:
@@ -273,15 +286,33 @@ class CriticalTokens(Plotted, figure="critical_tokens"):
             parts.append(
                 f"The right answer's log-likelihood margin changed by {change.mean():+.3g} nats in the mean "
                 f"({paired_t_test(np.zeros(len(change)), change.to_numpy(float))}); {share:.0f}% of the unsteered margin, part by part in absolute value, "
-                "sits on tokens in which the answers differ."
+                "is on tokens in which the answers differ."
             )
         return " ".join(parts)
+
+    def report_parts(self, *, seed: int = 0) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words; `seed` is that of the intervals."""
+        answer = self.text(rng=np.random.default_rng([seed, 1]))
+        return {
+            "title": "Critical tokens",
+            "question": f"At which tokens does steering at layer {self.layer}, alpha {self.alpha:+g}, move the model, and at which do right and wrong answers part?",
+            "answer": answer,
+            "figures": [("Mean KL behind a token, by part of the text.", self.plot(), answer)],
+            "tables": {
+                "by_part": ("Mean KL behind a token, by part, answer and outcome.", self.summary()),
+                "by_token": ("Tokens that occur at least three times, largest mean KL first.", self.by_token().head(50)),
+                "margins": ("", self.margins()),
+                "concentration": ("", self.concentration()),
+                "tokens": ("", self.frame),
+            },
+            "directions": [self.direction],
+        }
 
     def __repr__(self) -> str:
         needed = self.concentration()["needed_share"]
         return (
             f"CriticalTokens({self.frame['problem_id'].nunique()} problems, {self.direction.name!r} at layer {self.layer}, alpha={self.alpha}; 90% of the "
-            f"KL sits on {100 * needed.median():.0f}% of a text's tokens in the median)"
+            f"KL is on {100 * needed.median():.0f}% of a text's tokens in the median)"
         )
 
 
@@ -291,7 +322,7 @@ class CriticalTokens(Plotted, figure="critical_tokens"):
 def critical_tokens(
     model: Model, problems: Sequence[Problem], direction: Direction, *, alpha: float, **options: Unpack[SteerOptions]
 ) -> CriticalTokens:
-    """Measure, token by token, where steering moves the model, and where right and wrong answers part.
+    """KL and margin at each token: where steering moves the model, and where right and wrong answers diverge.
 
     Args:
         model: a TransformerLens model.
@@ -304,7 +335,7 @@ def critical_tokens(
 
     Source:
         Hypothesis 2 ("critical token divergence") of the AFT research programme: that nine tenths of the separation of right and
-        wrong sits on few tokens.
+        wrong is on few tokens.
 
     Example:
         >>> import steerlab as sl, torch

@@ -1,4 +1,4 @@
-"""Does a test reject a true null no more often than it says, and how often does it see a real effect?
+"""Simulated false-positive rates and power of the tests, intervals and families of controls.
 
 Every scenario draws data and gives them to the public functions of `steerlab.statistics`, as a user would.
 """
@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ CONFIDENCE = 0.999  # of the Monte Carlo intervals; of two hundred rates one or 
 
 @dataclass(frozen=True, eq=False)
 class Calibration(Result):
-    """Rates of rejection.
+    """Simulated rejection rates of tests, with Monte Carlo intervals.
 
     Attributes:
         frame: one line a scenario and level: procedure, setting, null, level, simulations, rate, low, high, verdict, why.
@@ -41,7 +42,7 @@ class Calibration(Result):
         return self.frame[(self.frame["verdict"] == "exceeds") & (self.frame["why"] == "")]
 
     def to_markdown(self) -> str:
-        """Two tables: false alarms, and power."""
+        """Two tables: false-positive rates, and power."""
         parts = []
         for null, title in ((True, "False alarms"), (False, "Power")):
             mine = self.frame[self.frame["null"] == null]
@@ -54,6 +55,19 @@ class Calibration(Result):
                 lines.append(f"| {' | '.join(cells + ([_said(group)] if null else []))} |")
             parts.append("\n".join(lines))
         return "\n\n".join(parts) + "\n"
+
+    def report_parts(self) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
+        nulls = self.frame["null"]
+        return {
+            "title": "Calibration",
+            "question": "How often does each test reject a true null, and how often does it detect a real effect?",
+            "answer": f"{len(self.exceeding())} of {int(nulls.sum())} false-positive rates lie above their level without a reason.",
+            "tables": {
+                "rates": ("False-positive rates, with Monte Carlo intervals.", self.frame[nulls].drop(columns="null")),
+                "power": ("Power, with Monte Carlo intervals.", self.frame[~nulls].drop(columns=["null", "verdict", "why"])),
+            },
+        }
 
     def __repr__(self) -> str:
         nulls = self.frame[self.frame["null"]]
@@ -75,7 +89,7 @@ def _said(group: pd.DataFrame) -> str:
 def calibrate(
     scenarios: Sequence[Scenario] | None = None, *, simulations: int = 10_000, seed: int = 0, progress: bool = False
 ) -> Calibration:
-    """Simulate every scenario.
+    """Rejection rates of every test, interval and family of controls, simulated.
 
     Args:
         scenarios: default all of `SCENARIOS`.

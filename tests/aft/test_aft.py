@@ -8,14 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from results import speaks
 
 import steerlab as sl
 from steerlab._checks import InputMemoryError
-from steerlab.aft import differentiable, training
+from steerlab.aft import training
 from steerlab.aft.selection import chosen_layers
 from steerlab.directions.direction import Direction
 from steerlab.models import memory, reading
 from steerlab.models.model import n_outputs
+from steerlab.steering import wavefront
 from steerlab.tasks.scorers import SCORERS
 
 TASK = sl.load_task("arithmetic", n_train=12, n_validation=10, n_test=10)
@@ -90,9 +92,9 @@ def test_an_interrupted_training_goes_on_to_the_same_vector(toy_model, backends,
 def test_a_file_of_another_training_or_of_something_else_is_refused(toy_model, backends, tmp_path, learned):
     model, path = toy_model(backends[0]), tmp_path / "training.safetensors"
     sl.learn_vector(model, TRAIN, layer=1, epochs=1, path=path)
-    with pytest.raises(ValueError, match="holds a training with other candidates; give what it was begun with"):
+    with pytest.raises(ValueError, match="has a training with other candidates; give what it was begun with"):
         sl.learn_vector(model, TRAIN, layer=1, epochs=1, path=path, lr=0.5)
-    with pytest.raises(ValueError, match="holds a training with other problems;"):
+    with pytest.raises(ValueError, match="has a training with other problems;"):
         sl.learn_vector(model, TRAIN[1:], layer=1, epochs=1, path=path)
     with pytest.raises(ValueError, match="a safetensors file, but not a training"):
         sl.learn_vector(model, TRAIN, layer=1, path=sl.save_direction(tmp_path / "direction.safetensors", learned))
@@ -111,16 +113,16 @@ def test_a_file_of_another_function_or_of_other_weights_is_refused(toy_model, ba
     options = {"layer": 1, "epochs": 1, "path": path}
     first = sl.learn_vector(model, TRAIN, operator=pulled(1.0), **options)
     same(sl.learn_vector(model, TRAIN, operator=pulled(1.0), **options), first)
-    with pytest.raises(ValueError, match="holds a training with other functions"):
+    with pytest.raises(ValueError, match="has a training with other functions"):
         sl.learn_vector(model, TRAIN, operator=pulled(-3.0), **options)
-    with pytest.raises(ValueError, match="holds a training with other functions"):
+    with pytest.raises(ValueError, match="has a training with other functions"):
         sl.learn_vector(model, TRAIN, operator=lambda resid, vector, alpha: resid - alpha * vector, **options)
     weight = model.blocks[2].mlp.W_in if hasattr(model.blocks[2].mlp, "W_in") else next(model.blocks[2].parameters())
     before = weight.detach().clone()
     try:
         with torch.no_grad():
             weight[0] += 0.5
-        with pytest.raises(ValueError, match="holds a training with other weights"):
+        with pytest.raises(ValueError, match="has a training with other weights"):
             sl.learn_vector(model, TRAIN, operator=pulled(1.0), **options)
     finally:
         with torch.no_grad():
@@ -156,7 +158,7 @@ def test_a_learned_vector_is_a_direction_with_a_history(toy_model, backends, lea
     assert type(learned.unit()) is Direction
     assert type(sl.random_directions(learned, 1, rng=np.random.default_rng(0))[0]) is Direction
     assert "epoch" in repr(learned)
-    assert "<table" in learned._repr_html_()
+    speaks(learned)
     assert len(sl.plots.training_curve(learned).data) == 3
     with sl.steer(model, learned):
         steered = sl.evaluate(model, VALIDATION)
@@ -332,7 +334,7 @@ def test_the_adaptive_protocol_says_what_was_tried(toy_model, backends):
     assert found.frame.loc[found.frame["chosen"], "name"].item() == found.vector.name
     assert found.unsteered + found.improvement == pytest.approx(found.frame["validation_accuracy"].max())
     assert "best of so many and flatters it" in found.warnings()[0]
-    assert "<table" in found._repr_html_()
+    speaks(found)
 
 
 def test_retrying_stops_at_the_first_outcome_that_is_not_negative_and_says_so(toy_model, backends, monkeypatch):
@@ -388,10 +390,10 @@ def test_a_training_goes_on_with_nothing_that_merely_has_the_same_name(toy_model
     scorer = SCORERS["choice"]
     first = sl.learn_vector(model, TRAIN, operator=sl.conditional("add", above=-9.0, along=along), scorer=scorer, **options)
     same(sl.learn_vector(model, TRAIN, operator=sl.conditional("add", above=-9.0, along=along), scorer=scorer, **options), first)
-    with pytest.raises(sl.InputError, match="holds a training with other functions"):
+    with pytest.raises(sl.InputError, match="has a training with other functions"):
         sl.learn_vector(model, TRAIN, operator=sl.conditional("add", above=-9.0, along=across), scorer=scorer, **options)
     other = replace(scorer, judge=SCORERS["continuation"].judge)
-    with pytest.raises(sl.InputError, match="holds a training with other scorer"):
+    with pytest.raises(sl.InputError, match="has a training with other scorer"):
         sl.learn_vector(model, TRAIN, operator=sl.conditional("add", above=-9.0, along=along), scorer=other, **options)
 
 
@@ -399,7 +401,7 @@ def test_a_training_goes_on_with_nothing_that_merely_has_the_same_name(toy_model
 def test_training_shrinks_when_memory_runs_out_to_the_same_vector(toy_model, backends, monkeypatch, fails):
     """Oracle: the training that fits; a device that holds 100 positions at a time stands for one that is full."""
     model, options = toy_model(backends[0]), {"layer": 1, "validation": VALIDATION, "batch_size": 6, "last_batch": "carry", **QUICK}
-    whole, run_from, backward = sl.learn_vector(model, TRAIN, **options), differentiable.run_from, torch.Tensor.backward
+    whole, run_from, backward = sl.learn_vector(model, TRAIN, **options), wavefront.run_from, torch.Tensor.backward
     sizes, refused = [], []
 
     def forward_on_a_full_device(model, stream, *args, **more):
@@ -415,7 +417,7 @@ def test_training_shrinks_when_memory_runs_out_to_the_same_vector(toy_model, bac
             raise torch.OutOfMemoryError("CUDA out of memory")
         backward(tensor, *args, **more)
 
-    monkeypatch.setattr(differentiable, "run_from", forward_on_a_full_device)
+    monkeypatch.setattr(wavefront, "run_from", forward_on_a_full_device)
     monkeypatch.setattr(torch.Tensor, "backward", backward_on_a_full_device)
     shrunk = sl.learn_vector(model, TRAIN, **options)
     assert refused
@@ -427,7 +429,7 @@ def test_training_that_fits_in_no_way_says_so_and_leaves_the_model_as_it_was(toy
     def full(*args, **more):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(differentiable, "run_from", full)
+    monkeypatch.setattr(wavefront, "run_from", full)
     with pytest.raises(InputMemoryError, match=r"not even [0-9]+ positions at a time fit into memory"):
         sl.learn_vector(toy_model(backends[0]), TRAIN, layer=1, epochs=1)
     assert not any(point.fwd_hooks for point in toy_model(backends[0]).hook_dict.values())

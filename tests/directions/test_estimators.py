@@ -106,7 +106,7 @@ def test_broken_activations_are_counted(name):
 
 @pytest.mark.parametrize("name", PAIRED)
 def test_pairs_are_as_many_on_both_sides(name):
-    with pytest.raises(ValueError, match="paired=True: the groups hold 20 and 7 problems; row i of both must be one pair"):
+    with pytest.raises(ValueError, match="paired=True: the groups have 20 and 7 problems; row i of both must be one pair"):
         PAIRED[name](RIGHT, acts(7, seed=1), layer=4)
 
 

@@ -14,7 +14,7 @@ import steerlab as sl
 from steerlab.plots import theme
 from steerlab.reports.export import draw_images, to_csv
 from steerlab.reports.markdown import render_markdown
-from steerlab.sweeps.changes import COLUMNS
+from steerlab.sweeps.changes import CHANGE_COLUMNS
 
 EVIL = "</p><script>window.pwned = 1</script>\n# Not a heading\n[link](https://example.org) ![x](y) | `code` ``` $x$ \u202e <!-- -->"
 
@@ -25,7 +25,7 @@ def figure(text: str = "Accuracy") -> go.Figure:
 
 def moved(text: str) -> pd.DataFrame:
     rows = [(1, -1.0, "d", text, text, "A", "B", "A", "right", 1.0), (1, -1.0, "d", text, text, "A", "A", "", "wrong", -1.0)]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=CHANGE_COLUMNS)
 
 
 def parts(text: str = "words") -> dict:
@@ -47,7 +47,7 @@ def parts(text: str = "words") -> dict:
 
 
 def test_markdown_has_the_order_of_the_page():
-    written = render_markdown(**parts())
+    written = render_markdown(sl.Report(**parts()))
     heads = re.findall(r"^## (.*)$", written, re.M)
     assert heads == ["Question", "Answer", "Warnings", "Figures", "Tables", "words", "Method", "Provenance", "For a paper"]
     assert re.findall(r"\*\*(Figure \d|Table \d)\.\*\*", written) == ["Figure 1", "Table 1", "Figure 2", "Table 2"]
@@ -57,7 +57,7 @@ def test_markdown_has_the_order_of_the_page():
 
 
 def test_outside_text_is_text_in_markdown():
-    written = render_markdown(**parts(EVIL))
+    written = render_markdown(sl.Report(**parts(EVIL)))
     outside = re.sub(r"^(`{3,})text\n.*?\n\1$", "", written, flags=re.M | re.S)
     assert "<" not in outside.replace("&lt;", "")
     assert re.findall(r"^#+ Not a heading", outside, re.M) == []
@@ -69,15 +69,15 @@ def test_outside_text_is_text_in_markdown():
 
 
 def test_a_prompt_cannot_close_its_block():
-    written = render_markdown(**parts("a\n````\nb"))
+    written = render_markdown(sl.Report(**parts("a\n````\nb")))
     assert "`````text\na\n````\nb\n`````" in written
 
 
 def test_pictures_take_the_place_of_words():
-    written = render_markdown(**parts(), pictures=["figures/one.png", "figures/two.png"])
+    written = render_markdown(sl.Report(**parts()), pictures=["figures/one.png", "figures/two.png"])
     assert "![words](<figures/two.png>)" in written
     with pytest.raises(ValueError, match="pictures: 1 for 2 figures"):
-        render_markdown(**parts(), pictures=["figures/one.png"])
+        render_markdown(sl.Report(**parts()), pictures=["figures/one.png"])
 
 
 @pytest.mark.parametrize(("name", "start"), [("report.md", "# words\n"), ("report.html", "<!DOCTYPE html>")])
@@ -108,7 +108,7 @@ def test_an_export_holds_every_form_and_a_second_one_takes_its_place(tmp_path: P
     assert written == ["export.json", "report.html", "report.md", "tables/table-1.csv", "tables/table-2.csv", "tables/table-3.csv"]
     assert sorted(json.loads((folder / "export.json").read_text())["files"]) == written[1:]
     examples = pd.read_csv(folder / "tables/table-3.csv")
-    assert list(examples.columns) == COLUMNS
+    assert list(examples.columns) == CHANGE_COLUMNS
     assert examples["prompt"].tolist() == [EVIL, EVIL]
 
 

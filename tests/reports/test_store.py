@@ -309,7 +309,7 @@ WRITERS = {
     "training.safetensors": lambda path, _: training.write(path, {"a": torch.ones(9)}, {}, {}),
     "report.html": lambda path, _: sl.write_report(path, title="T", question="Q?", answer="A."),
     "table.parquet": lambda path, _: store.write_table(path.parent, "table", TABLE),
-    "run/table.parquet": lambda path, _: runs.save_figures(path.parent, {"model": {"name": "m"}}, **PARTS),
+    "run/table.parquet": lambda path, _: runs.save_result(path.parent, PARTS, {"model": {"name": "m"}}),
     "export/report.md": lambda path, _: sl.export_report(path.parent, formats=["md"], title="T", question="Q?", answer="A."),
     "grid/grid.json": lambda path, _: sl.run_grid(CELLS, path.parent),
     "acts.partial": lambda path, model: sl.cache_activations(model, PROBLEMS, layers=[1], path=path.with_suffix("")),

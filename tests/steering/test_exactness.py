@@ -130,7 +130,7 @@ def cases(draw, one_vector=False):
         site=draw(st.sampled_from(("resid_pre", "resid_post") if family in PARALLEL else ("resid_pre", "resid_mid", "resid_post"))),
         at=at,
         alphas=draw(st.lists(st.sampled_from([-3.0, -0.5, 0.0, 1.0, 2.5]), min_size=1, max_size=4, unique=True)),
-        operator=draw(st.sampled_from(["add", "ablate", "clamp", "rotate"])),
+        operator=draw(st.sampled_from(list(sl.OPERATORS))),
         positions=draw(st.sampled_from(["all", "last", "prompt", "generated"]) | index | st.lists(index, min_size=1, max_size=3)),
         max_tokens=draw(st.sampled_from([1, 40, 8192])),
     )

@@ -1,20 +1,20 @@
-"""Emergent Activation Snapping beside its baselines, on one stream: what is the Watcher's doing, and what any nudge would have done?
+"""Emergent Activation Snapping against its baselines on one stream: is a change the Watcher's doing, or any nudge's?
 
-All variants see every problem at the same time, so that a comparison is paired and the prompt runs to the watched layer once for all. A
-change between two variants is tested by the exact sign test on the problems that they answer differently: if neither is better, given all
-that went before, each such problem is a fair coin, so the test stays exact although a Watcher's state hangs on its earlier answers.
+All variants see the same problems, so the comparison is paired and each prompt runs to the watched layer once. Two variants are
+compared by the exact sign test on the problems that they answer differently. It stays exact although a Watcher depends on its
+earlier answers: given the past, each such problem is a fair coin if neither is better.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Unpack
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError, count, one_of, only, takes_options
-from steerlab._html import OneLine, Plotted
+from steerlab._html import OneLine, Plotted, figure
 from steerlab._progress import job
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
@@ -24,7 +24,7 @@ from steerlab.statistics._format import format_p
 from steerlab.statistics.intervals import paired_interval, wilson_interval
 from steerlab.statistics.multiplicity import holm
 from steerlab.statistics.paired import SignTest, sign_test
-from steerlab.studies.eas.stream import COLUMNS, check_stream, run_eas, stream
+from steerlab.studies.eas.stream import STREAM_COLUMNS, check_stream, run_eas, stream
 from steerlab.studies.eas.watcher import VARIANTS, Watcher, Watching, random_attractors, variant_named
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for
@@ -74,10 +74,10 @@ class Claim(OneLine, shown="points updates n change low high pvalue verdict"):
 
 @dataclass(frozen=True, eq=False)
 class EASComparison(Plotted, figure="eas_stream"):
-    """Variants of a Watcher on one stream.
+    """Outcomes of a Watcher and its baselines on one stream of problems.
 
     Attributes:
-        frame: one line a variant, repeat and problem: variant, repeat, then the columns of `steerlab.studies.eas.stream.EASResult.frame`. Repeats differ in
+        frame: one line a variant, repeat and problem: variant, repeat, then the columns of the frame of `steerlab.EASResult`. Repeats differ in
             the attractors that they start from; "no_watcher" has one.
         watcher: the settings that the variants change.
         layer: the watched layer.
@@ -200,6 +200,32 @@ class EASComparison(Plotted, figure="eas_stream"):
         verdict: Verdict = "held" if interval.low >= points else "did not hold" if interval.high < points else "undecided"
         return Claim(points, updates, n, test.change, interval.low, interval.high, test.pvalue, random, verdict)
 
+    def report_parts(self) -> dict[str, Any]:
+        """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
+        table = self.summary()
+        changes = table[table["variant"] != "no_watcher"].drop(columns=["low", "high"])
+        changes = changes.rename(columns={"variant": "name", "change_low": "low", "change_high": "high"})
+        return {
+            "title": "Emergent Activation Snapping",
+            "question": f"Does a Watcher at layer {self.layer} raise accuracy along a stream of problems as it learns?",
+            "answer": str(self.claim()),
+            "figures": [
+                (
+                    "Change in accuracy against no Watcher, over the whole stream.",
+                    figure("forest", changes),
+                    "Change in accuracy of each variant.",
+                ),
+                ("Right answers won along the stream.", self.plot(), "Cumulated difference to no Watcher."),
+                ("How evenly the attractors are used.", self.plot(measure="entropy"), "Entropy of attractor use."),
+                ("How far the nudges go.", self.plot(measure="moved"), "Size of the nudges relative to the stream."),
+            ],
+            "tables": {
+                "variants": ("Against no Watcher: paired changes, exact sign tests, p corrected by Holm over the variants.", table),
+                "against_random": ("Against attractors that never learn.", self.summary(against="no_updates")),
+                "results": ("", self.frame),
+            },
+        }
+
     def __repr__(self) -> str:
         n = len(self.frame) // len(self.frame[["variant", "repeat"]].drop_duplicates())
         return f"EASComparison({len(self.variants)} variants x {self.repeats} starts, layer={self.layer}, n={n})"
@@ -220,7 +246,7 @@ def compare_eas(
     scorer: str | Scorer | None = None,
     **options: Unpack[PassOptions],
 ) -> EASComparison:
-    """Run a Watcher and its baselines on one stream, side by side.
+    """A Watcher and its baselines, run on one stream and compared.
 
     Args:
         model, problems, layer, watcher, scorer: as in `steerlab.studies.eas.stream.run_eas`.
@@ -272,7 +298,7 @@ def compare_eas(
         )
         latency[name] = float(np.median(few.seconds))
     return EASComparison(
-        frame[["variant", "repeat", *COLUMNS]],
+        frame[["variant", "repeat", *STREAM_COLUMNS]],
         watcher,
         int(layer),
         names,

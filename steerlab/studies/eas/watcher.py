@@ -1,7 +1,7 @@
-"""The Watcher of Emergent Activation Snapping: it whitens what it sees, knows a few attractors, and nudges towards the nearest.
+"""The Watcher of Emergent Activation Snapping: it whitens what it sees, keeps a few attractors, and nudges towards the nearest.
 
-Arrays only; `steerlab.studies.eas.stream` runs it on a model. Every problem gives one vector, the mean of the watched layer's residual stream over
-the prompt. What the Watcher saw when an answer was right moves its attractors, so it learns from the model's own successes.
+Arrays only; `steerlab.studies.eas.stream` runs it on a model. It sees one vector a problem, the mean residual stream of the prompt
+at the watched layer, and moves its attractors to those of right answers.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Many tests at once: corrections of given p-values, and the best cell of a grid."""
+"""Many tests at once: corrections of p-values, and the best cell of a grid."""
 
 from collections.abc import Callable
 from functools import partial
@@ -124,7 +124,7 @@ SCENARIOS: list[Scenario] = [
         "sign test of the best of a grid, uncorrected",
         "156 cells, 86 problems",
         _best_cell_uncorrected,
-        why="the best of 156 looks is not one look",
+        why="the best of 156 cells is not one cell",
         share=0.3,
     ),
     # What a real effect looks like
