@@ -12,11 +12,12 @@ from results import speaks
 
 import steerlab as sl
 from steerlab._checks import InputMemoryError
-from steerlab.aft import differentiable, training
+from steerlab.aft import training
 from steerlab.aft.selection import chosen_layers
 from steerlab.directions.direction import Direction
 from steerlab.models import memory, reading
 from steerlab.models.model import n_outputs
+from steerlab.steering import wavefront
 from steerlab.tasks.scorers import SCORERS
 
 TASK = sl.load_task("arithmetic", n_train=12, n_validation=10, n_test=10)
@@ -400,7 +401,7 @@ def test_a_training_goes_on_with_nothing_that_merely_has_the_same_name(toy_model
 def test_training_shrinks_when_memory_runs_out_to_the_same_vector(toy_model, backends, monkeypatch, fails):
     """Oracle: the training that fits; a device that holds 100 positions at a time stands for one that is full."""
     model, options = toy_model(backends[0]), {"layer": 1, "validation": VALIDATION, "batch_size": 6, "last_batch": "carry", **QUICK}
-    whole, run_from, backward = sl.learn_vector(model, TRAIN, **options), differentiable.run_from, torch.Tensor.backward
+    whole, run_from, backward = sl.learn_vector(model, TRAIN, **options), wavefront.run_from, torch.Tensor.backward
     sizes, refused = [], []
 
     def forward_on_a_full_device(model, stream, *args, **more):
@@ -416,7 +417,7 @@ def test_training_shrinks_when_memory_runs_out_to_the_same_vector(toy_model, bac
             raise torch.OutOfMemoryError("CUDA out of memory")
         backward(tensor, *args, **more)
 
-    monkeypatch.setattr(differentiable, "run_from", forward_on_a_full_device)
+    monkeypatch.setattr(wavefront, "run_from", forward_on_a_full_device)
     monkeypatch.setattr(torch.Tensor, "backward", backward_on_a_full_device)
     shrunk = sl.learn_vector(model, TRAIN, **options)
     assert refused
@@ -428,7 +429,7 @@ def test_training_that_fits_in_no_way_says_so_and_leaves_the_model_as_it_was(toy
     def full(*args, **more):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(differentiable, "run_from", full)
+    monkeypatch.setattr(wavefront, "run_from", full)
     with pytest.raises(InputMemoryError, match=r"not even [0-9]+ positions at a time fit into memory"):
         sl.learn_vector(toy_model(backends[0]), TRAIN, layer=1, epochs=1)
     assert not any(point.fwd_hooks for point in toy_model(backends[0]).hook_dict.values())

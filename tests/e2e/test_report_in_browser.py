@@ -17,6 +17,7 @@ from steerlab.reports.blocks import Drawing, Examples
 from steerlab.reports.html import render_report
 from steerlab.sweeps.changes import CHANGE_COLUMNS
 
+pytestmark = pytest.mark.slow  # a browser draws a large page for each of them
 LONG = "start " + "very " * 20_000 + "THE END?"
 EVIL = "</script><script>window.pwned=1</script><img src=x onerror=\"window.pwned=1\"><svg onload='window.pwned=1'> \u202e"
 
