@@ -269,7 +269,7 @@ def sections(significance: Significance) -> list[Section]:
 
 
 def changed(significance: Significance) -> list[Part]:
-    """The problems that changed sides under the direction, at each alpha that has controls."""
+    """The problems that became right or wrong under the direction, at each alpha that has controls."""
     return [part for control in significance.experiment.controls for part in _moved(significance, control)]
 
 

@@ -3,6 +3,7 @@
 - `interventions`: `steer`; what happens to the stream, where, and at which alpha.
 - `operators`, `routers`: add, ablate, rotate, conditions, rules for alpha; which direction for which problem.
 - `cells`, `variants`, `wavefront`, `generation`: the engine: what is run, which part of it, from which block on; steered generation.
+- `options`: how a model is run and where directions act: the options that many functions share.
 - `distributions`: next-token distributions of texts under many interventions.
 - `prompt_rules`: vectors made from each prompt by a rule.
 - `work`: the kinds of runs that a job is made of, for forecasts.

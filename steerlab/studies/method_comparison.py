@@ -342,7 +342,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
             figures.append((caption, figure("effect_against_kl", doses, controls=controls)))
         return {
             "title": "Methods compared",
-            "question": "Which ways to steer change accuracy, more than random vectors of the same norm or KL, and which differences between them are real?",
+            "question": "Which ways to steer change accuracy, more than random vectors of the same norm or KL, and which of their differences are more than chance?",
             "answer": str(self),
             "warnings": self.warnings(),
             "figures": figures,

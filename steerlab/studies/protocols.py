@@ -130,7 +130,7 @@ class ProtocolComparison(Plotted, figure="reported_against_fresh"):
             "figures": [("Reported gain against gain on fresh problems, a mark a repetition.", self.plot())],
             "tables": {
                 "protocols": (
-                    "Means over repetitions, with 95% intervals; those of fresh problems and of the bias hold the error of these problems, too.",
+                    "Means over repetitions, with 95% intervals; those of fresh problems and of the bias include the error of these problems, too.",
                     self.summary(),
                 ),
                 "repetitions": ("Every repetition.", self.frame),

@@ -207,14 +207,14 @@ class FailureAnalysis(Plotted, figure="headroom"):
         """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
         return {
             "title": "Failure analysis",
-            "question": "Which problems did steering fix and which did it break, and do the counts say more than how near to the line problems stood?",
+            "question": "Which problems became right and which wrong under steering, and do the counts say more than how near to 0 their margins were?",
             "answer": str(self),
-            "figures": [("Fixed and broken answers, observed and expected from margins alone.", self.plot(), str(self))],
+            "figures": [("Answers that became right and wrong, observed and expected from margins alone.", self.plot(), str(self))],
             "tables": {
-                "headroom": ("Headroom, moves of the margin, and counts observed and expected.", self.headroom),
+                "headroom": ("Headroom, changes of the margin, and counts observed and expected.", self.headroom),
                 "groups": ("Medians of each group; margins without steering.", self.groups()),
                 "tests": (
-                    "Problems that moved against those that stayed (Mann-Whitney), with Holm's correction over all lines.",
+                    "Problems that became right or wrong against the others (Mann-Whitney), with Holm's correction over all lines.",
                     self.tests,
                 ),
                 "problems": ("", self.frame),

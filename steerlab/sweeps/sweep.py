@@ -159,7 +159,7 @@ class SweepResult(Plotted, figure="layer_alpha_heatmap"):
             question = f"How does accuracy depend on alpha at layer {int(best['layer'])}?"
             drawn = [
                 ("Accuracy against alpha, with 95% Wilson intervals.", self.plot()),
-                ("Problems that changed sides.", figure("transition_matrix", self)),
+                ("Problems that became right or wrong.", figure("transition_matrix", self)),
             ]
         return {
             "title": "Sweep",

@@ -295,7 +295,7 @@ class CriticalTokens(Plotted, figure="critical_tokens"):
         answer = self.text(rng=np.random.default_rng([seed, 1]))
         return {
             "title": "Critical tokens",
-            "question": f"At which tokens does steering at layer {self.layer}, alpha {self.alpha:+g}, move the model, and at which do right and wrong answers part?",
+            "question": f"At which tokens does steering at layer {self.layer}, alpha {self.alpha:+g}, move the model, and at which do right and wrong answers diverge?",
             "answer": answer,
             "figures": [("Mean KL behind a token, by part of the text.", self.plot(), answer)],
             "tables": {

@@ -55,7 +55,7 @@ def _best_cell(change: float, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _false_survivors(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Ten of forty cells have an effect; does any other one survive?"""
+    """Ten of forty cells have an effect; is any other one rejected?"""
     before, after = grid(rng, 86, 40, 0.2, effects=10)
     found = st.max_statistic_test(before, after, rng=rng, n_resamples=499)
     return np.array([(found.survivors(level).index < 30).any() for level in LEVELS], float)
