@@ -58,7 +58,7 @@ class GridJob:
         too_long: what to do with problems beyond the model's context: "error", "drop" or "truncate".
 
     Example:
-        >>> GridCell("tiny-arithmetic", "arithmetic:bare").layers
+        >>> GridJob("tiny-arithmetic", "arithmetic:bare").layers
         'all'
     """
 
@@ -140,7 +140,7 @@ def model_task_grid(models: Sequence[str] = ("tiny-arithmetic",), datasets: Sequ
         ValueError: none, or two cells that tables could not tell apart.
 
     Example:
-        >>> [cell.key for cell in grid(datasets=["arithmetic:story", "arithmetic:bare"])]
+        >>> [cell.key for cell in model_task_grid(datasets=["arithmetic:story", "arithmetic:bare"])]
         [('tiny-arithmetic', 'arithmetic:story'), ('tiny-arithmetic', 'arithmetic:bare')]
     """
     datasets = [f"arithmetic:{variant}" for variant in VARIANTS] if datasets is None else list(datasets)
@@ -174,7 +174,7 @@ def run_job(cell: GridJob, model: Model | None = None) -> dict[str, Any]:
         ValueError, OSError: what loading and learning say.
 
     Example:
-        >>> found = run_cell(GridCell("tiny-arithmetic", "arithmetic:bare", train=8, validation=8, test=20, layers=(3,), epochs=1, controls=0))
+        >>> found = run_job(GridJob("tiny-arithmetic", "arithmetic:bare", train=8, validation=8, test=20, layers=(3,), epochs=1, controls=0))
         >>> found["n"], found["layer"], round(found["steered"] - found["baseline"] - found["improvement"], 6)
         (20, 3, 0.0)
     """
@@ -569,8 +569,8 @@ def run_grid(
 
     Example:
         >>> import tempfile
-        >>> from steerlab.studies.grid import grid
-        >>> cells = grid(datasets=["arithmetic:bare"], train=8, validation=8, test=20, layers=(3,), epochs=1, controls=0)
+        >>> from steerlab.studies.grid import model_task_grid
+        >>> cells = model_task_grid(datasets=["arithmetic:bare"], train=8, validation=8, test=20, layers=(3,), epochs=1, controls=0)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     first = run_grid(cells, f"{folder}/grid")
         ...     again = run_grid(cells, f"{folder}/grid")

@@ -29,7 +29,7 @@ from steerlab.statistics.paired import sign_test
 from steerlab.statistics.power import smallest_detectable_change
 from steerlab.steering.work import rows_of, unsteered
 from steerlab.studies import KL_LEVELS, METHODS
-from steerlab.studies.method_trials import MATCHINGS, Setting, Tested, choose, test_selected, trials_work, validation_grid
+from steerlab.studies.method_trials import MATCHINGS, Setting, Tested, choose, score_selected, trials_work, validation_grid
 from steerlab.studies.method_vectors import MethodVectors, check_methods, contenders_work, label, method_vectors, wordings
 from steerlab.studies.protocol import STREAMS
 from steerlab.tasks.evaluation import Evaluation, evaluate
@@ -498,7 +498,7 @@ def compare_methods(
             continue
         seen = validation_grid(bench, task.validation, found, levels[matching], matching)
         chosen = choose(seen, matching)
-        done = test_selected(
+        done = score_selected(
             bench, task.test, found, chosen, levels[matching], matching, n_controls=n_controls, seed=[seed, STREAMS["chosen"], k]
         )
         tried[matching] = seen, chosen, done

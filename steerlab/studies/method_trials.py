@@ -198,7 +198,7 @@ class Tested:
     doses: pd.DataFrame
 
 
-def test_selected(
+def score_selected(
     bench: Setting,
     problems: Sequence[Problem],
     contenders: Sequence[MethodVectors],

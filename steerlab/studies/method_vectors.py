@@ -111,7 +111,7 @@ def method_vectors(
     Example:
         >>> import steerlab as sl
         >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic", n_train=40, n_validation=4, n_test=4)
-        >>> found, missing = contenders(model, task.train, methods=["probe", "multilayer_aft"], layers=[3], epochs=1)
+        >>> found, missing = method_vectors(model, task.train, methods=["probe", "multilayer_aft"], layers=[3], epochs=1)
         >>> [(one.name, len(one.candidates[3])) for one in found]
         [('probe', 1), ('multi-layer AFT', 3)]
     """

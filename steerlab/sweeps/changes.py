@@ -51,7 +51,7 @@ def changed_problems(
         >>> problems = tuple(sl.Problem(i, f"Question {i}", target, (" A", " B")) for i, target in (("a", " A"), ("b", " B")))
         >>> cells = base.assign(layer=3, alpha=2.0, direction="d", prediction="B", correct=[False, True], margin=[-0.5, 2.0])
         >>> checks = pd.DataFrame(columns=["layer", "direction", "alpha", "calls", "resid_change", "score_change"])
-        >>> found = changes(sl.SweepResult(cells, sl.Evaluation(problems, base, "choice"), (), checks, {}))
+        >>> found = changed_problems(sl.SweepResult(cells, sl.Evaluation(problems, base, "choice"), (), checks, {}))
         >>> found[["problem_id", "before", "after", "became", "margin_change"]].values.tolist()
         [['b', 'A', 'B', 'right', 3.0], ['a', 'A', 'B', 'wrong', -1.5]]
     """

@@ -250,7 +250,7 @@ def coefficient_grid(
         ValueError: splits that share a problem, no coefficients, 0 among them, or what `steerlab.sweep` refuses.
 
     Example:
-        >>> import steerlab as sl
+        >>> import steerlab as sl, torch
         >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
         >>> direction = sl.Direction(torch.ones(128), layer=2)
         >>> grid = coefficient_grid(model, task.validation[:20], task.test[:20], direction, coefficients=[0.5, 1.0])

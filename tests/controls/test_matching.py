@@ -70,7 +70,7 @@ def test_random_control_takes_matched_controls(toy_model, backends):
     control = sl.random_control(model, problems, direction(), n=3, **options)
     assert (control.family, control.n) == ("random_isotropic", 3)
     assert all(torch.equal(a.vector, b.vector) for a, b in zip(control.controls, matched.directions, strict=True))
-    with pytest.raises(ValueError, match="n=4: only 3 controls are ready"):
+    with pytest.raises(ValueError, match="n=4: only 3 controls are given"):
         sl.random_control(model, problems, direction(), n=4, **options)
     with pytest.raises(ValueError, match="these controls are matched to 'mine', not to 'other'"):
         sl.random_control(model, problems, direction().with_vector(torch.ones(32), "other"), n=3, **options)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import steerlab as sl
@@ -102,7 +103,7 @@ def test_a_file_that_was_cut_is_noticed(tmp_path, keep):
 def rewritten(path, **changes) -> None:
     """The file with other values in its description; None takes one away."""
     sl.save_direction(path, direction())
-    about = json.loads(store.safe_open(path, framework="pt").metadata()["steerlab"]) | changes
+    about = json.loads(safe_open(path, framework="pt").metadata()["steerlab"]) | changes
     save_file(load_file(path), path, metadata={"steerlab": json.dumps({k: v for k, v in about.items() if v is not None})})
 
 
