@@ -333,7 +333,7 @@ def test_the_adaptive_protocol_says_what_was_tried(toy_model, backends):
     assert (found.n_attempts, len(found.frame), found.frame["chosen"].sum()) == (1, 4, 1)
     assert found.frame.loc[found.frame["chosen"], "name"].item() == found.vector.name
     assert found.unsteered + found.improvement == pytest.approx(found.frame["validation_accuracy"].max())
-    assert "best of so many and flatters it" in found.warnings()[0]
+    assert "best of so many and is biased upwards" in found.warnings()[0]
     speaks(found)
 
 

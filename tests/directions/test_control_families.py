@@ -178,7 +178,7 @@ def test_positions_vary_together_as_activations_do():
         (acts(some(5, 2, 1, 8)), ONE, "the activations have 8 dimensions, direction 'mine' 16"),
         (acts(some(5, 2, 1, 16), model={"processing": "processed"}), ONE, "of a model with raw weights, these are of one with processed"),
         (acts(some(5, 2, 1, 16)), SEVERAL, r"has 3 vectors at positions \(0, 3, -1\), the activations were cached at 'last'"),
-        (acts(some(1, 2, 1, 16)), ONE, r"acts hold 1 problem\(s\); a covariance needs at least 2"),
+        (acts(some(1, 2, 1, 16)), ONE, r"acts have 1 problem\(s\); a covariance needs at least 2"),
         (
             acts(torch.full((5, 2, 1, 16), 0.1)),
             ONE,
@@ -311,5 +311,5 @@ def test_too_few_other_tasks_at_the_layer_are_refused():
 
 def test_ready_controls_are_given_as_they_are():
     assert sl.given_controls(OTHERS)(ONE, 3, rng=rng()) == OTHERS[:3]
-    with pytest.raises(ValueError, match="n=11: only 10 controls are ready"):
+    with pytest.raises(ValueError, match="n=11: only 10 controls are given"):
         sl.given_controls(OTHERS)(ONE, 11, rng=rng())
