@@ -364,13 +364,14 @@ def takes_options(function: Callable[P, R]) -> Callable[P, R]:
     a parameter nor an option is an error that says which one is nearest.
 
     Example:
+        >>> from typing import Annotated, TypedDict, Unpack
         >>> class Limits(TypedDict, total=False):
         ...     memory: Annotated[str | None, Option(None, "what a pass may take")]
         >>> @takes_options
         ... def run(model: str, **options: Unpack[Limits]) -> object:
         ...     return options["memory"]
         >>> run("toy"), run("toy", memory="2GB"), str(signature(run))
-        (None, '2GB', "(model: str, *, memory: str | None = None) -> object")
+        (None, '2GB', '(model: str, *, memory: str | None = None) -> object')
     """
     own = signature(function)
     *named, last = own.parameters.values()

@@ -1,6 +1,6 @@
 """The model layer: load a model, run rows of tokens to a block or from a block, read out.
 
-- `loading`, `hooked`, `checkpoints`, `backends`: `load_model`; HookedTransformer's conversion; local directories; the two classes of TransformerLens.
+- `loading`, `hooked`, `checkpoints`, `backends`: `load_model`; conversion to HookedTransformer; local directories; the two classes of TransformerLens.
 - `model`: a model's shape, hook points and tokens.
 - `encoding`: special tokens before a text, stop tokens, text to tokens and back.
 - `passes`, `shortcuts`: plain runs; checked ways to run less than everything.

@@ -73,13 +73,13 @@ def run_interventions(
     backend_of(model)  # a clear error for anything that is no model
     own = next(iter(model.parameters())).dtype
     if precision is None or dtype_named(precision) == own:
-        return _run_cells(model, problems, cells, **how, progress=progress, label=label)
+        return _run_interventions(model, problems, cells, **how, progress=progress, label=label)
     some = [cells[k] for k in _spread(len(cells), SAMPLE)]
     which = list(_spread(len(problems), SAMPLE))
     # First, so that bad input is found before the model is converted.
-    expected = _run_cells(model, [problems[i] for i in which], some, **how)
+    expected = _run_interventions(model, [problems[i] for i in which], some, **how)
     with in_precision(model, precision):
-        done = _run_cells(model, problems, cells, **how, progress=progress, label=label)
+        done = _run_interventions(model, problems, cells, **how, progress=progress, label=label)
     pairs = [(expected.baseline.frame, done.baseline.frame)]
     pairs += [(frame, done.frames[k]) for k, frame in zip(_spread(len(cells), SAMPLE), expected.frames, strict=True)]
     different = sum(int((a["prediction"].to_numpy() != b["prediction"].to_numpy()[which]).sum()) for a, b in pairs)
@@ -92,7 +92,7 @@ def _spread(n: int, most: int) -> range | list[int]:
     return range(n) if n <= most else np.linspace(0, n - 1, most).round().astype(int).tolist()
 
 
-def _run_cells(
+def _run_interventions(
     model: Model,
     problems: Sequence[Problem],
     cells: Sequence[Intervention],
@@ -121,7 +121,7 @@ def _run_cells(
         few = [cells[order[k]] for k in _spread(len(order), TIMED)]
 
         def timed(some: Sequence[Problem]) -> int:
-            _run_cells(model, some, few, **how)
+            _run_interventions(model, some, few, **how)
             return len(plan(model, some, work.scorer).rows) * (1 + len(few))
 
         forecast(model, [Work("steered", total, problems, timed)], show=True)

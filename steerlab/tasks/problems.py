@@ -6,15 +6,19 @@ from decimal import Decimal
 from html import escape
 from numbers import Integral, Real
 from types import MappingProxyType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import pandas as pd
 
 from steerlab._checks import InputError, InputTypeError, check_rng, is_whole
 from steerlab._html import Result
 from steerlab.models.encoding import check_text
 from steerlab.tasks.numbers import as_printed, parse_number
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+else:
+    DataFrame = Any  # a script's --help needs the names of tasks, and no pandas
 
 Tokens = tuple[int, ...]
 Text = str | Tokens  # as people write it, or as the ids of a model's tokens
@@ -274,14 +278,18 @@ class Task(Result):
         return left_out(self.about)
 
     @property
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> DataFrame:
         """One line a problem: problem_id, split, prompt, target, choices."""
         splits = [(split, p) for split in ("train", "validation", "test") for p in getattr(self, split)]
         lines = [(p.id, split, p.prompt, p.target, p.choices) for split, p in splits]
+        import pandas as pd
+
         return pd.DataFrame(lines, columns=["problem_id", "split", "prompt", "target", "choices"])
 
-    def summary(self) -> pd.DataFrame:
+    def summary(self) -> DataFrame:
         """One line a split: split, n."""
+        import pandas as pd
+
         return pd.DataFrame([(split, len(getattr(self, split))) for split in ("train", "validation", "test")], columns=["split", "n"])
 
     def warnings(self) -> list[str]:
