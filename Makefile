@@ -5,7 +5,7 @@ VENVB := .venv-bench
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test test-slow test-families test-tl4 bench calibrate audit lint types check models figures clean
+.PHONY: help demo test test-slow test-families test-all test-tl4 bench calibrate audit lint types check models figures clean
 
 help:            ## show this list
 	@grep -E '^[a-z0-9-]+: .*## |^[a-z0-9-]+:  +## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -40,14 +40,17 @@ $(VENVB)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed          ## run the main job on the embedded model
 	$(BIN)/python analyses/random_control.py --overwrite
 
-test: $(VENV)/.installed-dev      ## run the tests
+test: $(VENV)/.installed-dev      ## run the tests that find most mistakes (ten minutes of CPU time)
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
-test-slow: $(VENV)/.installed-dev ## run the tests that the suite leaves out because they take a minute or more
-	$(BIN)/python -m pytest -q -m slow -n auto
+test-slow: $(VENV)/.installed-dev ## run the tests that the suite leaves out: what takes long, and what is run again with the other backend
+	$(BIN)/python -m pytest -q -m slow -n auto --dist loadfile
 
 test-families: $(VENV)/.installed-dev ## run the comparison of 80 architectures with plain Hugging Face (five minutes)
 	$(BIN)/python -m pytest -q -m families -n auto
+
+test-all: $(VENV)/.installed-dev  ## run all of these in one go
+	$(BIN)/python -m pytest -q -m '' -n auto --dist loadfile
 
 test-tl4: $(VENV4)/.installed-dev ## run the tests against the newest TransformerLens 4.x
 	$(VENV4)/bin/python -m pytest -q -n auto --dist loadfile

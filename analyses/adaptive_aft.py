@@ -1,8 +1,8 @@
 """The adaptive protocol against the rapid one, with the selection bias measured: what each reports, and what its vector does on fresh problems.
 
-python analyses/adaptive_aft.py
-python analyses/adaptive_aft.py --repetitions 12 --seed 1
-python analyses/adaptive_aft.py --model DIRECTORY --task blimp --task-path FILE.jsonl
+$ python analyses/adaptive_aft.py
+$ python analyses/adaptive_aft.py --repetitions 12 --seed 1
+$ python analyses/adaptive_aft.py --model DIRECTORY --task blimp --task-path FILE.jsonl
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,6 @@ import numpy as np
 import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,8 @@ class Config(Setup):
 @writes_run("adaptive_aft")
 def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
+    from steerlab.reports import runs
+
     model, task = config.load()
     found = sl.compare_protocols(
         model,

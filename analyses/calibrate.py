@@ -1,4 +1,4 @@
-"""How often do the tests of steerlab cry wolf, and how often do they see a real effect?
+"""The false-positive rates of steerlab's tests, and their power.
 
 Simulates true nulls and stated alternatives, and prints the rates of rejection with their Monte Carlo intervals. With --out the table is
 written too; the one that the repository keeps is made by `make calibrate`.
@@ -10,10 +10,9 @@ written too; the one that the repository keeps is made by `make calibrate`.
 from dataclasses import dataclass
 from pathlib import Path
 
+import steerlab as sl
 from steerlab._files import writable_folder, write_text
 from steerlab.cli.run import run
-from steerlab.validation.calibration import CONFIDENCE, calibrate
-from steerlab.validation.scenarios import NOT_SIMULATED
 
 
 @dataclass(frozen=True)
@@ -27,9 +26,12 @@ class Config:
 
 def main(config: Config) -> int:
     """Simulate, print, and fail where a rate exceeds its level for no stated reason."""
+    from steerlab.validation.calibration import CONFIDENCE
+    from steerlab.validation.scenarios import NOT_SIMULATED
+
     if config.out is not None:
         writable_folder(config.out.parent)
-    found = calibrate(simulations=config.simulations, seed=config.seed, progress=True)
+    found = sl.calibrate(simulations=config.simulations, seed=config.seed, progress=True)
     without = "\n".join(f"| `{name}` | {reason} |" for name, reason in NOT_SIMULATED.items())
     table = f"""# Calibration
 

@@ -1,7 +1,7 @@
-"""Which way to steer works, and which differences are real: methods at equal norm and at equal KL, on one test split.
+"""Which steering methods work, and which of their differences are significant: methods at equal norm and at equal KL, on one test split.
 
 Mean difference, function vector, PCA, probe, learned vectors at one and at several layers, and a prompt. Layer, sign and level are chosen on
-validation, with equally many looks for each way to steer; random vectors of the same norm, and of the same KL, stand beside each.
+validation, with equally many comparisons for each method; each is tested against random vectors of the same norm, and of the same KL.
 
     python analyses/compare_methods.py
     python analyses/compare_methods.py --model DIRECTORY --task blimp --task-path FILE.jsonl --layers 1,3
@@ -9,19 +9,21 @@ validation, with equally many looks for each way to steer; random vectors of the
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import arg
 
 import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.studies import KL_LEVELS, METHODS
+from steerlab.studies import KL_LEVELS, KNOWN_METHODS, METHODS
 
 
 @dataclass(frozen=True)
 class Config(Setup):
     """What the comparison needs to know."""
 
-    methods: tuple[str, ...] = METHODS  # what is compared; any estimator by name, function_vector, aft, multilayer_aft, prompt
+    methods: Annotated[tuple[str, ...], arg(help=f"what is compared, any of {', '.join(KNOWN_METHODS)}")] = METHODS
     matchings: tuple[str, ...] = ("norm", "kl")  # what is made equal: norm, kl, or own (each method its own norm)
     layers: tuple[int, ...] | None = None  # candidate layers; three, spread over the depth, by default
     norms: tuple[float, ...] | None = None  # levels of the norm; 0.1, 0.3 and 1 times the mean difference's by default
@@ -38,6 +40,8 @@ class Config(Setup):
 @writes_run("compare_methods")
 def main(config: Config, folder: Path) -> None:
     """Compare, print, write the run folder."""
+    from steerlab.reports import runs
+
     model, task = config.load()
     task = replace(task, train=task.train[: config.train], validation=task.validation[: config.validation], test=task.test[: config.test])
     found = sl.compare_methods(

@@ -15,7 +15,6 @@ import numpy as np
 import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,8 @@ class Config(Setup):
 @writes_run("context_vectors")
 def main(config: Config, folder: Path) -> None:
     """Train, compare, print, write the run folder."""
+    from steerlab.reports import runs
+
     model, task = config.load()
     found = sl.compare_context_vectors(
         model,

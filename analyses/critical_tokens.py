@@ -1,7 +1,7 @@
-"""At which tokens does steering act, and at which do right and wrong answers part?
+"""At which tokens does steering act, and at which do right and wrong answers diverge?
 
 Each problem's prompt runs with its right answer and with the wrong answer that the model likes best, without and with steering.
-The sources' hypothesis is that nine tenths of the separation sits on few "critical" tokens; this says how few.
+The sources' hypothesis is that nine tenths of the separation is on few "critical" tokens; this measures how few.
 
     python analyses/critical_tokens.py
     python analyses/critical_tokens.py --model DIRECTORY --task blimp --task-path FILE.jsonl --alpha -2
@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 import steerlab as sl
-from steerlab.cli.options import Setup, stem, writes_run
+from steerlab.cli.options import Operator, Setup, stem, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,9 @@ class Config(Setup):
     direction: str | None = None  # safetensors file of a direction; without it the mean difference is taken
     other_model: bool = False  # use the direction although it was found in another model, such as the one that this is a variant of
     alpha: float = -1.0  # coefficient
-    split: Literal["train", "validation", "test"] = "test"  # whose problems are looked at
+    split: Literal["train", "validation", "test"] = "test"  # whose problems are run
     positions: str = "all"  # where it acts: all or last
-    operator: str = "add"  # how it acts: add, ablate, clamp or rotate
+    operator: Operator = "add"
 
     def part(self) -> list[str]:
         """What is run, and with which direction."""
@@ -37,6 +36,8 @@ class Config(Setup):
 @writes_run("critical_tokens")
 def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
+    from steerlab.reports import runs
+
     given = None if config.direction is None else sl.load_direction(config.direction)
     model, task = config.load()
     direction, layer = config.direction_at(model, task, config.layer, given, other_model=config.other_model)

@@ -1,19 +1,17 @@
 """Heatmap of directions: layers (or token positions) by dimensions, and how alike the layers' directions are.
 
-python analyses/direction_heatmap.py
-python analyses/direction_heatmap.py --direction FILE.safetensors
+$ python analyses/direction_heatmap.py
+$ python analyses/direction_heatmap.py --direction FILE.safetensors
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 import steerlab as sl
 from steerlab.cli.options import Setup, stem, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,10 @@ class Config(Setup):
 @writes_run("direction_heatmap")
 def main(config: Config, folder: Path) -> None:
     """Get the directions, print their norms and cosines, write the run folder."""
+    import pandas as pd
+
+    from steerlab.reports import runs
+
     if config.direction is not None:
         directions = [sl.load_direction(config.direction)]
         provenance = runs.provenance(None, config.recorded())

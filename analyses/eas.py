@@ -1,6 +1,6 @@
 """Does a Watcher that learns online where right answers come from make a frozen model better?
 
-Emergent Activation Snapping on a stream of problems, one at a time, beside its baselines: no Watcher, attractors that never learn, fixed
+Emergent Activation Snapping on a stream of problems, one at a time, with its baselines: no Watcher, attractors that never learn, fixed
 strength, no clamp, the sources' literal formula, and attractors at the norm of what is drawn to them. All see the same stream, so that
 every difference is paired. Nothing is chosen here, so the stream may be any split.
 
@@ -17,7 +17,6 @@ import numpy as np
 import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,8 @@ class Config(Setup):
 @writes_run("eas")
 def main(config: Config, folder: Path) -> None:
     """Run the stream, print the table, write the run folder."""
+    from steerlab.reports import runs
+
     watcher = sl.Watcher(attractors=config.attractors, strength=config.strength, clamp=config.clamp, every=config.every)
     model, task = config.load()
     layer = config.layer if config.layer is not None else model.cfg.n_layers // 2

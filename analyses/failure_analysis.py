@@ -1,7 +1,7 @@
-"""Who was fixed and who was broken by steering, by difficulty, length and margin; why amplification fails and suppression works.
+"""Which problems became right and which wrong under steering, by difficulty, length and margin; why amplification fails and suppression works.
 
 Takes the test sweep of a finished run of random_control.py, or sweeps a mean difference itself. The counts are compared with what
-margins alone would give: had the same moves of the margin befallen problems at random.
+margins alone would give, if the same changes of the margin were assigned to problems at random.
 
     python analyses/failure_analysis.py
     python analyses/failure_analysis.py --run runs/random_control-tiny-arithmetic-arithmetic
@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import steerlab as sl
-from steerlab.cli.options import Setup, stem, writes_run
+from steerlab.cli.options import Operator, Setup, Where, stem, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.steering import ALPHAS
 
 
 @dataclass(frozen=True)
@@ -23,9 +21,9 @@ class Config(Setup):
 
     run: str | None = None  # folder of a random_control.py run, whose test sweep is taken; without it a sweep is made
     layer: int | None = None  # where the direction is measured and acts; the middle layer by default
-    alphas: tuple[float, ...] = ALPHAS  # coefficients
-    positions: str = "all"  # where it acts: all, last, prompt or generated
-    operator: str = "add"  # how it acts: add, ablate, clamp or rotate
+    alphas: tuple[float, ...] = sl.ALPHAS  # coefficients
+    positions: Where = "all"
+    operator: Operator = "add"
 
     def subject(self) -> list[str]:
         """What is run: a finished run, or a model and a task."""
@@ -35,6 +33,8 @@ class Config(Setup):
 @writes_run("failure_analysis")
 def main(config: Config, folder: Path) -> None:
     """Sort the problems, print, write the run folder."""
+    from steerlab.reports import runs
+
     if config.run is not None:
         experiment, provenance = sl.load_experiment(config.run)
         result = experiment.test

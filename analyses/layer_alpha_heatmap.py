@@ -9,29 +9,36 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import steerlab as sl
-from steerlab.cli.options import Setup, writes_run
+from steerlab.cli.options import Limited, Operator, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.steering import ALPHAS
 
 
 @dataclass(frozen=True)
-class Config(Setup):
+class Config(Limited):
     """What the heatmap needs to know."""
 
     layers: tuple[int, ...] | None = None  # layers; all by default
-    alphas: tuple[float, ...] = ALPHAS  # coefficients
+    alphas: tuple[float, ...] = sl.ALPHAS  # coefficients
     positions: str = "all"  # where directions act: all, last, prompt or generated
-    operator: str = "add"  # how they act: add, ablate, clamp or rotate
+    operator: Operator = "add"
 
 
 @writes_run("layer_alpha_heatmap")
 def main(config: Config, folder: Path) -> None:
     """Sweep every layer, print the best cells, write the run folder."""
+    from steerlab.reports import runs
+
     model, task = config.load()
     directions = config.contrasts(model, task, config.layers)
     result = sl.sweep(
-        model, task.validation, directions, alphas=config.alphas, positions=config.positions, operator=config.operator, progress=True
+        model,
+        task.validation,
+        directions,
+        alphas=config.alphas,
+        positions=config.positions,
+        operator=config.operator,
+        precision=config.precision,
+        **config.passes(),
     )
     table = result.accuracy()
     print(table.sort_values("accuracy", ascending=False).head(10).to_string(index=False, float_format="%.3f"))

@@ -2,7 +2,7 @@
 
 The same run gives the same bytes on the same machine.
 
-python analyses/make_figures.py
+    python analyses/make_figures.py
 """
 
 from dataclasses import dataclass
@@ -14,8 +14,6 @@ import steerlab as sl
 from steerlab import _files
 from steerlab._checks import InputError
 from steerlab.cli.run import run
-from steerlab.reports.export import draw_images
-from steerlab.reports.secondary import Questions
 
 MOST_BYTES = 5_000_000
 
@@ -32,6 +30,9 @@ class Config:
 
 def main(config: Config) -> Path:
     """Write one PNG for each figure of the README."""
+    from steerlab.reports.export import draw_images
+    from steerlab.reports.secondary import Questions
+
     if not config.run.exists():
         random_control.main(random_control.Config(out=str(config.run)))
     experiment, provenance = sl.load_experiment(config.run)

@@ -10,9 +10,9 @@ rounding, and prints claim, recomputed value, verdict (follows, does not follow,
 from dataclasses import dataclass
 from pathlib import Path
 
+import steerlab as sl
 from steerlab._files import writable_folder, write_text
 from steerlab.cli.run import run
-from steerlab.validation.published.auditing import Audit, published_audit
 
 COMMAND = "python analyses/published_audit.py --out data/published"
 HEAD = f"Written by `{COMMAND}`; do not edit. README.md beside it says how numbers are read and claims are judged."
@@ -26,11 +26,11 @@ class Config:
     out: Path | None = None  # folder for audit.md and audit.csv
 
 
-def main(config: Config) -> Audit:
+def main(config: Config) -> "sl.Audit":
     """Judge the claims, print them, and write them when asked."""
     if config.out is not None:
         writable_folder(config.out)
-    result = published_audit(config.folder)
+    result = sl.published_audit(config.folder)
     print(result.text(), end="")
     if config.out is not None:
         write_text(config.out / "audit.md", result.markdown(HEAD))

@@ -1,4 +1,4 @@
-"""Does this direction cause the behaviour, or would any direction of its size have done it?
+"""Does this direction cause the behaviour, or would any direction of the same norm do?
 
 The main job: evaluate a model on a task, take the direction from wrong to right answers, choose layer and alpha on
 validation, and on test compare the direction with random ones of the same norm. Writes a run folder with per-problem
@@ -10,35 +10,39 @@ results (Parquet), the direction (safetensors), provenance (JSON) and one self-c
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from steerlab.cli.options import Setup, writes_run
+from tyro.conf import arg
+
+import steerlab as sl
+from steerlab.cli.options import Limited, Operator, Where, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.reports.evidence import evidence
-from steerlab.steering import ALPHAS
-from steerlab.studies.protocol import run_experiment
+from steerlab.controls import FAMILIES
 
 
 @dataclass(frozen=True)
-class Config(Setup):
+class Config(Limited):
     """What the main job needs to know."""
 
     layers: tuple[int, ...] | None = None  # candidate layers; all by default
-    alphas: tuple[float, ...] = ALPHAS  # coefficients; 0 and a negative one belong to them
+    alphas: tuple[float, ...] = sl.ALPHAS  # coefficients; 0 and a negative one belong to them
     controls: int = 99  # random directions at each of two alphas; 99 give p-values down to 0.01
-    families: tuple[str, ...] | None = (
-        None  # further controls: covariance_matched, shuffled_labels, orthogonal, equal_kl; shuffled_labels and equal_kl by default
-    )
+    families: Annotated[
+        tuple[str, ...] | None, arg(help=f"further controls: {', '.join(FAMILIES)}; shuffled_labels and equal_kl by default")
+    ] = None
     cache_positions: str = "last"  # where the direction is measured: last or mean
-    positions: str = "all"  # where it acts: all, last, prompt or generated
-    operator: str = "add"  # how it acts: add, ablate, clamp or rotate
+    positions: Where = "all"
+    operator: Operator = "add"
 
 
 @writes_run("random_control")
 def main(config: Config, folder: Path) -> None:
     """Run the protocol, print the summary, write the run folder."""
+    from steerlab.reports import runs
+    from steerlab.reports.evidence import evidence
+
     model, task = config.load()
-    experiment = run_experiment(
+    experiment = sl.run_experiment(
         model,
         task,
         seed=config.seed,
@@ -49,7 +53,8 @@ def main(config: Config, folder: Path) -> None:
         cache_positions=config.cache_positions,
         positions=config.positions,
         operator=config.operator,
-        progress=True,
+        precision=config.precision,
+        **config.passes(),
     )
     print(f"model       {config.model}\ntask        {task}")
     print(evidence(experiment))

@@ -1,8 +1,8 @@
 """Is a learned vector the same with another seed or other problems, and how many problems does it need?
 
-python analyses/seed_stability.py
-python analyses/seed_stability.py --sizes 10,40,160 --layer 1
-python analyses/seed_stability.py --model DIRECTORY --task blimp --task-path FILE.jsonl
+$ python analyses/seed_stability.py
+$ python analyses/seed_stability.py --sizes 10,40,160 --layer 1
+$ python analyses/seed_stability.py --model DIRECTORY --task blimp --task-path FILE.jsonl
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,6 @@ import numpy as np
 import steerlab as sl
 from steerlab.cli.options import Setup, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,8 @@ class Config(Setup):
 @writes_run("seed_stability")
 def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
+    from steerlab.reports import runs
+
     model, task = config.load()
     found = sl.seed_stability(
         model,

@@ -1,6 +1,6 @@
 """Per-token magnitudes: the norm of the residual stream at each token, and its projection on the direction.
 
-python analyses/token_magnitudes.py --layers 2,4
+$ python analyses/token_magnitudes.py --layers 2,4
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ from typing import Literal
 import steerlab as sl
 from steerlab.cli.options import Setup, stem, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,8 @@ class Config(Setup):
 @writes_run("token_magnitudes")
 def main(config: Config, folder: Path) -> None:
     """Measure, print the means by token, write the run folder."""
+    from steerlab.reports import runs
+
     given = None if config.direction is None else sl.load_direction(config.direction)
     model, task = config.load()
     layers = list(range(model.cfg.n_layers)) if config.layers is None else list(config.layers)

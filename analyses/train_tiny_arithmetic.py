@@ -7,24 +7,27 @@ Training stops once the model is good enough on validation problems to be a fair
 direction, wrong often enough to have something to explain. An interrupted run resumes from its last checkpoint.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from steerlab import _files
 from steerlab._progress import progress_bar, say
 from steerlab.cli.run import run
 from steerlab.tasks.arithmetic import TRAINED, generate, vocabulary
 from steerlab.tasks.problems import Problem
+
+if TYPE_CHECKING:  # --help needs no torch
+    from torch import Tensor
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 SPECIAL = ["<pad>", "<bos>", "<eos>", "<unk>"]
 STEPS = (1, 2, 3, 4)
@@ -63,6 +66,9 @@ class Config:
 
 def tokenizer() -> PreTrainedTokenizerFast:
     """One token per word, number and sign of the generator's vocabulary."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
     words = [*SPECIAL, *vocabulary()]
     raw = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     raw.pre_tokenizer = pre_tokenizers.Split(Regex(WORD), behavior="removed", invert=True)
@@ -75,6 +81,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 def encode(problems: list[Problem], ids: dict[str, int]) -> tuple[Tensor, Tensor]:
     """Right-padded token rows that end in answer and <eos>, and the position of the last prompt token of each row."""
+    import torch
+
     texts = [f"{problem.prompt}{problem.answer}" for problem in problems]
     rows = [[ids["<bos>"], *(ids[w] for w in re.findall(WORD, text)), ids["<eos>"]] for text in texts]
     tokens = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
@@ -95,20 +103,25 @@ def draw(rng: np.random.Generator, n: int, split: str, form: str, steps: tuple[i
 
 def answer_loss(model: LlamaForCausalLM, tokens: Tensor, last: Tensor) -> Tensor:
     """Summed cross-entropy of the answer token, and a tenth of that of the <eos> after it; nothing else is learned."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
     hidden = model.model(tokens)[0]
     rows = torch.arange(len(tokens))
-    answer = nn.functional.cross_entropy(model.lm_head(hidden[rows, last]), tokens[rows, last + 1], reduction="sum")
-    end = nn.functional.cross_entropy(model.lm_head(hidden[rows, last + 1]), tokens[rows, last + 2], reduction="sum")
+    answer = cross_entropy(model.lm_head(hidden[rows, last]), tokens[rows, last + 1], reduction="sum")
+    end = cross_entropy(model.lm_head(hidden[rows, last + 1]), tokens[rows, last + 2], reduction="sum")
     return answer + 0.1 * end
 
 
-@torch.no_grad()
 def accuracy(model: LlamaForCausalLM, ids: dict[str, int], variant: str, form: str, steps: int, n: int = 300) -> float:
     """Share of validation problems whose answer token is the likeliest of all tokens."""
+    import torch
+
     source = generate(np.random.default_rng([1, steps]), split="validation", variant=variant, form=form, steps=(steps,))
     tokens, last = encode([next(source) for _ in range(n)], ids)
     rows = torch.arange(n)
-    guess = model.lm_head(model.model(tokens)[0][rows, last]).argmax(-1)
+    with torch.no_grad():
+        guess = model.lm_head(model.model(tokens)[0][rows, last]).argmax(-1)
     return float((guess == tokens[rows, last + 1]).float().mean())
 
 
@@ -146,6 +159,9 @@ Test accuracy in the form that the main job uses is what `python analyses/random
 
 def main(config: Config) -> Path:
     """Train, or resume training, and write the model folder."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     ids = {word: i for i, word in enumerate([*SPECIAL, *vocabulary()])}
@@ -192,7 +208,7 @@ def main(config: Config) -> Path:
                 loss_sum += loss.item()
             if not math.isfinite(loss_sum):
                 raise RuntimeError(f"loss is {loss_sum} at update {update}; lower learning_rate={config.learning_rate}")
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for optimizer, rate in zip(optimizers, base_rates, strict=True):
                 optimizer.param_groups[0]["lr"] = rate * scale
                 optimizer.step()

@@ -1,20 +1,21 @@
-"""Does a vector that is found on one task work on another, better than any vector of its size or from labels that mean nothing?
+"""Does a vector that is found on one task work on another, better than random vectors of its norm or vectors from shuffled labels?
 
-python analyses/transfer.py
-python analyses/transfer.py --tasks story,bare,largest --methods learned,probe
-python analyses/transfer.py --model DIRECTORY --task blimp --task-path FOLDER --tasks anaphor_gender_agreement,determiner_noun_agreement_1
-python analyses/transfer.py --model DIRECTORY --tasks gsm8k=GSM8K.jsonl,svamp=SVAMP.json
+$ python analyses/transfer.py
+$ python analyses/transfer.py --tasks story,bare,largest --methods learned,probe
+$ python analyses/transfer.py --model DIRECTORY --task blimp --task-path FOLDER --tasks anaphor_gender_agreement,determiner_noun_agreement_1
+$ python analyses/transfer.py --model DIRECTORY --tasks gsm8k=GSM8K.jsonl,svamp=SVAMP.json
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from tyro.conf import arg
 
 import steerlab as sl
 from steerlab.cli.options import SeveralTasks, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
 from steerlab.studies import TRANSFER_ALPHAS
 
 
@@ -22,7 +23,7 @@ from steerlab.studies import TRANSFER_ALPHAS
 class Config(SeveralTasks):
     """What the study needs to know."""
 
-    methods: tuple[str, ...] = ("learned", "mean_difference")  # learned, or names of estimators
+    methods: Annotated[tuple[str, ...], arg(help=f"learned, {sl.ESTIMATORS.listed()}")] = ("learned", "mean_difference")
     layers: tuple[int, ...] | None = None  # candidates; a quarter, a half and three quarters of the depth by default
     alphas: tuple[float, ...] = TRANSFER_ALPHAS  # candidates of the estimators' coefficient; learned vectors act at 1
     train: int = 150  # train problems of each task
@@ -37,6 +38,8 @@ class Config(SeveralTasks):
 @writes_run("transfer")
 def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
+    from steerlab.reports import runs
+
     model, tasks = config.load_all()
     most = {split: min(len(getattr(task, split)) for task in tasks.values()) for split in ("train", "validation", "test")}
     found = sl.transfer(

@@ -1,8 +1,8 @@
 """Does one vector from a mixture of tasks help the tasks that it was learned from, and a task that was left out?
 
-python analyses/universal_booster.py
-python analyses/universal_booster.py --tasks story,bare,largest --left-out bare
-python analyses/universal_booster.py --model DIRECTORY --task blimp --task-path FOLDER --tasks PARADIGM,PARADIGM,PARADIGM
+$ python analyses/universal_booster.py
+$ python analyses/universal_booster.py --tasks story,bare,largest --left-out bare
+$ python analyses/universal_booster.py --model DIRECTORY --task blimp --task-path FOLDER --tasks PARADIGM,PARADIGM,PARADIGM
 """
 
 from dataclasses import dataclass
@@ -13,19 +13,14 @@ import numpy as np
 import steerlab as sl
 from steerlab.cli.options import SeveralTasks, writes_run
 from steerlab.cli.run import run
-from steerlab.reports import runs
 
 
 @dataclass(frozen=True)
 class Config(SeveralTasks):
     """What the study needs to know."""
 
-    tasks: tuple[str, ...] = (
-        "story",
-        "equation",
-        "largest",
-        "subtractions",
-    )  # variants of arithmetic, paradigms of BLiMP, or task names, each perhaps with =FILE
+    tasks: tuple[str, ...] = ("story", "equation", "largest", "subtractions")
+    """variants of arithmetic, paradigms of BLiMP, or task names, each perhaps with =FILE"""
     left_out: tuple[str, ...] | None = None  # tasks to leave out, one at a time; each by default
     layers: tuple[int, ...] | None = None  # candidates; a quarter, a half and three quarters of the depth by default
     train: int = 150  # train problems of each vector
@@ -39,6 +34,8 @@ class Config(SeveralTasks):
 @writes_run("universal_booster")
 def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
+    from steerlab.reports import runs
+
     model, tasks = config.load_all()
     most = {split: min(len(getattr(task, split)) for task in tasks.values()) for split in ("train", "validation", "test")}
     found = sl.universal_booster(

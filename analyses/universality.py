@@ -11,12 +11,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import steerlab as sl
 from steerlab import _files
-from steerlab._checks import InputError
 from steerlab.cli.run import run
-from steerlab.reports import runs
-from steerlab.studies import grid as grid_files
-from steerlab.studies.grid import GridJob, Universality, model_task_grid
 from steerlab.tasks.arithmetic import VARIANTS
 
 
@@ -32,16 +29,15 @@ class Config:
     layers: str = "all"  # candidate layers: all, middle (25% to 75% of the depth), or numbers
     epochs: int = 3  # of training
     lr: float = 0.01  # of training
-    controls: int = 39  # random vectors beside each learned one; 0 for none
+    controls: int = 39  # random vectors for each learned one; 0 for none
     form: str | None = None  # form of the tasks, e.g. choice or continuation
     scorer: str | None = None  # how answers are judged; each task's own by default
     backend: str = "auto"  # auto, hooked or bridge
     device: str | None = None  # e.g. cpu or cuda; CUDA where there is one
     dtype: str = "float32"  # float32, bfloat16 or float16
     prepend_bos: bool | None = None  # whether a beginning-of-sequence token stands before each text; TransformerLens' default for the model
-    too_long: Literal["error", "drop", "truncate"] = (
-        "error"  # problems beyond a model's context: no result, leave them out, or cut prompts from the left
-    )
+    too_long: Literal["error", "drop", "truncate"] = "error"
+    """problems beyond a model's context: no result, leave them out, or cut prompts from the left"""
     seed: int = 0  # the only source of chance
     out: str = "runs/universality"  # run folder, taken up again where it holds the same grid
 
@@ -52,25 +48,27 @@ def main(config: Config) -> Path:
     try:
         layers = config.layers if config.layers in ("all", "middle") else tuple(int(layer) for layer in config.layers.split(","))
     except ValueError:
-        raise InputError(f"layers={config.layers!r}; use all, middle, or numbers such as 2,4") from None
-    cells = model_task_grid(config.models, config.datasets, layers=layers, **options)
+        raise sl.InputError(f"layers={config.layers!r}; use all, middle, or numbers such as 2,4") from None
+    cells = sl.model_task_grid(config.models, config.datasets, layers=layers, **options)
     with _files.locked(config.out) as folder:  # until the report is written, too
-        found = grid_files.run_grid(cells, folder, progress=True)
+        found = sl.run_grid(cells, folder, progress=True)
         show(found)
         write(config, cells, found, folder)
     print(f"\nreport      {folder / 'report.html'}")
     return folder
 
 
-def show(found: Universality) -> None:
+def show(found: "sl.Universality") -> None:
     """Print every cell and the summary."""
     shown = ["model", "dataset", "baseline", "steered", "improvement", "low", "high", "p_holm", "p_bh", "p_controls", "outcome", "error"]
     print(found.frame[shown].dropna(axis=1, how="all").to_string(index=False, float_format="%.3f", na_rep=""))
     print(f"\n{found}")
 
 
-def write(config: Config, cells: Sequence[GridJob], found: Universality, folder: Path) -> None:
+def write(config: Config, cells: "Sequence[sl.GridJob]", found: "sl.Universality", folder: Path) -> None:
     """Write tables and report beside the cells."""
+    from steerlab.reports import runs
+
     _files.write_json(folder / "summary.json", found.summary_json())
     names = zip(*(cell.key for cell in cells), strict=True)
     recorded = asdict(config) | {key: list(dict.fromkeys(found)) for key, found in zip(("models", "datasets"), names, strict=True)}

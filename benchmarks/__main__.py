@@ -1,10 +1,10 @@
 """Measure the fast path against other ways to do the same work, and write a table (Markdown and JSON).
 
-python -m benchmarks                 the published table, rivals timed on some cells
-python -m benchmarks --quick         a smoke run of a minute; its numbers mean nothing
-python -m benchmarks --full          rivals on every cell
-python -m benchmarks --rows grid,cache --backends bridge
-python -m benchmarks --device cuda --llama float32,bfloat16
+$ python -m benchmarks                 the published table, rivals timed on some cells
+$ python -m benchmarks --quick         a smoke run of a minute; its numbers mean nothing
+$ python -m benchmarks --full          rivals on every cell
+$ python -m benchmarks --rows grid,cache --backends bridge
+$ python -m benchmarks --device cuda --llama float32,bfloat16
 """
 
 import tempfile

@@ -34,6 +34,7 @@ from .controls.side_effects import (
     side_texts as side_texts,
 )
 from .controls.texts import NEUTRAL_TEXTS as NEUTRAL_TEXTS
+from .directions import ESTIMATORS as ESTIMATORS
 from .directions.components import (
     ica_direction as ica_direction,
     pca_direction as pca_direction,
@@ -51,7 +52,6 @@ from .directions.composing import (
 from .directions.diagnostics import ContrastDiagnostics as ContrastDiagnostics, contrast_diagnostics as contrast_diagnostics
 from .directions.direction import Direction as Direction
 from .directions.estimators import (
-    ESTIMATORS as ESTIMATORS,
     contrastive_direction as contrastive_direction,
     lda_direction as lda_direction,
     mean_difference as mean_difference,
@@ -81,7 +81,7 @@ from .reports.export import export_report as export_report
 from .reports.report import write_report as write_report
 from .reports.runs import load_experiment as load_experiment, save_experiment as save_experiment
 from .statistics.controls import ControlOutcomes as ControlOutcomes, controls_from_frame as controls_from_frame
-from .steering import ALPHAS as ALPHAS
+from .steering import ALPHAS as ALPHAS, OPERATORS as OPERATORS
 from .steering.interventions import steer as steer
 from .steering.operators import (
     adaptive as adaptive,
@@ -129,6 +129,7 @@ from .sweeps.sweep import SweepResult as SweepResult, sweep as sweep
 from .tasks.evaluation import Balanced as Balanced, Evaluation as Evaluation, balance as balance, evaluate as evaluate
 from .tasks.lengths import fit_to_context as fit_to_context
 from .tasks.loaders import load_task as load_task
+from .tasks.templates import TASKS as TASKS
 from .tasks.problems import Problem as Problem, Task as Task
 from .tokens.magnitudes import (
     CriticalTokens as CriticalTokens,

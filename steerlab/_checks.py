@@ -1,18 +1,18 @@
-"""What is raised about something that the user gave: a value, a file, a model, a folder.
+"""Checks of what callers pass in: each returns its argument in the form that the code computes with, or raises `InputError`.
 
-A script ends with one line and exit code 2 on these. Any other exception is a bug and keeps its traceback.
-
-Checks of what callers pass in.
-
-Each function returns its argument in the form that the tests compute with, or raises a ValueError that names the
-value, what was expected and what to do.
-
-Checks of tables with one row per problem, and of whether values are outcomes or real numbers.
+An `InputError` names the value, what was expected and what to do; scripts end with it in one line and exit code 2. Any other
+exception is a bug and keeps its traceback.
 """
 
 import math
 import operator
-from typing import TYPE_CHECKING, Literal, get_args
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import wraps
+from importlib import import_module
+from inspect import Parameter, cleandoc, signature
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeVar, cast, get_args, get_type_hints
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,8 +21,57 @@ if TYPE_CHECKING:  # half of the time of a script's --help would be pandas
     import pandas as pd
 
 
+T = TypeVar("T")
+
+
+class Choices(Mapping[str, T], Generic[T]):
+    """Named things to choose among, with a line about each: help texts, errors, documentation and tests take their lists from here.
+
+    Args:
+        entries: by name, the thing and a line about it; the thing may be given as ``module:name``, to be imported when it is first asked for.
+
+    Example:
+        >>> choices = Choices({"root": ("math:sqrt", "the square root"), "size": (abs, "the absolute value")})
+        >>> choices["root"](9.0), choices.listed()
+        (3.0, 'root or size')
+        >>> print(choices)
+        root  the square root
+        size  the absolute value
+    """
+
+    def __init__(self, entries: Mapping[str, tuple[T | str, str]]) -> None:
+        self._entries = dict(entries)
+        self.about = {name: about for name, (_, about) in self._entries.items()}
+
+    def __getitem__(self, name: str) -> T:
+        found = self._entries[name][0]
+        if isinstance(found, str):
+            module, _, attribute = found.partition(":")
+            thing: T = getattr(import_module(module), attribute)
+            return thing
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def listed(self) -> str:
+        """The names as a sentence says them."""
+        *rest, last = self._entries
+        return f"{', '.join(rest)} or {last}" if rest else last
+
+    def __repr__(self) -> str:
+        width = max(map(len, self._entries))
+        return "\n".join(f"{name:{width}}  {about}" for name, about in self.about.items())
+
+
 class InputError(ValueError):
-    """An input that cannot be used; the message names the value, what was expected and what to do.
+    """An input that cannot be used; the message names the value, what was expected and the fix.
 
     Example:
         >>> import steerlab as sl
@@ -96,14 +145,34 @@ def finite(value: float, name: str) -> float:
     return number
 
 
+def is_whole(value: object, least: float = -math.inf, most: float = math.inf) -> bool:
+    """Whether something is a whole number, of Python or NumPy, in a range; True and False are none."""
+    return not isinstance(value, bool) and isinstance(value, int | np.integer) and least <= int(value) <= most
+
+
+def is_number(value: object, above: float = -math.inf) -> bool:
+    """Whether something is a finite number, of Python or NumPy, above another; True and False are none."""
+    return not isinstance(value, bool) and isinstance(value, int | float | np.number) and math.isfinite(value) and float(value) > above
+
+
+def one_of(value: object, name: str, known: Collection[str]) -> None:
+    """Refuse a word that means nothing here; the message lists those that do.
+
+    Raises:
+        ValueError: another word.
+    """
+    if value not in known:
+        raise InputError(f"{name}={value!r}; use one of {', '.join(known)}")
+
+
 def count(value: int, name: str, *, at_least: int) -> int:
     """An integer that is large enough."""
     try:
         number = operator.index(value)
     except TypeError as error:
         raise InputError(f"{name}={value!r}: not an integer; give a count") from error
-    if number < at_least:
-        raise InputError(f"{name}={number}: use an integer of at least {at_least}")
+    if isinstance(value, bool) or number < at_least:
+        raise InputError(f"{name}={value}: use an integer of at least {at_least}")
     return number
 
 
@@ -253,3 +322,77 @@ def are_outcomes(*values: "ArrayLike | pd.DataFrame") -> bool:
     except ValueError:
         return False
     return True
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Options = TypeVar("Options")
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the field of a set of options means: ``memory: Annotated[str | None, Option(None, "what a pass may take")]``.
+
+    Attributes:
+        default: what holds where it is not given.
+        text: one line for help texts.
+    """
+
+    default: Any
+    text: str
+
+
+def options_of(kind: type) -> dict[str, tuple[Any, Option]]:
+    """The fields of a set of options (a `typing.TypedDict`): name, type, and what it means."""
+    return {name: get_args(hint) for name, hint in get_type_hints(kind, include_extras=True).items()}
+
+
+def only(options: Mapping[str, Any], kind: type[Options]) -> Options:
+    """Those of some options that belong to a smaller set."""
+    return cast("Options", {name: options[name] for name in get_type_hints(kind) if name in options})
+
+
+def build(kind: type[Options], options: Mapping[str, Any], **more: Any) -> Options:
+    """A dataclass from those of some options that are fields of it."""
+    return kind(**{name: options[name] for name in signature(kind).parameters if name in options}, **more)
+
+
+def takes_options(function: Callable[P, R]) -> Callable[P, R]:
+    """A decorator for ``function(…, **options: Unpack[SetOfOptions])``.
+
+    The function gets all of the set's options, those not given with their defaults; its signature and docstring list them; and a name that is neither
+    a parameter nor an option is an error that says which one is nearest.
+
+    Example:
+        >>> from typing import Annotated, TypedDict, Unpack
+        >>> class Limits(TypedDict, total=False):
+        ...     memory: Annotated[str | None, Option(None, "what a pass may take")]
+        >>> @takes_options
+        ... def run(model: str, **options: Unpack[Limits]) -> object:
+        ...     return options["memory"]
+        >>> run("toy"), run("toy", memory="2GB"), str(signature(run))
+        (None, '2GB', '(model: str, *, memory: str | None = None) -> object')
+    """
+    own = signature(function)
+    *named, last = own.parameters.values()
+    known = options_of(get_args(last.annotation)[0])
+    defaults = {name: option.default for name, (_, option) in known.items()}
+    names = [parameter.name for parameter in named] + list(known)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs:
+            if name not in names:
+                near = get_close_matches(name, names, n=1)
+                said = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(names)}"
+                raise InputTypeError(f"{function.__name__} has no option {name!r}; {said}")
+        return function(*args, **{**defaults, **kwargs})
+
+    more = [Parameter(name, Parameter.KEYWORD_ONLY, default=one.default, annotation=hint) for name, (hint, one) in known.items()]
+    call.__signature__ = own.replace(parameters=[*named, *more])  # type: ignore[attr-defined]
+    before, args, after = cleandoc(function.__doc__ or "").partition("\nArgs:\n")
+    if args:
+        listed, blank, rest = after.partition("\n\n")
+        lines = "".join(f"\n    {name}: {one.text}." for name, (_, one) in known.items() if f"    {name}: " not in listed)
+        call.__doc__ = before + args + listed + lines + blank + rest
+    return call

@@ -1,7 +1,7 @@
-"""Write files so that none is ever half there, and read back only what is as it was written; every other module goes through these functions.
+"""Write files whole or not at all, by one writer at a time, and read back only what is unchanged.
 
-A file or folder grows under a temporary name beside its place and takes it when it is complete. What is read back carries a seal: SHA-256
-digests of the files and of the description itself. A lock beside a folder keeps a second writer away.
+A file or folder grows under a temporary name beside its place and is renamed when it is complete. Its SHA-256 digests are kept with
+it and compared when it is read; a lock beside a folder keeps a second writer away.
 """
 
 import contextlib

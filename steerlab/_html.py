@@ -1,5 +1,7 @@
 """Untrusted text and frames, made ready for a page: escaped, cut when very long, without what HTML cannot hold; what results say of themselves."""
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Sequence
@@ -7,10 +9,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # tasks are results, and a script's --help names them
     import jinja2
+    import pandas as pd
 
 MOST_ROWS: Final = 200
 LONG: Final = 30  # rows; more scroll in a window of their own
@@ -40,6 +42,8 @@ def middle(value: object, limit: int) -> str:
 
 def heads_of(frame: pd.DataFrame) -> int:
     """How many of a frame's index levels name its rows: an unnamed 0, 1, 2, ... says nothing."""
+    import pandas as pd
+
     return 0 if isinstance(frame.index, pd.RangeIndex) and frame.index.name is None else frame.index.nlevels
 
 
@@ -68,6 +72,8 @@ def cells(frame: pd.DataFrame, most: int = MOST_ROWS) -> Cells:
 
 def is_number(values: pd.Series) -> bool:
     """Whether a column holds numbers."""
+    import pandas as pd
+
     return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
 
 
@@ -77,7 +83,7 @@ def column(name: object) -> object:
 
 
 @cache
-def templates() -> "jinja2.Environment":
+def templates() -> jinja2.Environment:
     """The templates of pages; whatever they insert is escaped."""
     import jinja2
 
@@ -107,6 +113,8 @@ def cell(value: object) -> object:
         return "–" if math.isnan(value) else f"{value:.4g}".replace("-", "−", 1 if value < 0 else 0)
     if isinstance(value, int | np.integer):
         return str(value).replace("-", "−", 1)
+    import pandas as pd
+
     return "–" if value is None or value is pd.NaT or value is pd.NA else value
 
 
@@ -158,6 +166,8 @@ class Result:
         """The result in a few lines; an interval's ends are `low` and `high`."""
         if not self._shown:
             return few(self.frame, self._by) if self._by else self.frame.copy()
+        import pandas as pd
+
         line: dict[str, Any] = {}
         for name, value in self._facts().items():
             if hasattr(value, "confidence"):

@@ -1,4 +1,4 @@
-"""How far a long job is: a bar in a terminal or a notebook, a line a minute in a log; what it is made of, and how long it will take."""
+"""Progress of long jobs: a bar in a terminal or notebook, a line a minute in a log, and a forecast before the job starts."""
 
 import sys
 import time

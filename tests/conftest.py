@@ -98,6 +98,19 @@ def write_checkpoint(folder: Path, config: transformers.PretrainedConfig, seed: 
     return folder
 
 
+# Rooms that know a backend from another. What is built on them is tested with the other backend among the slow tests.
+BACKENDS_MATTER = ("activations", "golden", "models", "steering")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is run again with a second backend as slow."""
+    for item in items:
+        backend = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
+        if backend in BACKENDS[1:] and item.path.parent.name not in BACKENDS_MATTER:
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_unconfigure() -> None:
     """Take the made-up Hub away."""
     shutil.rmtree(HUB_CACHE, ignore_errors=True)

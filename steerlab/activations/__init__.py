@@ -1,1 +1,6 @@
-"""Activation caching, in memory and on disk."""
+"""Cached activations.
+
+- `cache`: `cache_activations`, `Activations`, and plain arrays as activations.
+- `positions`: which positions of a prompt are cached or steered.
+- `files`: the folder of a cache on disk.
+"""

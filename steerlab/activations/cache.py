@@ -1,7 +1,4 @@
-"""Cache activations of chosen layers, sites and positions, in memory or streamed to disk.
-
-Plain arrays as activations, so that what needs no model needs none of its types.
-"""
+"""Cache activations at chosen layers, sites and positions, in memory or on disk; or wrap plain arrays as activations."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -9,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -17,14 +14,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from steerlab._checks import InputError, InputTypeError
+from steerlab._checks import InputError, InputTypeError, takes_options
 from steerlab._html import Result
 from steerlab._progress import job, progress_bar
 from steerlab.activations import files
 from steerlab.activations.positions import MEASURED, Positions, TokenPositions
 from steerlab.models.backends import Model
 from steerlab.models.batches import Batch, TokenRow, batches_for, least, smaller
-from steerlab.models.memory import pass_tokens, shrinking
+from steerlab.models.memory import PassOptions, pass_tokens, shrinking
 from steerlab.models.model import HookFn, d_model, describe, hook_name, hooks
 from steerlab.models.passes import residuals
 from steerlab.models.shortcuts import mlp_only_at
@@ -104,6 +101,7 @@ class Activations(Result):
 
 
 @job("problems", "layers")
+@takes_options
 @on_suitable_threads
 @torch.no_grad()
 def cache_activations(
@@ -114,11 +112,9 @@ def cache_activations(
     site: str = "resid_post",
     positions: Positions = "last",
     path: str | Path | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    **options: Unpack[PassOptions],
 ) -> Activations:
-    """Run the prompts once, up to the last layer asked for, and keep the activations asked for.
+    """Activations of prompts at chosen layers, site and positions, from one run up to the last of these layers.
 
     Args:
         model: a TransformerLens model.
@@ -130,9 +126,6 @@ def cache_activations(
         path: a new folder to stream to. Memory then does not grow with the activations; `load_activations` opens the
             folder, of plain NumPy files, lazily. Until it is complete it stands beside as ``<path>.partial``; after an
             interruption, the same call goes on from there.
-        max_tokens: rows times positions of one forward pass; default what is fast on the model's device.
-        memory: what a forward pass may take, e.g. "2GB"; passes become smaller where it, or the device, has no room.
-        progress: show a progress bar.
 
     Raises:
         TypeError: something else than problems or texts.
@@ -171,7 +164,7 @@ def cache_activations(
     shape = (len(problems), len(layers), width, d_model(model))
 
     narrow = (-1,) if kept == "last" else () if isinstance(kept, str) else kept
-    room = pass_tokens(model, max_tokens, memory)
+    room = pass_tokens(model, options["max_tokens"], options["memory"])
 
     def run(batch: Batch, room: int) -> list[np.ndarray]:
         return _picked(model, batch.tokens, [lengths[i] for i in batch.index], layers, site, pick, narrow)
@@ -180,7 +173,7 @@ def cache_activations(
         left = ~done  # a copy: what is being written changes `done`
         # Whole batches are run, so that the values are those of a run without interruption, to the bit.
         batches = [b for b in batches_for(model, rows, room=room) if left[list(b.index)].any()]
-        with progress_bar(total=len(done), initial=int(done.sum()), desc="cache", unit="prompt", show=progress) as bar:
+        with progress_bar(total=len(done), initial=int(done.sum()), desc="cache", unit="prompt", show=options["progress"]) as bar:
             for batch, found in shrinking(batches, room, run, partial(smaller, rows), least):
                 new = [(j, i) for j, i in enumerate(batch.index) if left[i]]
                 put([i for _, i in new], [[resid[j, : widths[i]] for resid in found] for j, i in new])
@@ -260,7 +253,7 @@ def _activations(values: np.ndarray, mask: np.ndarray, header: dict[str, Any]) -
 
 
 def load_activations(path: str | Path, *, verify: bool = True) -> Activations:
-    """Open a folder that `cache_activations` wrote; values are read from disk as they are used.
+    """Activations from a folder that `cache_activations` wrote; values are read from disk as they are used.
 
     Args:
         path: the folder.
@@ -291,7 +284,7 @@ def _picker(positions: TokenPositions, problems: Sequence[Problem], lengths: Seq
         }
         return pickers[positions.where]
     for problem, length in zip(problems, lengths, strict=True):
-        positions.columns(length, f"position {{}}: the prompt of problem {problem.id!r}")
+        positions.columns([length], f"position {{}}: the prompt of problem {problem.id!r}")
     return _at(positions.where), len(positions.where)
 
 

@@ -1,7 +1,7 @@
-"""The folder of a cache on disk: written as the work goes, taken up again after an interruption, opened lazily.
+"""The folder of an activation cache on disk: written in steps, resumed after an interruption, opened lazily.
 
-While it grows it stands beside its place, as ``<path>.partial``, and holds a file `done` with one byte a problem. The file `sha256` holds 32
-bytes a problem, the digest of its values; the description seals it, the mask and itself.
+While it grows it is named ``<path>.partial`` and holds a file `done` with one byte a problem. The file `sha256` holds 32 bytes a
+problem, the digest of its values; the description has digests of these, of the mask and of itself.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from steerlab import _files
 from steerlab._checks import InputError, InputFileError, MissingFileError
 
 DESCRIPTION, VALUES, MASK, DONE, DIGESTS = "activations.json", "values.npy", "mask.npy", "done", "sha256"
-FORMAT = "steerlab-activations-1"
+CACHE_FORMAT = "steerlab-activations-1"
 AGAIN = "delete the folder, and cache the activations again"
 WIDTH = hashlib.sha256().digest_size
 SEALS = ("files", "complete")  # what the description says besides what is cached
@@ -126,7 +126,7 @@ def growing(
 def _describe(folder: Path, header: Mapping[str, Any], *, complete: bool) -> None:
     """Write what is cached, with the digests of the files that do not change any more."""
     sealed = _files.digests(folder, [MASK, DIGESTS] if complete else [MASK])
-    _files.write_sealed(folder / DESCRIPTION, FORMAT, {**header, "files": sealed, "complete": complete})
+    _files.write_sealed(folder / DESCRIPTION, CACHE_FORMAT, {**header, "files": sealed, "complete": complete})
 
 
 def _changed(folder: Path, offset: int, shape: tuple[int, ...], problems: Sequence[int]) -> int | None:
@@ -156,7 +156,7 @@ def _take_up(
     """Which problems are done, and where the values begin; also makes sure that the folder is what `header` says."""
     remedy = f"give another path, or delete {folder} to start anew"
     try:
-        there = _files.read_sealed(folder / DESCRIPTION, FORMAT, remedy)
+        there = _files.read_sealed(folder / DESCRIPTION, CACHE_FORMAT, remedy)
     except InputFileError as error:
         raise InputFileError(f"{folder} is no unfinished cache that can be taken up: {error}") from error
     unlike = _differences({key: value for key, value in there.items() if key not in SEALS}, json.loads(json.dumps(header)))
@@ -227,7 +227,7 @@ def read(
                 f"{folder}: only {np.count_nonzero(done)} of {len(done)} problems are done; "
                 "call cache_activations again with the same arguments to finish it"
             )
-    header = _files.read_sealed(folder / DESCRIPTION, FORMAT, AGAIN)
+    header = _files.read_sealed(folder / DESCRIPTION, CACHE_FORMAT, AGAIN)
     if not header.pop("complete", False):
         raise InputFileError(f"{folder / DESCRIPTION}: of an unfinished cache; {AGAIN}")
     _files.check_digests(folder, {name: header["files"].get(name, "") for name in (MASK, DIGESTS)}, AGAIN)

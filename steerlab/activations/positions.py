@@ -6,10 +6,10 @@ from typing import cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, is_whole
 
 Positions = str | int | np.integer | Sequence[int]
 MEASURED = ("last", "mean", "all")  # words for where activations are cached
@@ -23,7 +23,7 @@ def indices(positions: object) -> list[int]:
         ValueError: none, or something that is no whole number.
     """
     wanted = list(cast("Sequence[object]", positions)) if isinstance(positions, Iterable) else [positions]
-    if not wanted or not all(isinstance(p, int | np.integer) and not isinstance(p, bool) for p in wanted):
+    if not wanted or not all(map(is_whole, wanted)):
         raise InputError(f"positions={positions!r}; give a whole number or several, e.g. -1 or [0, 1]")
     return [int(cast("int", p)) for p in wanted]
 
@@ -36,8 +36,8 @@ class TokenPositions:
         where: a word, or indices, where negative ones count from a prompt's end.
 
     Example:
-        >>> TokenPositions.of([0, -1]).columns(5)
-        [0, 4]
+        >>> TokenPositions.of([0, -1]).columns([5, 3]).tolist()
+        [[0, 4], [0, 2]]
         >>> TokenPositions.of("last").first(5)
         4
     """
@@ -46,11 +46,7 @@ class TokenPositions:
 
     @classmethod
     def of(cls, positions: Positions, words: Sequence[str] = ACTED_ON) -> "TokenPositions":
-        """What a user gave, checked.
-
-        Args:
-            positions: one of the words, an index or indices.
-            words: that mean something here.
+        """What a user gave: one of the words that mean something here, an index or indices.
 
         Raises:
             ValueError: another word, or no whole numbers.
@@ -61,20 +57,16 @@ class TokenPositions:
             raise InputError(f"positions={positions!r}; use {', '.join(words)} or a list of indices")
         return cls(positions)
 
-    def columns(self, length: int, what: str = "position {}: a prompt") -> list[int]:
-        """The indices in a prompt of so many tokens, none of them negative.
-
-        Args:
-            length: tokens of the prompt.
-            what: begins the message about an index that the prompt lacks.
+    def columns(self, lengths: Sequence[int], what: str = "position {}: a prompt") -> Int[Tensor, "batch position"]:
+        """The columns of indices in rows with prompts of these lengths, none of them negative; `what` begins the message about one that a prompt lacks.
 
         Raises:
-            ValueError: an index outside the prompt.
+            ValueError: an index outside a prompt.
         """
-        for position in self.where:
-            if not isinstance(position, int) or not -length <= position < length:
-                raise InputError(f"{what.format(position)} has {length} tokens; use {-length} to {length - 1}")
-        return [int(position) % length for position in self.where]
+        ends, index = torch.tensor(list(lengths), dtype=torch.long)[:, None], torch.tensor(self.where, dtype=torch.long)
+        for row, k in ((index < -ends) | (index >= ends)).nonzero().tolist()[:1]:
+            raise InputError(f"{what.format(self.where[k])} has {lengths[row]} tokens; use {-lengths[row]} to {lengths[row] - 1}")
+        return torch.where(index < 0, index + ends, index)
 
     def first(self, length: int) -> int:
         """The first position of a row with a prompt of so many tokens."""
@@ -83,11 +75,7 @@ class TokenPositions:
         return min(p if p >= 0 else length + p for p in self.where)
 
     def mask(self, lengths: Sequence[int], width: int) -> Bool[Tensor, "batch pos"] | None:
-        """Where right-padded rows are acted on; None means every position.
-
-        Args:
-            lengths: of the rows' prompts.
-            width: of the padded rows.
+        """Where rows with prompts of these lengths, right-padded to a width, are acted on; None means every position.
 
         Raises:
             ValueError: an index outside a prompt.
@@ -97,11 +85,7 @@ class TokenPositions:
         if isinstance(self.where, str):
             index, ends = torch.arange(width), torch.tensor(list(lengths))[:, None]
             return {"last": index == ends - 1, "prompt": index < ends, "generated": index >= ends}[self.where]
-        mask = torch.zeros(len(lengths), width, dtype=torch.bool)
-        columns = [self.columns(length) for length in lengths]
-        if columns:
-            mask[torch.arange(len(columns))[:, None], torch.tensor(columns)] = True
-        return mask
+        return torch.zeros(len(lengths), width, dtype=torch.bool).scatter_(1, self.columns(lengths), value=True)
 
     def describe(self) -> str | list[int]:
         """The word, or the indices as a list: what results and files record."""

@@ -1,43 +1,37 @@
-"""From a model and problems to a training: input is checked, streams are kept, candidates are trained.
+"""Learned steering vectors: ``h' = h + v`` at one layer, with v trained to make right answers likely and the model frozen.
 
-Learned vectors (activation fine-tuning): the frozen model's residual stream plus a vector that makes right answers likely.
-
-``h' = h + v`` at one layer (`steerlab.aft.multilayer`: at several); Adam lowers the cross-entropy of the right answer. Only the blocks behind
-the vector run, on streams that are kept, and only what is scored is unembedded.
-
-Many learned vectors from one batched training: layers, seeds, penalties and learning rates side by side.
-
-Rows of all candidates share each pass, which grows from block to block; every candidate has its own order of problems, its own Adam and its
-own end, so that it is what it would be alone, rounding aside.
+Adam lowers the cross-entropy of the right answer. Only the blocks after the vector run, on kept streams. `learn_vectors` trains
+many (layers, seeds, penalties, learning rates) in one batch; each is what it would be alone, rounding aside.
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
 from types import CodeType, FunctionType, MethodType
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, Unpack, overload
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, build, takes_options
 from steerlab._html import Result
 from steerlab._progress import job
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.aft.learnables import ContextLearnable, Learnable, StaticVector
-from steerlab.aft.objectives import AnswerLoss, ValidationScore
-from steerlab.aft.training import COLUMNS, Schedule, Trained, TrainingRun, train
+from steerlab.aft.objectives import AnswerLoss, LearnedActing, ValidationScore
+from steerlab.aft.training import HISTORY_COLUMNS, FitOptions, OneTraining, Schedule, Trained, TrainingRun, TrainOptions, train
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import Site, backend_of, d_model, describe, device_of, frozen, hook_name, n_layers
 from steerlab.models.threads import on_suitable_threads
 from steerlab.steering.operators import Operator, check_operator, operator_label, operator_named
+from steerlab.steering.options import Scoring
 from steerlab.steering.work import rows_of
 from steerlab.tasks.evaluation import check_ids
 from steerlab.tasks.problems import Problem, as_problems, in_both
@@ -49,16 +43,7 @@ SMALL = 1e-3
 
 @dataclass(frozen=True)
 class ObjectiveOptions:
-    """How vectors act and what they are trained for.
-
-    Attributes:
-        operator: "add", "rotate", "ablate", "clamp", or a function of (resid, vector, alpha); alpha is 1.
-        positions: "all", "last" (of the prompt), "prompt", "generated" (the answer's own), an index or indices.
-        loss: "answer" (every token of the right answer, summed), "first" (its first token alone), or a function of (model, problem) that gives a Row.
-        scorer: how validation is judged; default the task's own.
-        max_tokens: rows times positions of one pass; default what is fast on the model's device.
-        memory: what a pass may take, e.g. "2GB".
-    """
+    """How vectors act and what they are trained for; each field is described in `steerlab.aft.training.FitOptions`."""
 
     operator: str | Operator = "add"
     positions: Positions = "all"
@@ -117,36 +102,28 @@ def fit(
     with frozen(model):
         score = None if validation is None else _score(model, validation, candidates, learnable, how)
         objective = _objective(model, problems, candidates, learnable, how)
-        trained = train(
-            objective,
-            learnable,
-            candidates,
-            schedule,
-            validator=score,
-            path=path,
-            work=_work(model, problems, validation, how) if path is not None else {},
-            device=device_of(model),
-            progress=progress,
-        )
+        work = _work(model, problems, validation, how) if path is not None else {}
+        how_long: dict[str, Any] = {"path": path, "work": work, "device": device_of(model), "progress": progress}
+        trained = train(objective, learnable, candidates, schedule, validator=score, **how_long)
         with torch.no_grad():
             unsteered = None if score is None else score.unsteered()
     return Fit(trained, unsteered)
 
 
-def _options(how: ObjectiveOptions) -> dict[str, Any]:
+def _acting(how: ObjectiveOptions) -> LearnedActing:
     return {"operator": operator_named(how.operator), "positions": how.positions, "max_tokens": how.max_tokens, "memory": how.memory}
 
 
 def _objective(
     model: Model, problems: Sequence[Problem], candidates: Sequence[TrainingRun], learnable: Learnable, how: ObjectiveOptions
 ) -> AnswerLoss:
-    return AnswerLoss(model, problems, [one.sites for one in candidates], learnable, target_named(how.loss), **_options(how))
+    return AnswerLoss(model, problems, [one.sites for one in candidates], learnable, target_named(how.loss), **_acting(how))
 
 
 def _score(
     model: Model, problems: Sequence[Problem], candidates: Sequence[TrainingRun], learnable: Learnable, how: ObjectiveOptions
 ) -> ValidationScore:
-    return ValidationScore(model, problems, [one.sites for one in candidates], learnable, scorer=how.scorer, **_options(how))
+    return ValidationScore(model, problems, [one.sites for one in candidates], learnable, scorer=how.scorer, **_acting(how))
 
 
 def training_work(
@@ -296,7 +273,7 @@ def _work(model: Model, problems: Sequence[Problem], validation: Sequence[Proble
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LearnedVector(Direction, title="Learned vector", figure="training_curve"):
-    """A direction that was learned, with the course of its training; it works wherever a `Direction` does.
+    """A learned direction with its training history; it works wherever a `Direction` does.
 
     What it is scaled or turned into by `unit` or `with_vector` is a plain `Direction`: it was not learned.
 
@@ -305,7 +282,7 @@ class LearnedVector(Direction, title="Learned vector", figure="training_curve"):
             validation_accuracy and validation_nll (missing without validation).
     """
 
-    history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
+    history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=HISTORY_COLUMNS))
 
     def __reduce__(self) -> tuple[Any, ...]:
         about = (self.vector, self.layer, self.site, self.positions, self.name, dict(self.method), dict(self.model))
@@ -338,47 +315,18 @@ class LearnedVector(Direction, title="Learned vector", figure="training_curve"):
 
 
 def broken_off(method: Mapping[str, Any]) -> list[str]:
-    """A sentence on a training that broke off, for readers of its vector."""
+    """A warning about a training that stopped early."""
     broke = method.get("broke_at_step")
-    return (
-        []
-        if broke is None
-        else [f"Training broke off: {method['stopped']}. The vector is that of epoch {method['epoch']}; a smaller lr may help."]
-    )
+    said = f"Training stopped early: {method.get('stopped')}. The vector is that of epoch {method.get('epoch')}; a smaller lr may help."
+    return [] if broke is None else [said]
 
 
 @job("problems", "epochs")
+@takes_options
 def learn_vector(
-    model: Model,
-    problems: Sequence[Problem],
-    *,
-    layer: int,
-    validation: Sequence[Problem] | None = None,
-    epochs: int = 5,
-    lr: float = 1e-2,
-    batch_size: int = 4,
-    accumulation: int = 1,
-    shuffle: bool = True,
-    last_batch: str = "step",
-    l2: float = 0.0,
-    norm_cap: float | None = None,
-    seed: int = 0,
-    init: str = "zero",
-    init_norm: float = 0.01,
-    early_stopping: float | None = 0.02,
-    extend: int = 0,
-    site: str = "resid_post",
-    operator: str | Operator = "add",
-    positions: Positions = "all",
-    loss: str | Target = "answer",
-    scorer: str | Scorer | None = None,
-    name: str = "learned vector",
-    path: str | Path | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    model: Model, problems: Sequence[Problem], *, layer: int, name: str = "learned vector", **options: Unpack[OneTraining]
 ) -> LearnedVector:
-    """Learn one vector at one layer (static activation fine-tuning, "AFT").
+    """A vector learned at one layer (static activation fine-tuning, "AFT"), with its training history.
 
     The defaults are those of the sources' Phi-2 loop. Their loop with one problem a step is ``batch_size=1, lr=1e-3``; where their batches do
     not divide the problems, ``last_batch="carry"`` does what they do.
@@ -386,28 +334,8 @@ def learn_vector(
     Args:
         model: a TransformerLens model; it stays as it is, and its parameters get no gradient.
         problems: to train on. An answer of several tokens counts with all of them, each behind the right ones before it (see `loss`).
-        layer, site: where the vector acts.
-        validation: other problems, scored after each epoch; the epoch with the best accuracy gives the vector (the first of equals).
-        epochs: passes over the problems.
-        lr: Adam's learning rate.
-        batch_size, accumulation: a step follows on `accumulation` batches of `batch_size` problems, whose losses are summed.
-        shuffle: a new order each epoch, from `seed`; otherwise the order given.
-        last_batch: problems left over at an epoch's end make a "step", or "carry" their gradients into the next epoch's first step.
-        l2: times the vector's squared norm, added to each problem's loss.
-        norm_cap: the largest norm; the vector is shortened to it after each step.
-        seed: of the order and of a random start; the same seed gives the same vector, to the bit.
-        init, init_norm: start at "zero", or with a "random" vector of a small norm.
-        early_stopping: stop when validation accuracy is more than this below its best; None trains all epochs.
-        extend: so many more epochs, at most, while the loss still falls by more than 1% an epoch.
-        operator: "add", "rotate", "ablate", "clamp" (these two from a random start), or a function of (resid, vector, alpha); alpha is 1.
-        positions: "all", "last" (of the prompt), "prompt", "generated" (the answer's own), an index or indices.
-        loss: "answer" (all tokens of the right answer, summed), "first" (only its first), or a function of (model, problem) that gives a Row.
-        scorer: how validation is judged; default the task's own.
+        layer: where the vector acts.
         name: for tables and figures.
-        path: a file that is written after each epoch; after an interruption the same call goes on from it, to the same vector.
-        max_tokens: rows times positions of one pass; default what is fast on the model's device.
-        memory: what a pass may take, e.g. "2GB".
-        progress: show a progress bar.
 
     Returns:
         The vector with its history. `method` says how it was learned; a loss that was not finite ends training, keeps the best vector so far
@@ -429,13 +357,30 @@ def learn_vector(
         >>> learned.history["loss"].is_monotonic_decreasing
         True
     """
-    how = ObjectiveOptions(operator, positions, loss, scorer, max_tokens, memory)
-    schedule = Schedule(epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, early_stopping, extend)
-    candidate = TrainingRun((Site(layer, site),), seed, l2, lr)
-    learnable = StaticVector(d_model(model), init=init, init_norm=init_norm)
-    found = fit(model, problems, [candidate], learnable, schedule, how, validation=validation, path=path, progress=progress)
-    about = settings(schedule, how, learnable, len(problems), validation)
+    run = TrainingRun((Site(layer, options["site"]),), options["seed"], options["l2"], options["lr"])
+    found, about = train_as(model, problems, [run], build(StaticVector, options, d_model=d_model(model)), options)
     return learned_vector(model, found, found.trained[0], about, name)
+
+
+def train_as(
+    model: Model,
+    problems: Sequence[Problem],
+    runs: Sequence[TrainingRun],
+    learnable: StaticVector | ContextLearnable,
+    options: FitOptions | TrainOptions,
+    **more: Any,
+) -> tuple[Fit, dict[str, Any]]:
+    """What came of a training as options ask for, and what the method of each of its vectors records.
+
+    Args:
+        more: of the schedule.
+        model, problems, runs, learnable: as in `fit`.
+        options: of a function that learns vectors.
+    """
+    how, schedule, validation = build(ObjectiveOptions, options), build(Schedule, options, **more), options["validation"]
+    path: Any = options.get("path")
+    found = fit(model, problems, runs, learnable, schedule, how, validation=validation, path=path, progress=options["progress"])
+    return found, settings(schedule, how, learnable, len(problems), validation)
 
 
 def learned_vector(model: Model, found: Fit, trained: Trained, about: Mapping[str, Any], name: str) -> LearnedVector:
@@ -473,10 +418,7 @@ def settings(
         "n_problems": n,
         "n_validation": 0 if validation is None else len(validation),
         **how.said(),
-        **{
-            key: getattr(schedule, key)
-            for key in ("epochs", "batch_size", "accumulation", "shuffle", "last_batch", "norm_cap", "early_stopping", "extend")
-        },
+        **{key: value for key, value in asdict(schedule).items() if key != "halve_every"},
         "init": learnable.init if learnable.init == "zero" else f"random, norm {learnable.init_norm:g}",
     }
 
@@ -496,12 +438,12 @@ def outcome(found: Fit, trained: Trained) -> dict[str, Any]:
 
 
 Number = TypeVar("Number", int, float)
-KEYS = ["layer", "seed", "l2", "lr"]
+CANDIDATE_KEYS = ["layer", "seed", "l2", "lr"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LearnedVectors(Result, Sequence[LearnedVector], by="validation_accuracy"):
-    """Candidates that were trained side by side; a sequence of learned vectors, in the order of `frame`.
+    """Learned vectors of several candidates trained in one run, in the order of `frame`.
 
     Attributes:
         vectors: those that training gave; one that broke off before it had any vector is in the frame only.
@@ -535,7 +477,7 @@ class LearnedVectors(Result, Sequence[LearnedVector], by="validation_accuracy"):
     def best(self) -> LearnedVector:
         """The candidate of highest validation accuracy; equals go to the smaller validation nll, then to the first.
 
-        Choosing is looking: its validation accuracy is the largest of `len(self)`, and flatters it.
+        Its validation accuracy is the largest of `len(self)`, and so biased upwards.
 
         Raises:
             ValueError: there was no validation, or every training broke off before it.
@@ -567,6 +509,7 @@ class LearnedVectors(Result, Sequence[LearnedVector], by="validation_accuracy"):
 
 
 @job("problems", "layers", "seeds", "l2s", "lrs", "epochs")
+@takes_options
 def learn_vectors(
     model: Model,
     problems: Sequence[Problem],
@@ -575,29 +518,10 @@ def learn_vectors(
     seeds: int | Sequence[int] = 1,
     l2s: float | Sequence[float] = 0.0,
     lrs: float | Sequence[float] = 1e-2,
-    validation: Sequence[Problem] | None = None,
-    epochs: int = 5,
-    batch_size: int = 4,
-    accumulation: int = 1,
-    shuffle: bool = True,
-    last_batch: str = "step",
-    norm_cap: float | None = None,
-    init: str = "zero",
-    init_norm: float = 0.01,
-    early_stopping: float | None = 0.02,
-    extend: int = 0,
     halve_every: int | None = None,
-    site: str = "resid_post",
-    operator: str | Operator = "add",
-    positions: Positions = "all",
-    loss: str | Target = "answer",
-    scorer: str | Scorer | None = None,
-    path: str | Path | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    **options: Unpack[TrainOptions],
 ) -> LearnedVectors:
-    """Learn a vector for every layer, seed, penalty and learning rate, all in one batched run.
+    """Vectors learned for every layer, seed, penalty and learning rate, in one batched run.
 
     Args:
         layers: where; default every layer.
@@ -605,8 +529,7 @@ def learn_vectors(
         l2s, lrs: penalties and learning rates.
         halve_every: successive halving: after every so many epochs the worse half of the candidates on validation ends. Cheaper, and a candidate that
             is slow to learn may be lost; what goes on is what it would be without.
-        model, problems, validation, epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, init, init_norm, early_stopping, extend, site,
-            operator, positions, loss, scorer, path, max_tokens, memory, progress: see `steerlab.aft.aft.learn_vector`.
+        model, problems: see `steerlab.aft.aft.learn_vector`.
 
     Raises:
         ValueError: as `learn_vector`; also a list without entries or with repeated ones, or no candidate that gave a vector.
@@ -621,12 +544,11 @@ def learn_vectors(
     where = listed("layers", range(n_layers(model)) if layers is None else layers)
     which = listed("seeds", range(int(seeds)) if isinstance(seeds, int | np.integer) else seeds)
     penalties, rates = listed("l2s", l2s), listed("lrs", lrs)
-    candidates = [TrainingRun((Site(layer, site),), seed, l2, lr) for layer, seed, l2, lr in product(where, which, penalties, rates)]
-    how = ObjectiveOptions(operator, positions, loss, scorer, max_tokens, memory)
-    schedule = Schedule(epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, early_stopping, extend, halve_every)
-    learnable = StaticVector(d_model(model), init=init, init_norm=init_norm)
-    found = fit(model, problems, candidates, learnable, schedule, how, validation=validation, path=path, progress=progress)
-    about = settings(schedule, how, learnable, len(problems), validation)
+    candidates = [
+        TrainingRun((Site(layer, options["site"]),), seed, l2, lr) for layer, seed, l2, lr in product(where, which, penalties, rates)
+    ]
+    learnable = build(StaticVector, options, d_model=d_model(model))
+    found, about = train_as(model, problems, candidates, learnable, options, halve_every=halve_every)
     vectors, lines = list[LearnedVector](), []
     for trained in found.trained:
         one = trained.candidate
@@ -637,26 +559,22 @@ def learn_vectors(
         norm = learnable.norm(trained.parameters)
         last = trained.history["loss"].iloc[-1] if len(trained.history) else float("nan")
         improvement = float("nan") if found.unsteered is None else accuracy - found.unsteered
-        lines.append(
-            (
-                name,
-                one.sites[0].layer,
-                one.seed,
-                one.l2,
-                one.lr,
-                len(trained.history),
-                trained.epoch,
-                last,
-                norm,
-                accuracy,
-                nll,
-                improvement,
-                trained.stopped,
-            )
-        )
+        told = (len(trained.history), trained.epoch, last, norm, accuracy, nll, improvement, trained.stopped)
+        lines.append((name, one.sites[0].layer, one.seed, one.l2, one.lr, *told))
         if norm and trained.broke != 1:  # a random start that no step has moved is no learned vector
             vectors.append(learned_vector(model, found, trained, about, name))
-    columns = ["name", *KEYS, "epochs", "epoch", "loss", "norm", "validation_accuracy", "validation_nll", "improvement", "stopped"]
+    columns = [
+        "name",
+        *CANDIDATE_KEYS,
+        "epochs",
+        "epoch",
+        "loss",
+        "norm",
+        "validation_accuracy",
+        "validation_nll",
+        "improvement",
+        "stopped",
+    ]
     frame = pd.DataFrame(lines, columns=columns)
     if not vectors:
         raise InputError(
@@ -674,24 +592,21 @@ def vectors_work(
     lrs: float | Sequence[float] = 1e-2,
     epochs: int,
     batch_size: int = 4,
-    operator: str | Operator = "add",
-    positions: Positions = "all",
-    scorer: str | Scorer | None = None,
     validation: Sequence[Problem] | None = None,
     times: float = 1,
+    **acting: Unpack[Scoring],
 ) -> list[Work]:
     """What `learn_vectors` is made of, for the forecast of a larger job.
 
     Args:
         seeds: how many.
         times: so many trainings like this one.
-        model, problems, layers, lrs, epochs, batch_size, operator, positions, scorer, validation: see `learn_vectors`.
+        model, problems, layers, lrs, epochs, batch_size, validation, acting: see `learn_vectors`.
     """
     candidates = [TrainingRun((Site(layer),), seed, 0.0, lr) for layer, seed, lr in product(layers, range(seeds), listed("lrs", lrs))]
-    how = ObjectiveOptions(operator, positions, "answer", scorer)
-    return training_work(
-        model, problems, candidates, StaticVector(d_model(model)), Schedule(epochs, batch_size), how, validation=validation, times=times
-    )
+    learnable, schedule = StaticVector(d_model(model)), Schedule(epochs, batch_size)
+    how = build(ObjectiveOptions, acting)
+    return training_work(model, problems, candidates, learnable, schedule, how, validation=validation, times=times)
 
 
 def listed(name: str, given: Number | Sequence[Number]) -> list[Number]:

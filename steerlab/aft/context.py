@@ -1,16 +1,15 @@
 """Learned vectors that depend on the prompt: ``h' = h + v(x)``, with v(x) = b + g(pool(x)) (the family that DRAB belongs to).
 
-What a prompt's vector is depends on nothing that steering changes, so it is found once a prompt (`ContextVector.on`), and sweeps,
-controls, and generation then run on it as on any direction.
+A prompt's vector depends on nothing that steering changes, so it is computed once a prompt (`ContextVector.on`), and sweeps,
+controls and generation use it like any direction.
 """
 
 import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -18,25 +17,27 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, only, takes_options
 from steerlab._html import Plotted
 from steerlab._progress import job
 from steerlab.activations.positions import Positions, TokenPositions
-from steerlab.aft.aft import ObjectiveOptions, broken_off, check_not_zero, fit, outcome, settings
+from steerlab.aft.aft import broken_off, check_not_zero, outcome, train_as
 from steerlab.aft.learnables import ContextLearnable, learnable_named, rule_of
-from steerlab.aft.training import COLUMNS, Schedule, TrainingRun
+from steerlab.aft.training import HISTORY_COLUMNS, OneTraining, TrainingRun
 from steerlab.directions.direction import Direction, check_direction, moved, moved_from
 from steerlab.directions.prompt_vectors import PromptVectors
 from steerlab.models.backends import Model
+from steerlab.models.memory import Limits, PassOptions
 from steerlab.models.model import Site, d_model, describe, hook_name, hooks
+from steerlab.steering import OPERATORS
 from steerlab.steering.cells import run_interventions
 from steerlab.steering.interventions import Patch, check_alpha
-from steerlab.steering.operators import OPERATORS, Operator, operator_named
+from steerlab.steering.operators import Operator, operator_named
 from steerlab.steering.prompt_rules import prompts_of, vectors_of
 from steerlab.steering.variants import Intervention, Placed
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
-from steerlab.tasks.scorers import Scorer, Target
+from steerlab.tasks.scorers import Scorer
 
 SpanOfPrompt = str | Sequence[int] | Tensor
 
@@ -66,7 +67,7 @@ class ContextVector(Plotted, title="Context vector", shown="name layer site n_pa
     name: str = "context vector"
     method: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
-    history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=COLUMNS))
+    history: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=HISTORY_COLUMNS))
     operator: Operator | None = None
 
     def __post_init__(self) -> None:
@@ -114,14 +115,9 @@ class ContextVector(Plotted, title="Context vector", shown="name layer site n_pa
         """The vector of each row, from the unsteered stream at its place and where that holds the prompt."""
         return rule_of(self.learnable, self.parameters)(resid, prompt)
 
+    @takes_options
     def on(
-        self,
-        model: Model,
-        problems: Sequence[Problem],
-        *,
-        scorer: str | Scorer | None = None,
-        max_tokens: int | None = None,
-        memory: str | int | None = None,
+        self, model: Model, problems: Sequence[Problem], *, scorer: str | Scorer | None = None, **options: Unpack[Limits]
     ) -> PromptVectors:
         """The vectors of problems' prompts, for ``sl.sweep(model, problems, vector.on(model, problems))`` and what else takes directions.
 
@@ -129,7 +125,6 @@ class ContextVector(Plotted, title="Context vector", shown="name layer site n_pa
             model: the model that it was learned in.
             problems: all that will be run.
             scorer: how they will be judged, since scorers put prompts differently; default the task's own.
-            max_tokens, memory: limits as elsewhere.
 
         Raises:
             ValueError: another width, a layer that the model lacks, other weight processing, or problems that cannot be scored.
@@ -138,9 +133,10 @@ class ContextVector(Plotted, title="Context vector", shown="name layer site n_pa
         method = {"estimator": "context vector", "of": self.name, **self.method}
         return vectors_of(
             model, prompts_of(model, problems, scorer), rule_of(self.learnable, self.parameters), layer=self.layer, site=self.site,
-            name=self.name, method=method, max_tokens=max_tokens, memory=memory,
+            name=self.name, method=method, **options,
         )  # fmt: skip
 
+    @takes_options
     def evaluate(
         self,
         model: Model,
@@ -150,22 +146,21 @@ class ContextVector(Plotted, title="Context vector", shown="name layer site n_pa
         operator: str | Operator | None = None,
         positions: Positions | None = None,
         scorer: str | Scorer | None = None,
-        max_tokens: int | None = None,
-        memory: str | int | None = None,
-        progress: bool = False,
+        **options: Unpack[PassOptions],
     ) -> Evaluation:
         """Score problems, each under the vector of its own prompt.
 
         Args:
             alpha: coefficient.
             operator, positions: default those that it was learned with ("add" and "all" if unknown).
-            model, problems, scorer, max_tokens, memory, progress: as in `steerlab.sweep`.
+            model, problems, scorer: as in `steerlab.sweep`.
         """
-        limits: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
-        cell = Intervention((Placed(self.on(model, problems, **limits), Site(self.layer, self.site)),), check_alpha(alpha))
+        cell = Intervention(
+            (Placed(self.on(model, problems, scorer=scorer, **only(options, Limits)), Site(self.layer, self.site)),), check_alpha(alpha)
+        )
         act, at = self._how(operator, positions)
         done = run_interventions(
-            model, problems, [cell], operator=operator_named(act), positions=at, progress=progress, label=self.name, **limits
+            model, problems, [cell], operator=operator_named(act), positions=at, scorer=scorer, label=self.name, **options
         )
         return Evaluation(tuple(problems), done.frames[0], done.baseline.scorer)
 
@@ -280,6 +275,7 @@ def _span(prompt: SpanOfPrompt, rows: int, length: int, device: torch.device) ->
 
 
 @job("problems", "epochs")
+@takes_options
 def learn_context_vector(
     model: Model,
     problems: Sequence[Problem],
@@ -287,32 +283,10 @@ def learn_context_vector(
     layer: int,
     kind: str | ContextLearnable = "modulated",
     pooling: str = "mean",
-    validation: Sequence[Problem] | None = None,
-    epochs: int = 5,
-    lr: float = 1e-2,
-    batch_size: int = 4,
-    accumulation: int = 1,
-    shuffle: bool = True,
-    last_batch: str = "step",
-    l2: float = 0.0,
-    norm_cap: float | None = None,
-    seed: int = 0,
-    init: str = "zero",
-    init_norm: float = 0.01,
-    early_stopping: float | None = 0.02,
-    extend: int = 0,
-    site: str = "resid_post",
-    operator: str | Operator = "add",
-    positions: Positions = "all",
-    loss: str | Target = "answer",
-    scorer: str | Scorer | None = None,
     name: str | None = None,
-    path: str | Path | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    **options: Unpack[OneTraining],
 ) -> ContextVector:
-    """Learn a vector that depends on the prompt: v(x) = b + g(pool(x)).
+    """A learned vector that depends on the prompt: v(x) = b + g(pool(x)).
 
     It is trained as `learn_vector` trains a static one: same steps, same order, same early stop.
 
@@ -320,8 +294,7 @@ def learn_context_vector(
         kind: "modulated" (a static vector times a learned number a prompt), "dictionary" (8 vectors and a router), "mlp" (a network of
             128 units that gives the vector), or one of `steerlab.aft.learnables` with sizes of your own, which says `pooling` and `init` itself.
         pooling: "mean" over the prompt, or its "last" position.
-        model, problems, layer, validation, epochs, lr, batch_size, accumulation, shuffle, last_batch, seed, init, init_norm, early_stopping,
-            extend, site, operator, positions, loss, scorer, name, path, max_tokens, memory, progress: see `learn_vector`.
+        model, problems, layer, name: see `learn_vector`.
         l2: times the squares of all parameters.
         norm_cap: the largest norm of b; the vectors of all prompts are scaled with it.
 
@@ -339,17 +312,18 @@ def learn_context_vector(
         (9800, 8)
         >>> sw = sl.sweep(model, task.test, learned.on(model, task.test), alphas=[0, 1])
     """
-    options = {"pooling": pooling, "init": init, "init_norm": init_norm}
-    learnable = learnable_named(kind, d_model(model), **(options if isinstance(kind, str) else {}))
-    how = ObjectiveOptions(operator, positions, loss, scorer, max_tokens, memory)
-    schedule = Schedule(epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, early_stopping, extend)
-    candidate = TrainingRun((Site(layer, site),), seed, l2, lr)
-    found = fit(model, problems, [candidate], learnable, schedule, how, validation=validation, path=path, progress=progress)
+    about = {"pooling": pooling, "init": options["init"], "init_norm": options["init_norm"]}
+    learnable = learnable_named(kind, d_model(model), **(about if isinstance(kind, str) else {}))
+    run = TrainingRun((Site(layer, options["site"]),), options["seed"], options["l2"], options["lr"])
+    found, method = train_as(model, problems, [run], learnable, options)
     trained = found.trained[0]
     parameters = {key: value.cpu() for key, value in trained.parameters.items()}
     check_not_zero(trained, torch.cat([parameters[key].flatten() for key in learnable.outputs]))
-    method = settings(schedule, how, learnable, len(problems), validation) | outcome(found, trained)
-    method |= {"estimator": "learned (context-dependent)", "learnable": repr(learnable), "n_parameters": learnable.n_parameters}
+    method |= outcome(found, trained) | {
+        "estimator": "learned (context-dependent)",
+        "learnable": repr(learnable),
+        "n_parameters": learnable.n_parameters,
+    }
     called = name or (f"{kind} vector" if isinstance(kind, str) else type(learnable).__name__)
-    own = None if method["operator"] in OPERATORS else operator_named(operator)
-    return ContextVector(learnable, parameters, layer, site, called, method, describe(model), trained.history, own)
+    own = None if method["operator"] in OPERATORS else operator_named(options["operator"])
+    return ContextVector(learnable, parameters, layer, options["site"], called, method, describe(model), trained.history, own)

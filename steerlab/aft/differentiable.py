@@ -1,11 +1,12 @@
-"""Rows run on from kept residual streams, with gradients: what training repeats epoch after epoch, and no more than that.
+"""Run rows on from kept residual streams, with gradients: the part of a training that every epoch repeats.
 
-Steering block l changes nothing before it, so the stream that enters the first steered block is found once. Rows of
-candidates that act at different blocks share one pass, which grows from block to block.
+Steering block l changes nothing before it, so the stream that enters the first steered block is found once. Rows of candidates that
+act at different blocks share one pass, which grows from block to block.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from functools import partial
+from typing import Unpack
 
 import torch
 from jaxtyping import Float
@@ -14,17 +15,16 @@ from torch import Tensor
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.aft.learnables import Learnable, Parameters
 from steerlab.models.backends import Model
-from steerlab.models.batches import Batch, Read, TokenRow, batches_for
-from steerlab.models.memory import parse_memory, pass_tokens
-from steerlab.models.model import HookFn, Site, d_model, device_of, hook_name, hooks, n_layers
+from steerlab.models.batches import Batch, Read, TokenRow, batches_for, least, smaller
+from steerlab.models.memory import Limits, emptied, parse_memory, pass_tokens, shrinking, too_large
+from steerlab.models.model import Site, d_model, device_of
 from steerlab.models.passes import entering
-from steerlab.models.shortcuts import mlp_only_at, run_from
 from steerlab.steering.interventions import Patch
 from steerlab.steering.operators import Operator
+from steerlab.steering.wavefront import Act, acting, run_wave
 
 KEPT = 2 * 10**9  # bytes of streams that are kept where no budget is given; on a GPU, half of what is free
 Pair = tuple[int, int]  # a candidate and a row
-Act = Callable[[Tensor], Tensor]  # on a residual stream
 
 
 class Resumed:
@@ -36,7 +36,7 @@ class Resumed:
         paths: for each candidate, its places.
         learnable: what acts there.
         operator, positions: how, and at which positions.
-        max_tokens, memory: limits as elsewhere. Streams are kept as far as half of the memory goes, and found anew beyond that.
+        limits: as elsewhere. Streams are kept as far as half of the memory goes, and found anew beyond that.
         gradients: a backward pass will follow, so that passes are half as large.
     """
 
@@ -49,19 +49,18 @@ class Resumed:
         *,
         operator: Operator,
         positions: Positions,
-        max_tokens: int | None = None,
-        memory: str | int | None = None,
         gradients: bool = True,
+        **limits: Unpack[Limits],
     ) -> None:
         self.model, self.rows, self.paths = model, tuple(rows), [tuple(path) for path in paths]
         self._learnable, self._operator, self._positions = learnable, operator, positions
         self._entry = [min(site.resumes_at for site in path) for path in self.paths]
-        whole = pass_tokens(model, max_tokens, memory)
+        whole = pass_tokens(model, **limits)
         self._room = max(1, whole // 2) if gradients else whole
         lengths = torch.tensor([len(row.tokens) for row in self.rows])
         self._starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         blocks = sorted(set(self._entry))
-        self._streams = self._kept(blocks, whole) if self._fits(len(blocks), memory) else {}
+        self._streams = self._kept(blocks, whole) if self._fits(len(blocks), limits.get("memory")) else {}
 
     def _fits(self, blocks: int, memory: str | int | None) -> bool:
         size = int(self._starts[-1]) * d_model(self.model) * next(iter(self.model.parameters())).element_size() * blocks
@@ -75,12 +74,31 @@ class Resumed:
         """The streams that enter blocks, all rows' positions behind each other."""
         like = next(iter(self.model.parameters()))
         kept = {block: like.new_empty(int(self._starts[-1]), d_model(self.model)) for block in blocks}
-        for batch in batches_for(self.model, self.rows, room=room):
-            for block, streams in entering(self.model, batch.tokens, blocks).items():
+
+        def run(batch: Batch, room: int) -> dict[int, Tensor]:
+            return entering(self.model, batch.tokens, blocks)
+
+        batches = batches_for(self.model, self.rows, room=room)
+        for batch, found in shrinking(batches, room, run, partial(smaller, self.rows), least):
+            for block, streams in found.items():
                 for i, stream, row in zip(batch.index, streams, batch.rows, strict=True):
                     start = int(self._starts[i])
                     kept[block][start : start + len(row.tokens)] = stream[: len(row.tokens)]
         return kept
+
+    def shrink(self) -> None:
+        """After memory ran out: passes of half the size from now on and, where they hold a single row already, no kept streams.
+
+        Raises:
+            MemoryError: neither is possible.
+        """
+        shortest = min(len(row.tokens) for row in self.rows)
+        if self._room <= shortest and not self._streams:
+            raise too_large(shortest)
+        if self._room <= shortest:
+            self._streams = {}
+        self._room = max(shortest, self._room // 2)
+        emptied()
 
     def _stream(self, block: int, which: Sequence[int], batch: Batch) -> Float[Tensor, "row pos d_model"]:
         """The stream that enters a block for some rows; what stands on their padding does not matter."""
@@ -133,53 +151,15 @@ class Resumed:
         return which, Batch(tuple(which), tuple(condensed), device=finals[0].device), torch.cat(finals)
 
     def _pass(self, pairs: Sequence[Pair], batch: Batch, parameters: Mapping[int, Parameters]) -> Tensor:
-        acting = _Acting(self._learnable, self._operator, self._positions, pairs, batch, parameters)
-        last = n_layers(self.model)
-        entries = [self._entry[c] for c, _ in pairs]
-        blocks = sorted(set(entries))
-        sites = sorted({site for c, _ in pairs for site in self.paths[c]})
-        final = torch.empty(0)
-        for block, until in zip(blocks, [*blocks[1:], last], strict=True):
-            new = [r for r, entry in enumerate(entries) if entry == block]
-            stream = self._stream(block, [pairs[r][1] for r in new], batch)
-            offset = new[0]
-            for k, here in self._places(pairs, new, [site for site in sites if site.enters and site.resumes_at == block]):
-                stream = _on_rows([r - offset for r in here], acting(k, here))(stream)
-            final = torch.cat([final, stream]) if offset else stream
-            if until == block:
-                continue
-            with ExitStack() as stack:
-                stack.enter_context(
-                    hooks(self.model, self._inside(pairs, entries, [s for s in sites if block <= s.layer < until], block, acting))
-                )
-                if until == last:
-                    stack.enter_context(mlp_only_at(self.model, *_reads(batch, len(final)), (final.shape[0], final.shape[1])))
-                final = run_from(self.model, final, block, batch.tokens[: len(final)], until=until)
-        return final
-
-    def _places(self, pairs: Sequence[Pair], rows: Sequence[int], sites: Sequence[Site]) -> Iterator[tuple[int, list[int]]]:
-        """Which of their places rows have among some sites, and the rows; the lower layers first."""
-        found: dict[tuple[int, int], list[int]] = {}
-        for r in rows:
-            for k, site in enumerate(self.paths[pairs[r][0]]):
-                if site in sites:
-                    found.setdefault((site.layer, k), []).append(r)
-        for (_, k), mine in sorted(found.items()):
-            yield k, mine
-
-    def _inside(
-        self, pairs: Sequence[Pair], entries: Sequence[int], sites: Sequence[Site], block: int, acting: "_Acting"
-    ) -> list[tuple[str, HookFn]]:
-        """Hooks for what acts in a stretch of blocks, beyond what entered it."""
-        active = [r for r, entry in enumerate(entries) if entry <= block]
-        found: list[tuple[str, HookFn]] = []
-        for site in sites:
-            rows = [r for r in active if not (site.enters and site.resumes_at == entries[r])]
-            for k, here in self._places(pairs, rows, [site]):
-                act = _on_rows(here, acting(k, here))
-                # On a bridge what comes back is written into the stream itself, which the gradient may need as it was.
-                found.append((hook_name(self.model, *site), act if site.enters else _on_a_copy(act)))
-        return found
+        what = _Acting(self._learnable, self._operator, self._positions, pairs, batch, parameters)
+        return run_wave(
+            self.model,
+            batch.tokens,
+            [self._entry[c] for c, _ in pairs],
+            lambda block, rows: self._stream(block, [pairs[r][1] for r in rows], batch),
+            [Act(at, enters, rows, what(k, rows)) for at, enters, k, rows in acting([self.paths[c] for c, _ in pairs])],
+            lambda rows: _reads(batch, rows),
+        )
 
 
 class _Acting:
@@ -203,7 +183,7 @@ class _Acting:
         mask = TokenPositions.of(positions).mask(lengths, batch.width)
         self._mask = None if mask is None else mask.to(batch.device)
 
-    def __call__(self, place: int, rows: Sequence[int]) -> Act:
+    def __call__(self, place: int, rows: Sequence[int]) -> Callable[[Tensor], Tensor]:
         """What acts on some rows at one of their candidates' places."""
         index = torch.tensor(rows, device=self._device)
 
@@ -213,25 +193,11 @@ class _Acting:
             mine = {n: p.expand(len(rows), *p.shape[1:]) if len(p) == 1 else p[owner] for n, p in self._parameters.items()}
             vectors = self._learnable.vectors(mine, place, resid, self._prompt[index])
             mask = None if self._mask is None else self._mask[index]
-            return Patch(self._operator, vectors, torch.ones(1, 1, 1, device=resid.device), mask)(resid)
+            return Patch(
+                self._operator, vectors, torch.ones(1, 1, 1, device=resid.device), mask, everywhere=True if mask is None else None
+            )(resid)
 
         return act
-
-
-def _on_rows(rows: Sequence[int], act: Act) -> Act:
-    """An intervention on some rows of a batch."""
-
-    def on(resid: Tensor) -> Tensor:
-        if len(rows) == len(resid):
-            return act(resid)
-        index = torch.tensor(rows, device=resid.device)
-        return resid.index_copy(0, index, act(resid[index]))
-
-    return on
-
-
-def _on_a_copy(act: Act) -> Act:
-    return lambda resid: act(resid.clone())
 
 
 def _positions(row: TokenRow) -> list[int]:

@@ -1,28 +1,29 @@
-"""A steering vector without gradients: evolutionary search with CMA-ES in a random subspace, for models that can only be run forward.
+"""A steering vector found without gradients: CMA-ES in a random subspace, for models that can only be run forward.
 
-The search moves in a few random orthonormal directions of the residual stream, because the covariance that CMA-ES learns grows with the
-square of their number. A generation's whole population runs in one batched pass from the steered block on.
-(Hansen 2016, "The CMA evolution strategy: a tutorial"; random subspaces: Li et al. 2018, "Measuring the intrinsic dimension of objective landscapes".)
+The search has few dimensions because the covariance that CMA-ES learns grows with the square of their number; a whole population
+runs in one batched pass. (Hansen 2016, "The CMA evolution strategy: a tutorial"; Li et al. 2018, "Measuring the intrinsic dimension
+of objective landscapes".)
 """
 
 import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
 
-from steerlab._checks import InputError, check_rng, count
+from steerlab._checks import InputError, check_rng, count, is_number, one_of, only, takes_options
 from steerlab._progress import job, progress_bar
 from steerlab.activations.cache import cache_activations
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
+from steerlab.models.memory import Limits, PassOptions
 from steerlab.models.model import Site, d_model, describe, hook_name
 from steerlab.steering.cells import run_interventions
 from steerlab.steering.variants import Intervention, Placed
@@ -37,7 +38,7 @@ SCALED_ON = 64  # problems that tell the stream's norm
 
 @dataclass(frozen=True, eq=False, repr=False)
 class EvolvedVector(Direction, title="Evolved vector"):
-    """A direction found by evolutionary search, and how it was found.
+    """A direction found by evolutionary search, with the history of the search.
 
     Attributes:
         history: one line a generation: generation, best and mean (objective over the population, smaller is better), norm (of the
@@ -58,6 +59,7 @@ class EvolvedVector(Direction, title="Evolved vector"):
 
 
 @job("problems", "generations", "population")
+@takes_options
 def evolve_vector(
     model: Model,
     problems: Sequence[Problem],
@@ -73,12 +75,10 @@ def evolve_vector(
     site: str = "resid_post",
     positions: Positions = "all",
     scorer: str | Scorer | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
     name: str = "evolved vector",
-    progress: bool = False,
+    **options: Unpack[PassOptions],
 ) -> EvolvedVector:
-    """Search for the vector that, added at a layer, makes the model answer best. Forward passes only.
+    """The vector that makes the model answer best when it is added at a layer, by evolutionary search; forward passes only.
 
     Args:
         model: a TransformerLens model.
@@ -94,9 +94,8 @@ def evolve_vector(
         validation: other problems on which the best of each generation is scored; the best there is returned. Without, it is the best
             on `problems`, whose objective is then too good to be reported.
         positions: where it acts: "all", "last", "prompt", "generated", or indices.
-        scorer, max_tokens, memory: as in `steerlab.sweep`.
+        scorer: as in `steerlab.sweep`.
         name: for tables and figures.
-        progress: show a progress bar.
 
     Returns:
         The vector, with its history; ``method`` says how it was chosen and why the search ended.
@@ -131,28 +130,19 @@ def evolve_vector(
         cells = [
             Intervention((Placed(direction(vector, f"candidate-{k:03d}"), Site(layer, site)),), 1.0) for k, vector in enumerate(vectors)
         ]
-        done = run_interventions(
-            model, asked, cells, operator="add", positions=positions, scorer=scorer, max_tokens=max_tokens, memory=memory, progress=False
-        )
+        done = run_interventions(model, asked, cells, operator="add", positions=positions, scorer=scorer, **only(options, Limits))
         return [OBJECTIVES[objective](frame) for frame in done.frames]
 
     search = _search(dimensions, FIRST_STEP * size / math.sqrt(dimensions), population, rng)
-    if progress:
-        how: dict[str, Any] = {
-            "scorer": scorer,
-            "max_tokens": max_tokens,
-            "memory": memory,
-            "layers": [layer],
-            "site": site,
-            "positions": positions,
-        }
+    if options["progress"]:
+        how: dict[str, Any] = {"scorer": scorer, **only(options, Limits), "layers": [layer], "site": site, "positions": positions}
         asked, judging = rows_of(model, problems, scorer), 0 if validation is None else rows_of(model, validation, scorer)
         made_of = [steered(model, problems, generations * (1 + search.popsize) * asked, together=search.popsize, **how)]
         made_of += [steered(model, validation, 2 * generations * judging, together=1, **how)] if validation is not None else []
         forecast(model, made_of, show=True, extra=f" in {generations} generations, at most")
     lines: list[dict[str, float]] = []
     best_so_far, chosen_score, chosen, chosen_at, evaluations = math.inf, math.inf, None, 0, 0
-    for generation in progress_bar(range(generations), desc="evolve", unit="generation", show=progress):
+    for generation in progress_bar(range(generations), desc="evolve", unit="generation", show=options["progress"]):
         points = search.ask()
         vectors = [_within(point @ basis, limit) for point in points]
         scores = score(vectors, problems)
@@ -240,9 +230,8 @@ def _check(
     both = in_both(validation or (), problems)
     if both:
         raise InputError(f"validation shares {len(both)} problems with the train problems, {both[0].id!r} first; give others")
-    if objective not in OBJECTIVES:
-        raise InputError(f"objective={objective!r}; use one of {', '.join(OBJECTIVES)}")
-    if norm is not None and (isinstance(norm, bool) or not isinstance(norm, int | float | np.number) or not 0 < norm < math.inf):
+    one_of(objective, "objective", OBJECTIVES)
+    if norm is not None and not is_number(norm, 0):
         raise InputError(f"norm={norm!r}; use a number above 0, or None for no limit")
 
 

@@ -1,12 +1,8 @@
-"""What is learned: named parameters, and the vector that they give for each row of a batch.
+"""What is trained: named parameters, and the vector that they give for each row of a batch, constant or dependent on the prompt.
 
-A learnable knows no model and no training. Its parameters come to it with a row axis in front, one set of parameters a
-row, so that rows of several candidates stand side by side in one batch.
-
-Vectors that depend on the prompt: v(x) = b + g(pool(x)), from one number a prompt to a small network.
-
-pool(x) is the mean (or the last) of the prompt's residual stream where the vector acts, brought to a root mean square of 1. What is
-learned stands in the parameters alone, so that these train wherever a `StaticVector` does.
+A learnable knows no model and no training loop. Parameters have a leading row axis, so that several candidates share a batch. Where
+the vector depends on the prompt, v(x) = b + g(pool(x)), pool(x) is the mean or last residual stream of the prompt, scaled to a root
+mean square of 1.
 """
 
 import math
@@ -20,7 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, is_whole, one_of
 from steerlab.directions.prompt_vectors import POOLS, pool
 from steerlab.steering.prompt_rules import Rule
 
@@ -66,8 +62,7 @@ def check_start(init: str, init_norm: float) -> None:
     Raises:
         ValueError: an unknown start, or a norm that is not a finite number above 0.
     """
-    if init not in INITS:
-        raise InputError(f"init={init!r}; use one of {', '.join(INITS)}")
+    one_of(init, "init", INITS)
     if not (math.isfinite(init_norm) and init_norm > 0):
         raise InputError(f"init_norm={init_norm!r}; use a finite norm above 0, e.g. 0.01")
 
@@ -156,12 +151,11 @@ class _Contextual(ABC):
     outputs: ClassVar[tuple[str, ...]] = ()  # the parameters that the vector is proportional to, all of them together
 
     def __post_init__(self) -> None:
-        if self.pooling not in POOLS:
-            raise InputError(f"pooling={self.pooling!r}; use mean or last")
+        one_of(self.pooling, "pooling", POOLS)
         check_start(self.init, self.init_norm)
         for name in ("d_model", "entries", "hidden"):
             value = getattr(self, name, 1)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+            if not is_whole(value, 1):
                 raise InputError(f"{name}={value!r}; use a whole number from 1 up")
 
     @property
@@ -316,7 +310,7 @@ class MLPVector(_Contextual):
 
 
 ContextLearnable = ModulatedVector | DictionaryVector | MLPVector
-KINDS: dict[str, Callable[..., ContextLearnable]] = {"modulated": ModulatedVector, "dictionary": DictionaryVector, "mlp": MLPVector}
+LEARNABLES: dict[str, Callable[..., ContextLearnable]] = {"modulated": ModulatedVector, "dictionary": DictionaryVector, "mlp": MLPVector}
 
 
 def learnable_named(kind: str | ContextLearnable, width: int, **options: Any) -> ContextLearnable:
@@ -326,9 +320,9 @@ def learnable_named(kind: str | ContextLearnable, width: int, **options: Any) ->
         ValueError: an unknown name, or one made for another width.
     """
     if isinstance(kind, str):
-        if kind not in KINDS:
-            raise InputError(f"kind={kind!r}; use one of {', '.join(KINDS)}, or one that you made, e.g. MLPVector({width}, hidden=16)")
-        return KINDS[kind](width, **options)
+        if kind not in LEARNABLES:
+            raise InputError(f"kind={kind!r}; use one of {', '.join(LEARNABLES)}, or one that you made, e.g. MLPVector({width}, hidden=16)")
+        return LEARNABLES[kind](width, **options)
     if kind.d_model != width:
         raise InputError(f"kind={kind!r} was made for {kind.d_model} dimensions; this model's residual stream has {width}")
     return kind

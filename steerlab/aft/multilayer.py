@@ -1,27 +1,24 @@
-"""One learned vector at several layers, each with a scale of its own (multi-layer activation fine-tuning)."""
+"""One learned vector at several layers, each with a learned scale (multi-layer activation fine-tuning)."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, build, takes_options
 from steerlab._html import Plotted
 from steerlab._progress import job
-from steerlab.activations.positions import Positions, TokenPositions
-from steerlab.aft.aft import ObjectiveOptions, broken_off, check_not_zero, fit, outcome, settings
+from steerlab.activations.positions import TokenPositions
+from steerlab.aft.aft import broken_off, check_not_zero, outcome, train_as
 from steerlab.aft.learnables import StaticVector
-from steerlab.aft.training import Schedule, TrainingRun
+from steerlab.aft.training import OneTraining, TrainingRun
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.model import Site, d_model, describe, n_layers
-from steerlab.steering.operators import Operator
 from steerlab.tasks.problems import Problem
-from steerlab.tasks.scorers import Scorer, Target
 
 SOURCE_DEPTHS = (0.1, 0.5, 0.8)  # of the sources' multi-layer vector
 SOURCE_SCALES = (0.5, 1.0, 0.3)
@@ -93,6 +90,7 @@ class MultiLayerVector(Plotted, Sequence[Direction], figure="training_curve"):
 
 
 @job("problems", "layers", "epochs")
+@takes_options
 def learn_multilayer(
     model: Model,
     problems: Sequence[Problem],
@@ -100,40 +98,17 @@ def learn_multilayer(
     layers: str | Sequence[int] = "sources",
     scales: Sequence[float] | None = None,
     learn_scales: bool = True,
-    validation: Sequence[Problem] | None = None,
-    epochs: int = 5,
-    lr: float = 1e-2,
-    batch_size: int = 4,
-    accumulation: int = 1,
-    shuffle: bool = True,
-    last_batch: str = "step",
-    l2: float = 0.0,
-    norm_cap: float | None = None,
-    seed: int = 0,
-    init: str = "zero",
-    init_norm: float = 0.01,
-    early_stopping: float | None = 0.02,
-    extend: int = 0,
-    site: str = "resid_post",
-    operator: str | Operator = "add",
-    positions: Positions = "all",
-    loss: str | Target = "answer",
-    scorer: str | Scorer | None = None,
     name: str = "learned vector",
-    path: str | Path | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    **options: Unpack[OneTraining],
 ) -> MultiLayerVector:
-    """Learn one vector that acts at several layers, each with a scale of its own.
+    """One learned vector that acts at several layers, each with its own learned scale.
 
     Args:
         layers: where it acts, or "sources": 10%, 50% and 80% of the depth, with scales 0.5, 1.0 and 0.3.
         scales: one a layer, to begin with; default the sources' for their layers, else 1.
         learn_scales: learn them with the vector (as the sources do), or keep them as given.
-        model, problems, validation, epochs, lr, batch_size, accumulation, shuffle, last_batch, l2, norm_cap, seed, init, init_norm,
-            early_stopping, extend, site, operator, positions, loss, scorer, name, path, max_tokens, memory, progress: see `learn_vector`.
-            The penalty and the cap are on the vector, not on the scales.
+        model, problems, name: see `learn_vector`.
+        norm_cap: the largest norm of the vector, without its scales; after each step it is shortened to it.
 
     Raises:
         ValueError: as `learn_vector`; also unequal numbers of layers and scales, a layer given twice, or a scale of zero.
@@ -154,20 +129,17 @@ def learn_multilayer(
         raise InputError(f"layers={list(where)}; give at least one layer, each once")
     if any(not np.isfinite(scale) or scale == 0 for scale in begin):
         raise InputError(f"scales={list(begin)}; use finite numbers other than 0 (leave a layer out rather than give it 0)")
-    how = ObjectiveOptions(operator, positions, loss, scorer, max_tokens, memory)
-    schedule = Schedule(epochs, batch_size, accumulation, shuffle, last_batch, norm_cap, early_stopping, extend)
-    candidate = TrainingRun(tuple(Site(layer, site) for layer in where), seed, l2, lr)
-    learnable = StaticVector(d_model(model), begin, learn_scales, init, init_norm)
-    found = fit(model, problems, [candidate], learnable, schedule, how, validation=validation, path=path, progress=progress)
+    run = TrainingRun(tuple(Site(layer, options["site"]) for layer in where), options["seed"], options["l2"], options["lr"])
+    learnable = build(StaticVector, options, d_model=d_model(model), scales=begin, learn_scales=learn_scales)
+    found, method = train_as(model, problems, [run], learnable, options)
     trained = found.trained[0]
     vector = trained.parameters["vector"].cpu()
     check_not_zero(trained, vector)
     learned = tuple(float(s) for s in trained.parameters["scales"]) if learn_scales else begin
-    method = settings(schedule, how, learnable, len(problems), validation) | outcome(found, trained)
-    method |= {"layers": list(where), "scales": list(learned), "scales_learned": learn_scales}
+    method |= outcome(found, trained) | {"layers": list(where), "scales": list(learned), "scales_learned": learn_scales}
     at = TokenPositions.of(method["positions"]).where
     directions = tuple(
-        Direction(scale * vector, layer, site, at, f"{name} at layer {layer}", method | {"scale": scale}, describe(model))
+        Direction(scale * vector, layer, options["site"], at, f"{name} at layer {layer}", method | {"scale": scale}, describe(model))
         for layer, scale in zip(where, learned, strict=True)
     )
     return MultiLayerVector(directions, vector, learned, trained.history, method)

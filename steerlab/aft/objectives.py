@@ -1,24 +1,24 @@
-"""What training lowers and what validation measures, both on streams that are kept from one epoch to the next.
+"""Training losses and validation accuracies, both computed on kept residual streams.
 
-The loop in `steerlab.aft.training` sees only the two protocols here, so that another way to run a model (one that feeds its
-own states back, say) trains by bringing its own two objects.
+The loop in `steerlab.aft.training` sees only the two protocols here, so another way to run a model is trained by bringing its own
+two objects.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, Unpack, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, only
 from steerlab.activations.positions import Positions
 from steerlab.aft.differentiable import Pair, Resumed
 from steerlab.aft.learnables import Learnable, Parameters, rule_of
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch
-from steerlab.models.memory import logit_values
+from steerlab.models.memory import Limits, is_out_of_memory, logit_values
 from steerlab.models.model import Site, describe
 from steerlab.models.reading import Reader
 from steerlab.steering.cells import run_interventions
@@ -28,6 +28,14 @@ from steerlab.steering.variants import Intervention, Placed
 from steerlab.tasks.evaluation import evaluate, plan
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, Target, scorer_for
+
+
+class LearnedActing(Limits):
+    """How learned vectors act, and within which limits."""
+
+    operator: Operator
+    positions: Positions
+
 
 Measured = tuple[float, float]  # accuracy and mean negative log-likelihood of the target
 
@@ -51,6 +59,13 @@ class Objective(Protocol):
             Places of some of the pairs, and their losses.
         """
 
+    def shrink(self) -> None:
+        """Make do with less memory from now on.
+
+        Raises:
+            MemoryError: there is no smaller way.
+        """
+
 
 Validator = Callable[[Mapping[int, Parameters]], dict[int, Measured]]
 
@@ -61,7 +76,7 @@ class AnswerLoss:
     Args:
         model, problems, paths, learnable: see `steerlab.aft.differentiable.Resumed`.
         target: which tokens count.
-        options: operator, positions, max_tokens and memory.
+        acting: how, and within which limits.
     """
 
     def __init__(
@@ -71,9 +86,10 @@ class AnswerLoss:
         paths: Sequence[Sequence[Site]],
         learnable: Learnable,
         target: Target,
-        **options: Any,
+        **acting: Unpack[LearnedActing],
     ) -> None:
-        self._resumed = Resumed(model, [target(model, problem) for problem in problems], paths, learnable, **options)
+        self._resumed = Resumed(model, [target(model, problem) for problem in problems], paths, learnable, **acting)
+        self._logits = logit_values(acting.get("memory"))
 
     @property
     def size(self) -> int:
@@ -83,8 +99,13 @@ class AnswerLoss:
     def losses(self, pairs: Sequence[Pair], parameters: Mapping[int, Parameters]) -> Iterator[tuple[list[int], Float[Tensor, " pair"]]]:
         """See `Objective.losses`."""
         for which, batch, final in self._resumed.run(pairs, parameters):
-            numbers, owner = _numbers(self._resumed.model, batch, final, logit_values())
+            numbers, owner = _numbers(self._resumed.model, batch, final, self._logits)
             yield which, -torch.zeros(len(which), device=final.device).index_add(0, owner, numbers)
+
+    def shrink(self) -> None:
+        """See `Objective.shrink`; fewer logits are held at a time, too."""
+        self._logits = max(1, self._logits // 2)
+        self._resumed.shrink()
 
 
 def _numbers(model: Model, batch: Batch, final: Tensor, most: int) -> tuple[Tensor, Tensor]:
@@ -115,25 +136,21 @@ class ValidationScore:
         learnable: Learnable,
         *,
         scorer: str | Scorer | None,
-        operator: Operator,
-        positions: Positions,
-        max_tokens: int | None = None,
-        memory: str | int | None = None,
+        **acting: Unpack[LearnedActing],
     ) -> None:
         self._model, self._problems, self._paths, self._learnable = model, list(problems), paths, learnable
         self._scorer = scorer_for(problems, scorer)
-        self._options: dict[str, Any] = {"operator": operator, "positions": positions, "max_tokens": max_tokens, "memory": memory}
+        self._acting = acting
         self._plan = plan(model, problems, self._scorer)
-        self._memory = memory
+        self._logits = logit_values(acting.get("memory"))
         self._generates = any(row.new_tokens for row in self._plan.rows)
         self._prompts = list(dict.fromkeys(row.prompt for row in self._plan.rows))
         if not self._generates:
-            self._resumed = Resumed(model, self._plan.rows, paths, learnable, gradients=False, **self._options)
+            self._resumed = Resumed(model, self._plan.rows, paths, learnable, gradients=False, **acting)
 
     def unsteered(self) -> float:
         """Accuracy without any vector."""
-        limits = {name: self._options[name] for name in ("max_tokens", "memory")}
-        return evaluate(self._model, self._problems, scorer=self._scorer, **limits).accuracy
+        return evaluate(self._model, self._problems, scorer=self._scorer, **only(self._acting, Limits)).accuracy
 
     @torch.no_grad()
     def __call__(self, parameters: Mapping[int, Parameters]) -> dict[int, Measured]:
@@ -143,19 +160,31 @@ class ValidationScore:
         rows = self._plan.rows
         pairs = [(c, i) for c in parameters for i in range(len(rows))]
         answers = {c: [Answer()] * len(rows) for c in parameters}
-        for which, batch, final in self._resumed.run(pairs, parameters):
-            numbers, _ = _numbers(self._model, batch, final, logit_values(self._memory))
-            for j, answer in zip(which, Reader(batch).answers(numbers.double().cpu().numpy()), strict=True):
-                c, i = pairs[j]
-                answers[c][i] = answer
+        while not self._answered(pairs, parameters, answers):
+            self._logits = max(1, self._logits // 2)
+            self._resumed.shrink()
         frames = {c: self._plan.judge(self._model, found) for c, found in answers.items()}
         return {c: (float(frame["correct"].mean()), float(frame["nll"].mean())) for c, frame in frames.items()}
+
+    def _answered(self, pairs: Sequence[Pair], parameters: Mapping[int, Parameters], answers: dict[int, list[Answer]]) -> bool:
+        """Fill in the answers; False where memory ran out."""
+        try:
+            for which, batch, final in self._resumed.run(pairs, parameters):
+                numbers, _ = _numbers(self._model, batch, final, self._logits)
+                for j, answer in zip(which, Reader(batch).answers(numbers.double().cpu().numpy()), strict=True):
+                    c, i = pairs[j]
+                    answers[c][i] = answer
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            return False
+        return True
 
     def _generated(self, parameters: Mapping[int, Parameters]) -> dict[int, Measured]:
         places = {c: tuple(self._places(c, mine)) for c, mine in parameters.items()}
         still = [c for c, mine in places.items() if mine]
         cells = [Intervention(places[c], 1.0) for c in still]
-        done = run_interventions(self._model, self._problems, cells, scorer=self._scorer, **self._options)
+        done = run_interventions(self._model, self._problems, cells, scorer=self._scorer, **self._acting)
         frames = dict.fromkeys(parameters, done.baseline.frame) | dict(zip(still, done.frames, strict=True))
         return {c: (float(frame["correct"].mean()), float(frame["nll"].mean())) for c, frame in frames.items()}
 

@@ -1,47 +1,45 @@
-"""The adaptive protocol: a vector from a grid of layers and seeds, trained for as long as it pays, and chosen by a stated rule.
+"""Choose among learned vectors, and train again on what is still wrong.
 
-Self-refinement: train, find the training problems that are still answered wrongly, train on these, repeat.
+`adaptive_aft` trains a grid of layers and seeds with early stopping and chooses by a stated rule; `self_refine` repeats training on
+the problems that are still answered wrongly.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, build, is_whole, only, takes_options
 from steerlab._html import Result
 from steerlab._progress import job
-from steerlab.activations.positions import Positions
 from steerlab.aft.aft import (
     LearnedVector,
     LearnedVectors,
     ObjectiveOptions,
     check_problems,
-    fit,
     learn_vectors,
     learned_vector,
     listed,
-    settings,
+    train_as,
     training_work,
     vectors_work,
 )
 from steerlab.aft.learnables import StaticVector
-from steerlab.aft.training import Schedule, TrainingRun
+from steerlab.aft.training import FitOptions, Schedule, TrainingRun
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.model import Site, d_model, n_layers
 from steerlab.steering.cells import run_interventions
-from steerlab.steering.operators import Operator
+from steerlab.steering.options import Scoring
 from steerlab.steering.variants import Intervention, Placed
 from steerlab.steering.work import rows_of, steered
 from steerlab.sweeps.sweep import sweep
 from steerlab.tasks.problems import Problem, as_problems, in_both
-from steerlab.tasks.scorers import Scorer, Target
 
 SELECT = ("validation", "retry")
 MIDDLE = (0.25, 0.75)  # the sources' "25%-75% depth"
@@ -49,7 +47,7 @@ MIDDLE = (0.25, 0.75)  # the sources' "25%-75% depth"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AdaptiveResult(Result, by="validation_accuracy"):
-    """The chosen vector, and everything that was tried for it.
+    """The chosen vector of an adaptive protocol, and all candidates.
 
     Attributes:
         vector: the chosen one.
@@ -73,14 +71,14 @@ class AdaptiveResult(Result, by="validation_accuracy"):
 
     @property
     def improvement(self) -> float:
-        """Validation accuracy of the chosen vector above the unsteered one; it was chosen by that number, so it flatters."""
+        """Validation accuracy of the chosen vector above the unsteered one; it was chosen by that number, so it is biased upwards."""
         return float(self.attempts.loc[self.attempts["name"] == self.vector.name, "improvement"].iloc[-1])
 
     def warnings(self) -> list[str]:
         """What a reader must know about the choice."""
-        looked = f"{len(self.frame)} candidates were trained, and their validation accuracies compared at each of {int(self.frame['epochs'].sum())} epochs"
+        tried = f"{len(self.frame)} candidates were trained, and their validation accuracies compared at each of {int(self.frame['epochs'].sum())} epochs"
         said = [
-            f"{looked}; that of the chosen one is the best of {'its attempt' if self.n_attempts > 1 else 'so many'} and flatters it: claim only what problems that "
+            f"{tried}; that of the chosen one is the best of {'its attempt' if self.n_attempts > 1 else 'so many'} and is biased upwards: claim only what problems that "
             "had no part in it show."
         ]
         if self.select == "retry":
@@ -118,7 +116,7 @@ def adaptive_aft(
     outcome: Sequence[Problem] | None = None,
     **options: Any,
 ) -> AdaptiveResult:
-    """Learn vectors over a grid of layers, seeds and penalties, each with early stopping, and choose one.
+    """The best of many learned vectors over layers, seeds and penalties, each trained with early stopping.
 
     With select="validation" all candidates train in one batched run, and the best on validation is chosen. With select="retry", the sources' rule,
     each seed is an attempt: its best layer on validation is scored on the outcome problems, and the first attempt that is not worse than no vector
@@ -229,7 +227,7 @@ def chosen_layers(n: int, layers: str | Sequence[int], step: int = 1) -> list[in
     Raises:
         ValueError: an unknown word, a step below 1, or a step beside a list.
     """
-    if isinstance(step, bool) or not isinstance(step, int | np.integer) or step < 1:
+    if not is_whole(step, 1):
         raise InputError(f"step={step!r}; use 1 for every layer, 2 for every other")
     if not isinstance(layers, str):
         if step != 1:
@@ -297,40 +295,27 @@ class _Continued(StaticVector):
 
 
 @job("problems", "rounds", "epochs")
+@takes_options
 def self_refine(
     model: Model,
     problems: Sequence[Problem],
     *,
     layer: int,
-    validation: Sequence[Problem] | None = None,
     rounds: int = 3,
     epochs: int = 3,
     lr: float = 1e-2,
-    batch_size: int = 4,
-    accumulation: int = 1,
-    shuffle: bool = True,
     l2: float = 0.0,
-    norm_cap: float | None = None,
     seed: int = 0,
-    early_stopping: float | None = 0.02,
-    site: str = "resid_post",
-    operator: str | Operator = "add",
-    positions: Positions = "all",
-    loss: str | Target = "answer",
-    scorer: str | Scorer | None = None,
     name: str = "refined vector",
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    **options: Unpack[FitOptions],
 ) -> Refinement:
-    """Learn a vector, and go on learning from the training problems that are still answered wrongly under it.
+    """A vector trained in rounds on the training problems that are still answered wrongly under it.
 
     Training on one's own failures alone forgets the rest, so that a later round may well be worse: the round is chosen on validation.
 
     Args:
         rounds: at most; the first trains on all problems. There is no further one once fewer are wrong than a step takes.
-        model, problems, layer, validation, epochs, lr, batch_size, accumulation, shuffle, l2, norm_cap, seed, early_stopping, site, operator,
-            positions, loss, scorer, name, max_tokens, memory, progress: see `learn_vector`; epochs are those of each round. An operator
+        model, problems, layer, epochs, lr, l2, seed, name: see `learn_vector`; epochs are those of each round. An operator
             that does nothing with a zero vector ("ablate") cannot begin here.
 
     Raises:
@@ -346,33 +331,30 @@ def self_refine(
         >>> bool(refined.frame["n_trained"].iloc[1] == refined.frame["wrong"].iloc[0])
         True
     """
-    if isinstance(rounds, bool) or not isinstance(rounds, int | np.integer) or rounds < 1:
+    if not is_whole(rounds, 1):
         raise InputError(f"rounds={rounds!r}; use a whole number from 1 up")
+    validation, site, how = options["validation"], options["site"], only(options, Scoring)
     check_problems(model, problems, validation)
-    how = ObjectiveOptions(operator, positions, loss, scorer, max_tokens, memory)
-    schedule = Schedule(epochs, batch_size, accumulation, shuffle, "step", norm_cap, early_stopping)
-    candidate = TrainingRun((Site(layer, site),), seed, l2, lr)
+    schedule = build(Schedule, options, epochs=epochs)
+    run = TrainingRun((Site(layer, site),), seed, l2, lr)
     learnable = StaticVector(d_model(model))
-    options: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
-    if progress:
-        made_of = training_work(model, problems, [candidate], learnable, schedule, how, validation=validation, times=rounds)
-        at: dict[str, Any] = {"layers": [layer], "together": 1, "site": site, "operator": operator, "positions": positions}
-        made_of.append(steered(model, problems, 2 * rounds * rows_of(model, problems, scorer), **at, **options))
+    if options["progress"]:
+        trained = build(ObjectiveOptions, options)
+        made_of = training_work(model, problems, [run], learnable, schedule, trained, validation=validation, times=rounds)
+        runs = 2 * rounds * rows_of(model, problems, options["scorer"])
+        made_of.append(steered(model, problems, runs, layers=[layer], together=1, site=site, **how))
         forecast(model, made_of, show=True, extra=f" in {rounds} rounds, at most")
     working, vectors, lines, stopped = list(problems), list[LearnedVector](), [], f"all {rounds} rounds done"
     for k in range(1, rounds + 1):
-        found = fit(model, working, [candidate], learnable, schedule, how, validation=validation, progress=progress)
+        found, about = train_as(model, working, [run], learnable, options, epochs=epochs)
         if found.trained[0].broke == 1 and vectors:
             stopped = f"round {k}: {found.trained[0].stopped}"
             break
-        about = settings(schedule, how, learnable, len(working), validation) | {"round": k}
-        about |= {"estimator": "learned (self-refinement)", "init": "zero" if k == 1 else f"round {k - 1}"}
+        about |= {"round": k, "estimator": "learned (self-refinement)", "init": "zero" if k == 1 else f"round {k - 1}"}
         vector = learned_vector(model, found, found.trained[0], about, f"{name}, round {k}")
         vectors.append(vector)
         cell = Intervention((Placed(vector, Site(layer, site)),), 1.0)
-        outcomes = run_interventions(model, problems, [cell], operator=operator, positions=positions, progress=progress, **options).frames[
-            0
-        ]
+        outcomes = run_interventions(model, problems, [cell], progress=options["progress"], **how).frames[0]
         wrong = (~outcomes["correct"].astype(bool)).to_numpy()
         measured = vector.method["validation_accuracy"]
         lines.append((k, len(working), float(1 - wrong.mean()), int(wrong.sum()), np.nan if measured is None else measured, vector.norm))

@@ -1,11 +1,7 @@
-"""What is trained, for how long, and in what steps.
+"""The training loop: several candidates in one batch, each with its own order of problems, optimiser, history and early stop.
 
-What an interrupted training goes on from: one safetensors file, replaced whole after every epoch.
-
-The training loop: several candidates side by side, each with its own order, optimiser, history and end.
-
-It knows no model: an objective gives losses, a validator gives accuracies (see `steerlab.aft.objectives`). The order of problems,
-the steps, the early stop and the vector that is kept are the sources'.
+It knows no model: an objective gives losses, a validator accuracies (`steerlab.aft.objectives`). After every epoch the state is one
+safetensors file, from which an interrupted training resumes. Order, steps, early stop and kept vector are those of the sources.
 """
 
 import hashlib
@@ -14,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -24,11 +20,16 @@ from safetensors.torch import save
 from torch import Tensor
 
 from steerlab import _files
-from steerlab._checks import InputError
+from steerlab._checks import InputError, Option, is_number, is_whole, one_of
 from steerlab._progress import ProgressBar, progress_bar
+from steerlab.aft.differentiable import Pair
 from steerlab.aft.learnables import Learnable, Parameters
 from steerlab.aft.objectives import Measured, Objective, Validator
+from steerlab.models.memory import is_out_of_memory
 from steerlab.models.model import Site
+from steerlab.steering.options import ScoreOptions
+from steerlab.tasks.problems import Problem
+from steerlab.tasks.scorers import Target
 
 LARGEST = 1e6  # learning rate
 
@@ -50,10 +51,10 @@ class TrainingRun:
     lr: float = 1e-2
 
     def __post_init__(self) -> None:
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int | np.integer) or not 0 <= self.seed < 2**32:
+        if not is_whole(self.seed, 0, 2**32 - 1):
             raise InputError(f"seed={self.seed!r}; use a whole number from 0 to 2**32 - 1")
         for name, value, least in (("l2", self.l2, "of at least 0"), ("lr", self.lr, "above 0")):
-            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not math.isfinite(value) or value < 0:
+            if not is_number(value) or value < 0:
                 raise InputError(f"{name}={value!r}; use a finite number {least}")
         if not 0 < self.lr <= LARGEST:
             raise InputError(f"lr={self.lr:g} learns nothing; use a learning rate above 0 and up to {LARGEST:g}, e.g. 1e-2")
@@ -61,17 +62,9 @@ class TrainingRun:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long training goes on, and in what steps.
+    """How long training goes on, and in what steps; each field but one is described in `TrainOptions`.
 
     Attributes:
-        epochs: passes over the problems.
-        batch_size, accumulation: a step of the optimiser follows on `accumulation` batches of `batch_size` problems; their losses are summed.
-        shuffle: a new order each epoch (that of ``np.random.seed(seed)`` and ``np.random.shuffle`` of the list, as in the sources).
-        last_batch: problems left over at the end of an epoch make a "step" of their own, or their gradients are "carry"-ed into the
-            next epoch's first step and the last ones dropped, as in the sources' loop.
-        norm_cap: the vector is shortened to this norm after each step.
-        early_stopping: end once validation accuracy is more than this below its best; None goes on to the last epoch.
-        extend: further epochs, at most, while the loss still falls by more than 1% an epoch.
         halve_every: after every so many epochs the worse half of the candidates still in training ends (successive halving); None lets all go on.
     """
 
@@ -88,19 +81,14 @@ class Schedule:
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("accumulation", 1), ("extend", 0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            if not is_whole(value, least):
                 raise InputError(f"{name}={value!r}; use a whole number of at least {least}")
-        if self.halve_every is not None and (
-            isinstance(self.halve_every, bool) or not isinstance(self.halve_every, int | np.integer) or self.halve_every < 1
-        ):
+        if self.halve_every is not None and not is_whole(self.halve_every, 1):
             raise InputError(f"halve_every={self.halve_every!r}; use a whole number of epochs of at least 1, or None")
-        if self.last_batch not in ("step", "carry"):
-            raise InputError(f"last_batch={self.last_batch!r}; use 'step' or 'carry'")
-        if self.norm_cap is not None and not (
-            isinstance(self.norm_cap, int | float | np.number) and math.isfinite(self.norm_cap) and self.norm_cap > 0
-        ):
+        one_of(self.last_batch, "last_batch", ("step", "carry"))
+        if self.norm_cap is not None and not is_number(self.norm_cap, 0):
             raise InputError(f"norm_cap={self.norm_cap!r}; use a finite norm above 0, or None")
-        if self.early_stopping is not None and not (math.isfinite(self.early_stopping) and self.early_stopping >= 0):
+        if self.early_stopping is not None and not (is_number(self.early_stopping) and self.early_stopping >= 0):
             raise InputError(f"early_stopping={self.early_stopping!r}; use a share such as 0.02, or None to train all epochs")
 
     @property
@@ -109,7 +97,58 @@ class Schedule:
         return self.batch_size * self.accumulation
 
 
-FORMAT = "steerlab-training-2"
+class FitOptions(ScoreOptions, total=False):
+    """Options of every training but for its length."""
+
+    validation: Annotated[
+        Sequence[Problem] | None,
+        Option(None, "other problems, scored after each epoch; the epoch with the best accuracy gives the vector (the first of equals)"),
+    ]
+    batch_size: Annotated[int, Option(4, "problems a batch")]
+    accumulation: Annotated[int, Option(1, "batches a step of the optimiser; the losses of all their problems are summed")]
+    shuffle: Annotated[
+        bool, Option(True, "a new order each epoch, that of `np.random.shuffle` from `seed`, as in the sources; otherwise the order given")
+    ]
+    last_batch: Annotated[
+        str,
+        Option("step", 'problems left over at an epoch\'s end make a "step", or "carry" their gradients into the next epoch\'s first step'),
+    ]
+    norm_cap: Annotated[float | None, Option(None, "the largest norm; the vector is shortened to it after each step")]
+    early_stopping: Annotated[
+        float | None, Option(0.02, "stop when validation accuracy is more than this below its best; None trains all epochs")
+    ]
+    extend: Annotated[int, Option(0, "so many more epochs, at most, while the loss still falls by more than 1% an epoch")]
+    site: Annotated[str, Option("resid_post", 'where the vector acts in its block: "resid_pre", "resid_mid" or "resid_post"')]
+    loss: Annotated[
+        str | Target,
+        Option(
+            "answer",
+            '"answer" (all tokens of the right answer, summed), "first" (only its first), or a function of (model, problem) that gives a Row',
+        ),
+    ]
+
+
+class TrainOptions(FitOptions, total=False):
+    """Options of a training from the start."""
+
+    epochs: Annotated[int, Option(5, "passes over the problems")]
+    init: Annotated[str, Option("zero", 'start at "zero", or with a "random" vector of a small norm')]
+    init_norm: Annotated[float, Option(0.01, "norm of a random start")]
+    path: Annotated[
+        str | Path | None,
+        Option(None, "a file that is written after each epoch; after an interruption the same call goes on from it, to the same vector"),
+    ]
+
+
+class OneTraining(TrainOptions, total=False):
+    """Options of the training of one vector."""
+
+    lr: Annotated[float, Option(1e-2, "Adam's learning rate")]
+    l2: Annotated[float, Option(0.0, "times the vector's squared norm, added to each problem's loss")]
+    seed: Annotated[int, Option(0, "of the order and of a random start; the same seed gives the same vector, to the bit")]
+
+
+TRAINING_FORMAT = "steerlab-training-2"
 
 
 def write(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any], work: Mapping[str, Any]) -> None:
@@ -125,7 +164,7 @@ def write(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, A
         OSError: the folder cannot be written.
     """
     kept = {k: t.detach().contiguous().clone() for k, t in tensors.items()}
-    said: dict[str, Any] = {"format": FORMAT, "about": dict(about), "work": work_digest(work)}
+    said: dict[str, Any] = {"format": TRAINING_FORMAT, "about": dict(about), "work": work_digest(work)}
     said["sha256"] = _files.digest(_content(kept), said)
     _files.write_bytes(path, save(kept, metadata={"steerlab": json.dumps(said, sort_keys=True)}))
 
@@ -142,8 +181,8 @@ def read(path: str | Path, work: Mapping[str, Any]) -> tuple[dict[str, Tensor], 
     try:
         with safe_open(file, framework="pt") as opened:
             said = json.loads((opened.metadata() or {}).get("steerlab", "{}"))
-            if not isinstance(said, dict) or said.get("format") != FORMAT:
-                raise InputError(f"path={str(file)!r}: a safetensors file, but not a training of {FORMAT}; choose another path")
+            if not isinstance(said, dict) or said.get("format") != TRAINING_FORMAT:
+                raise InputError(f"path={str(file)!r}: a safetensors file, but not a training of {TRAINING_FORMAT}; choose another path")
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise InputError(f"path={str(file)!r}: not a training that can be read ({error}); choose another path or remove it") from error
@@ -155,7 +194,7 @@ def read(path: str | Path, work: Mapping[str, Any]) -> tuple[dict[str, Tensor], 
     different = sorted(key for key in wanted if said["work"].get(key) != wanted[key])
     if different:
         raise InputError(
-            f"path={str(file)!r} holds a training with other {', '.join(different)}; give what it was begun with, another path, or remove it"
+            f"path={str(file)!r} has a training with other {', '.join(different)}; give what it was begun with, another path, or remove it"
         )
     return tensors, said["about"]
 
@@ -171,7 +210,7 @@ def work_digest(work: Mapping[str, Any]) -> dict[str, str]:
     return {key: hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16] for key, value in work.items()}
 
 
-COLUMNS = ["epoch", "step", "loss", "norm", "validation_accuracy", "validation_nll"]
+HISTORY_COLUMNS = ["epoch", "step", "loss", "norm", "validation_accuracy", "validation_nll"]
 FALLING = 0.01  # the loss still falls where an epoch takes more than this share off it
 
 
@@ -269,17 +308,8 @@ def train(
                 _halve(states, epoch)
             if path is not None:
                 _save(path, states, epoch, work)
-    return [
-        Trained(
-            s.candidate,
-            s.kept,
-            pd.DataFrame(s.lines, columns=COLUMNS).astype({"epoch": int, "step": int}),
-            s.kept_epoch,
-            s.stopped,
-            s.broke,
-        )
-        for s in states
-    ]
+    histories = [pd.DataFrame(s.lines, columns=HISTORY_COLUMNS).astype({"epoch": int, "step": int}) for s in states]
+    return [Trained(s.candidate, s.kept, h, s.kept_epoch, s.stopped, s.broke) for s, h in zip(states, histories, strict=True)]
 
 
 def _begun(learnable: Learnable, candidate: TrainingRun, size: int, device: torch.device | str) -> _State:
@@ -316,14 +346,32 @@ def _backward(objective: Objective, states: Sequence[_State], batches: Mapping[i
     found: dict[int, list[float]] = {c: [] for c in batches}
     if not pairs:
         return found
-    values = np.empty(len(pairs))
-    for which, losses in objective.losses(pairs, parameters):
-        values[which] = losses.detach().double().cpu().numpy()
-        if losses.requires_grad:
-            losses.sum().backward()
+    values, before = np.empty(len(pairs)), {c: {name: leaf.grad for name, leaf in states[c].leaves.items()} for c in batches}
+    while not _summed(objective, pairs, parameters, values):
+        for c, grads in before.items():
+            for name, leaf in states[c].leaves.items():
+                leaf.grad = grads[name]
+        objective.shrink()
     for (c, _), value in zip(pairs, values.tolist(), strict=True):
         found[c].append(value)
     return found
+
+
+def _summed(objective: Objective, pairs: Sequence[Pair], parameters: Mapping[int, Parameters], values: np.ndarray) -> bool:
+    """Add the gradients of pairs and fill in their losses; False where memory ran out, with some gradients added."""
+    for mine in parameters.values():
+        for leaf in mine.values():
+            leaf.grad = None if leaf.grad is None else leaf.grad.clone()  # so that what was there before is not written over
+    try:
+        for which, losses in objective.losses(pairs, parameters):
+            values[which] = losses.detach().double().cpu().numpy()
+            if losses.requires_grad:
+                losses.sum().backward()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return False
+    return True
 
 
 def _step(learnable: Learnable, state: _State, losses: Sequence[float], schedule: Schedule, *, whole: bool) -> None:
@@ -376,7 +424,7 @@ def _after_epoch(
 def _halve(states: Sequence[_State], epoch: int) -> None:
     """End the worse half of what still trains: of lower validation accuracy, then of higher validation nll, at the epochs that are kept."""
     going = [state for state in states if not state.stopped]
-    ranked = sorted(going, key=lambda state: (-state.best, state.lines[state.kept_epoch - 1][COLUMNS.index("validation_nll")]))
+    ranked = sorted(going, key=lambda state: (-state.best, state.lines[state.kept_epoch - 1][HISTORY_COLUMNS.index("validation_nll")]))
     for state in ranked[(len(going) + 1) // 2 :]:
         state.stopped = f"in the worse half of {len(going)} candidates on validation at epoch {epoch}"
 

@@ -1,27 +1,25 @@
-"""The options that every script shares: which model, which task, which seed, where to."""
+"""The options that all scripts share: model, task, seed, output folder."""
 
 import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-import numpy as np
+import tyro
 
+import steerlab as sl
 from steerlab._checks import InputError
-from steerlab.directions.direction import Direction, check_direction
-from steerlab.models.backends import Model
-from steerlab.models.loading import load_model
-from steerlab.reports import runs
-from steerlab.studies.protocol import contrast_directions
-from steerlab.tasks.evaluation import evaluate
-from steerlab.tasks.lengths import fit_to_context
-from steerlab.tasks.loaders import load_task
-from steerlab.tasks.problems import Task
+
+if TYPE_CHECKING:  # a script's --help needs no torch
+    from steerlab.models.backends import Model
+    from steerlab.models.memory import PassOptions
 
 LONGEST = 120  # of the name of a run folder that nobody chose
-KNOWN = ("arithmetic", "hellaswag", "arc_challenge", "gsm8k", "svamp", "blimp", "jsonl")
+
+Operator = Annotated[str, tyro.conf.arg(help=f"how it acts: {sl.OPERATORS.listed()}")]
+Where = Annotated[str, tyro.conf.arg(help="where it acts: all, last, prompt or generated")]
 
 
 @dataclass(frozen=True)
@@ -33,24 +31,27 @@ class Setup:
     device: str | None = None  # e.g. cpu or cuda; CUDA where there is one
     dtype: str = "float32"  # float32, bfloat16 or float16
     prepend_bos: bool | None = None  # whether a beginning-of-sequence token stands before each text; TransformerLens' default for the model
-    task: str = "arithmetic"  # arithmetic, hellaswag, arc_challenge, gsm8k, svamp, blimp or jsonl
+    task: Annotated[str, tyro.conf.arg(help=sl.TASKS.listed())] = "arithmetic"
     task_path: str | None = None  # local file or folder of the task; without it the Hub is asked
     form: str | None = None  # form of the task, e.g. choice, numeric or continuation
     paradigm: str | None = None  # BLiMP only: which of its paradigms
     scorer: str | None = None  # how answers are judged; the task's own by default, e.g. continuation for choice
     limit: int | None = None  # at most so many problems in each split
-    too_long: Literal["error", "drop", "truncate"] = (
-        "error"  # problems beyond the model's context: stop, leave them out, or cut prompts from the left
-    )
+    too_long: Literal["error", "drop", "truncate"] = "error"
+    """problems beyond the model's context: stop, leave them out, or cut prompts from the left"""
     seed: int = 0  # the only source of chance
     out: str | None = None  # run folder; runs/SCRIPT-MODEL-TASK by default, with the paradigm, form and file that were asked for
     overwrite: bool = False  # replace an earlier run in that folder; other files there stay
 
-    def load_model(self) -> Model:
+    def load_model(self) -> "Model":
         """Load the model alone, as the options say."""
-        return load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype, prepend_bos=self.prepend_bos)
+        return sl.load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype, prepend_bos=self.prepend_bos)
 
-    def load(self) -> tuple[Model, Task]:
+    def passes(self) -> "PassOptions":
+        """How the model is run."""
+        return {"progress": True}
+
+    def load(self) -> "tuple[Model, sl.Task]":
         """Load the task, then the model.
 
         Raises:
@@ -59,33 +60,37 @@ class Setup:
         options: dict[str, Any] = {} if self.paradigm is None else {"paradigm": self.paradigm}
         if self.task == "jsonl":
             options["scorer"] = self.scorer
-        task = load_task(self.task, path=self.task_path, form=self.form, limit=self.limit, seed=self.seed, **options)
+        task = sl.load_task(self.task, path=self.task_path, form=self.form, limit=self.limit, seed=self.seed, **options)
         if self.scorer is not None:
             task = task.scored_by(self.scorer)
         model = self.load_model()
         return model, self._fitted(model, task)
 
-    def _fitted(self, model: Model, task: Task) -> Task:
+    def _fitted(self, model: "Model", task: "sl.Task") -> "sl.Task":
         """The task without what the model cannot hold, where that was asked for; says what was left out."""
         if self.too_long != "error":  # an error comes where such a problem is used
-            task = fit_to_context(model, task, too_long=self.too_long)
+            task = sl.fit_to_context(model, task, too_long=self.too_long)
         for said in task.left_out():
             print(f"{task.name}: {said}")
         return task
 
-    def contrasts(self, model: Model, task: Task, layers: Sequence[int] | None = None, *, positions: str = "last") -> dict[int, Direction]:
+    def contrasts(
+        self, model: "Model", task: "sl.Task", layers: Sequence[int] | None = None, *, positions: str = "last"
+    ) -> "dict[int, sl.Direction]":
         """The mean difference of right and wrong train problems at each layer; default all.
 
         Raises:
             ValueError: what `steerlab.contrast_directions` says.
         """
-        train = evaluate(model, task.train, progress=True)
+        train = sl.evaluate(model, task.train, **self.passes())
+        import numpy as np
+
         rng = np.random.default_rng([self.seed, 0])
-        return contrast_directions(model, train, rng=rng, layers=layers, positions=positions, progress=True)
+        return sl.contrast_directions(model, train, rng=rng, layers=layers, positions=positions, **self.passes())
 
     def direction_at(
-        self, model: Model, task: Task, layer: int | None, given: Direction | None = None, *, other_model: bool = False
-    ) -> tuple[Direction, int]:
+        self, model: "Model", task: "sl.Task", layer: int | None, given: "sl.Direction | None" = None, *, other_model: bool = False
+    ) -> "tuple[sl.Direction, int]":
         """The direction of a script and where it acts: one that was given or, without it, the mean difference of train problems.
 
         The layer is the one asked for, else that of the given direction, else the middle one.
@@ -93,6 +98,8 @@ class Setup:
         Raises:
             ValueError: a given direction was found in another model, and `other_model` does not say that it is meant for this one.
         """
+        from steerlab.directions.direction import check_direction
+
         if given is not None:
             given = given.for_model(model) if other_model else given
             check_direction(model, given)
@@ -129,16 +136,26 @@ class Setup:
 
 
 @dataclass(frozen=True)
+class Limited(Setup):
+    """Model, task, seed and output of a script, and how large a pass may be."""
+
+    max_tokens: int | None = None  # rows times positions of one forward pass; what is fast on the model's device by default
+    memory: str | None = None  # what a forward pass may take, e.g. 2GB; passes become smaller where it, or the device, has no room
+    precision: str | None = None  # run interventions in this dtype, e.g. bfloat16; the report says how many predictions of a sample differ
+
+    def passes(self) -> "PassOptions":
+        """How the model is run."""
+        return {"max_tokens": self.max_tokens, "memory": self.memory, "progress": True}
+
+
+@dataclass(frozen=True)
 class SeveralTasks(Setup):
     """Model, several tasks, seed and output of a script."""
 
-    tasks: tuple[str, ...] = (
-        "story",
-        "equation",
-        "largest",
-    )  # variants of arithmetic, paradigms of BLiMP, or task names, each perhaps with =FILE
+    tasks: tuple[str, ...] = ("story", "equation", "largest")
+    """variants of arithmetic, paradigms of BLiMP, or task names, each perhaps with =FILE"""
 
-    def load_all(self) -> tuple[Model, dict[str, Task]]:
+    def load_all(self) -> "tuple[Model, dict[str, sl.Task]]":
         """Load the tasks, then the model. ``gsm8k=FILE`` reads a local file; a name that is no task is a variant or paradigm of `task`.
 
         Raises:
@@ -146,22 +163,24 @@ class SeveralTasks(Setup):
         """
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):
             raise InputError(f"tasks={','.join(self.tasks)}; give at least one, each once")
-        found: dict[str, Task] = {}
+        found: dict[str, sl.Task] = {}
         for word in self.tasks:
             name, _, path = word.partition("=")
             given: dict[str, Any] = {"form": self.form, "limit": self.limit, "seed": self.seed, "path": path or self.task_path}
-            if name in KNOWN:
+            if name in sl.TASKS:
                 kind, label = name, Path(path).stem if name in ("blimp", "jsonl") and path else name
                 given["path"] = path or None
             else:
                 kind, label = self.task, name
-                option = {"arithmetic": "variant", "blimp": "paradigm"}.get(kind)
+                option = sl.TASKS[kind].parts if kind in sl.TASKS else None
                 if option is None:
-                    raise InputError(f"tasks: {name!r} is no task, and {kind} has no variants; use {', '.join(KNOWN)}, perhaps with =FILE")
+                    raise InputError(
+                        f"tasks: {name!r} is no task, and {kind} has no variants; use {', '.join(sl.TASKS)}, perhaps with =FILE"
+                    )
                 given[option] = name
             if kind == "jsonl":
                 given["scorer"] = self.scorer
-            task = load_task(kind, **given)
+            task = sl.load_task(kind, **given)
             if label in found:
                 raise InputError(f"tasks={','.join(self.tasks)}: two are called {label!r}; give each once, files under names of their own")
             found[label] = task if self.scorer is None else task.scored_by(self.scorer)
@@ -208,6 +227,8 @@ def writes_run(script: str) -> Callable[[Callable[[S, Path], None]], Callable[[S
 
     def around(work: Callable[[S, Path], None]) -> Callable[[S], Path]:
         def main(config: S) -> Path:
+            from steerlab.reports import runs
+
             with runs.reserved(config.folder(script), overwrite=config.overwrite) as folder:
                 work(config, folder)
             print(f"\nreport      {folder / 'report.html'}")

@@ -1,1 +1,71 @@
-"""Random-direction controls, equal-KL matching, side effects."""
+"""Controls for one direction at one layer and alpha.
+
+- `control`: `random_control` and `match_kl`: would other directions of the same size, or of the same KL, do the same?
+- `side_effects`: what steering changes on other text and other tasks.
+- `texts`: the neutral sentences that side effects are measured on.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from steerlab.activations.cache import Activations
+    from steerlab.directions.random import Draw
+
+
+@dataclass(frozen=True)
+class Family:
+    """A kind of controls.
+
+    Attributes:
+        words: what they are.
+        doubt: which doubt they answer.
+        draw: from activations of all problems, of those answered right and of those answered wrong, how they are drawn; None for isotropic
+            directions that are then matched in KL.
+    """
+
+    words: str
+    doubt: str
+    draw: "Callable[[Activations, Activations, Activations], Draw] | None"
+
+
+def _covariance_matched(acts: "Activations", right: "Activations", wrong: "Activations") -> "Draw":
+    from steerlab.directions.random import covariance_matched
+
+    return covariance_matched(acts)
+
+
+def _shuffled_labels(acts: "Activations", right: "Activations", wrong: "Activations") -> "Draw":
+    from steerlab.directions.random import shuffled_labels
+
+    return shuffled_labels(right, wrong)
+
+
+def _orthogonal(acts: "Activations", right: "Activations", wrong: "Activations") -> "Draw":
+    from steerlab.directions.random import orthogonal_directions
+
+    return orthogonal_directions
+
+
+FAMILIES = {
+    "covariance_matched": Family(
+        "directions drawn from the activations' covariance",
+        "directions drawn from the activations' covariance: they lie where activations vary",
+        _covariance_matched,
+    ),
+    "shuffled_labels": Family(
+        "mean differences of shuffled labels",
+        "mean differences of shuffled labels: does this estimator find as much where labels mean nothing",
+        _shuffled_labels,
+    ),
+    "orthogonal": Family(
+        "random directions orthogonal to this one", "orthogonal directions: they share nothing with the direction", _orthogonal
+    ),
+    "equal_kl": Family(
+        "random directions of equal KL on other text",
+        "directions of equal KL: scaled until they change other text as much as the direction does",
+        None,
+    ),
+}
+"""Controls beside isotropic directions of equal norm that the main protocol can draw, by name."""

@@ -1,22 +1,19 @@
-"""Random-direction controls: would any direction of the same size have done it?
+"""Random-direction controls: would any direction of the same norm, or of the same KL on neutral text, have the same effect?
 
-Controls of equal side effect: as long as it takes to change neutral text as much as the direction does.
-
-Of two directions of one norm, one may move next-token distributions far more than the other, and then an effect on the
-task says little about what it means. Controls matched on output KL leave that doubt out.
+Two directions of one norm may change next-token distributions by very different amounts; `match_kl` scales controls until they
+change neutral text as much as the direction does.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
-import torch
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, only, takes_options
 from steerlab._html import Result
 from steerlab._progress import job
-from steerlab.activations.positions import Positions
 from steerlab.controls.texts import NEUTRAL_TEXTS
 from steerlab.directions.direction import Direction, as_directions, check_type, moved, site_of
 from steerlab.directions.random import given_controls, random_directions
@@ -26,12 +23,11 @@ from steerlab.statistics.controls import ControlTests
 from steerlab.steering.cells import run_interventions
 from steerlab.steering.distributions import mean_kl, text_rows
 from steerlab.steering.interventions import check_alpha
-from steerlab.steering.operators import Operator
+from steerlab.steering.options import CellOptions, RunOptions, SteerOptions, TextOptions
 from steerlab.steering.variants import Intervention, Placed
 from steerlab.sweeps.sweep import inert
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
-from steerlab.tasks.scorers import Scorer
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +72,7 @@ class ControlResult(ControlTests):
 
 
 @job("problems", "n")
+@takes_options
 def random_control(
     model: Model,
     problems: Sequence[Problem],
@@ -85,17 +82,9 @@ def random_control(
     n: int = 99,
     rng: np.random.Generator,
     draw: Callable[..., list[Direction]] = random_directions,
-    positions: Positions = "all",
-    operator: str | Operator = "add",
-    layer: int | None = None,
-    site: str | None = None,
-    scorer: str | Scorer | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    precision: str | torch.dtype | None = None,
-    progress: bool = False,
+    **options: Unpack[RunOptions],
 ) -> ControlResult:
-    """Steer with a direction and with n controls, at one alpha, on the same problems.
+    """Outcomes of a direction and of n controls at one alpha, on the same problems.
 
     Args:
         model: a TransformerLens model.
@@ -106,7 +95,6 @@ def random_control(
         rng: draws the controls.
         draw: a function ``(direction, n, rng=rng)`` that gives controls; default norm-matched isotropic ones. Others are
             in `steerlab.directions.random`.
-        positions, operator, layer, site, scorer, max_tokens, memory, precision, progress: as in `steerlab.sweep`.
 
     Raises:
         ValueError: bad input (n below 1, alpha 0 or not finite, …), found before the first run.
@@ -129,21 +117,9 @@ def random_control(
         raise InputError(
             f"draw gave {len(controls)} controls, {len({c.name for c in controls})} of them with a name of their own; give each its own"
         )
-    at = site_of(direction, layer, site)
+    at = site_of(direction, options["layer"], options["site"])
     cells = [Intervention((Placed(one, at),), alpha) for one in [direction, *controls]]
-    done = run_interventions(
-        model,
-        problems,
-        cells,
-        operator=operator,
-        positions=positions,
-        scorer=scorer,
-        max_tokens=max_tokens,
-        memory=memory,
-        precision=precision,
-        progress=progress,
-        label="control",
-    )
+    done = run_interventions(model, problems, cells, label="control", **only(options, CellOptions))
     parts = [frame.assign(direction=cell.name, is_control=k > 0) for k, (cell, frame) in enumerate(zip(cells, done.frames, strict=True))]
     columns = ["direction", "is_control", "problem_id", "prediction", "correct", "margin", "nll"]
     frame = pd.concat(parts, ignore_index=True)[columns]
@@ -203,6 +179,7 @@ class MatchedControls(Result, by="kl"):
         )
 
 
+@takes_options
 def match_kl(
     model: Model,
     direction: Direction,
@@ -212,19 +189,14 @@ def match_kl(
     alpha: float,
     tolerance: float = 0.01,
     max_scale: float = 64.0,
-    positions: Positions = "all",
-    operator: str | Operator = "add",
-    layer: int | None = None,
-    site: str | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
+    **options: Unpack[SteerOptions],
 ) -> MatchedControls:
-    """Rescale controls so that each changes neutral text as much as the direction does, at the same alpha.
+    """Controls rescaled so that each changes neutral text as much as the direction does, at the same alpha.
 
     The mean of KL(unsteered || steered) over all positions is 0 for a vector of length 0 and grows from there. Between two
     lengths of which one does too little and one too much, the length is found by the regula falsi (Illinois) on the root of
     the KL, which grows about linearly; all controls are tried in one pass. Where KL is not monotonic, this is one of several
-    lengths that match.
+    lengths that match. The operator is "add" or "rotate", or a function that does nothing for a vector of length 0.
 
     Args:
         model: a TransformerLens model.
@@ -234,8 +206,6 @@ def match_kl(
         alpha: the coefficient, the same for all.
         tolerance: allowed relative difference of a control's KL from the direction's.
         max_scale: the most that a control's length may be multiplied by.
-        positions, layer, site, max_tokens, memory: as in `steerlab.side_effects`.
-        operator: "add" or "rotate", or a function of (resid, vector, alpha) that does nothing for a vector of length 0.
 
     Raises:
         ValueError: no controls, alpha 0, a tolerance outside (0, 1), a max_scale below 1, an operator for which length means
@@ -263,13 +233,14 @@ def match_kl(
         raise InputError(f"tolerance={tolerance}: use a share between 0 and 1, e.g. 0.01")
     if not 1 <= max_scale < np.inf:
         raise InputError(f"max_scale={max_scale}: use a number of at least 1")
+    operator = options["operator"]
     if not callable(operator) and operator not in SCALED:
         raise InputError(f"operator={operator!r}: a vector's length does not tell how much it does; use {' or '.join(SCALED)}")
-    at, rows = site_of(direction, layer, site), text_rows(model, texts)
+    at, rows = site_of(direction, options["layer"], options["site"]), text_rows(model, texts)
 
     def kl_of(vectors: Sequence[Direction]) -> np.ndarray:
         cells = [Intervention((Placed(one, at),), alpha) for one in vectors]
-        return mean_kl(model, rows, cells, operator=operator, positions=positions, max_tokens=max_tokens, memory=memory)
+        return mean_kl(model, rows, cells, **only(options, TextOptions))
 
     target = float(kl_of([direction])[0])
     if target == 0:

@@ -1,17 +1,17 @@
-"""What steering does where nothing was meant to change: next-token distributions on neutral text, and predictions on other tasks."""
+"""Side effects of steering: next-token distributions on neutral text, and predictions on other tasks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, one_of, only, takes_options
 from steerlab._html import Result
 from steerlab._progress import job
-from steerlab.activations.positions import Positions, TokenPositions
+from steerlab.activations.positions import TokenPositions
 from steerlab.controls.control import ControlResult
 from steerlab.controls.texts import NEUTRAL_TEXTS
 from steerlab.directions.direction import Direction, Directions, moved
@@ -22,7 +22,8 @@ from steerlab.statistics.effects import pareto_front
 from steerlab.statistics.intervals import wilson_interval
 from steerlab.steering import ALPHAS
 from steerlab.steering.distributions import NUMBERS, compare_distributions, text_rows
-from steerlab.steering.operators import Operator, operator_label
+from steerlab.steering.operators import operator_label
+from steerlab.steering.options import ActedAt, SteerOptions, TextOptions
 from steerlab.sweeps.sweep import KEYS, SweepResult, cells_of
 from steerlab.tasks.problems import Problem, Text, as_problems, written
 
@@ -31,7 +32,7 @@ __all__ = ["SideEffects", "changed_predictions", "side_effects", "side_texts"]
 
 @dataclass(frozen=True, eq=False)
 class SideEffects(Result, by="kl"):
-    """How steering changed next-token distributions on texts that have nothing to do with the task.
+    """Changes of next-token distributions on text that has nothing to do with the task.
 
     Attributes:
         by_text: one line a layer, direction, alpha and text: positions (distributions compared), predicted (tokens of the
@@ -110,8 +111,7 @@ class SideEffects(Result, by="kl"):
             ValueError: an unknown measure or alternative, missing columns, lines that cannot be told apart, or a direction
                 whose side effects were not measured.
         """
-        if measure not in MEASURES:
-            raise InputError(f"measure={measure!r}; use one of {', '.join(MEASURES)}")
+        one_of(measure, "measure", MEASURES)
         better = {"two-sided": np.abs, "greater": np.positive, "less": np.negative}
         if alternative not in better:
             raise InputError(f"alternative={alternative!r}: use 'two-sided', 'greater' or 'less'")
@@ -146,21 +146,16 @@ class SideEffects(Result, by="kl"):
 
 
 @job("texts", "directions", "alphas")
+@takes_options
 def side_effects(
     model: Model,
     directions: Directions,
     texts: Sequence[str | Sequence[int]] = NEUTRAL_TEXTS,
     *,
     alphas: float | Sequence[float] = ALPHAS,
-    positions: Positions = "all",
-    operator: str | Operator = "add",
-    layer: int | None = None,
-    site: str | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    **options: Unpack[SteerOptions],
 ) -> SideEffects:
-    """Steer with each direction at each alpha on neutral text, and compare next-token distributions with the unsteered ones.
+    """Changes of next-token distributions on neutral text, for each direction and alpha.
 
     Each text runs once, and every direction and alpha goes on from the steered block. Logits of the whole vocabulary are
     held for a few positions at a time only.
@@ -171,12 +166,6 @@ def side_effects(
             controls, ``[ctl.direction, *ctl.controls]`` of a `ControlResult`.
         texts: texts that have nothing to do with the task, or lists of token ids; default 24 everyday sentences.
         alphas: coefficients; at 0 every change is exactly 0.
-        positions: "all", "last", an index or indices of each text; a direction with one vector a position acts on its own.
-        operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
-        layer, site: act there instead of where the directions were measured.
-        max_tokens: rows times positions of one forward pass; default what is fast on the model's device.
-        memory: what a forward pass may take, e.g. "2GB"; passes become smaller where it, or the device, has no room.
-        progress: show a progress bar.
 
     Raises:
         ValueError: no texts, texts without a second token, tokens that the model lacks, texts that are mostly unknown to
@@ -192,11 +181,9 @@ def side_effects(
         >>> found.frame["kl"].tolist()[0], found.frame["kl"].is_monotonic_increasing
         (0.0, True)
     """
-    cells = cells_of(directions, alphas, layer=layer, site=site)
+    cells = cells_of(directions, alphas, **only(options, ActedAt))
     rows = text_rows(model, texts)
-    base, steered = compare_distributions(
-        model, rows, cells, operator=operator, positions=positions, max_tokens=max_tokens, memory=memory, progress=progress
-    )
+    base, steered = compare_distributions(model, rows, cells, **only(options, TextOptions))
     predicted = [sum(token < n_outputs(model) for token in row.tokens[1:]) for row in rows]
     counts = {"text": range(len(rows)), "positions": [len(row.tokens) for row in rows], "predicted": predicted}
     parts = [
@@ -205,8 +192,8 @@ def side_effects(
     ]
     baseline = pd.DataFrame(counts | dict(zip(NUMBERS, base.T, strict=True))).drop(columns=["kl", "changed"])
     settings = {
-        "operator": operator_label(operator),
-        "positions": TokenPositions.of(positions).describe(),
+        "operator": operator_label(options["operator"]),
+        "positions": TokenPositions.of(options["positions"]).describe(),
         "sites": sorted({one.at.site for cell in cells for one in cell.places}),
     }
     given = tuple(one.direction for one in dict.fromkeys(one for cell in cells for one in cell.places))
@@ -232,7 +219,7 @@ def joined(parts: Sequence[SideEffects]) -> SideEffects:
 
 
 def side_texts(model: Model, problems: Sequence[Problem], *, n: int = len(NEUTRAL_TEXTS)) -> tuple[list[Text], str]:
-    """Texts to measure side effects on, and what they are: everyday sentences, or, for a model that cannot read them, prompts.
+    """Texts to measure side effects on, and a description: everyday sentences, or prompts for a model that cannot read them.
 
     Args:
         model: a TransformerLens model.
@@ -258,7 +245,7 @@ def side_texts(model: Model, problems: Sequence[Problem], *, n: int = len(NEUTRA
 
 
 def changed_predictions(result: SweepResult | ControlResult, *, confidence: float = 0.95) -> pd.DataFrame:
-    """Share of problems that are predicted otherwise than without steering, right or wrong: a side effect on another task.
+    """Share of problems whose prediction differs from the unsteered one, right or wrong: a side effect on another task.
 
     Args:
         result: a sweep, or controls, on problems of a task that the direction was not found on.

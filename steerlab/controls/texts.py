@@ -1,4 +1,4 @@
-"""Everyday sentences that ask nothing, for measuring what steering does where nothing was meant to change."""
+"""Neutral everyday sentences, on which the side effects of steering are measured."""
 
 NEUTRAL_TEXTS: tuple[str, ...] = (
     "The train left the station a few minutes late, and most of the passengers were already asleep.",

@@ -1,8 +1,7 @@
-"""Directions in which activations vary: principal and independent components, singular directions of a class.
+"""Directions along which activations vary: principal and independent components, singular directions.
 
-A component has no sign of its own; here it points from the negative group to the positive one, as the mean difference
-does. Its default length is the mean difference's; with ``scale="natural"`` it is one standard deviation of the activations
-along it (root mean square, where they are not centred).
+Each points from the negative group to the positive one, and has the length of the mean difference; with ``scale="natural"`` its
+length is one standard deviation of the activations along it (root mean square, where they are not centred).
 """
 
 import warnings
@@ -10,14 +9,14 @@ from typing import Literal
 
 import numpy as np
 
-from steerlab._checks import InputError, check_rng
+from steerlab._checks import InputError, check_rng, is_whole, one_of
 from steerlab.activations.cache import Group
 from steerlab.directions.contrasts import Rows, Scale, Vector, fitted
 from steerlab.directions.direction import Direction
 
 Centre = Literal["own", "negative", "none"]
 MOST = 16  # independent components, unless a number is given
-TOLERANCE, ROUNDS = 1e-5, 500  # of FastICA
+ICA_TOLERANCE, ROUNDS = 1e-5, 500  # of FastICA
 
 
 def pca_direction(
@@ -99,8 +98,7 @@ def singular_direction(
         >>> [round(value, 2) for value in singular_direction(right, wrong, layer=1, scale="unit").vector.tolist()]
         [1.0, -0.03]
     """
-    if centre not in ("own", "negative", "none"):
-        raise InputError(f"centre={centre!r}; use own, negative or none")
+    one_of(centre, "centre", ("own", "negative", "none"))
 
     def fit(ours: Rows, theirs: Rows) -> Vector:
         means = {"own": ours.mean(0), "negative": theirs.mean(0), "none": np.zeros(ours.shape[1])}
@@ -120,7 +118,7 @@ def singular_directions(
     scale: Scale = "contrast",
     name: str = "singular",
 ) -> list[Direction]:
-    """The top n right singular vectors of the positive group's activations, called ``{name} 0`` and so on.
+    """The top n right singular vectors of the positive group's activations, named ``{name} 0`` and so on.
 
     Arguments are those of `singular_direction`.
 
@@ -135,7 +133,7 @@ def singular_directions(
         >>> abs(float(first.vector @ second.vector)) < 1e-6
         True
     """
-    if isinstance(n, bool) or n < 1:
+    if not is_whole(n, 1):
         raise InputError(f"n={n!r}; use at least 1 direction")
     return [
         singular_direction(positive, negative, layer=layer, component=k, centre=centre, scale=scale, name=f"{name} {k}") for k in range(n)
@@ -153,7 +151,7 @@ def ica_direction(
     scale: Scale = "contrast",
     name: str = "ICA",
 ) -> Direction:
-    """The independent component of both groups' activations that tells them apart best, as it shows in the stream.
+    """The independent component of both groups' activations that separates them best.
 
     FastICA unmixes the pooled activations, without looking at the groups; components are then ranked by the distance of
     the groups' means in standard deviations within groups. What is given is the component's column of the mixing matrix:
@@ -193,7 +191,7 @@ def ica_direction(
         centred = rows - rows.mean(0)
         rank = _rank(np.linalg.svd(centred, compute_uv=False), centred.shape)
         most = max(1, min(MOST, len(rows) // 5, rank)) if components is None else components
-        if isinstance(most, bool) or not 1 <= most <= rank:
+        if not is_whole(most, 1, rank):
             raise InputError(f"components={components!r}: {len(rows)} problems have {rank} dimensions here; use 1 to {rank}")
         sources, mixing, converged = _unmixed(centred, most, rng)
         while components is None and not converged:
@@ -223,7 +221,7 @@ def _unmixed(centred: Rows, n: int, rng: np.random.Generator | None) -> tuple[np
         vector = _component(centred, 0)
         return (centred @ vector / (vector @ vector))[:, None], vector[:, None], True
     start = np.eye(n) if rng is None else rng.standard_normal((n, n))
-    model = FastICA(n_components=n, whiten="unit-variance", w_init=start, tol=TOLERANCE, max_iter=ROUNDS)
+    model = FastICA(n_components=n, whiten="unit-variance", w_init=start, tol=ICA_TOLERANCE, max_iter=ROUNDS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # said by the caller
         sources = model.fit_transform(centred)
@@ -248,5 +246,5 @@ def _rank(sizes: np.ndarray, shape: tuple[int, ...]) -> int:
 
 
 def _check_component(component: int, n: int) -> None:
-    if isinstance(component, bool) or not isinstance(component, int | np.integer) or not 0 <= component < n:
+    if not is_whole(component, 0, n - 1):
         raise InputError(f"component={component!r}: there are {n}; use 0 to {n - 1}")

@@ -1,7 +1,7 @@
-"""What is made of directions that are there: combinations, parts, and how they lie to each other.
+"""Combine, project and compare directions.
 
-Sums, differences and multiples are operators of `Direction` itself. Directions of several positions are treated position by position. All
-refuse directions of different models, layers or sites.
+Sums, differences and multiples are operators of `Direction` itself. Directions of several positions are treated position by
+position; directions of different models, layers or sites are refused.
 """
 
 from collections.abc import Iterable, Sequence
@@ -69,7 +69,7 @@ def average_directions(directions: Sequence[Direction], *, normalise: bool = Fal
 def project_out(
     direction: Direction, others: Direction | Sequence[Direction], *, keep_norm: bool = False, name: str | None = None
 ) -> Direction:
-    """What is left of a direction once everything along others is taken away.
+    """A direction without its components along other directions.
 
     Args:
         direction: the direction.
@@ -95,7 +95,7 @@ def project_out(
 
 
 def orthogonalise(directions: Sequence[Direction], *, keep_norm: bool = False) -> list[Direction]:
-    """Directions at right angles to each other: each without what lies along those before it.
+    """Orthogonal directions: each without its components along those before it.
 
     Args:
         directions: the first is kept as it is, so that their order matters.
@@ -156,7 +156,7 @@ def cosine_table(directions: Sequence[Direction], *, layers: bool = False) -> pd
 def scale_positions(
     direction: Direction, alphas: Sequence[float], *, positions: Sequence[int] | None = None, name: str | None = None
 ) -> Direction:
-    """A direction with a coefficient of its own at each position, or at each latent step.
+    """A direction with its own coefficient at each position.
 
     The alpha that it is then steered with multiplies them all. This is for operators whose strength is the vector's length
     ("add", "clamp", "rotate"); ablation does not look at it.

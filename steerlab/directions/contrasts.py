@@ -1,17 +1,18 @@
-"""What all estimators of a direction between two groups of activations have in common: input, sign, length, provenance."""
+"""What all estimators of a direction between two groups of activations share: input, sign, length, provenance."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, takes_options
 from steerlab.activations.cache import Activations, Group, as_group, cache_activations
 from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction, check_groups, differing, precision_of
 from steerlab.models.backends import Model
+from steerlab.models.memory import PassOptions
 from steerlab.models.model import n_layers
 from steerlab.tasks.evaluation import Evaluation, balance
 from steerlab.tasks.scorers import encode_prompt
@@ -23,6 +24,7 @@ Vector = Float[np.ndarray, " d_model"]
 Fit = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of one position's rows of both groups
 
 
+@takes_options
 def balanced_activations(
     model: Model,
     evaluation: Evaluation,
@@ -31,7 +33,7 @@ def balanced_activations(
     layers: Sequence[int] | None = None,
     site: str = "resid_post",
     positions: Positions = "last",
-    progress: bool = False,
+    **options: Unpack[PassOptions],
 ) -> tuple[Activations, Activations, Activations]:
     """Activations of equally many right and wrong problems, then of the right ones, and of the wrong ones.
 
@@ -40,7 +42,7 @@ def balanced_activations(
         evaluation: what it got right and wrong.
         rng: draws which problems of the larger group are kept.
         layers: default all.
-        site, positions, progress: as in `steerlab.cache_activations`.
+        site, positions: as in `steerlab.cache_activations`.
 
     Raises:
         ValueError: nothing right or nothing wrong, or prompts that are all the same.
@@ -61,21 +63,13 @@ def balanced_activations(
             f"the prompts of all {len(groups.train)} problems are the same {len(next(iter(tokens)))} tokens ({shown if len(shown) <= 60 else shown[:60] + '…'}), so "
             "nothing tells right from wrong ones before the answer (where choices are whole sentences, the prompt is empty): give problems whose prompts differ"
         )
-    acts = cache_activations(model, groups.train, layers=where, site=site, positions=positions, progress=progress)
+    acts = cache_activations(model, groups.train, layers=where, site=site, positions=positions, **options)
     right, wrong = (acts.select([p.id for p in group]) for group in (groups.train_correct, groups.train_incorrect))
     return acts, right, wrong
 
 
 def fitted(
-    positive: Group,
-    negative: Group,
-    fit: Fit,
-    *,
-    layer: int,
-    scale: Scale,
-    name: str,
-    method: Mapping[str, Any],
-    paired: bool = False,
+    positive: Group, negative: Group, fit: Fit, *, layer: int, scale: Scale, name: str, method: Mapping[str, Any], paired: bool = False
 ) -> Direction:
     """A direction fitted at each position on its own, that points from the negative group to the positive one.
 
@@ -132,7 +126,7 @@ def check_pairs(n_positive: int, n_negative: int, *, paired: bool) -> None:
     """
     if paired and n_positive != n_negative:
         raise InputError(
-            f"paired=True: the groups hold {n_positive} and {n_negative} problems; row i of both must be one pair (or use paired=False)"
+            f"paired=True: the groups have {n_positive} and {n_negative} problems; row i of both must be one pair (or use paired=False)"
         )
 
 

@@ -1,4 +1,4 @@
-"""Before steering: do the activations of two groups differ along one direction, and is it the same on other problems?"""
+"""Before steering: do two groups of activations differ along one direction, and is it the same on other problems?"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class LayerDiagnostics(OneLine):
 
 @dataclass(frozen=True, eq=False)
 class ContrastDiagnostics(Plotted, figure="separability"):
-    """What two groups of activations can and cannot give, layer by layer.
+    """Separability and stability of the contrast of two groups of activations, layer by layer.
 
     Attributes:
         layers: one a layer.
@@ -95,7 +95,7 @@ class ContrastDiagnostics(Plotted, figure="separability"):
         """One layer.
 
         Raises:
-            ValueError: a layer that was not looked at.
+            ValueError: a layer that was not measured.
         """
         for one in self.layers:
             if one.layer == layer:
@@ -118,7 +118,10 @@ class ContrastDiagnostics(Plotted, figure="separability"):
         said = []
         table = self._frame
         for mask, why in (
-            ((table["auc_low"] <= 0.5) & (table["auc_high"] >= 0.5), "held-out problems are not told apart (the AUC's interval holds 0.5)"),
+            (
+                (table["auc_low"] <= 0.5) & (table["auc_high"] >= 0.5),
+                "held-out problems are not separated (the AUC's interval contains 0.5)",
+            ),
             (table["stability_low"] <= 0, "directions of random halves have a cosine of 0 or below in at least one split of twenty"),
         ):
             if mask.any():
@@ -147,7 +150,7 @@ def contrast_diagnostics(
     folds: int = 5,
     splits: int = 200,
 ) -> ContrastDiagnostics:
-    """Is there a direction between two groups of activations, and how sure is it? No model is run.
+    """Whether there is a direction between two groups of activations, and how stable it is; no model is run.
 
     Folds and halves are the same at every layer, so that layers can be compared. Choosing a layer by these numbers is a
     choice on these problems; test it on others.
@@ -213,7 +216,7 @@ def _paired(positive: Activations, negative: Activations, pairs: bool | None) ->
         return positive, negative, False
     if not same:
         raise InputError(
-            f"the groups hold {len(ours)} and {len(theirs)} problems, {len(common)} of them in common; give both the same problems (pairs), "
+            f"the groups have {len(ours)} and {len(theirs)} problems, {len(common)} of them in common; give both the same problems (pairs), "
             "or none in common, or say pairs=False"
         )
     return positive, negative.select(ours), True

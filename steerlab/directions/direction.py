@@ -1,4 +1,4 @@
-"""Directions of the residual stream, and how they are estimated."""
+"""The `Direction` type: a vector in the residual stream, its layer and site, where it came from, and its arithmetic."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlab._checks import InputError, InputTypeError, check_rng
+from steerlab._checks import InputError, InputTypeError, check_rng, is_number, is_whole, one_of
 from steerlab._html import OneLine, Plotted
 from steerlab.activations.cache import Activations
 from steerlab.activations.positions import indices
@@ -25,7 +25,7 @@ ROUNDING = 32  # units in the last place of float32, as a share of the activatio
 
 @dataclass(frozen=True, eq=False)
 class Direction(OneLine, Plotted, title="Direction", shown="name layer site positions norm", figure="direction_heatmap"):
-    """A vector of the residual stream that knows where it was measured.
+    """A vector in the residual stream, with the layer and site at which it was measured.
 
     Directions of one place add up: ``a + b``, ``a - b``, ``-a``, ``2 * a``, ``a / 2``, ``sum([a, b])``. See also
     `steerlab.directions.composing`.
@@ -85,9 +85,8 @@ class Direction(OneLine, Plotted, title="Direction", shown="name layer site posi
             raise InputError(
                 f"direction {self.name!r} is zero: the two groups do not differ at layer {self.layer}, positions={self.positions!r}"
             )
-        if self.site not in SITES:
-            raise InputError(f"site={self.site!r}; use one of {', '.join(SITES)}")
-        if isinstance(self.layer, bool) or not isinstance(self.layer, int | np.integer) or self.layer < 0:
+        one_of(self.site, "site", SITES)
+        if not is_whole(self.layer, 0):
             raise InputError(f"direction {self.name!r}: layer={self.layer!r}; use a block number from 0, the first one")
         if vector.ndim == 2 and not isinstance(self.positions, str) and len(self.positions) != len(vector):
             raise InputError(f"direction {self.name!r}: {len(vector)} rows for {len(self.positions)} positions; give one row a position")
@@ -232,7 +231,7 @@ def as_directions(given: object, what: str = "directions", *, needs: str = "give
     if isinstance(given, Mapping):
         for key, one in given.items():
             check_type(one, f"{what}[{key!r}]", key)
-            if isinstance(key, bool) or not isinstance(key, int | np.integer):
+            if not is_whole(key):
                 raise InputTypeError(f"{what}: key {key!r} is no layer; give {{layer: direction}}, such as {{3: direction}}")
         placed: list[tuple[Direction, int | None]] = [(one, int(key)) for key, one in given.items()]
     elif isinstance(given, str | Tensor | np.ndarray) or not isinstance(given, Iterable):
@@ -414,7 +413,7 @@ def weighted_sum(
         )
     if len(weights) != len(directions):
         raise InputError(f"{len(directions)} directions and {len(weights)} weights; give one weight for each direction")
-    bad = [weight for weight in weights if isinstance(weight, bool) or not np.isfinite(weight)]
+    bad = [weight for weight in weights if not is_number(weight)]
     if bad:
         raise InputError(f"weight {bad[0]!r} is not a finite number; use one like 0.5")
     parts = [one.vector.double() * float(weight) for one, weight in zip(directions, weights, strict=True)]
@@ -452,7 +451,7 @@ def check_groups(positive: Activations, negative: Activations, *, layer: int) ->
     if found[0].shape[2] != found[1].shape[2]:
         raise InputError(f"the groups have {found[0].shape[2]} and {found[1].shape[2]} dimensions; give activations of one model")
     if found[0].shape[1] != found[1].shape[1]:
-        raise InputError(f"the groups hold {found[0].shape[1]} and {found[1].shape[1]} positions; cache both alike")
+        raise InputError(f"the groups have {found[0].shape[1]} and {found[1].shape[1]} positions; cache both alike")
     return found[0], found[1]
 
 
@@ -493,7 +492,7 @@ def differing(positive: Tensor, negative: Tensor, *, name: str, layer: int, posi
             reason = f"all {len(norms)} problems give the same activations there: their prompts are the same up to this position"
             fix = "give problems whose prompts differ there, or measure at another position"
         else:
-            reason = f"their means lie {float(gap.max()):.2g} apart, of a norm of {float(size.max()):.2g}: perhaps both groups hold the same problems"
+            reason = f"their means lie {float(gap.max()):.2g} apart, of a norm of {float(size.max()):.2g}: perhaps both groups are the same problems"
             fix = "give groups that differ"
         raise InputError(f"{where} ({reason}); {fix}")
     return differ
@@ -514,7 +513,7 @@ def check_draw(n: int, rng: np.random.Generator) -> None:
         ValueError: n below 1.
     """
     check_rng(rng)
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+    if not is_whole(n, 1):
         raise InputError(f"n={n!r}; use at least 1 random direction (99 give p-values down to 0.01)")
 
 

@@ -1,28 +1,21 @@
-"""Directions that tell two groups of activations apart: probe, discriminant, whitened and contrastive.
+"""Estimators of a direction between two groups of activations, and `ESTIMATORS`, all of them by name.
 
-They weigh dimensions by how reliably they tell the groups apart, unlike the mean difference, which says where the groups
-lie. A direction that reads a difference need not be the one that causes it (Haufe et al. 2014), which is what sweeps and
-controls are for. Each points from the negative group to the positive one; its default length is the mean difference's, so
-that one alpha means as much with each. None involves chance: each is the only optimum of a convex problem.
-
-All estimators of a direction, by name, and the two that know nothing: random and shuffled labels.
-
-An estimator is a function ``(positive, negative, *, layer)`` of two groups of activations that gives a `Direction`; what
-`shuffled_labels` permutes, what a comparison of methods goes through.
+Each is a function ``(positive, negative, *, layer)`` that returns a `Direction` from negative to positive with the length of the
+mean difference. A direction that separates groups need not be one that causes the difference (Haufe et al. 2014): that is what
+sweeps and controls test.
+`steerlab.ESTIMATORS` has them by name.
 """
 
 import warnings
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, is_number
 from steerlab.activations.cache import Group, as_group
-from steerlab.directions.components import ica_direction, pca_direction, singular_direction
 from steerlab.directions.contrasts import Rows, Scale, Vector, by_covariance, fitted, spread_of, within
 from steerlab.directions.direction import Direction, check_groups, differing, precision_of
 
@@ -68,6 +61,7 @@ def mean_difference(correct: Group, incorrect: Group, *, layer: int, normalise: 
 
 
 ROUNDS = 10_000  # of a solver
+Estimator = Callable[..., Direction]  # (positive, negative, *, layer)
 Shrinkage = float | Literal["auto"]
 
 
@@ -81,7 +75,7 @@ def probe_direction(
     scale: Scale = "contrast",
     name: str = "probe",
 ) -> Direction:
-    """The weights of a logistic regression that tells the groups apart.
+    """The weights of a logistic regression that separates the groups.
 
     Groups of different sizes weigh alike. Activations are measured in units of their root mean square deviation from their
     group's mean, so that `l2` does not depend on the layer's size.
@@ -176,7 +170,7 @@ def whitened_mean_difference(
     scale: Scale = "contrast",
     name: str = "whitened mean difference",
 ) -> Direction:
-    """The mean difference in coordinates in which activations vary alike in all directions.
+    """The mean difference after whitening (in coordinates with equal variance in all directions).
 
     It is the covariance within groups to the power of -1/2, times the mean difference: half way from the mean difference
     (power 0) to the discriminant (power -1).
@@ -210,7 +204,7 @@ def contrastive_direction(
     scale: Scale = "contrast",
     name: str = "contrastive",
 ) -> Direction:
-    """The direction along which positive activations lie above negative ones by a margin, as far as they can.
+    """The max-margin direction: positive activations lie above negative ones by a margin, as far as possible.
 
     It minimises ``l2 / 2 |w|^2 + mean(max(0, margin - w (p - n))^2)`` over all pairs of a positive activation p and a
     negative one n, or over the pairs given: a ranking loss. Units are those of `probe_direction`.
@@ -296,22 +290,5 @@ def _by_covariance(
 
 
 def _check_positive(what: str, value: float) -> None:
-    if isinstance(value, bool) or not np.isfinite(value) or value <= 0:
+    if not is_number(value, 0):
         raise InputError(f"{what}={value!r}; use a positive number")
-
-
-Estimator = Callable[..., Direction]  # (positive, negative, *, layer)
-
-ESTIMATORS: Mapping[str, Estimator] = MappingProxyType(
-    {
-        "mean_difference": mean_difference,
-        "whitened_mean_difference": whitened_mean_difference,
-        "lda": lda_direction,
-        "probe": probe_direction,
-        "contrastive": contrastive_direction,
-        "pca": pca_direction,
-        "ica": ica_direction,
-        "singular": singular_direction,
-    }
-)
-"""Estimators that need no chance and no pairs."""

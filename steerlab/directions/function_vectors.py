@@ -1,14 +1,16 @@
-"""Directions between two ways to ask: function vectors, and contrasts of any pairs of prompts."""
+"""Directions from pairs of prompts: function vectors, and contrasts between two ways to ask."""
 
 from collections.abc import Sequence
+from typing import Unpack
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, takes_options
 from steerlab.activations.cache import Activations, cache_activations
 from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction
 from steerlab.directions.estimators import mean_difference
 from steerlab.models.backends import Model
 from steerlab.models.encoding import token_ids
+from steerlab.models.memory import PassOptions
 from steerlab.models.model import readable
 from steerlab.tasks.problems import Problem, Text
 
@@ -51,6 +53,7 @@ def reasoning_pairs(queries: Sequence[str] = QUERIES, *, reasoning: str = REASON
     return [(reasoning.replace("{query}", query), direct.replace("{query}", query)) for query in queries]
 
 
+@takes_options
 def prompt_contrast(
     model: Model,
     pairs: Sequence[tuple[Text, Text]],
@@ -58,14 +61,14 @@ def prompt_contrast(
     layers: int | Sequence[int],
     site: str = "resid_post",
     positions: Positions = "last",
-    progress: bool = False,
+    **options: Unpack[PassOptions],
 ) -> tuple[Activations, Activations]:
     """The activations of both prompts of each pair: two groups for any estimator, row i of both being one pair.
 
     Args:
         model: a TransformerLens model.
         pairs: of a prompt that does what the direction is to do, and one that does not; texts, or tuples of token ids.
-        layers, site, positions, progress: as in `steerlab.cache_activations`.
+        layers, site, positions: as in `steerlab.cache_activations`.
 
     Raises:
         ValueError: no pairs, something else than two prompts, or two that are the same.
@@ -91,7 +94,7 @@ def prompt_contrast(
         [Problem(f"{side}-{i}", pair[k], () if isinstance(pair[k], tuple) else "") for i, pair in enumerate(pairs)]
         for k, side in enumerate(("positive", "negative"))
     ]
-    groups = [cache_activations(model, group, layers=layers, site=site, positions=positions, progress=progress) for group in problems]
+    groups = [cache_activations(model, group, layers=layers, site=site, positions=positions, **options) for group in problems]
     return groups[0], groups[1]
 
 

@@ -1,7 +1,7 @@
-"""A direction that is another vector for every prompt, known before anything is steered.
+"""A direction that is another vector for every prompt, computed before anything is steered.
 
-What a rule makes of the unsteered stream of a prompt does not change while the model is steered at that place, nor while an answer is
-generated. So it is found once, and sweeps, controls and generation then run on it as they run on any direction.
+It depends only on the prompt's unsteered stream, so it is found once, and sweeps, controls and generation use it like any
+direction.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,12 +1,8 @@
-"""Which directions could have done it as well: families of controls for `steerlab.random_control`.
+"""Random directions and other families of controls, for `steerlab.random_control`.
 
-Each family answers another doubt. Isotropic directions (`steerlab.random_directions`): would any direction of this size
-do? `covariance_matched`: would any direction in which activations vary do? `shuffled_labels`: would this estimator on
-these problems, with labels that mean nothing, do? `orthogonal_directions`: would a direction do that has nothing of this
-one? `other_task`: would a direction that means something else do?
-
-A control is drawn by a function ``(direction, n, *, rng)``. Lengths are matched position by position unless
-``norm="keep"``; to match on side effects instead, see `steerlab.match_kl`.
+Each family answers another doubt: would any direction of this norm do (`random_directions`), any with the data's covariance
+(`covariance_matched`), this estimator on shuffled labels (`shuffled_labels`), any orthogonal one (`orthogonal_directions`), one of
+`other_task`? A family is a function ``(direction, n, *, rng)``; norms are matched position by position unless ``norm="keep"``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, one_of
 from steerlab.activations.cache import Activations, Group, as_group
 from steerlab.directions.contrasts import SCALES, Scale
 from steerlab.directions.direction import Direction, check_draw
@@ -56,7 +52,7 @@ def random_directions(like: Direction, n: int, *, rng: np.random.Generator, name
 def random_direction(
     positive: Group, negative: Group, *, layer: int, rng: np.random.Generator, scale: Scale = "contrast", name: str = "random"
 ) -> Direction:
-    """An isotropic direction, which knows of the groups only where they are and how far apart; its sign is chance, too.
+    """A random isotropic direction with the norm of two groups' mean difference.
 
     Args:
         positive, negative: activations of the groups.
@@ -90,7 +86,7 @@ def shuffled_label_direction(
     name: str = "shuffled labels",
     **options: Any,
 ) -> Direction:
-    """What an estimator gives for the same problems with permuted labels.
+    """The direction of an estimator on the same problems with permuted labels.
 
     Args:
         positive, negative, layer, rng: as in `random_direction`.
@@ -107,8 +103,7 @@ def shuffled_label_direction(
         >>> shuffled.method["estimator"], abs(shuffled.norm / mean_difference(right, wrong, layer=1).norm - 1) < 1e-6
         ('shuffled_labels', True)
     """
-    if scale not in SCALES:
-        raise InputError(f"scale={scale!r}; use one of {', '.join(SCALES)}")
+    one_of(scale, "scale", SCALES)
     positive, negative = as_group(positive, layer=layer), as_group(negative, layer=layer)
     like = mean_difference(positive, negative, layer=layer, name=name)
 
@@ -191,7 +186,7 @@ def covariance_matched(acts: Activations, *, norm: Norm = "match", name: str = "
         check_draw(n, rng)
         values = _samples(acts, direction)
         if len(values) < 2:
-            raise InputError(f"acts hold {len(values)} problem(s); a covariance needs at least 2")
+            raise InputError(f"acts have {len(values)} problem(s); a covariance needs at least 2")
         centred = values - values.mean(0)
         size = float(values.square().mean().sqrt())
         about = {"n_samples": len(values)}
@@ -214,7 +209,7 @@ def shuffled_labels(
     norm: Norm = "match",
     name: str = "shuffled",
 ) -> Draw:
-    """The same estimator on the same problems with permuted labels, in groups of the same sizes.
+    """A family of controls: the same estimator on the same problems with permuted labels, in groups of the same sizes.
 
     Args:
         positive, negative: the activations that the direction was estimated from.
@@ -247,7 +242,7 @@ def shuffled_labels(
     _check_norm(norm)
     sizes = len(positive.problem_ids), len(negative.problem_ids)
     if paired and sizes[0] != sizes[1]:
-        raise InputError(f"paired=True: the groups hold {sizes[0]} and {sizes[1]} problems; row i of both must be one problem")
+        raise InputError(f"paired=True: the groups have {sizes[0]} and {sizes[1]} problems; row i of both must be one problem")
 
     def draw(direction: Direction, n: int, *, rng: np.random.Generator) -> list[Direction]:
         check_draw(n, rng)
@@ -276,7 +271,7 @@ def shuffled_labels(
 
 
 def other_task(directions: Sequence[Direction], *, norm: Norm = "match", name: str = "other-task") -> Draw:
-    """Directions that were found on other tasks, at the same layer and site; those of other places are left out.
+    """A family of controls: directions found on other tasks, at the same layer and site.
 
     Args:
         directions: found on other tasks; more than are asked for are drawn from without repetition. The direction under test
@@ -324,7 +319,7 @@ def other_task(directions: Sequence[Direction], *, norm: Norm = "match", name: s
 
 
 def given_controls(directions: Sequence[Direction]) -> Draw:
-    """Controls that are drawn already (and perhaps matched by `steerlab.match_kl`), as they are, in their order.
+    """A family of controls that are already drawn (and perhaps matched by `steerlab.match_kl`), in their order.
 
     Returns:
         A function ``(direction, n, *, rng)`` that gives the first n. It raises ValueError if there are fewer.
@@ -339,7 +334,7 @@ def given_controls(directions: Sequence[Direction]) -> Draw:
     def draw(direction: Direction, n: int, *, rng: np.random.Generator) -> list[Direction]:
         check_draw(n, rng)
         if len(given) < n:
-            raise InputError(f"n={n}: only {len(given)} controls are ready; ask for no more")
+            raise InputError(f"n={n}: only {len(given)} controls are given; ask for no more")
         return given[: int(n)]
 
     return draw

@@ -1,7 +1,7 @@
-"""Rows of tokens in batches, in which what rows begin with in common stands once.
+"""Rows of tokens in batches, in which a common beginning stands once.
 
-A batch is cut into levels of columns: a header that all rows share (few-shot examples), the prompts that several rows
-share (a question with several endings), and the rows' own rest. Each level holds each different beginning once.
+A batch is cut into levels of columns: a header that all rows share (few-shot examples), the prompts that several rows share (a
+question with several endings), and the rows' own rest. Each level holds each different beginning once.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,9 +1,6 @@
-"""Read a local Hugging Face directory, strictly: nothing missing, nothing guessed, nothing fetched."""
+"""Read a local Hugging Face directory strictly: nothing missing, nothing guessed, nothing fetched."""
 
-import contextlib
-import copy
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,8 +15,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from steerlab._checks import InputError, MissingFileError
 
 EMBEDDED = ("tiny-arithmetic",)
-# TransformerLens picks a converter by these words in a path, before it looks at the config.
-MISLEADING = ("llama", "gemma", "bert", "t5", "hubert", "wav2vec2")
 
 
 def local_directory(name: str) -> Path | None:
@@ -112,28 +107,30 @@ def placeholder_tokenizer(d_vocab: int) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=words, name_or_path="placeholder", add_bos_token=True, **special)
 
 
-def completed_config(hf_model: Any) -> Any:
-    """The model's config with every field that HookedTransformer's converters read.
-
-    Newer configs no longer carry ``n_ctx`` (GPT-2) or ``partial_rotary_factor`` (Phi, GPT-NeoX) at the top level.
-    """
-    config = copy.deepcopy(hf_model.config)
-    rope = getattr(config, "rope_parameters", None) or {}
-    if config.model_type == "gpt2":
-        config.n_ctx = config.n_positions
-    if "partial_rotary_factor" in rope:
-        config.partial_rotary_factor = config.rotary_pct = rope["partial_rotary_factor"]
-    config.architectures = config.architectures or [type(hf_model).__name__]
-    return config
+class CannotConvert(Exception):
+    """A checkpoint that TransformerLens does not take, or does not get right."""
 
 
-@contextlib.contextmanager
-def neutral_folder() -> Iterator[Path]:
-    """An empty-handed model folder (its config.json says nothing) under a path that names no architecture."""
-    parents = (tempfile.gettempdir(), "/tmp", "/var/tmp", str(Path.home()), str(Path.cwd()))
-    neutral = [p for p in parents if Path(p).is_dir() and not any(word in p.lower() for word in MISLEADING)]
-    if not neutral:
-        raise InputError(f"no temporary folder without one of {MISLEADING} in its path; set TMPDIR to one, or use backend='bridge'")
-    with tempfile.TemporaryDirectory(prefix="checkpoint-", dir=neutral[0]) as folder:
-        (Path(folder) / "config.json").write_text("{}")
-        yield Path(folder)
+class Probe:
+    """Log-probabilities of a Hugging Face model on a few tokens, which the model made of it must give too."""
+
+    def __init__(self, path: Path, hf_model: Any) -> None:
+        config = hf_model.config
+        length = min(64, getattr(config, "max_position_embeddings", 64))
+        self._tokens = torch.arange(1, length + 1)[None] % int(config.vocab_size)
+        self._expected = self._of(lambda tokens: hf_model(tokens).logits, hf_model.device)
+        if bool(self._expected.isnan().any()):
+            raise InputError(f"{path}: in {hf_model.dtype} this model's logits are NaN; its weights are damaged or need a wider dtype")
+        # A share of how far apart log-probabilities are: an untrained model's are close together, and so are those of a wrong conversion of it.
+        spread = float(self._expected.max() - self._expected.min())
+        self._allowed = max(1e-5, 1e-4 * spread) if hf_model.dtype in (torch.float32, torch.float64) else 0.5
+
+    def _of(self, logits: Callable[[torch.Tensor], torch.Tensor], device: torch.device) -> torch.Tensor:
+        with torch.no_grad():
+            return logits(self._tokens.to(device)).float().log_softmax(-1).cpu()
+
+    def __call__(self, model: Any, architecture: str) -> None:
+        """Raises CannotConvert where the model computes something else."""
+        gap = float((self._of(model, next(iter(model.parameters())).device) - self._expected).abs().max())
+        if not gap <= self._allowed:
+            raise CannotConvert(f"TransformerLens' {architecture} changes log-probabilities by {gap:.2g}")

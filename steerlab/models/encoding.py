@@ -1,7 +1,7 @@
-"""Texts to tokens: which special tokens stand before a text, which end a generation, and what a token reads as.
+"""Text to tokens and back: which special tokens stand before a text, and which end a generation (the stop tokens).
 
-TransformerLens fills gaps in a tokenizer (a model without a beginning-of-sequence token gets one by name), so what a model's own files say of special
-tokens is read apart and kept with the model.
+TransformerLens fills gaps in a tokenizer (a model without a beginning-of-sequence token gets one by name), so what the model's own
+files say about special tokens is read apart and kept with the model.
 """
 
 from collections.abc import Callable, Sequence
@@ -112,7 +112,7 @@ def _around(tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class Frame:
-    """What stands around the tokens of a text, under one tokenizer.
+    """The special tokens around a text, under one tokenizer.
 
     Attributes:
         tokenizer: that one.
@@ -245,7 +245,7 @@ def token_names(model: Any, tokens: Sequence[int]) -> str:
 
 
 def said(model: Any) -> str:
-    """The rule in force in words, with a remark where the model's own tokenizer would do otherwise."""
+    """The rule of special tokens in words, with a remark where the model's own tokenizer differs."""
     if model.tokenizer is None:
         return "The model has no tokenizer: prompts are token ids, taken as they are."
     frame, ours = _frame(model), prepends_bos(model)

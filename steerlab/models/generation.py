@@ -1,6 +1,6 @@
-"""Continue prompts greedily: prompts of all lengths together, their keys and values aligned at their ends.
+"""Continue prompts greedily: prompts of all lengths in one batch, their keys and values aligned at their ends.
 
-A step reads all weights, whatever the number of rows, so rows are worth putting together, padded or not.
+Each step reads all weights, whatever the number of rows, so rows are worth putting together, padded or not.
 """
 
 from collections.abc import Callable, Sequence
@@ -89,7 +89,7 @@ def generate(
     new_tokens: int,
     on_step: OnStep = lambda step, rows: None,
 ) -> list[Answer]:
-    """Continue rows greedily with cached keys and values, each until the first of the model's end tokens (`steerlab.models.model.end_tokens`).
+    """Continue rows greedily with cached keys and values, each until the first of the model's end tokens (`steerlab.models.encoding.end_tokens`).
 
     Args:
         model: the model.

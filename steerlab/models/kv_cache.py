@@ -1,4 +1,4 @@
-"""Keys and values of what was already run, so that what follows attends to it without running it again."""
+"""Keep the keys and values of what was already run, so that later tokens attend to it without running it again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -191,8 +191,8 @@ class KeyValueCache:
         # No padding: without a mask of our own, pad tokens would be looked for.
         return {"past_kv_cache": self._cache, "attention_mask": torch.ones_like(fed)}
 
-    def advance(self, n: int, first: int, until: int) -> None:
-        """Blocks `first` to `until` (not included) were fed n positions."""
+    def advance(self, n: int) -> None:
+        """Note that n positions were fed."""
         self._stores.length += n
 
     def keep(self, rows: Int[Tensor, " row"]) -> None:

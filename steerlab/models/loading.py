@@ -1,12 +1,10 @@
 """Load a model as a plain TransformerLens object: from the Hub, by name, from a local directory, or the embedded one."""
 
 import contextlib
-import io
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -14,9 +12,10 @@ import transformers
 from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 
-from steerlab._checks import InputError
-from steerlab.models import checkpoints, encoding, weights
-from steerlab.models.backends import BACKENDS, HookedTransformer, Model, TransformerBridge
+from steerlab._checks import InputError, one_of
+from steerlab.models import checkpoints, encoding, hooked, weights
+from steerlab.models.backends import BACKENDS, Model, TransformerBridge
+from steerlab.models.checkpoints import CannotConvert, Probe
 from steerlab.models.memory import is_out_of_memory
 from steerlab.models.shortcuts import short_cuts
 
@@ -50,7 +49,7 @@ def load_model(
     processing: str = "raw",
     prepend_bos: bool | None = None,
 ) -> Model:
-    """Load a model as a plain TransformerLens object, in evaluation mode.
+    """A plain TransformerLens model in evaluation mode.
 
     Args:
         name: the embedded "tiny-arithmetic", a local Hugging Face directory, a HookedTransformer name or a Hub id.
@@ -78,11 +77,9 @@ def load_model(
         (6, 128)
     """
     name = str(name)
-    if backend not in BACKENDS:
-        raise InputError(f"backend={backend!r}; use one of {', '.join(BACKENDS)}")
-    if processing not in ("raw", "processed"):
-        raise InputError(f"processing={processing!r}; use raw or processed")
-    if backend == "hooked" and HookedTransformer is None:
+    one_of(backend, "backend", BACKENDS)
+    one_of(processing, "processing", ("raw", "processed"))
+    if backend == "hooked" and hooked.HookedTransformer is None:
         raise InputError("backend='hooked': this TransformerLens has no HookedTransformer (it ended with 3.9); use backend='bridge'")
     dtype = _dtype(dtype)
     device = _device(device)
@@ -95,12 +92,14 @@ def load_model(
         else:
             model = _load_hub(name, backend, device, dtype, revision, processing)
             model = _named(model, name, weights.at_loading(_snapshot(name, revision)), processing, revision)
-    source = path if path is not None else official_name(name)
-    model.steerlab_origin |= {
-        "special_tokens": encoding.read_special_tokens(source, revision, model),
-        "tokenizer": model.tokenizer,
-        "default_prepend_bos": bool(getattr(model.cfg, "default_prepend_bos", True)),
-    }
+    source = path if path is not None else hooked.official_name(name) or name
+    model.steerlab_origin.update(
+        {
+            "special_tokens": encoding.read_special_tokens(source, revision, model),
+            "tokenizer": model.tokenizer,
+            "default_prepend_bos": bool(getattr(model.cfg, "default_prepend_bos", True)),
+        }
+    )
     encoding.set_rule(model, prepend_bos)
     return model
 
@@ -112,15 +111,6 @@ def _named(model: Model, name: str, source: Mapping[str, Any], processing: str, 
     object.__setattr__(model, "steerlab_origin", origin)
     short_cuts(model)
     return model
-
-
-def official_name(name: str) -> str:
-    """The Hub id that an alias of HookedTransformer means; any other name is one itself."""
-    if HookedTransformer is None:
-        return name
-    from transformer_lens.loading_from_pretrained import make_model_alias_map
-
-    return str(make_model_alias_map().get(name.lower(), name))
 
 
 def _fused(model: Model) -> Model:
@@ -159,7 +149,7 @@ def _dtype(dtype: torch.dtype | str | None) -> torch.dtype:
 def _load_directory(path: Path, backend: str, device: torch.device, dtype: torch.dtype, processing: str) -> Model:
     """Load by the backend asked for, or by whichever takes the model; an error says what the other one makes of it."""
     loaders = {"hooked": _hooked_directory, "bridge": _bridged_directory}
-    if HookedTransformer is None:
+    if hooked.HookedTransformer is None:
         del loaders["hooked"]
     wanted = [backend] if backend != "auto" else list(loaders)
     failed: dict[str, str] = {}
@@ -169,7 +159,7 @@ def _load_directory(path: Path, backend: str, device: torch.device, dtype: torch
                 if kind not in wanted:
                     warnings.simplefilter("ignore")  # only tried, to say whether it would do
                 model = loaders[kind](path, device, dtype, processing)
-        except _CannotConvert as error:
+        except CannotConvert as error:
             failed[kind] = str(error)
             continue
         if kind in wanted:
@@ -183,14 +173,14 @@ def _load_directory(path: Path, backend: str, device: torch.device, dtype: torch
 def _hooked_directory(path: Path, device: torch.device, dtype: torch.dtype, processing: str) -> Model:
     source = weights.at_loading(path)  # before, so that a file that is replaced meanwhile is noticed
     hf_model, tokenizer = checkpoints.read_checkpoint(path, dtype)
-    model = _hooked_from(path, hf_model, tokenizer, device, dtype, processing, _Probe(path, hf_model))
+    model = hooked.from_directory(path, hf_model, tokenizer, device, dtype, processing, Probe(path, hf_model))
     return _usable(model, path, source, processing)
 
 
 def _bridged_directory(path: Path, device: torch.device, dtype: torch.dtype, processing: str) -> Model:
     source = weights.at_loading(path)
     hf_model, tokenizer = checkpoints.read_checkpoint(path, dtype)
-    check = _Probe(path, hf_model)
+    check = Probe(path, hf_model)
     stand_in = tokenizer or checkpoints.placeholder_tokenizer(int(hf_model.config.vocab_size))
     try:
         model = TransformerBridge.boot_transformers(str(path), hf_model=hf_model.to(device), tokenizer=stand_in, device=device, dtype=dtype)
@@ -198,7 +188,7 @@ def _bridged_directory(path: Path, device: torch.device, dtype: torch.dtype, pro
     except (ValueError, RuntimeError, AttributeError, TypeError, LookupError, NotImplementedError) as error:
         if is_out_of_memory(error):
             raise
-        raise _CannotConvert(checkpoints.one_line(error)) from error
+        raise CannotConvert(checkpoints.one_line(error)) from error
     if tokenizer is None:
         model.tokenizer = None
     if processing == "processed":
@@ -212,108 +202,18 @@ def _usable(model: Model, path: Path, source: Mapping[str, Any], processing: str
     except InputError as error:
         if is_out_of_memory(error):
             raise
-        raise _CannotConvert(checkpoints.one_line(error).removesuffix("; use another model")) from error
-
-
-class _CannotConvert(Exception):
-    """A checkpoint that TransformerLens does not take, or does not get right."""
-
-
-class _Probe:
-    """Log-probabilities of a Hugging Face model on a few tokens, which the model made of it must give too."""
-
-    def __init__(self, path: Path, hf_model: Any) -> None:
-        config = hf_model.config
-        length = min(64, getattr(config, "max_position_embeddings", 64))
-        self._tokens = torch.arange(1, length + 1)[None] % int(config.vocab_size)
-        self._expected = self._of(lambda tokens: hf_model(tokens).logits, hf_model.device)
-        if bool(self._expected.isnan().any()):
-            raise InputError(f"{path}: in {hf_model.dtype} this model's logits are NaN; its weights are damaged or need a wider dtype")
-        # A share of how far apart log-probabilities are: an untrained model's are close together, and so are those of a wrong conversion of it.
-        spread = float(self._expected.max() - self._expected.min())
-        self._allowed = max(1e-5, 1e-4 * spread) if hf_model.dtype in (torch.float32, torch.float64) else 0.5
-
-    def _of(self, logits: Callable[[torch.Tensor], torch.Tensor], device: torch.device) -> torch.Tensor:
-        with torch.no_grad():
-            return logits(self._tokens.to(device)).float().log_softmax(-1).cpu()
-
-    def __call__(self, model: Model, architecture: str) -> None:
-        """Raises _CannotConvert where the model computes something else."""
-        gap = float((self._of(model, next(iter(model.parameters())).device) - self._expected).abs().max())
-        if not gap <= self._allowed:
-            raise _CannotConvert(f"TransformerLens' {architecture} changes log-probabilities by {gap:.2g}")
-
-
-def _hooked_from(
-    path: Path, hf_model: Any, tokenizer: Any, device: torch.device, dtype: torch.dtype, processing: str, check: _Probe
-) -> Model:
-    """Convert a Hugging Face model, and check on a few tokens that the conversion computes the same."""
-    from transformer_lens import loading_from_pretrained as loading
-
-    processed = processing == "processed"
-    flags = dict.fromkeys(("fold_ln", "center_writing_weights", "center_unembed", "fold_value_biases"), processed)
-    config = checkpoints.completed_config(hf_model)
-    read_config = SimpleNamespace(from_pretrained=lambda *args, **options: config)
-    # The converters choose by words in the path before they read the config: hand them a path without words.
-    with checkpoints.neutral_folder() as folder, _replaced(loading, "AutoConfig", read_config):
-        try:
-            cfg = loading.get_pretrained_model_config(str(folder), hf_cfg=config.to_dict(), fold_ln=processed, device="cpu", dtype=dtype)
-            _check_windows(config, cfg)
-            state = loading.get_pretrained_state_dict(str(folder), cfg, hf_model, dtype=dtype)
-            cfg.model_name, cfg.tokenizer_name = path.name, None if tokenizer is None else str(path)
-            with _no_deprecation():
-                model = HookedTransformer(cfg, tokenizer, move_to_device=False)
-            model.load_and_process_state_dict(state, **flags)
-        except (NotImplementedError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
-            if is_out_of_memory(error):
-                raise
-            reason = checkpoints.one_line(error)
-            raise _CannotConvert(f"its converters do not take this {type(hf_model).__name__}: {reason}") from error
-    check(model, type(hf_model).__name__)
-    model.cfg.device = str(device)
-    return model.to(device, print_details=False)
-
-
-@contextlib.contextmanager
-def _replaced(module: ModuleType, name: str, value: object) -> Iterator[None]:
-    """A module's attribute stands for something else for a while."""
-    original = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, original)
-
-
-def _check_windows(config: Any, cfg: Any) -> None:
-    """Sliding attention windows can be longer than any probe, so they are compared by what the configs say."""
-    kinds = getattr(config, "layer_types", None) or []
-    local = list(cfg.attn_types or []) if cfg.use_local_attn else []
-    sliding = [kind == "sliding_attention" for kind in kinds]
-    if any(sliding) and sliding != [kind == "local" for kind in local]:
-        raise _CannotConvert("it lets every layer attend everywhere where the config has sliding windows")
-
-
-@contextlib.contextmanager
-def _no_deprecation() -> Iterator[None]:
-    """TransformerLens 3.9 announces the end of HookedTransformer at every construction; we know, and support it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="HookedTransformer", category=DeprecationWarning)
-        yield
+        raise CannotConvert(checkpoints.one_line(error).removesuffix("; use another model")) from error
 
 
 def _load_hub(name: str, backend: str, device: torch.device, dtype: torch.dtype, revision: str | None, processing: str) -> Model:
-    if backend != "bridge" and HookedTransformer is not None:
-        from transformer_lens.loading_from_pretrained import make_model_alias_map
-
-        if name.lower() in make_model_alias_map():
-            try:
-                return _from_hub(name, lambda: _hooked_by_name(name, device, dtype, revision, processing))
-            except _CannotConvert as error:
-                if backend == "hooked":
-                    raise InputError(f"backend='hooked' cannot load {name!r} ({error}); use backend='bridge'") from error
-        elif backend == "hooked":
-            raise InputError(f"model={name!r}: not a HookedTransformer name; use backend='bridge' for any Hub id")
+    if backend != "bridge" and hooked.official_name(name) is not None:
+        try:
+            return _from_hub(name, lambda: hooked.from_hub(name, device, dtype, revision, processing))
+        except CannotConvert as error:
+            if backend == "hooked":
+                raise InputError(f"backend='hooked' cannot load {name!r} ({error}); use backend='bridge'") from error
+    elif backend == "hooked":
+        raise InputError(f"model={name!r}: not a HookedTransformer name; use backend='bridge' for any Hub id")
 
     def boot() -> Model:
         model = TransformerBridge.boot_transformers(name, device=device, dtype=dtype, revision=revision)
@@ -324,21 +224,9 @@ def _load_hub(name: str, backend: str, device: torch.device, dtype: torch.dtype,
     return _from_hub(name, boot)
 
 
-def _hooked_by_name(name: str, device: torch.device, dtype: torch.dtype, revision: str | None, processing: str) -> Model:
-    loader = HookedTransformer.from_pretrained if processing == "processed" else HookedTransformer.from_pretrained_no_processing
-    options = {} if revision is None else {"revision": revision}
-    with _no_deprecation(), contextlib.redirect_stdout(io.StringIO()):
-        try:
-            return loader(name, device=str(device), dtype=dtype, **options)
-        except (NotImplementedError, KeyError, AttributeError, TypeError, RuntimeError) as error:
-            if is_out_of_memory(error):
-                raise
-            raise _CannotConvert(f"its converters do not take this model: {checkpoints.one_line(error)}") from error
-
-
 def _snapshot(name: str, revision: str | None) -> Path | None:
     """The folder of the Hub's cache that a model was loaded from, if it is there."""
-    config = try_to_load_from_cache(official_name(name), "config.json", revision=revision)
+    config = try_to_load_from_cache(hooked.official_name(name) or name, "config.json", revision=revision)
     return Path(config).parent if isinstance(config, str) else None
 
 

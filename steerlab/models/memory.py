@@ -1,13 +1,13 @@
-"""How much of the work one forward pass takes: by the machine's caches, by a budget, and by what the device can hold."""
+"""How many rows one forward pass takes: by the machine's caches, by a budget, and by what the device can hold."""
 
 import math
 import re
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Annotated, TypedDict, TypeVar
 
 import torch
 
-from steerlab._checks import InputError, InputMemoryError
+from steerlab._checks import InputError, InputMemoryError, Option, is_whole
 from steerlab.models.backends import Model
 from steerlab.models.model import d_model, device_of, n_layers
 
@@ -20,6 +20,26 @@ LOGIT_BYTES = 16  # of one logit: itself, its copies in float32 and as log-proba
 Work = TypeVar("Work")
 Found = TypeVar("Found")
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+class Limits(TypedDict, total=False):
+    """How large one forward pass may be."""
+
+    max_tokens: Annotated[int | None, Option(None, "rows times positions of one forward pass; default what is fast on the model's device")]
+    memory: Annotated[
+        str | int | None,
+        Option(None, 'what a forward pass may take, e.g. "2GB"; passes become smaller where it, or the device, has no room'),
+    ]
+
+
+class Shown(TypedDict, total=False):
+    """Whether a job says how far it is."""
+
+    progress: Annotated[bool, Option(False, "show a progress bar")]
+
+
+class PassOptions(Limits, Shown, total=False):
+    """Options of everything that runs a model over rows of tokens."""
 
 
 def parse_memory(memory: str | int | float) -> int:
@@ -67,7 +87,7 @@ def pass_tokens(model: Model, max_tokens: int | None = None, memory: str | int |
     Raises:
         ValueError: a limit that is not a positive number, or a budget below one position.
     """
-    if max_tokens is not None and (isinstance(max_tokens, bool) or max_tokens < 1):
+    if max_tokens is not None and not is_whole(max_tokens, 1):
         raise InputError(f"max_tokens={max_tokens!r}; use a whole number of at least 1, or leave it out")
     room = max_tokens
     if room is None:
@@ -114,6 +134,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def too_large(positions: int) -> InputMemoryError:
+    """The error for work of which not even so many positions fit."""
+    return InputMemoryError(f"not even {positions} positions at a time fit into memory; free some, use shorter prompts or a smaller dtype")
+
+
+def emptied() -> None:
+    """Give back what torch keeps of a GPU's memory for later."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def shrinking(
     work: list[Work],
     room: int,
@@ -142,12 +173,9 @@ def shrinking(
             if not is_out_of_memory(error):
                 raise
             if room <= least(piece):
-                raise InputMemoryError(
-                    f"not even {least(piece)} positions at a time fit into memory; free some, use shorter prompts or a smaller dtype"
-                ) from error
+                raise too_large(least(piece)) from error
             room = max(least(piece), math.ceil(room / 2))
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            emptied()
             waiting += reversed(split(piece, room))
             continue
         yield piece, found

@@ -1,12 +1,8 @@
-"""What a TransformerLens model is: its shape, its hook points, its tokens.
+"""What a TransformerLens model is: its shape, hook points, tokens and dtype.
 
-With `loading`, which builds the models, `passes` and `shortcuts`, which run them, and `keyvalues`, which stores for them, this is the only module that knows
-whether it holds a `HookedTransformer` or a `TransformerBridge`. Everything else takes the plain model object and the functions of these modules.
-
-Sites follow TransformerLens: ``resid_pre``, ``resid_mid`` and ``resid_post`` of 0-based block l. ``resid_post``
-of block l is the output of block l, and the same tensor as ``resid_pre`` of block l + 1.
-
-Run a model in another precision for a while, and say how often its predictions then differ.
+Only the room `steerlab.models` knows whether a model is a `HookedTransformer` or a `TransformerBridge`; all else takes the plain
+model object. Sites follow TransformerLens: ``resid_pre``, ``resid_mid``, ``resid_post`` of 0-based block l. ``resid_post`` of block
+l is the output of block l, the same tensor as ``resid_pre`` of block l + 1.
 """
 
 import contextlib
@@ -15,12 +11,11 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformer_lens.hook_points import HookPoint
 
-from steerlab._checks import InputError, InputTypeError
+from steerlab._checks import InputError, InputTypeError, is_whole, one_of
 from steerlab._html import OneLine
 from steerlab.models import weights
 from steerlab.models.backends import HookedTransformer, Model, TransformerBridge
@@ -101,9 +96,8 @@ def hook_name(model: Model, layer: int, site: str = "resid_post") -> str:
     Raises:
         ValueError: a layer that the model lacks, or a site that its blocks lack.
     """
-    if site not in SITES:
-        raise InputError(f"site={site!r}; use one of {', '.join(SITES)}")
-    if isinstance(layer, bool) or not isinstance(layer, int | np.integer):
+    one_of(site, "site", SITES)
+    if not is_whole(layer):
         raise InputError(f"layer={layer!r} is a {type(layer).__name__}; use a whole number from 0 to {n_layers(model) - 1}")
     if not 0 <= layer < n_layers(model):
         raise InputError(f"layer={layer!r}: this model has {n_layers(model)} layers; use 0 to {n_layers(model) - 1}")
@@ -137,7 +131,7 @@ def _point(model: Model, name: str) -> HookPoint | None:
     return found if isinstance(found, HookPoint) else model.hook_dict.get(name)
 
 
-def points_inside(module: torch.nn.Module) -> Iterator[tuple[str, HookPoint]]:
+def points_inside(module: Model | torch.nn.Module) -> Iterator[tuple[str, HookPoint]]:
     """The hook points in a module, by their names there."""
     return ((name, point) for name, point in module.named_modules() if isinstance(point, HookPoint))
 
@@ -233,12 +227,12 @@ def frozen(model: Model) -> Iterator[None]:
     asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         for parameter in asking:
-            parameter.requires_grad_(requires_grad=False)
+            parameter.requires_grad_(False)
         with torch.inference_mode(mode=False), torch.enable_grad():
             yield
     finally:
         for parameter in asking:
-            parameter.requires_grad_(requires_grad=True)
+            parameter.requires_grad_(True)
 
 
 def readable(model: Model, texts: Sequence[str]) -> bool:
@@ -295,7 +289,7 @@ def in_precision(model: Model, precision: str | torch.dtype) -> Iterator[None]:
     Hugging Face model computes these in float32 whatever its dtype, and only biases that became buffers are converted.
     """
     dtype = dtype_named(precision)
-    tensors = list(model.parameters())
+    tensors: list[Tensor] = list(model.parameters())
     hooked = backend_of(model) == "hooked"
     tensors += [buffer for name, buffer in model.named_buffers() if hooked or name.rsplit(".", 1)[-1] in ("weight", "bias")]
     before, named = [tensor.data for tensor in tensors], getattr(model.cfg, "dtype", None)

@@ -1,48 +1,37 @@
-"""Plain runs of a TransformerLens model, whole or up to a block: what every short cut has to agree with (`steerlab.models.shortcuts`).
+"""Plain runs of a TransformerLens model, whole or up to a block: the reference for every short cut (`steerlab.models.shortcuts`).
 
-Blocks are 0-based. "Entering block l" is the residual stream before it, and ``l == n_layers`` means what leaves the last block.
+Blocks are 0-based. "Entering block l" is the residual stream before it; ``l == n_layers`` means what leaves the last block.
 """
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from steerlab.models.backends import Model
-from steerlab.models.model import HookFn, backend_of, hook_name, hooks, n_layers
+from steerlab.models.kv_cache import KeyValueCache
+from steerlab.models.model import HookFn, backend_of, hook_name, hooks
 
-__all__ = ["Past", "Stop", "call", "entering", "forward", "residuals", "run_to"]
+__all__ = ["Stop", "call", "entering", "forward", "residuals", "run_to"]
 
 
 class Stop(Exception):
     """Leaves a forward pass once the wanted activation is in hand."""
 
 
-@runtime_checkable
-class Past(Protocol):
-    """What went before the tokens that are run; see `steerlab.models.kv_cache.KeyValueCache`."""
-
-    def options(self, fed: Tensor) -> dict[str, Any]:
-        """The arguments that make a model attend to it, and store `fed` in it."""
-
-    def advance(self, n: int, first: int, until: int) -> None:
-        """Blocks `first` to `until` (not included) were fed n positions."""
-
-
-def forward(model: Model, tokens: Int[Tensor, "batch pos"], past: Past | None = None) -> Float[Tensor, "batch pos d_vocab"]:
+def forward(model: Model, tokens: Int[Tensor, "batch pos"], past: KeyValueCache | None = None) -> Float[Tensor, "batch pos d_vocab"]:
     """Logits at every position: the plain run that every shortcut here must agree with.
 
     Padding, if any, stands on the right, where a causal model needs no mask.
     """
     logits = call(model, tokens, past)
     if past is not None:
-        past.advance(tokens.shape[1], 0, n_layers(model))
+        past.advance(tokens.shape[1])
     return logits
 
 
-def call(model: Model, tokens: Tensor, past: Past | None = None) -> Tensor:
+def call(model: Model, tokens: Tensor, past: KeyValueCache | None = None) -> Tensor:
     """The model's own forward pass on tokens, without a search for padding; `past` is attended to and added to."""
     if backend_of(model) == "bridge":
         return model(tokens, **(past.options(tokens) if past else {"use_cache": False}))
@@ -50,7 +39,7 @@ def call(model: Model, tokens: Tensor, past: Past | None = None) -> Tensor:
 
 
 def residuals(
-    model: Model, tokens: Int[Tensor, "batch pos"], layers: Sequence[int], site: str = "resid_post", past: Past | None = None
+    model: Model, tokens: Int[Tensor, "batch pos"], layers: Sequence[int], site: str = "resid_post", past: KeyValueCache | None = None
 ) -> dict[int, Float[Tensor, "batch pos d_model"]]:
     """The residual stream at a site of several blocks, in one pass that stops after the last of them."""
     found: dict[int, Tensor] = {}
@@ -67,12 +56,12 @@ def residuals(
     with hooks(model, [(hook_name(model, layer, site), keep(layer)) for layer in layers]), contextlib.suppress(Stop):
         call(model, tokens, past)
     if past is not None:
-        past.advance(tokens.shape[1], 0, last + 1)
+        past.advance(tokens.shape[1])
     return found
 
 
 def entering(
-    model: Model, tokens: Int[Tensor, "batch pos"], blocks: Sequence[int], past: Past | None = None
+    model: Model, tokens: Int[Tensor, "batch pos"], blocks: Sequence[int], past: KeyValueCache | None = None
 ) -> dict[int, Float[Tensor, "batch pos d_model"]]:
     """The residual stream that enters each of several blocks, in one pass; ``n_layers`` means what leaves the last block."""
     outputs = sorted(block - 1 for block in blocks if block > 0)
@@ -87,6 +76,8 @@ def entering(
     return found | {layer + 1: resid for layer, resid in after.items()}
 
 
-def run_to(model: Model, tokens: Int[Tensor, "batch pos"], layer: int, past: Past | None = None) -> Float[Tensor, "batch pos d_model"]:
+def run_to(
+    model: Model, tokens: Int[Tensor, "batch pos"], layer: int, past: KeyValueCache | None = None
+) -> Float[Tensor, "batch pos d_model"]:
     """The residual stream that enters block `layer`; ``layer == n_layers`` gives what leaves the last block."""
     return entering(model, tokens, [layer], past)[layer]

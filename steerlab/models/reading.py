@@ -1,4 +1,4 @@
-"""Run a batch, level by level, and read from it what its rows ask for; nothing else is unembedded."""
+"""Run a batch level by level, and read from it what its rows ask for; nothing else is unembedded."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from steerlab._checks import InputError
 from steerlab.models.backends import Model
@@ -65,11 +66,20 @@ class Reads:
                 here, step = used[begin : begin + wide], max(1, wide // len(used))
                 for done in range(0, copies, step):
                     part = resid[done : done + step, here]
-                    logits = read_out(model, part.flatten(0, 1), None if log_prob else vocabulary).float()
-                    if log_prob:
-                        logits = logits - logits.logsumexp(-1, keepdim=True)
-                    values = logits.unflatten(0, part.shape[:2])[:, at[mine] - begin, column[mine]]
+                    chosen = (None if log_prob else vocabulary, at[mine] - begin, column[mine])
+                    if part.requires_grad and (wide < len(used) or step < copies):  # the backward pass makes a part's logits anew
+                        values = checkpoint(_read, model, part, *chosen, use_reentrant=False)
+                    else:
+                        values = _read(model, part, *chosen)
                     yield slice(done, done + step), places[mine.cpu().numpy()], values
+
+
+def _read(model: Model, part: Tensor, vocabulary: Tensor | None, line: Tensor, column: Tensor) -> Tensor:
+    """Logits of a vocabulary, or without one log-probabilities, at some lines and columns."""
+    logits = read_out(model, part.flatten(0, 1), vocabulary).float()
+    if vocabulary is None:
+        logits = logits - logits.logsumexp(-1, keepdim=True)
+    return logits.unflatten(0, part.shape[:2])[:, line, column]
 
 
 class Reader:

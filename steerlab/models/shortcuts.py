@@ -1,9 +1,8 @@
-"""Ways to run less of a model than all of it, each compared once per model with the model's own forward pass.
+"""Ways to run less than the whole model, each compared once per model with the model's own forward pass.
 
-Where a short cut gives something else, it is switched off: `read_out`, `run_from` and `mlp_only_at` then go the long way, and rows are run
-whole, apart or without kept keys and values. A model whose residual stream cannot be read and written at its hook points is refused.
-
-Blocks are 0-based. "Entering block l" is the residual stream before it, and ``l == n_layers`` means what leaves the last block.
+A short cut that disagrees is switched off: `read_out`, `run_from` and `mlp_only_at` then go the long way, and rows are run whole. A
+model whose residual stream cannot be read and written at its hook points is refused. Blocks are counted as in
+`steerlab.models.passes`.
 """
 
 import contextlib
@@ -35,7 +34,7 @@ from steerlab.models.model import (
     points_inside,
     processing_of,
 )
-from steerlab.models.passes import Past, Stop, call, entering, forward, run_to
+from steerlab.models.passes import Stop, call, entering, forward, run_to
 from steerlab.models.threads import suitable_threads
 
 __all__ = ["ShortCuts", "mlp_only_at", "next_logits", "read_out", "run_from", "runs_whole", "short_cuts"]
@@ -150,7 +149,7 @@ def run_from(
     resid: Float[Tensor, "batch pos d_model"],
     layer: int,
     tokens: Int[Tensor, "batch pos"],
-    past: Past | None = None,
+    past: KeyValueCache | None = None,
     until: int | None = None,
 ) -> Float[Tensor, "batch pos d_model"]:
     """Run the blocks from `layer` on a given residual stream; return what leaves the last of them.
@@ -265,7 +264,7 @@ def _entering_at(model: Model, layer: int, resid: Tensor) -> Iterator[None]:
 
 
 def _run_from(
-    model: Model, resid: Tensor, layer: int, tokens: Tensor, past: Past | None, until: int, *, skip: bool
+    model: Model, resid: Tensor, layer: int, tokens: Tensor, past: KeyValueCache | None, until: int, *, skip: bool
 ) -> Float[Tensor, "batch pos d_model"]:
     """See `run_from`; without `skip` all blocks run, and the stream is replaced where it enters block `layer`."""
     found: list[Tensor] = []
@@ -285,7 +284,7 @@ def _run_from(
         with hooks(model, [final]), _entering_at(model, layer, resid), contextlib.suppress(Stop):
             call(model, tokens, past)
     if past is not None:
-        past.advance(resid.shape[1], layer, until)
+        past.advance(resid.shape[1])
     return found[0]
 
 

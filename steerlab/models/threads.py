@@ -1,8 +1,7 @@
-"""How many threads a model's passes take on a CPU: one for a small model, and never more than there are cores for this process.
+"""How many CPU threads a model's passes use: one for a small model, and never more than the cores of this process.
 
-The threads of a product wait for the slowest of them. A small product is over before the scheduler has given each thread a core, so that beside
-another job two threads take several times as long as one. The number depends on the model and the machine and not on how busy the machine is,
-because another number may round otherwise.
+The threads of a product wait for the slowest of them, so a small product beside another job is several times as slow on two threads
+as on one. The number depends on the model and the machine, not on how busy it is, because another number may round otherwise.
 """
 
 import os

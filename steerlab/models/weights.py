@@ -1,9 +1,7 @@
-"""Which weights are these: one notion of "the same weights", for directions, vector files, trainings, caches and runs.
+"""Whether two models have the same weights, for directions, files, trainings and runs: `another_model` alone decides it.
 
-A model's record has two parts. ``weights_sha256`` is a digest of the files that it was loaded from; it stands there only as long as the
-files are those that were read, and the numbers in memory are those that came out of them (perhaps rounded to another dtype). ``fingerprint``
-holds digests of the numbers in memory: one of all of them as they are, and one of a sample as it is in each coarser dtype, so that a model in
-float32 and the same one in bfloat16 are told to be one. Records are compared by `another_model` alone.
+A record has ``weights_sha256``, a digest of the files (while memory still has what was loaded), and ``fingerprint``, digests of the
+numbers in memory, with a sample in each coarser dtype: a float32 model and its bfloat16 copy are the same.
 """
 
 import hashlib

@@ -1,4 +1,12 @@
-"""Figures from results. Each function takes a result and returns a Plotly figure; none runs a model or saves."""
+"""Plotly figures from results. Each function takes a result and returns a figure; none runs a model or saves.
+
+- `sweeps`: accuracy by layer and alpha, and training curves.
+- `controls`: an effect among those of its controls; which answers changed.
+- `tokens`: norms, projections and divergences by token and layer.
+- `effects`: several effects with intervals; effect against side effects.
+- `studies`: figures of whole studies.
+- `theme`: the look that all figures share.
+"""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Bars: which answers a direction changed, and where it stands among random directions."""
+"""Bars: which answers a direction changed, and where its effect stands among those of its controls."""
 
 import inspect
 import math
@@ -128,9 +128,9 @@ def _nice(step: float) -> float:
 
 
 def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"] = "accuracy") -> go.Figure:
-    """Where the tested direction stands among the random controls.
+    """The tested direction's effect among those of its controls.
 
-    The bars are the controls' changes, hatched where they lie at least as far from the median of all as the tested
+    The bars are the controls' changes, hatched where they are at least as far from the median of all as the tested
     direction, whose change is the line. The title has the Monte Carlo p-value that follows from them (the unit is the
     direction, so p cannot go below 1 / (number of controls + 1)).
 
@@ -150,7 +150,7 @@ def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"
         >>> frame = pd.DataFrame(lines, columns=["direction", "is_control", "problem_id", "correct"])
         >>> fig = sl.plots.null_distribution(sl.controls_from_frame(baseline, frame))
         >>> fig.layout.title.text.replace("<br>", " ").split(" <span")[0]
-        '1 of 2 random directions lie at least as far out as the tested one: p = 0.67'
+        '1 of 2 random directions are at least as extreme as the tested one: p = 0.67'
     """
     ctl = _input.expect(ctl, _input.Control, "ctl", "a ControlResult, as steerlab.random_control returns it")
     if measure not in MEASURES:
@@ -169,7 +169,7 @@ def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"
     edges = _bins(controls)
     digits = 1 if measure == "accuracy" else 3
     fig = go.Figure()
-    for mask, colour, pattern, said in ((~far, theme.GREY, "", "less far"), (far, theme.PURPLE, "/", "at least as far")):
+    for mask, colour, pattern, said in ((~far, theme.GREY, "", "less extreme"), (far, theme.PURPLE, "/", "at least as extreme")):
         fig.add_trace(_histogram(controls[mask], edges, colour, pattern, f"{int(mask.sum())} {said}", digits))
     tallest = int(np.sum([trace.y for trace in fig.data], axis=0).max())
     low, high = min(edges[0], observed, 0.0), max(edges[-1], observed, 0.0)
@@ -197,7 +197,7 @@ def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"
         f"With {test.n_controls} controls the smallest possible p is {test.smallest_p:.2g}.",
     )
     headline = (
-        f"{test.exceeds} of {len(controls)} random directions lie at least as far out as the tested one: {format_p(test.pvalue, digits=2)}"
+        f"{test.exceeds} of {len(controls)} random directions are at least as extreme as the tested one: {format_p(test.pvalue, digits=2)}"
     )
     return theme.style(fig, headline, notes, 400, bottom=100)
 

@@ -1,9 +1,4 @@
-"""Several effects with their intervals, one under the other.
-
-What several methods do to accuracy, beside how much they change other text.
-
-What steering does to the task, beside what it does to everything else.
-"""
+"""Several effects with their intervals, and what steering does to the task against its side effects on other text."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any, Literal
@@ -21,7 +16,7 @@ NAME = 34
 
 
 def forest(effects: pd.DataFrame, what: str = "change in accuracy") -> go.Figure:
-    """Effects with their intervals: a line each, with the interval's place against zero.
+    """Effects with their intervals, one line each.
 
     Effects whose interval leaves out zero are blue diamonds, the others grey circles; an effect without an interval is an open
     circle.
@@ -72,8 +67,8 @@ def forest(effects: pd.DataFrame, what: str = "change in accuracy") -> go.Figure
     fig.update_yaxes(tickvals=heights, ticktext=[theme.label(name, NAME) for name in rows["name"]], zeroline=False, showgrid=False)
     fig.update_yaxes(range=[0.4, len(rows) + 0.6])
     fig.update_xaxes(title_text=f"{what} (points)", zeroline=False)
-    headline = f"{int(clear.sum())} of {len(rows)} intervals leave out zero"
-    return theme.style(fig, headline, ("Intervals are of one effect each, not corrected for their number.",), ROW * len(rows) + 90)
+    headline = f"{int(clear.sum())} of {len(rows)} intervals exclude zero"
+    return theme.style(fig, headline, ("Each interval is for one effect; not corrected for their number.",), ROW * len(rows) + 90)
 
 
 def _hover(row: dict) -> str:  # type: ignore[type-arg]

@@ -1,13 +1,4 @@
-"""What protocols report against what their vectors do on fresh problems.
-
-Kinds of learned vectors side by side: what each changed, over how many parameters.
-
-How alike learned vectors are, and what they do, against the number of problems that they were trained on.
-
-What happens along a stream of problems that are answered one after the other.
-
-What vectors of each task do on each task, as a matrix with intervals.
-"""
+"""Figures of studies: protocols, kinds and sizes of learned vectors, streams of problems, transfer between tasks."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -20,6 +11,7 @@ from plotly.subplots import make_subplots
 from steerlab._checks import InputError
 from steerlab.plots import _input, theme
 from steerlab.statistics._format import format_p
+from steerlab.statistics.multiplicity import LEVEL
 
 CLAIMS_HEIGHT = 380
 
@@ -91,7 +83,7 @@ def reported_against_fresh(found: Claims) -> go.Figure:
     table = found.summary()
     worst = table.iloc[int(table["bias"].argmax())]
     headline = f"{theme.label(worst['protocol']).capitalize()}: {theme.signed(100 * worst['reported'])} points reported, {theme.signed(100 * worst['change'])} on fresh problems"
-    notes = ("Means over repetitions, of the protocol with the largest bias.", "Below the dotted line: reported larger than it is.")
+    notes = ("Means over repetitions, of the protocol with the largest bias.", "Below the dotted line: the report is too high.")
     return theme.style(fig, headline, notes, CLAIMS_HEIGHT + 200, bottom=190)
 
 
@@ -111,7 +103,7 @@ class Comparison(Protocol):
 
 
 def context_kinds(found: Comparison) -> go.Figure:
-    """Change of test accuracy of each kind: means with intervals, and each seed beside them.
+    """Change of test accuracy of each kind of vector: means with intervals, and each seed.
 
     Args:
         found: what `steerlab.compare_context_vectors` returns.
@@ -173,11 +165,11 @@ def context_kinds(found: Comparison) -> go.Figure:
     fig.update_yaxes(title_text="change of test accuracy, points", zeroline=True)
     theme.legend_below(fig, KINDS_HEIGHT)
     headline = {
-        "holds": "Fewer parameters won",
-        "holds in part": "Fewer parameters won against some",
+        "supported": "Fewer parameters won",
+        "partly supported": "Fewer parameters won against some",
         "contradicted": "More parameters won",
-    }.get(found.verdict, "No kind is shown to be better than the smallest")
-    return theme.style(fig, headline, ("Intervals draw problems and seeds anew.",), KINDS_HEIGHT + 130, bottom=130)
+    }.get(found.verdict, "No evidence that any kind differs from the smallest")
+    return theme.style(fig, headline, ("Intervals: bootstrap over problems and seeds.",), KINDS_HEIGHT + 130, bottom=130)
 
 
 PANEL = 230
@@ -409,7 +401,7 @@ def transfer_matrix(found: Transfers) -> go.Figure:
         for row in rows[rows["method"] == method].to_dict("records"):
             at = names.index(row["source"]), names.index(row["target"])
             values[at] = 100 * row["change"]
-            text[at] = theme.signed(values[at], 1) + ("*" if row["p_holm"] < 0.05 else "")
+            text[at] = theme.signed(values[at], 1) + ("*" if row["p_holm"] < LEVEL else "")
             hover[at] = _hover(row)
         trace = go.Heatmap(
             z=values, text=text.tolist(), texttemplate="%{text}", hovertext=hover.tolist(), hoverinfo="text",
@@ -426,7 +418,7 @@ def transfer_matrix(found: Transfers) -> go.Figure:
     bar = theme.colorbar_below("change in accuracy (points)", inner)
     fig.update_layout(coloraxis={"autocolorscale": True, "cmin": -limit, "cmax": limit, "colorbar": bar})
     apart = rows[rows["source"] != rows["target"]]
-    clear = int((apart["p_holm"] < 0.05).sum())
+    clear = int((apart["p_holm"] < LEVEL).sum())
     headline = f"{clear} of {len(apart)} transfers change accuracy after correction"
     notes = ("*: exact sign test, Holm's correction over all cells off the diagonal; hover for intervals and nulls.",)
     return theme.style(fig, headline, notes, inner + 140, bottom=130)

@@ -1,10 +1,6 @@
-"""The cells of a sweep (layer, direction, alpha) as every figure of a sweep reads and words them.
+"""Figures of sweeps: accuracy against alpha, heatmaps over layer and alpha, dimensions of directions, training curves."""
 
-Heatmaps: accuracy over layer and alpha, and the dimensions of directions.
-
-Curves: accuracy against alpha, and the training of a learned vector.
-"""
-
+import hashlib
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +13,6 @@ from plotly.subplots import make_subplots
 from steerlab._checks import InputError
 from steerlab.plots import _input, theme
 from steerlab.statistics.multiplicity import MaxStatisticTest
-from steerlab.sweeps.changes import cell_key
 
 CELL = ["layer", "direction", "alpha"]
 
@@ -79,6 +74,12 @@ def cell_hover(row: Mapping[Hashable, Any]) -> str:
     )
 
 
+def cell_key(layer: object, alpha: float, direction: object) -> str:
+    """The name by which a point of a figure finds the problems behind it; of the direction's own name it holds a digest only."""
+    digest = hashlib.sha256(str(direction).encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{layer}|{float(alpha):g}|{digest[:12]}"
+
+
 def keys(rows: pd.DataFrame) -> list[str]:
     """The names by which a page finds the problems behind the points of a figure."""
     return [cell_key(row["layer"], row["alpha"], row["direction"]) for row in rows.to_dict("records")]
@@ -111,13 +112,13 @@ def layer_alpha_heatmap(
 
     Colour is the change in percentage points, centred on 0 (blue: more right answers; red: fewer). The title states
     the baseline; the hover states the counts behind a cell. Several directions at one layer get a panel each. A report
-    that is given `steerlab.changes(sw)` lists the problems behind a cell that is clicked on.
+    that is given `steerlab.changed_problems(sw)` lists the problems behind a cell that is clicked on.
 
     Args:
         sw: A sweep's result.
         direction: Name of the direction to show; all by default.
-        tested: What `SweepResult.max_statistic_test` found; cells that survive it are outlined, and a note says how many were tried.
-        level: At which they survive.
+        tested: What `SweepResult.max_statistic_test` found; cells with p below the level are outlined, and a note says how many were compared.
+        level: of the corrected p-values.
 
     Raises:
         TypeError: `sw` is no sweep result.
@@ -135,13 +136,12 @@ def layer_alpha_heatmap(
     rows = rows.assign(shown=100 * rows["change"], hover=[cell_hover(row) for row in rows.to_dict("records")])
     survivors = set() if tested is None else set(tested.survivors(level).index)
     rows["outlined"] = [(row["layer"], row["direction"], row["alpha"]) in survivors for row in rows.to_dict("records")]
-    rows.loc[rows["outlined"], "hover"] += f"<br>survives the correction at {level:g}"
+    rows.loc[rows["outlined"], "hover"] += f"<br>significant after correction at {level:g}"
     most = rows.iloc[int(rows["change"].abs().argmax())]
     largest = f"Largest change {theme.signed(100 * most['change'])} points, at layer {most['layer']}, alpha "
     notes = [largest + theme.alpha_text(most["alpha"]) + ".", _about(rows)]
     if tested is not None:
-        outlined = f"Outlined: {len(survivors)} survive" if len(survivors) != 1 else "Outlined: 1 survives"
-        outlined = outlined if survivors else "None survives"
+        outlined = f"Outlined: {len(survivors)} significant in" if survivors else "None significant in"
         notes.append(f"{outlined} the max-statistic test of all {tested.n_cells} cells at {level:g}.")
     return _grid(rows, "change in accuracy (points)", f"Change in accuracy from a baseline of {baseline(rows)}", tuple(notes), digits=0)
 
@@ -322,7 +322,7 @@ def direction_heatmap(d: _input.Vector | Sequence[_input.Vector] | Mapping[objec
     fig.update_yaxes(tickvals=shown, ticktext=[labels[i] for i in shown], autorange="reversed", showgrid=False, zeroline=False)
     all_of = f"all {width} dimensions" if width == len(order) else f"the {len(order)} largest of {width} dimensions"
     what = named[0][0] if len(named) == 1 else f"{len(named)} directions"
-    note = "Dimensions are ordered so that those that move together stand together."
+    note = "Dimensions are ordered so that similar ones are adjacent."
     return theme.style(fig, f"Values of {what}: {all_of}", (note,), inner + 130, bottom=130)
 
 

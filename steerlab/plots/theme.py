@@ -169,7 +169,7 @@ def is_own(fig: go.Figure) -> bool:
 
 
 def words(fig: go.Figure) -> str:
-    """What a figure of ours says in its title, as plain text: the least that its text alternative can be.
+    """The title of a figure as plain text: the least that its text alternative can be.
 
     Raises:
         ValueError: the figure is not of ours.

@@ -1,11 +1,4 @@
-"""What a contrast gives at each layer, before anything is steered.
-
-Norms and projections by token position.
-
-At which parts of a text steering moves the model.
-
-Answers that changed sides, beside how many would have if moves of the margin befell problems at random.
-"""
+"""Figures over layers and tokens: contrasts, norms, projections, divergences, and changed answers against chance."""
 
 from collections.abc import Hashable, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -222,7 +215,7 @@ class Critical(Protocol):
 
 
 def critical_tokens(found: Critical) -> go.Figure:
-    """Mean KL behind a token, by part of the text, for right and wrong answers, and for problems answered rightly and wrongly.
+    """Mean KL at a token, by part of the text, for right and wrong answers, and for problems answered rightly and wrongly.
 
     Args:
         found: what `steerlab.critical_tokens` returns.
@@ -257,7 +250,7 @@ def critical_tokens(found: Critical) -> go.Figure:
     fig.update_yaxes(title_text="KL(unsteered || steered)<br>(nats a token)", zeroline=False)
     theme.legend_below(fig, DIVERGENCE_HEIGHT)
     needed = found.concentration()["needed_share"].median()
-    headline = f"90% of the KL sits on {100 * needed:.0f}% of a text's tokens" if pd.notna(needed) else "Steering moved no distribution"
+    headline = f"90% of the KL is on {100 * needed:.0f}% of a text's tokens" if pd.notna(needed) else "Steering moved no distribution"
     notes = (f"Layer {found.layer}, alpha {theme.alpha_text(found.alpha)}; the median text. Hatched: the wrong answer.",)
     return theme.style(fig, headline, notes, DIVERGENCE_HEIGHT + 140, bottom=150)
 
@@ -283,7 +276,7 @@ class Failures(Protocol):
 
 
 def headroom(found: Failures) -> go.Figure:
-    """Fixed and broken answers at each alpha, observed (markers) and expected from margins alone (lines).
+    """Answers that became right and wrong at each alpha, observed (markers) and expected from margins alone (lines).
 
     Args:
         found: what `steerlab.failure_analysis` returns.
@@ -337,5 +330,5 @@ def headroom(found: Failures) -> go.Figure:
     gap = (rows["change"] - rows["change_expected"]).abs().max() * 100
     off = max(float((rows[kind] - rows[f"{kind}_expected"]).abs().max()) for kind in ("fixed", "broken"))
     headline = f"Margins alone give the net change to within {theme.number(gap)} points, and counts to within {off:.0f} answers"
-    notes = (f"Layer {found.layer}. Lines: if moves of the margin befell problems at random.",)
+    notes = (f"Layer {found.layer}. Lines: expected if changes of the margin were assigned to problems at random.",)
     return theme.style(fig, headline, notes, HEADROOM_HEIGHT + 130, bottom=120)

@@ -1,4 +1,4 @@
-"""What a report is made of: drawings, tables, examples, and plain tuples and paragraphs that stand for them."""
+"""The blocks of a report: figures, tables, examples and paragraphs, each made from a plain value."""
 
 import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -11,7 +11,8 @@ import plotly.graph_objects as go
 
 from steerlab._checks import InputError, InputTypeError
 from steerlab._html import ANSWER_LENGTH, PROMPT_LENGTH, middle, plain
-from steerlab.sweeps.changes import COLUMNS, cell_key
+from steerlab.plots.sweeps import cell_key
+from steerlab.sweeps.changes import CHANGE_COLUMNS
 
 # Characters of a prompt, and problems of a cell that became right and that became wrong: the first pair that fits is taken.
 LIMITS: Final = ((PROMPT_LENGTH, 20), (600, 20), (600, 10), (300, 10), (300, 5), (300, 3), (120, 3), (120, 2), (120, 1))
@@ -60,7 +61,7 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Problems with what was asked, the answer before and the answer after.
+    """Example problems of a report: the question, the answer before and the answer after.
 
     Attributes:
         caption: which problems.
@@ -234,10 +235,10 @@ def _section(entry: object, name: str) -> tuple[str, str, list[Block]]:
 
 def _changes(frame: object, name: str) -> None:
     if not isinstance(frame, pd.DataFrame):
-        raise InputTypeError(f"{name}: got {type(frame).__name__}; expected the DataFrame that steerlab.changes returns")
-    missing = [column for column in COLUMNS if column not in frame.columns]
+        raise InputTypeError(f"{name}: got {type(frame).__name__}; expected the DataFrame that steerlab.changed_problems returns")
+    missing = [column for column in CHANGE_COLUMNS if column not in frame.columns]
     if missing:
-        raise InputError(f"{name}: no column {', '.join(missing)}; expected what steerlab.changes returns")
+        raise InputError(f"{name}: no column {', '.join(missing)}; expected what steerlab.changed_problems returns")
 
 
 def details_payload(frame: pd.DataFrame) -> dict[str, Any]:

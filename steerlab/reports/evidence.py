@@ -1,7 +1,4 @@
-"""Turn an experiment into words, tables and figures: what was found, and how sure we may be.
-
-Several experiments side by side, corrected for all of them together.
-"""
+"""The verdict on one experiment, or on several side by side, in sentences and tables, corrected for the number of tests."""
 
 import math
 from collections.abc import Hashable, Mapping
@@ -16,9 +13,9 @@ from steerlab._checks import InputError
 from steerlab._html import Result
 from steerlab.controls.control import ControlResult
 from steerlab.reports.secondary import KINDS, Questions
-from steerlab.reports.warnings import LEVEL, cautions
+from steerlab.reports.warnings import cautions
 from steerlab.statistics._format import format_p
-from steerlab.statistics.multiplicity import holm
+from steerlab.statistics.multiplicity import LEVEL, holm
 from steerlab.statistics.power import smallest_detectable_change
 from steerlab.studies.protocol import Experiment
 
@@ -37,7 +34,7 @@ def points(share: float) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Significance(Result):
-    """The evidence of one experiment, corrected for how often we looked.
+    """The evidence of one experiment in tests and sentences, corrected for the number of tests.
 
     Attributes:
         experiment: what was measured.
@@ -62,13 +59,13 @@ class Significance(Result):
 
     @cached_property
     def questions(self) -> Questions:
-        """What else a reader asks."""
+        """The secondary analyses of the experiment."""
         return Questions(self.experiment)
 
     @cached_property
     def tests(self) -> pd.DataFrame:
         """One line a control and measure: the rank test against random directions, Holm-adjusted over all lines, and the
-        sources' t-test and Cohen's d beside it."""
+        sources' t-test and Cohen's d for comparison."""
         lines = []
         for control in self.experiment.controls:
             sign = control.sign_test()
@@ -124,7 +121,7 @@ class Significance(Result):
         e = self.experiment
         return (
             f"Does moving activations along the difference between right and wrong problems of {e.task} (mean difference, layer {e.layer}) change accuracy "
-            "more than moving them along a random direction of the same size? A positive alpha pushes towards right answers, a negative one away from them."
+            "more than moving them along a random direction of the same norm? A positive alpha moves towards right answers, a negative one away from them."
         )
 
     def place(self, control: ControlResult) -> str:
@@ -142,7 +139,7 @@ class Significance(Result):
             f"Test accuracy goes from {percent(control.baseline.accuracy)} to {percent(after)} ({points(sign.change)}, 95% interval "
             f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}): {sign.became_right} became right, {sign.became_wrong} became wrong of {sign.n} "
             f"(sign test {format_p(sign.pvalue, digits=2)}). {control.n} random directions of the same norm change it by {middle:+.1f} points in the median, "
-            f"95% of them by {low:+.1f} to {high:+.1f}; {rank.exceeds} lie at least as far from the median of all {control.n + 1} as the direction does "
+            f"95% of them by {low:+.1f} to {high:+.1f}; {rank.exceeds} of {control.n} are at least as extreme "
             f"({format_p(rank.pvalue, digits=2)}; {format_p(self.adjusted(control), digits=2)} after Holm's correction for {len(self.tests)} rank tests)."
         )
 
@@ -152,55 +149,53 @@ class Significance(Result):
         if self.adjusted(control) < LEVEL:
             above = rank.observed > float(np.median(rank.controls))
             if rank.observed == 0:
-                kind = f"leaves accuracy as it is, where random directions of its size {'lower' if above else 'raise'} it"
+                kind = f"does not change accuracy, where random directions of the same norm {'lower' if above else 'raise'} it"
             else:
                 verb, more = ("raises", above) if rank.observed > 0 else ("lowers", not above)
-                kind = f"{verb} accuracy {'more' if more else 'less'} than random directions of its size do"
+                kind = f"{verb} accuracy {'more' if more else 'less'} than random directions of the same norm do"
             return f"{at} the direction {kind}."
         margin = self.adjusted(control, "margin")
-        beside = (
-            f" Its effect on the margin, though, is outside what they do ({format_p(margin, digits=2)} after correction)."
-            if margin < LEVEL
-            else ""
+        more_said = (
+            f" Its effect on the margin does differ from theirs ({format_p(margin, digits=2)} after correction)." if margin < LEVEL else ""
         )
-        return f"{at} it is not shown that this direction moves accuracy other than random directions of its size do.{beside}"
+        return f"{at} there is no evidence that this direction changes accuracy differently from random directions of the same norm.{more_said}"
 
     def detectable(self, control: ControlResult) -> str:
         """What a null result at one alpha could have missed, as a change from the baseline."""
         sign = control.sign_test()
         share = (sign.became_right + sign.became_wrong) / sign.n
         if share == 0:
-            return f"No answer changed among {sign.n} problems, so nothing can be said about small effects."
+            return f"No answer changed among {sign.n} problems, so small effects cannot be excluded."
         smallest = smallest_detectable_change(sign.n, discordant=share)
         if smallest is None:
-            return f"With {sign.n} problems, of which {percent(share)} changed sides, no change from the baseline could be detected with 80% power."
+            return f"With {sign.n} problems, {percent(share)} of which became right or wrong, no change from the baseline would be detected with 80% power."
         return (
-            f"With {sign.n} problems, of which {percent(share)} changed sides, the sign test would detect a change from the baseline of {100 * smallest:.1f} "
+            f"With {sign.n} problems, {percent(share)} of which became right or wrong, the sign test would detect a change from the baseline of {100 * smallest:.1f} "
             "points or more with 80% power."
         )
 
     def numbers(self, control: ControlResult) -> str:
-        """What the verdict on one control rests on, in one sentence."""
+        """The numbers behind the verdict on one control, in one sentence."""
         sign, rank = control.sign_test(), control.rank_test()
         interval = sign.interval()
         return (
             f"Accuracy on {sign.n} test problems changed by {points(sign.change)} from the baseline (95% interval {100 * interval.low:+.1f} to "
             f"{100 * interval.high:+.1f}; sign test {format_p(sign.pvalue, digits=2)}); compared with {control.n} random directions, "
             f"{format_p(rank.pvalue, digits=2)}, or {format_p(self.adjusted(control), digits=2)} after Holm's correction for {len(self.tests)} rank tests "
-            f"(below {LEVEL} is asked for)."
+            f"(level {LEVEL})."
         )
 
     def needed(self, control: ControlResult) -> str:
-        """How far out an effect would have had to lie to stand out from these controls after the correction."""
+        """How large an effect would have had to be to differ from these controls after the correction."""
         k = control.n
-        allowed = math.ceil(LEVEL / len(self.tests) * (k + 1) * (1 - 1e-12)) - 2  # controls that may lie as far out
+        allowed = math.ceil(LEVEL / len(self.tests) * (k + 1) * (1 - 1e-12)) - 2  # controls that may be as extreme
         if allowed < 0:
-            return f"With {k} controls and {len(self.tests)} tests no effect, however large, could have stood out."
+            return f"With {k} controls and {len(self.tests)} tests no effect, however large, could have had a corrected p below {LEVEL}."
         effects = control.effect()[1]
         centre = float(np.median(effects))
         distance = float(np.sort(np.abs(effects - centre))[::-1][allowed])
         return (
-            f"To stand out from these {k} controls after the correction, the effect would have had to lie outside {100 * (centre - distance):+.1f} to "
+            f"To differ from these {k} controls after the correction, the effect would have had to be outside {100 * (centre - distance):+.1f} to "
             f"{100 * (centre + distance):+.1f} points."
         )
 
@@ -218,16 +213,16 @@ class Significance(Result):
         special = [c for c in self.experiment.controls if self.adjusted(c) < LEVEL]
         if not special:
             tried = " or ".join(f"{c.alpha:+g}" for c in self.experiment.controls)
-            return f"That it does is not shown at alpha = {tried}, where it was compared with random directions."
+            return f"No evidence that this direction is special at alpha = {tried}, compared with random directions of the same norm."
         alphas = " and ".join(f"{c.alpha:+g}" for c in special)
-        return f"At alpha = {alphas} this direction does to accuracy what random directions of its size do not."
+        return f"At alpha = {alphas} this direction's effect on accuracy differs from those of random directions of the same norm."
 
     def answer(self) -> str:
         """The answer, in one paragraph with its uncertainty: a headline, and the conclusion at each alpha that has controls."""
         return " ".join([self.headline(), *(self.conclusion(control) for control in self.experiment.controls)])
 
     def warnings(self) -> list[str]:
-        """What a reader must know before believing anything; the rules are those of `steerlab.reports.warnings`."""
+        """What a reader must know before believing the result, by the rules of `steerlab.reports.warnings`."""
         return cautions(self.experiment, n_tests=len(self.tests), dose=self.questions.dose, chosen_p=self.questions.chosen_p)
 
     def __str__(self) -> str:
@@ -239,7 +234,7 @@ class Significance(Result):
         moved = e.test.transitions().set_index("alpha")
         lines = [
             f"baseline    {percent(base.accuracy)} of {base.n} test problems (95% interval {percent(interval.low)} to {percent(interval.high)})",
-            f"direction   layer {e.layer}, norm {e.direction.norm:.3g}, from {e.direction.method.get('n_correct')} right and as many wrong train problems",
+            f"direction   layer {e.layer}, norm {e.direction.norm:.3g}, from {e.direction.method.get('n_correct')} right and {e.direction.method.get('n_correct')} wrong train problems",
             f"chosen      layer {e.layer}, alpha {e.alpha:+g}, on {e.validation.baseline.n} validation problems",
             str(self.questions),
             "",
@@ -266,7 +261,7 @@ class Significance(Result):
             lines.append(
                 f"other controls at alpha {control.alpha:+g}: {control.n} {kind}, {format_p(control.rank_test().pvalue, digits=2)} (accuracy)"
             )
-        lines += [f"beside the task at alpha {c.alpha:+g}, on {e.settings['texts']}: {self.questions.beside(c)}" for c in e.controls]
+        lines += [f"side effects at alpha {c.alpha:+g}, on {e.settings['texts']}: {self.questions.beside(c)}" for c in e.controls]
         lines += ["", *(self.conclusion(c, numbers=False) for c in e.controls)]
         return "\n".join(lines + [f"warning: {w}" for w in self.warnings()])
 
@@ -340,17 +335,17 @@ class Comparison(Result):
         """The question in words."""
         tasks = list(dict.fromkeys(one.experiment.task for one in self.runs.values()))
         return (
-            f"In which of {len(self.runs)} experiments ({', '.join(tasks)}) does the direction do what random directions of its size do not, once we pay for "
-            "having looked in all of them?"
+            f"In which of {len(self.runs)} experiments ({', '.join(tasks)}) does the direction's effect differ from those of random directions of the same "
+            "norm, after correction for all of them?"
         )
 
     def answer(self) -> str:
-        """How many hold after the correction over all runs, and each run's numbers."""
+        """How many effects are significant after the correction over all runs, and each run's numbers."""
         effects, tests = self.effects, len(self.tests)
         special = effects["p (Holm over all runs)"] < LEVEL
         lines = [
-            f"In {int(special.sum())} of {len(effects)} experiments the direction's effect on accuracy at the alpha chosen on validation stands out from random "
-            f"directions' after Holm's correction for all {tests} rank tests."
+            f"In {int(special.sum())} of {len(effects)} experiments the direction's effect on accuracy at the alpha chosen on validation differs from those of random "
+            f"directions after Holm's correction for all {tests} rank tests."
         ]
         rows: list[dict[Hashable, Any]] = effects.to_dict("records")
         lines += [

@@ -1,7 +1,4 @@
-"""A report in all its forms: a page, Markdown, a CSV file for each table, pictures of each figure.
-
-Pictures of figures, drawn by a headless browser that loads nothing from the network.
-"""
+"""A report in all its forms: an HTML page, Markdown, a CSV file for each table, and pictures of each figure."""
 
 import asyncio
 import re
@@ -23,7 +20,7 @@ from steerlab.reports.markdown import render_markdown
 
 FORMATS = ("html", "md", "csv", "png", "svg")
 MANIFEST = "export.json"
-FORMAT = "steerlab-export-1"
+EXPORT_FORMAT = "steerlab-export-1"
 
 
 def export_report(
@@ -71,7 +68,7 @@ def export_report(
         if "md" in formats:
             named = [f"figures/figure-{place}.{wanted[0]}" for place in range(1, len(drawings) + 1)] if wanted else []
             _files.write_text(folder / "report.md", render_markdown(report, pictures=named))
-        _files.write_sealed(folder / MANIFEST, FORMAT, {"files": _files.digests(folder)})
+        _files.write_sealed(folder / MANIFEST, EXPORT_FORMAT, {"files": _files.digests(folder)})
     return Path(path)
 
 
@@ -87,7 +84,7 @@ def _earlier(folder: Path) -> list[str] | None:
     if not (folder / MANIFEST).is_file():
         raise ExistingFileError(f"{folder} exists and is not an earlier export; choose another or remove it")
     remedy = "which files there are an export's cannot be known: choose another folder, or remove it"
-    return [*_files.own_files(folder / MANIFEST, _files.read_sealed(folder / MANIFEST, FORMAT, remedy).get("files")), MANIFEST]
+    return [*_files.own_files(folder / MANIFEST, _files.read_sealed(folder / MANIFEST, EXPORT_FORMAT, remedy).get("files")), MANIFEST]
 
 
 def to_csv(frame: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""From results to one HTML page that stands alone: no network, and nothing on it is trusted."""
+"""One self-contained HTML page from results: nothing is loaded from a network, and all text is escaped."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""A report as Markdown, for a repository, an issue or a lab notebook; nothing in it is trusted either."""
+"""A report as Markdown, for a repository, an issue or a lab notebook; all text is escaped."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Reports of finished runs: of one, or of several side by side."""
+"""`write_report`: the report of one finished run, or of several side by side."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

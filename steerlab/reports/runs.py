@@ -1,9 +1,7 @@
-"""Run folders, provenance and vector files: what is kept, and how it is read back.
+"""Run folders and provenance: write an experiment as a folder, and read it back without the model.
 
-Formats are safetensors, JSON and Parquet; nothing is pickled. No file carries a date or a path, so that the same seed gives
-the same bytes.
-
-Write an experiment as a run folder, and read it back without the model.
+Formats are safetensors, JSON and Parquet; nothing is pickled. No file carries a date or a path, so the same seed gives the same
+bytes.
 """
 
 import contextlib
@@ -344,7 +342,7 @@ def _named(directions: Sequence[Direction]) -> dict[str, Direction]:
 
 
 def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
-    """Read an experiment and its provenance from a run folder; no model is needed.
+    """An experiment and its provenance from a run folder; no model is needed.
 
     Raises:
         FileNotFoundError: not a run folder, or a file of it is missing.

@@ -1,4 +1,4 @@
-"""What a reader asks of an experiment beside its main question, each answered by one function of `steerlab.statistics`."""
+"""Secondary analyses of an experiment, each computed by one function of `steerlab.statistics`."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from steerlab._html import Result
+from steerlab.controls import FAMILIES
 from steerlab.controls.control import ControlResult
 from steerlab.statistics._format import format_p
 from steerlab.statistics.dose_response import DoseResponse
@@ -18,18 +19,13 @@ from steerlab.statistics.paired import sign_flip_test
 from steerlab.statistics.power import plan
 from steerlab.studies.protocol import Experiment, stream
 
-KINDS = {  # families of controls, in words
-    "covariance_matched": "directions in which activations vary",
-    "shuffled_labels": "mean differences of shuffled labels",
-    "orthogonal": "random directions orthogonal to this one",
-    "equal_kl": "random directions of equal KL on other text",
-}
+KINDS = {name: family.words for name, family in FAMILIES.items()}
 MARGIN = 0.05  # a change of accuracy that is smaller than this is called practically none
 
 
 @dataclass(frozen=True, eq=False)
 class Questions(Result):
-    """The further questions of one experiment.
+    """The secondary analyses of one experiment.
 
     Attributes:
         experiment: what was measured.
@@ -60,7 +56,7 @@ class Questions(Result):
         return self.experiment.test.dose_response(rng=self._rng(1))
 
     def tradeoff(self, control: ControlResult, measure: str = "accuracy") -> pd.DataFrame | None:
-        """The direction and its controls at one alpha: effect on the task beside KL; None where KL was not measured."""
+        """The direction and its controls at one alpha: effect on the task and KL; None where KL was not measured."""
         effects = control.changes().assign(layer=control.layer, alpha=control.alpha)
         measured = self.experiment.side_effects.frame.set_index(["direction", "alpha"]).index
         if not effects.set_index(["direction", "alpha"]).index.isin(measured).all():
@@ -68,14 +64,14 @@ class Questions(Result):
         return self.experiment.side_effects.against(effects, measure=measure)
 
     def beside(self, control: ControlResult) -> str:
-        """What the direction does to other text at one alpha, and what its controls do to it."""
+        """The side effects of the direction and of its controls at one alpha, in words."""
         frame, e = self.experiment.side_effects.frame, self.experiment
         mine = frame[(frame["direction"] == e.direction.name) & (frame["alpha"] == control.alpha)]
         if len(mine) != 1:
             return "not measured"
         row = mine.iloc[0]
         tokens = int(e.direction.model.get("d_vocab", 0))
-        poor = f" (an even guess among {tokens:,} tokens has {tokens:,})" if 0 < tokens < e.side_effects.perplexity else ""
+        poor = f" (a uniform guess among {tokens:,} tokens has {tokens:,})" if 0 < tokens < e.side_effects.perplexity else ""
         said = (
             f"KL {row['kl']:.3g} nats a token, perplexity {row['perplexity']:.4g} instead of {e.side_effects.perplexity:.4g}{poor}, entropy "
             f"{row['entropy_change']:+.2g} nats, {100 * row['changed_predictions']:.1f}% of next-token predictions changed"
@@ -85,7 +81,7 @@ class Questions(Result):
             return said
         kls = table.loc[table["is_control"].astype(bool), "kl"]
         low, middle, high = np.quantile(kls, [0.025, 0.5, 0.975])
-        return f"{said}; KL of {len(kls)} random directions {middle:.3g} in the median, 95% of them {low:.3g} to {high:.3g}"
+        return f"{said}; KL of {len(kls)} random directions: median {middle:.3g}, 95% of them {low:.3g} to {high:.3g}"
 
     def contrast(self) -> list[tuple[str, str]]:
         """Questions about the problems that the direction was found on."""
@@ -95,7 +91,7 @@ class Questions(Result):
         found = e.diagnostics.at(e.layer)
         sizes = f"{e.diagnostics.n_positive} right and {e.diagnostics.n_negative} wrong"
         return [
-            ("Does the direction tell held-out right and wrong problems apart (train)?", str(found.auc)),
+            ("Does the direction separate held-out right and wrong problems (train)?", str(found.auc)),
             ("Would other problems have given the same direction (train)?", str(found.stability)),
             (f"How many problems are the {sizes} worth (train)?", f"effective n {found.effective_n:.3g} a group"),
         ]
@@ -103,7 +99,7 @@ class Questions(Result):
     def others(self) -> list[tuple[str, str]]:
         """Questions about controls of other kinds."""
         return [
-            (f"Would {KINDS.get(c.family, c.family)} go as far at alpha = {c.alpha:+g}?", str(c.rank_test()))
+            (f"Is the effect at alpha = {c.alpha:+g} more extreme than those of {KINDS.get(c.family, c.family)}?", str(c.rank_test()))
             for c in self.experiment.families
         ]
 
@@ -117,7 +113,7 @@ class Questions(Result):
         found = [
             (f"Does the margin move {at}?", str(sign_flip_test(*margins, rng=self._rng(2)))),
             (
-                f"How large is that {at}?",
+                f"How large is the change of the margin {at}?",
                 str(paired_effect_size(*margins)) if np.ptp(margins[1] - margins[0]) > 0 else "the margin did not vary",
             ),
             (
@@ -125,7 +121,7 @@ class Questions(Result):
                 str(discordant_odds_ratio(before, after)) if changed else "no answer changed",
             ),
             (
-                f"How many problems' margins moved the wrong way (down) {at}?",
+                f"For how many problems did the margin fall {at}?",
                 str(anti_steerable_share(*margins, wanted="up")),
             ),
             (
@@ -135,7 +131,9 @@ class Questions(Result):
         ]
         _, controls = control.effect()
         if len(controls) > 1 and np.ptp(controls) > 0:
-            found.append((f"Would one more random direction go as far {at}, if their effects are normal?", str(control.prediction_test())))
+            found.append(
+                (f"Would one more random direction have as large an effect {at}, if effects are normal?", str(control.prediction_test()))
+            )
         return found
 
     @cached_property
@@ -146,13 +144,13 @@ class Questions(Result):
         lines = [
             *self.contrast(),
             (
-                f"Is the most extreme of {tested.n_cells} cells more than luck (validation)?",
-                f"largest test statistic {self._most_extreme()}; {survivors} of {tested.n_cells} cells survive at 0.05",
+                f"Is the most extreme of {tested.n_cells} cells more than chance (validation)?",
+                f"largest test statistic {self._most_extreme()}; {survivors} of {tested.n_cells} cells have p below 0.05",
             ),
-            ("Is the chosen cell, if we pay for all that were tried (validation)?", format_p(self.chosen_p)),
+            ("Is the chosen cell, corrected for all that were compared (validation)?", format_p(self.chosen_p)),
             ("Does accuracy follow alpha at the chosen layer (test)?", str(self.dose.trend)),
-            ("How steep is it?", str(self.dose.linear)),
-            ("Does rank follow rank?", str(self.dose.spearman)),
+            ("What is the slope?", str(self.dose.linear)),
+            ("Is there a rank correlation with alpha?", str(self.dose.spearman)),
         ]
         if self.dose.asymmetry is not None:
             lines.append(("Is amplification the mirror image of suppression?", str(self.dose.asymmetry)))
@@ -174,7 +172,7 @@ class Questions(Result):
         return f"at layer {layer}, alpha {alpha:+g} (accuracy {100 * change:+.1f} points), {format_p(self.best_cell.pvalue)}"
 
     def _monotonic(self) -> list[str]:
-        return self.dose.warnings() or ["yes, to the eye: no step against the trend"]
+        return self.dose.warnings() or ["yes: no step goes against the trend"]
 
     def _next(self) -> str:
         """Controls and problems for a repetition of what was seen at the chosen alpha."""
@@ -199,8 +197,8 @@ class Questions(Result):
         return "\n".join(
             [
                 *contrast,
-                f"looks       {tested.n_cells} cells tried on validation; after paying for all of them the chosen one has {format_p(self.chosen_p)}, the "
-                f"most extreme ({self._most_extreme()}); {len(tested.survivors())} survive at 0.05",
+                f"comparisons {tested.n_cells} cells compared on validation; corrected for all of them, the chosen one has {format_p(self.chosen_p)}; the "
+                f"most extreme is {self._most_extreme()}; {len(tested.survivors())} have p below 0.05",
                 f"trend       {dose.trend}",
             ]
         )

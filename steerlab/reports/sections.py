@@ -1,7 +1,4 @@
-"""How the numbers of an experiment came about: for its report, and as a paragraph for a paper, with references.
-
-What a report shows of an experiment: its figures, its tables, and what stands between them and the method.
-"""
+"""The sections of an experiment's report: figures, tables, how the numbers came about, and a methods paragraph for a paper."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +7,7 @@ import pandas as pd
 
 from steerlab import plots
 from steerlab._checks import InputTypeError
+from steerlab.controls import FAMILIES
 from steerlab.controls.control import ControlResult
 from steerlab.plots.theme import words
 from steerlab.reports.blocks import Drawing, Examples, Part, Report, Section, Table
@@ -19,12 +17,6 @@ from steerlab.statistics._format import format_p
 from steerlab.sweeps.changes import changed_problems
 from steerlab.tasks.problems import left_out
 
-DOUBTS: Mapping[str, str] = {
-    "shuffled_labels": "mean differences of shuffled labels ask whether this estimator finds as much where there is nothing to find",
-    "equal_kl": "directions of equal KL are as long as it takes to change other text as much as the direction does",
-    "covariance_matched": "directions drawn from the activations' covariance lie where activations vary",
-    "orthogonal": "orthogonal directions have nothing of the direction",
-}
 REFERENCES: Mapping[str, str] = {
     "Davison and Hinkley 1997": "Davison, A. C., and Hinkley, D. V. (1997). Bootstrap Methods and their Application. Cambridge University Press.",
     "Holm 1979": "Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6, 65-70.",
@@ -50,23 +42,25 @@ def method(significance: Significance) -> list[str]:
         f"Train ({e.train.n} problems, accuracy {percent(e.train.accuracy)}): {d.method.get('n_correct')} problems answered rightly and as many "
         f"answered wrongly were drawn; the direction is the difference of their mean activations at {d.site}, position {e.settings['cache_positions']}.",
         f"Validation ({e.validation.baseline.n} problems, accuracy {percent(e.validation.baseline.accuracy)}): {cells} cells of layer and alpha were "
-        f"tried; layer {e.layer} and alpha {e.alpha:+g} had the highest accuracy (ties: the larger mean margin). The max-statistic test corrects for "
+        f"compared; layer {e.layer} and alpha {e.alpha:+g} had the highest accuracy (ties: the larger mean margin). The max-statistic test corrects for "
         "all of them: it flips the sign of each problem's whole row of changes, which keeps the dependence between cells.",
-        f"Test ({e.test.baseline.n} problems) had no say in any choice. Operator {e.settings['operator']}, positions "
+        f"Test ({e.test.baseline.n} problems) took no part in any choice. Operator {e.settings['operator']}, positions "
         f"{e.settings['positions']}; scorer {e.test.baseline.scorer}.",
-        f"Controls: {n} isotropic Gaussian directions with the direction's norm, at the same place and alpha. An effect is as extreme as it is "
-        f"far from the median of all {n + 1} effects, on either side. The p-value is (1 + the number of controls at least as extreme) / ({n} + 1), ties counted "
+        f"Controls: {n} isotropic Gaussian directions with the direction's norm, at the same place and alpha. How extreme an effect is, is its "
+        f"distance from the median of all {n + 1} effects, on either side. The p-value is (1 + the number of controls at least as extreme) / ({n} + 1), ties counted "
         f"against the direction; it cannot be below {1 / (n + 1):.2g}. "
         "The t-test and Cohen's d compare the controls with the direction's effect as if that were known without error; they are shown because "
         "the field reports them, and no conclusion rests on them.",
         *(
-            [f"Controls of other kinds answer other doubts: {'; '.join(DOUBTS[c.family] for c in e.families if c.family in DOUBTS)}."]
+            [
+                f"Controls of other kinds answer other questions. {'; '.join(FAMILIES[c.family].doubt for c in e.families if c.family in FAMILIES)}."
+            ]
             if e.families
             else []
         ),
         *([str(d.model["special_tokens"])] if "special_tokens" in d.model else []),
         f"Side effects: KL(unsteered || steered) of next-token distributions, perplexity, entropy and changed predictions, on {e.settings['texts']}.",
-        "Paired comparisons use the exact sign test on problems that changed sides; their interval is Newcombe's method 10. Intervals of single "
+        "Paired comparisons use the exact sign test on problems that became right or wrong; their interval is Newcombe's method 10. Intervals of single "
         "proportions are Wilson's.",
     ]
 
@@ -98,7 +92,7 @@ def paragraph(significance: Significance, provenance: Mapping[str, Any]) -> str:
         f"rightly and as many that it answered wrongly (Rimsky et al. 2024), at {d.site} of block {e.layer} (counted from 0), {_measured(s['cache_positions'])}.",
         f"It was applied at {acted} (operator: {s['operator']}, coefficient alpha times the direction of norm {d.norm:.3g}).",
         f"Block and alpha ({e.alpha:+g}) were chosen on the validation problems among {cells} combinations; the familywise p-value of that choice comes from a "
-        f"max-statistic permutation test (Westfall and Young 1993): {format_p(significance.questions.chosen_p, digits=2)}. Test problems had no say in any choice.",
+        f"max-statistic permutation test (Westfall and Young 1993): {format_p(significance.questions.chosen_p, digits=2)}. Test problems took no part in any choice.",
         f"At alpha {alphas} we compared the direction with {n} isotropic Gaussian directions of equal norm: p = (1 + r) / ({n} + 1), where r counts the controls "
         "whose effect lies at least as far from the median of all effects (two-sided; Davison and Hinkley 1997; Phipson and Smyth 2010), with Holm's correction "
         f"over {tests} tests (Holm 1979).",
@@ -202,14 +196,14 @@ def figures(significance: Significance) -> list[Drawing]:
             Drawing(
                 f"Test split: change of accuracy under {control.n} random directions at alpha = {control.alpha:+g}, and under the direction.",
                 plots.null_distribution(control),
-                f"Histogram of {control.n} control effects; the direction's is {points(rank.observed)}; {rank.exceeds} controls lie at least as far from the median.",
+                f"Histogram of {control.n} control effects; the direction's is {points(rank.observed)}; {rank.exceeds} controls are at least as extreme.",
             )
         )
     drawn += [
         Drawing(
             "Test split: problems that became right and that became wrong, against alpha.",
             plots.transition_matrix(e.test),
-            "Counts of problems that changed sides at each alpha.",
+            "Counts of problems that became right and wrong at each alpha.",
             moved,
         ),
         Drawing(
@@ -236,20 +230,20 @@ def tables(significance: Significance) -> list[Table]:
     return [
         Table(f"Test split: the direction against its controls; Holm's correction is over these {n} tests.", with_p(significance.tests)),
         Table(
-            "What else a reader asks; intervals are of 95%, and these p-values are not corrected for each other.",
+            "Secondary analyses; intervals are 95%, and p-values are not corrected for each other.",
             significance.questions.frame,
         ),
         Table("Test split: dose-response, with 95% Wilson intervals and transitions.", dose),
-        Table(f"Validation split: every cell that was looked at ({int((cells['alpha'] != 0).sum())} looks, alpha = 0 aside).", cells),
+        Table(f"Validation split: all {int((cells['alpha'] != 0).sum())} cells compared, and alpha = 0.", cells),
     ]
 
 
 def sections(significance: Significance) -> list[Section]:
-    """What stands between tables and method: the findings in full, what moved, the contrast, other controls, side effects."""
+    """The sections between tables and method: findings in full, changed problems, the contrast, other controls, side effects."""
     e = significance.experiment
     found: list[Section] = [
         ("The findings in full", [f"{significance.place(c).capitalize()}: {significance.finding(c)}" for c in e.controls]),
-        ("What was moved", changed(significance)),
+        ("Problems that became right or wrong", changed(significance)),
     ]
     if e.diagnostics is not None:
         at = e.diagnostics.at(e.layer)
@@ -257,7 +251,7 @@ def sections(significance: Significance) -> list[Section]:
             (
                 "The contrast set",
                 [
-                    f"Before anything was steered: how well held-out right and wrong train problems are told apart, and how much the direction depends "
+                    f"Before anything was steered: how well the direction separates held-out right and wrong train problems, and how much it depends "
                     f"on which problems were drawn. At layer {e.layer}: {at.auc}; {at.stability}.",
                     Drawing(
                         "Train split: separability of held-out problems and stability of the direction, at each layer.",
@@ -275,7 +269,7 @@ def sections(significance: Significance) -> list[Section]:
 
 
 def changed(significance: Significance) -> list[Part]:
-    """The problems that changed sides under the direction, at each alpha that has controls."""
+    """The problems that became right or wrong under the direction, at each alpha that has controls."""
     return [part for control in significance.experiment.controls for part in _moved(significance, control)]
 
 
@@ -287,7 +281,7 @@ def _moved(significance: Significance, control: ControlResult) -> list[Part]:
         f"{at.capitalize()}, {sign.became_right} of {sign.n} problems became right and {sign.became_wrong} became wrong; the examples are the first of "
         "each in the order of the data, not a selection."
     )
-    return [said, Examples(f"Problems that changed sides {at}.", moved)] if len(moved) else [said]
+    return [said, Examples(f"Problems that became right or wrong {at}.", moved)] if len(moved) else [said]
 
 
 def _side_effects(significance: Significance) -> list[Part]:
@@ -301,7 +295,7 @@ def _side_effects(significance: Significance) -> list[Part]:
             shown.append(
                 Drawing(
                     f"Effect on the task against side effect at alpha = {control.alpha:+g}. On the front: no other direction changes accuracy more, "
-                    "either way, at no more KL.",
+                    "up or down, at the same KL or less.",
                     plots.pareto(table),
                     said,
                 )

@@ -1,4 +1,4 @@
-"""What a reader must know before believing an experiment: each a rule, each a sentence."""
+"""What a reader must know before believing an experiment: each warning is a tested rule and a sentence."""
 
 from collections import Counter
 
@@ -6,12 +6,11 @@ from scipy import stats
 
 from steerlab.statistics._format import format_p
 from steerlab.statistics.dose_response import DoseResponse
-from steerlab.statistics.multiplicity import holm
+from steerlab.statistics.multiplicity import LEVEL, holm
 from steerlab.studies.protocol import Experiment
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import content, left_out
 
-LEVEL = 0.05
 UNLIKELY = 0.01  # of the splits' differences: rarer than this is worth a sentence
 FEW = 30  # problems of a kind; a direction from fewer is noisy
 MOST_ANSWERS = 10  # different predictions; more are no fixed set of answers
@@ -23,9 +22,9 @@ def cautions(experiment: Experiment, *, n_tests: int, dose: DoseResponse, chosen
 
     Args:
         experiment: what was measured.
-        n_tests: how many rank tests the correction pays for.
+        n_tests: how many rank tests are corrected for.
         dose: the response on test at the chosen layer.
-        chosen_p: of the chosen cell on validation, corrected for all that were tried.
+        chosen_p: of the chosen cell on validation, corrected for all that were compared.
 
     Returns:
         Sentences: interventions that did nothing, flat sweeps, problems of one split in another, too few controls for any
@@ -37,7 +36,7 @@ def cautions(experiment: Experiment, *, n_tests: int, dose: DoseResponse, chosen
         *_leaks(experiment),
         *_few_controls(experiment, n_tests),
         *_easy_controls(experiment),
-        *_luck(experiment, chosen_p),
+        *_chance(experiment, chosen_p),
         *_splits(experiment),
         *(f"Dose-response: {said}" for said in dose.warnings()),
         *_preference(experiment),
@@ -58,7 +57,7 @@ def _inert(e: Experiment) -> list[str]:
 def _too_long(e: Experiment) -> list[str]:
     """Problems that the model has no room for, left out or cut."""
     said = left_out({"too_long": e.settings["task"].get("too_long")})
-    return [f"Problems were {one}; what is found holds for the problems as they were asked." for one in said]
+    return [f"Problems were {one}; the results are about the problems as they were asked." for one in said]
 
 
 def _leaks(e: Experiment) -> list[str]:
@@ -75,7 +74,7 @@ def _leaks(e: Experiment) -> list[str]:
         names = [{p.id for p in splits[name].problems} for name in (one, other)]
         common = max(len(ours & theirs), len(names[0] & names[1]))
         if common:
-            found.append(sentence.format(shared=f"{common} problems of {one} are in {other}, too"))
+            found.append(sentence.format(shared=f"{common} problems of {one} are also in {other}"))
     return found
 
 
@@ -96,8 +95,8 @@ def _easy_controls(e: Experiment) -> list[str]:
     if isotropic >= LEVEL:
         return []
     why = (
-        "where a model reads what its activations vary in most, random directions are easy to beat: simulated true nulls are then rejected at 0.05 in a quarter "
-        "of cases"
+        "where a model depends on the dimensions in which its activations vary most, random directions are easy to beat: in simulations a true null is then "
+        "rejected at 0.05 in a quarter of cases"
     )
     shuffled = [control for control in e.families if control.family == "shuffled_labels"]
     if not shuffled:
@@ -106,7 +105,7 @@ def _easy_controls(e: Experiment) -> list[str]:
     if p < LEVEL:
         return []
     return [
-        f"At alpha = {e.alpha:+g} the direction stands out from {at.n} random directions ({format_p(isotropic, digits=2)}, not corrected) but not from "
+        f"At alpha = {e.alpha:+g} the direction differs from {at.n} random directions ({format_p(isotropic, digits=2)}, not corrected) but not from "
         f"{shuffled[0].n} mean differences of shuffled labels ({format_p(p, digits=2)}); {why}."
     ]
 
@@ -117,8 +116,8 @@ def _splits(e: Experiment) -> list[str]:
     right = round(e.train.accuracy * e.train.n)
     if min(right, e.train.n - right) < LOPSIDED * e.train.n:
         said.append(
-            f"Unbalanced: {right} of {e.train.n} train problems were answered rightly; the contrast is of {e.direction.method.get('n_correct', 0)} of "
-            "each kind, and the rarer kind may be of another sort of problem."
+            f"Unbalanced: {right} of {e.train.n} train problems were answered rightly; the direction is from {e.direction.method.get('n_correct', 0)} of "
+            "each kind, and the rarer kind may also differ in other ways."
         )
     one, other = e.validation.baseline, e.test.baseline
     p = _differ(one, other)
@@ -135,18 +134,18 @@ def _splits(e: Experiment) -> list[str]:
         if p < UNLIKELY:
             said.append(
                 f"Unbalanced answers: the right choice of the test problems is {', '.join(f'number {k + 1} {n} times' for k, n in enumerate(observed))} "
-                f"(chi-squared test, n = {other.n}, p = {p:.2g}); a direction that favours one choice looks as if it knew."
+                f"(chi-squared test, n = {other.n}, p = {p:.2g}); a direction that merely favours one choice may seem to work."
             )
     return said
 
 
-def _luck(e: Experiment, chosen_p: float) -> list[str]:
+def _chance(e: Experiment, chosen_p: float) -> list[str]:
     if chosen_p < LEVEL:
         return []
     cells = int((e.validation.accuracy()["alpha"] != 0).sum())
     return [
-        f"The chosen cell is no better than the luckiest of {cells} cells would be (validation, max-statistic test, {format_p(chosen_p, digits=2)}): layer and "
-        "alpha might as well have been drawn."
+        f"{cells} cells compared on validation; the chosen one is consistent with chance (max-statistic test, {format_p(chosen_p, digits=2)}): layer and "
+        "alpha might as well have been drawn at random."
     ]
 
 
@@ -167,7 +166,7 @@ def _preference(e: Experiment) -> list[str]:
         if clear:
             said.append(
                 f"At alpha = {control.alpha:+g} the {int(moved.sum())} predictions that changed favour some answers ({', '.join(clear)}; exact sign tests, Holm over "
-                f"{len(names)} answers, p < {UNLIKELY}): a preference for an answer, whatever the problem, would look like this."
+                f"{len(names)} answers, p < {UNLIKELY}): this may be a preference for an answer, whatever the problem."
             )
     return said
 
@@ -181,5 +180,5 @@ def _contrast(e: Experiment) -> list[str]:
     said = [] if e.diagnostics is None else [f"Contrast: {w}" for w in e.diagnostics.warnings()]
     n = e.direction.method.get("n_correct", 0)
     if n < FEW:
-        said.append(f"The direction rests on {n} right and {n} wrong problems; directions from so few are noisy.")
+        said.append(f"The direction is from {n} right and {n} wrong problems; directions from so few are noisy.")
     return said

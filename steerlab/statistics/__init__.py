@@ -1,8 +1,12 @@
 """Tests, intervals, corrections and power: arrays and Series in, frozen results out; no model and no torch.
 
-Paired outcomes are compared by `sign_test` (with `paired_interval`), paired margins by `paired_t_test`, `wilcoxon_test` or
-`sign_flip_test`, two families of controls by `welch_t_test`. An effect is held against control directions by `rank_test`, with
-`prediction_test`, `one_sample_t_test` and `cohens_d` reported next to it. `bootstrap` gives intervals of anything else.
+- `paired`: the same problems before and after: sign test, signed ranks, sign flips, paired t.
+- `controls`: one effect among those of control directions: the rank test and its like.
+- `multiplicity`: Holm, Benjamini-Hochberg, the best cell of a grid.
+- `intervals`, `effects`, `t_tests`: intervals and the bootstrap; effect sizes; Student's t and Welch's.
+- `dose_response`, `dose_models`: does the response follow alpha, and how?
+- `equivalence`, `power`: no effect larger than a margin; what a test could have seen, and planning.
+- `separability`: do two groups of vectors differ along a stable direction?
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""How results look in text and in notebooks."""
+"""Text and HTML of results."""
 
 from steerlab._checks import InputError, finite
 

@@ -1,4 +1,4 @@
-"""The null of paired differences that are as likely as their opposites: every problem's row of differences is flipped."""
+"""The sign-flip null of paired differences: every problem's row of differences is as likely as its opposite."""
 
 from collections.abc import Iterator
 

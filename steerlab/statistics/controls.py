@@ -1,7 +1,4 @@
-"""Is it this direction? An observed effect against the effects of control directions; the unit is the direction.
-
-A direction among its controls, from outcomes alone: a frame of right and wrong answers, from any model or file.
-"""
+"""Tests of one effect against the effects of control directions; the unit is the direction."""
 
 import math
 from abc import ABC, abstractmethod
@@ -23,6 +20,7 @@ from steerlab._checks import (
     check_alternative,
     common_scale,
     finite,
+    one_of,
     open_share,
     outcomes,
     reals,
@@ -38,7 +36,7 @@ from steerlab.statistics.t_tests import TTest, positive_p, student_t
 class RankTest(
     OneLine, title="Rank test against controls", shown="observed n_controls exceeds rank pvalue smallest_p effect interval alternative"
 ):
-    """Where an observed effect stands among the effects of controls.
+    """A rank test of an observed effect among the effects of controls.
 
     Attributes:
         observed: the effect of the direction under test.
@@ -158,7 +156,7 @@ def _as_extreme(observed: float, draws: np.ndarray, alternative: Alternative) ->
 class PredictionTest(
     OneLine, title="Prediction test against controls", shown="observed controls mean sd statistic df pvalue interval cohens_d alternative"
 ):
-    """Could the observed effect be one more draw from a normal distribution that the controls came from?
+    """A t-test of one observed effect as one more draw from the controls' normal distribution.
 
     Attributes:
         observed: the effect of the direction under test.
@@ -315,7 +313,7 @@ class Framed(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ControlTests(Plotted, ABC, figure="null_distribution"):
-    """What can be asked of a direction and its controls once outcomes are known.
+    """The tests of a direction against its controls, from known outcomes.
 
     Attributes:
         frame: one line a direction and problem, with direction, is_control, problem_id, correct and perhaps margin.
@@ -349,8 +347,7 @@ class ControlTests(Plotted, ABC, figure="null_distribution"):
         Raises:
             ValueError: an unknown measure, or margins that are not known.
         """
-        if measure not in MEASURES:
-            raise InputError(f"measure={measure!r}; use one of {', '.join(MEASURES)}")
+        one_of(measure, "measure", MEASURES)
         if MEASURES[measure] not in self._changes:
             raise InputError(f"measure={measure!r}: the frames have no column {measure}; add it to both, or use accuracy")
         column = self._changes[MEASURES[measure]]
@@ -394,7 +391,7 @@ class ControlTests(Plotted, ABC, figure="null_distribution"):
         return before.to_numpy(kind), mine.loc[before.index].to_numpy(kind)
 
     def sign_test(self, *, alternative: Alternative = "two-sided") -> SignTest:
-        """Did the direction itself move answers? Exact sign test on the problems that changed sides."""
+        """Did the direction itself move answers? Exact sign test on the problems that became right or wrong."""
         return sign_test(*self.paired(), alternative=alternative)
 
     def summary(self) -> pd.DataFrame:
@@ -406,7 +403,7 @@ class ControlTests(Plotted, ABC, figure="null_distribution"):
 
 @dataclass(frozen=True, eq=False)
 class ControlOutcomes(ControlTests):
-    """A direction and its controls, from given outcomes.
+    """A direction and its controls, from given outcomes of problems.
 
     Attributes:
         frame: one line a direction and problem: direction, is_control, problem_id, correct, perhaps margin, and whatever came along.

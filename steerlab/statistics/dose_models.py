@@ -1,9 +1,4 @@
-"""The input of the dose-response functions, checked and in order of alpha, and its bootstrap over problems.
-
-The order in a dose-response: the nearest monotone curve, and the rank correlation with alpha.
-
-Means of a dose-response over problems: its straight line, and amplification against suppression.
-"""
+"""Descriptions of a dose-response: its line, its nearest monotone curve, rank correlation, asymmetry, bootstrap."""
 
 import math
 from dataclasses import dataclass
@@ -65,7 +60,7 @@ def read_doses(alphas: ArrayLike, values: ArrayLike | pd.DataFrame) -> Doses:
     order = np.argsort(doses, kind="stable")
     repeated = doses[order][1:][np.diff(doses[order]) == 0]
     if repeated.size:
-        raise InputError(f"alphas holds {repeated[0]:g} twice; give one column per alpha")
+        raise InputError(f"alphas has {repeated[0]:g} twice; give one column per alpha")
     by_problem = np.ndim(values) == 2
     if by_problem:
         table, labels = problem_table(values, "values", columns="alpha", at_least=2)
@@ -408,7 +403,7 @@ def line_of(doses: Doses) -> LinearFit:
 
 
 def asymmetry(alphas: ArrayLike, values: ArrayLike | pd.DataFrame) -> Asymmetry:
-    """Does adding the direction do as much as subtracting it? Change at +alpha plus change at -alpha, from alpha = 0.
+    """Change at +alpha plus change at -alpha, from alpha = 0: does adding do as much as subtracting?
 
     Args:
         alphas: one per dose, in any order; 0 must be among them, and some alpha with both signs.

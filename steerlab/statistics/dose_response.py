@@ -1,7 +1,4 @@
-"""Does the response rise with alpha? A permutation test of a monotone trend, and of the largest step against it.
-
-How a response depends on alpha: trend, line, monotone curve, rank correlation and asymmetry in one result.
-"""
+"""Does the response rise or fall with alpha? Permutation tests of trend and of monotonicity, and one result with all of it."""
 
 import math
 from dataclasses import dataclass
@@ -191,7 +188,7 @@ def _permuted(
 
 @dataclass(frozen=True)
 class Reversal(OneLine, shown="alpha_from alpha_to size increasing pvalue n_pairs"):
-    """The largest step of a response against its direction.
+    """The largest step of a response against its trend.
 
     Attributes:
         alpha_from, alpha_to: between which alphas, alpha_from < alpha_to.
@@ -223,7 +220,7 @@ class Reversal(OneLine, shown="alpha_from alpha_to size increasing pvalue n_pair
 def largest_reversal(
     alphas: ArrayLike, values: ArrayLike | pd.DataFrame, *, rng: np.random.Generator, increasing: bool, n_resamples: int = 9999
 ) -> Reversal | None:
-    """The largest fall of a response that should rise (or rise of one that should fall), and whether chance explains it.
+    """The largest step of a response against its trend, with a permutation p-value.
 
     All pairs of alphas are compared; the p-value is that of `max_statistic_test` over all of them (one-sided, mean
     differences), so it has paid for picking the largest, and it is small only if no monotonic response explains it.
@@ -276,7 +273,7 @@ def reversal_of(doses: Doses, rng: np.random.Generator, increasing: bool, n_resa
 
 @dataclass(frozen=True, eq=False)
 class DoseResponse(Result, title="Dose-response"):
-    """A response at several alphas, and what it says.
+    """A response at several alphas: trend, line, monotone curve, rank correlation, asymmetry.
 
     Attributes:
         alphas: rising.
@@ -339,7 +336,7 @@ def dose_response(
     alternative: Alternative = "two-sided",
     n_resamples: int = 9999,
 ) -> DoseResponse:
-    """Everything that this package knows about a response at several alphas.
+    """Trend, line, monotone curve, rank correlation and asymmetry of a response at several alphas.
 
     Each part is what the function of its name returns: `trend_test`, `linear_fit`, `isotonic_fit`, `spearman`,
     `asymmetry` and `largest_reversal`; their docstrings say what each assumes. Give outcomes by problem where they

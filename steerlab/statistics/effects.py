@@ -1,7 +1,4 @@
-"""Sizes of effects: standardised means, shares and odds, each with its interval.
-
-What can be had at which price: points that no other point beats on both.
-"""
+"""Effect sizes with intervals (standardised means, shares, odds), and which effects no other beats at lower cost."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import brentq
 
-from steerlab._checks import RELATIVE_NOISE, InputError, check_pairs, common_scale, finite, open_share, outcomes, reals
+from steerlab._checks import RELATIVE_NOISE, InputError, check_pairs, common_scale, finite, one_of, open_share, outcomes, reals
 from steerlab._html import OneLine
 from steerlab.statistics.intervals import Interval, clopper_pearson_interval, wilson_interval
 
@@ -178,7 +175,7 @@ def cohens_h(before: float, after: float) -> float:
 
 @dataclass(frozen=True)
 class OddsRatio(OneLine, title="Odds ratio of discordant pairs", shown="became_right became_wrong value interval"):
-    """How many problems became right for each that became wrong.
+    """The odds ratio of discordant pairs: became right over became wrong.
 
     Attributes:
         became_right, became_wrong: discordant problems.
@@ -225,13 +222,15 @@ def discordant_odds_ratio(before: ArrayLike, after: ArrayLike) -> OddsRatio:
     was, now = outcomes(before, "before"), outcomes(after, "after")
     right, wrong = int((~was & now).sum()), int((was & ~now).sum())
     if right + wrong == 0:
-        raise InputError(f"none of the {was.size} problems changed sides: the odds ratio 0 / 0 has no value; report the change, which is 0")
+        raise InputError(
+            f"none of the {was.size} problems became right or wrong: the odds ratio 0 / 0 has no value; report the change, which is 0"
+        )
     return OddsRatio(right, wrong, right / wrong if wrong else math.inf)
 
 
 @dataclass(frozen=True)
 class AntiSteerable(OneLine, title="Problems moved the wrong way", shown="right_way wrong_way unmoved n share interval"):
-    """Problems that an intervention moved the wrong way.
+    """The share of problems that an intervention moved against the wanted direction.
 
     Attributes:
         right_way, wrong_way, unmoved: numbers of problems.
@@ -281,8 +280,7 @@ def anti_steerable_share(before: ArrayLike, after: ArrayLike, *, wanted: str = "
         >>> print(anti_steerable_share([0.0, 0.1, 0.5, -0.2], [1.0, 0.3, 0.2, -0.2]))
         1 of 4 problems moved the wrong way (25.0%), 95% interval 0.04559 to 0.6994 (Wilson)
     """
-    if wanted not in ("up", "down"):
-        raise InputError(f"wanted={wanted!r}; use 'up' or 'down'")
+    one_of(wanted, "wanted", ("up", "down"))
     check_pairs(before, after)
     was, now = reals(before, "before", at_least=1), reals(after, "after", at_least=1)
     moved = (now - was) * (1 if wanted == "up" else -1)

@@ -1,4 +1,4 @@
-"""Nothing found, and meant: tests that a change is smaller than a stated margin."""
+"""Equivalence tests: is a change smaller than a stated margin?"""
 
 import math
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ class EquivalenceTest(
 
 
 def equivalence_test(before: ArrayLike, after: ArrayLike, *, margin: float) -> EquivalenceTest:
-    """Test that a paired change is smaller than a margin in both directions: "no effect" as a finding, not as a lack of one.
+    """Test that a paired change is smaller than a margin in both directions (TOST).
 
     Outcomes (booleans, or integers that are all 0 or 1) are tested exactly. Neither the sign test nor McNemar's
     conditioning helps here, because at the margin the share of changed problems is unknown. So each one-sided p-value

@@ -1,7 +1,4 @@
-"""Confidence intervals for a proportion and for the change of a proportion between paired outcomes.
-
-Intervals of anything that can be computed from problems, by drawing problems (or whole groups of them) again.
-"""
+"""Confidence intervals: of proportions, of paired changes, and, by bootstrap over problems or groups, of any statistic."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -66,7 +63,7 @@ def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> Inte
 
 
 def clopper_pearson_interval(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
-    """Clopper and Pearson's exact interval for a proportion: it misses the truth at most as often as it says, and usually less often.
+    """Clopper and Pearson's exact interval for a proportion; its coverage is at least the stated one.
 
     Args:
         successes: how many of n were right.
@@ -180,7 +177,7 @@ Statistic = Callable[[NDArray[Any]], float]
 
 @dataclass(frozen=True, eq=False)
 class Bootstrap(OneLine, title="Bootstrap", shown="estimate standard_error interval n_units draws clustered"):
-    """A statistic, and what it becomes when the sample is drawn again.
+    """A statistic with its bootstrap distribution.
 
     Attributes:
         values: the sample, one row a problem.
@@ -263,7 +260,7 @@ def bootstrap(
     clusters: ArrayLike | None = None,
     n_resamples: int = 9999,
 ) -> Bootstrap:
-    """Bootstrap a statistic of problems, or of clusters of problems that belong together.
+    """Bootstrap distribution of a statistic, over problems or over clusters of problems that belong together.
 
     Problems that share a template or a question are not independent. With `clusters` whole clusters are drawn, so the interval is
     as wide as the number of clusters, not of problems, warrants.

@@ -1,7 +1,4 @@
-"""Corrections of p-values for the number of tests that were made.
-
-Many looks, paid for: a permutation test of the best cell of a grid, and rank tests of many effects against their controls.
-"""
+"""Corrections for many tests: Holm, Benjamini-Hochberg, and permutation tests of the best cell of a grid and of many effects."""
 
 import math
 from collections.abc import Hashable
@@ -36,9 +33,11 @@ from steerlab.statistics._sign_flips import enumerable, exceedance, flipped_sums
 from steerlab.statistics.controls import rank_test
 from steerlab.statistics.intervals import Interval, paired_interval
 
+LEVEL = 0.05  # below which a corrected p-value counts, in every verdict of the library
+
 
 def holm(pvalues: ArrayLike) -> NDArray[np.float64]:
-    """Holm's adjusted p-values, which bound the chance of one or more false rejections (family-wise error).
+    """Holm's adjusted p-values, which control the family-wise error (the probability of one or more false rejections).
 
     Args:
         pvalues: one or more p-values in any shape, from 0 to 1; they may depend on each other.
@@ -66,7 +65,7 @@ def holm(pvalues: ArrayLike) -> NDArray[np.float64]:
 
 
 def benjamini_hochberg(pvalues: ArrayLike) -> NDArray[np.float64]:
-    """Benjamini and Hochberg's adjusted p-values, which bound the expected share of false rejections among all made.
+    """Benjamini and Hochberg's adjusted p-values, which control the false discovery rate.
 
     Args:
         pvalues: one or more p-values in any shape (a heatmap's cells), from 0 to 1; independent, or positively
@@ -99,7 +98,7 @@ class MaxStatisticTest(
     title="Max-statistic test",
     shown="n_cells best change interval statistic kind pvalue smallest_p alternative n_problems n_moved null exact",
 ):
-    """The best of many cells, and every cell, adjusted for the number of cells that were tried.
+    """A max-statistic test: the best of many cells, and every cell, adjusted for the number of cells.
 
     Attributes:
         frame: one line a cell, labelled like the columns of after: change (mean of after - before, in its units; a
@@ -309,7 +308,7 @@ def _extreme(statistics: NDArray[np.float64], alternative: Alternative) -> NDArr
 
 
 def rank_tests(observed: ArrayLike, controls: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How unusual several effects are among their controls: two-sided rank tests, alone and paid for all of them.
+    """P-values of several effects among their controls: two-sided rank tests, uncorrected and corrected for all of them.
 
     The second p-values are those of a max-statistic test: each effect and its controls are centred on their median and divided by their
     spread, and an effect counts as unusual as the share of draws whose *largest* standardised size reaches its own. They can fall to

@@ -1,7 +1,4 @@
-"""Tests of the same problems before and after an intervention: each problem is its own control.
-
-Paired real values without normality: signed ranks, and the mean under flipped signs.
-"""
+"""Paired tests: each problem before and after an intervention is its own control."""
 
 import math
 from dataclasses import dataclass
@@ -36,7 +33,7 @@ class SignTest(
     title="Sign test (McNemar)",
     shown="became_right became_wrong stayed_right stayed_wrong n change interval pvalue alternative mid_p",
 ):
-    """What an intervention did to right and wrong answers, and whether chance could have done it.
+    """The exact sign test of paired right and wrong outcomes (McNemar's exact test).
 
     Attributes:
         became_right, became_wrong, stayed_right, stayed_wrong: numbers of problems.
@@ -92,7 +89,7 @@ def sign_test(before: ArrayLike, after: ArrayLike, *, alternative: Alternative =
     """Exact sign test on the problems whose outcome changed, which is McNemar's exact test.
 
     The exact test never rejects a true null too often, and with few changed problems much less often than its level says.
-    The mid-p variant counts only half of the probability of the observed split: its rate of false alarms is nearer to the
+    The mid-p variant counts only half of the probability of the observed split: its false-positive rate is nearer to the
     level, and may slightly exceed it.
 
     Args:
@@ -272,7 +269,7 @@ def wilcoxon_test(before: ArrayLike, after: ArrayLike, *, alternative: Alternati
 
 @dataclass(frozen=True, eq=False)
 class SignFlipTest(OneLine, title="Sign-flip permutation test", shown="statistic pvalue alternative interval null exact n"):
-    """The mean difference against what it is when each difference's sign is drawn anew.
+    """A permutation test of a mean difference by flipping the signs of differences.
 
     Attributes:
         differences: after - before, in the order given.

@@ -1,7 +1,4 @@
-"""What the tests could have seen: power of the sign test, exactly, and of the paired t-test.
-
-Before the experiment: how many controls and how many problems a wanted answer needs.
-"""
+"""Power: what the sign test and the paired t-test could have seen, and how many controls and problems a plan needs."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +16,7 @@ from steerlab._html import OneLine
 
 
 def power_of_sign_test(n: int, *, change: float, discordant: float, level: float = 0.05, alternative: Alternative = "two-sided") -> float:
-    """Chance that the exact sign test (McNemar exact) on n problems has p <= level, computed exactly.
+    """Power of the exact sign test (McNemar exact) on n problems, computed exactly.
 
     The number of changed problems is binomial (n, discordant), and given m of them the number that became right is
     binomial (m, 1/2 + change / (2 discordant)).
@@ -54,7 +51,7 @@ def power_of_sign_test(n: int, *, change: float, discordant: float, level: float
 
 
 def power_of_t_test(n: int, *, effect: float, level: float = 0.05, alternative: Alternative = "two-sided") -> float:
-    """Chance that a paired (or one-sample) t-test of n differences has p <= level, by the noncentral t distribution.
+    """Power of a paired (or one-sample) t-test of n differences, by the noncentral t distribution.
 
     Args:
         n: number of pairs, at least 2.
@@ -229,7 +226,7 @@ class Plan(
     title="Plan",
     shown="p n_controls comparisons level_per_comparison alternative n_problems change discordant power_reached power",
 ):
-    """What an experiment needs.
+    """Controls and problems that an experiment needs.
 
     Attributes:
         p: the p-value that the rank test must be able to reach after correction for all comparisons.
@@ -274,7 +271,7 @@ class Plan(
         )
         return (
             f"{controls} Use at least {self.n_problems} problems: if {self.discordant:.4g} of them change and accuracy moves by "
-            f"{self.change:+.4g}, the {self.alternative} sign test at {at} sees it with a chance of {self.power_reached:.4f} "
+            f"{self.change:+.4g}, the {self.alternative} sign test at {at} detects it with a probability of {self.power_reached:.4f} "
             f"({self.power:g} wanted)."
         )
 
@@ -316,7 +313,7 @@ def plan(
     Example:
         >>> print(plan(change=-0.1, discordant=0.2, p=0.01))
         Use at least 99 controls: the smallest p of the rank test is then 0.01, which is at most 0.01. Use at least 168 problems: \
-if 0.2 of them change and accuracy moves by -0.1, the two-sided sign test at level 0.05 sees it with a chance of 0.8006 (0.8 wanted).
+if 0.2 of them change and accuracy moves by -0.1, the two-sided sign test at level 0.05 detects it with a probability of 0.8006 (0.8 wanted).
     """
     check_alternative(alternative)
     level, comparisons = open_share(level, "level"), count(comparisons, "comparisons", at_least=1)
@@ -356,7 +353,7 @@ def _possible(change: float, alternative: Alternative) -> float:
     if change == 0:
         raise InputError("change=0: no number of problems detects it; give the smallest change that matters")
     if (alternative == "greater" and change < 0) or (alternative == "less" and change > 0):
-        raise InputError(f"change={change:+g} with alternative={alternative!r}: the test looks the other way; turn one of them")
+        raise InputError(f"change={change:+g} with alternative={alternative!r}: the test is of the other direction; change one of them")
     return change
 
 

@@ -1,12 +1,7 @@
-"""Does the direction between two sets of vectors tell them apart on problems that it was not fitted on?
+"""Does the direction between two groups of vectors separate them on held-out problems, and is it stable?
 
-Rows are problems. Nothing here knows where the vectors come from: activations of a layer, embeddings, any features.
-
-Would other problems have given the same direction? Halves against halves, and each problem against the others.
-
-Rows are problems. Nothing here knows where the vectors come from: activations of a layer, embeddings, any features.
-
-How much a set of vectors holds: in how many dimensions it varies, and how many of its rows are not copies.
+Rows are problems; the vectors may be activations, embeddings or any features. Also: in how many dimensions they vary, and how many
+rows are copies.
 """
 
 from collections.abc import Iterator
@@ -25,7 +20,7 @@ from steerlab.statistics.intervals import Interval
 
 @dataclass(frozen=True)
 class AUC(OneLine, title="Separability", shown="value interval positive negative by_fold"):
-    """How well a score tells two groups apart: the chance that a positive scores above a negative, ties counted half.
+    """Area under the ROC curve: the probability that a positive scores above a negative, ties counted half.
 
     Attributes:
         value: 0 to 1; 0.5 is no separation.
@@ -170,7 +165,7 @@ def _lower_limit(value: float, n_positive: int, n_negative: int, z: float) -> fl
 
 @dataclass(frozen=True)
 class SplitHalf(OneLine, title="Stability of the mean difference", shown="median reliability cosines n_positive n_negative"):
-    """Would other problems have given the same direction? Cosines between directions from two random halves.
+    """Cosines between directions from two random halves of the problems.
 
     Attributes:
         cosines: one for each random split.
@@ -260,7 +255,7 @@ def split_half_cosines(
 
 @dataclass(frozen=True)
 class DirectionalAgreement(OneLine, title="Directional agreement", shown="mean share_against cosines"):
-    """Do problems differ in one direction? The cosine of each difference with the mean of all others.
+    """The cosine of each problem's difference with the mean of all others.
 
     Attributes:
         cosines: one a problem, in the order given; 0 where a difference, or the mean of the others, is zero.
@@ -355,7 +350,7 @@ def effective_dimension(values: ArrayLike) -> float:
 
 
 def effective_size(values: ArrayLike) -> float:
-    """How many different rows a mean rests on: n² / sum of the squared numbers of copies.
+    """The effective number of different rows: n² / sum of the squared numbers of copies.
 
     Repeated prompts, and templates that differ where the model does not look, add rows but no information.
 

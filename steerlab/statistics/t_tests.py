@@ -1,7 +1,4 @@
-"""Student's t for one sample of numbers: the machinery behind the paired and the one-sample t-test.
-
-Two independent samples of numbers, such as the effects of two families of controls.
-"""
+"""Student's t-test for one sample, and Welch's for two (such as the effects of two families of controls)."""
 
 import math
 from dataclasses import dataclass

@@ -1,40 +1,37 @@
-"""The engine of sweeps and controls: many steered cells of work on a list of problems.
+"""The engine of sweeps and controls: many interventions on a list of problems, each compared with a plain hooked run on a sample.
 
-Each batch is run once, and every cell goes on from it (see `steerlab.steering.wavefront`). What alpha = 0 gives is the baseline itself, not a second run.
+Each batch is run once, and every intervention resumes from it (`steerlab.steering.wavefront`). The result at alpha = 0 is the
+baseline itself.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 import torch
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, only, takes_options
 from steerlab._progress import progress_bar
-from steerlab.activations.positions import Positions
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch, least, smaller
 from steerlab.models.forecasts import TIMED, Work, forecast
 from steerlab.models.generation import generate_batch
 from steerlab.models.memory import generated_rows, logit_values, pass_tokens, shrinking
-from steerlab.models.model import Precision, backend_of, dtype_named, hooks, in_precision, is_hooked
-from steerlab.models.passes import forward
+from steerlab.models.model import Precision, backend_of, dtype_named, in_precision, is_hooked
 from steerlab.models.reading import Headers, Reader, run_batch
 from steerlab.models.shortcuts import runs_whole
 from steerlab.models.threads import on_suitable_threads
 from steerlab.steering.generation import generate_interventions
-from steerlab.steering.operators import Operator, check_operator, operator_named
+from steerlab.steering.operators import check_operator, operator_named
+from steerlab.steering.options import CellOptions, Scoring
 from steerlab.steering.variants import Intervention, check_interventions, segments
 from steerlab.steering.wavefront import InterventionLog, SteeredPass
 from steerlab.tasks.evaluation import Evaluation, plan
 from steerlab.tasks.problems import Problem, as_problems
-from steerlab.tasks.scorers import Scorer, scorer_for
-
-# Logits may differ by this much from the plain hooked run before we refuse to go on; those above 1, by this share of their size.
-TOLERANCE = 1e-4
+from steerlab.tasks.scorers import scorer_for
 
 SAMPLE = 16  # problems, and cells, that a lower precision is compared on
 ROUNDING = {torch.float32: 8}  # differently shaped batches may give logits that differ by so many units in the last place of the largest
@@ -58,20 +55,10 @@ class InterventionRun:
     precision: Precision | None = None
 
 
+@takes_options
 @on_suitable_threads
 def run_interventions(
-    model: Model,
-    problems: Sequence[Problem],
-    cells: Sequence[Intervention],
-    *,
-    operator: str | Operator = "add",
-    positions: Positions = "all",
-    scorer: str | Scorer | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    precision: str | torch.dtype | None = None,
-    progress: bool = False,
-    label: str = "sweep",
+    model: Model, problems: Sequence[Problem], cells: Sequence[Intervention], *, label: str = "sweep", **options: Unpack[CellOptions]
 ) -> InterventionRun:
     """Score problems under every cell; in a precision other than the model's own, compare a sample with the latter.
 
@@ -82,16 +69,17 @@ def run_interventions(
         RuntimeError: the resumed run disagrees with the plain hooked run on a sample.
     """
     as_problems(problems)
-    run = partial(_run_cells, model, operator=operator, positions=positions, scorer=scorer, max_tokens=max_tokens, memory=memory)
+    how, precision, progress = only(options, Scoring), options["precision"], options["progress"]
     backend_of(model)  # a clear error for anything that is no model
     own = next(iter(model.parameters())).dtype
     if precision is None or dtype_named(precision) == own:
-        return run(problems, cells, progress=progress, label=label)
+        return _run_interventions(model, problems, cells, **how, progress=progress, label=label)
     some = [cells[k] for k in _spread(len(cells), SAMPLE)]
     which = list(_spread(len(problems), SAMPLE))
-    expected = run([problems[i] for i in which], some)  # first, so that bad input is found before the model is converted
+    # First, so that bad input is found before the model is converted.
+    expected = _run_interventions(model, [problems[i] for i in which], some, **how)
     with in_precision(model, precision):
-        done = run(problems, cells, progress=progress, label=label)
+        done = _run_interventions(model, problems, cells, **how, progress=progress, label=label)
     pairs = [(expected.baseline.frame, done.baseline.frame)]
     pairs += [(frame, done.frames[k]) for k, frame in zip(_spread(len(cells), SAMPLE), expected.frames, strict=True)]
     different = sum(int((a["prediction"].to_numpy() != b["prediction"].to_numpy()[which]).sum()) for a, b in pairs)
@@ -104,30 +92,27 @@ def _spread(n: int, most: int) -> range | list[int]:
     return range(n) if n <= most else np.linspace(0, n - 1, most).round().astype(int).tolist()
 
 
-def _run_cells(
+def _run_interventions(
     model: Model,
     problems: Sequence[Problem],
     cells: Sequence[Intervention],
     *,
-    operator: str | Operator,
-    positions: Positions,
-    scorer: str | Scorer | None,
-    max_tokens: int | None,
-    memory: str | int | None,
     progress: bool = False,
     label: str = "",
+    **how: Unpack[Scoring],
 ) -> InterventionRun:
+    operator, positions, memory = how["operator"], how["positions"], how["memory"]
     check_operator(model, operator, (place.direction for cell in cells for place in cell.places))
     front = SteeredPass(model, operator_named(operator), positions)
-    work = plan(model, problems, scorer_for(problems, scorer))
+    work = plan(model, problems, scorer_for(problems, how["scorer"]))
     check_interventions(model, cells, positions, min(row.prompt_length for row in work.rows))
     if is_hooked(model) and any(row.new_tokens for row in work.rows):
         raise InputError(
             "the model has hooks on it, and answers that are generated in parts would meet them at other positions; "
             "leave the block that put them there, or add their direction to the sweep with together=True"
         )
-    room = pass_tokens(model, max_tokens, memory)
-    order = sorted((k for k, cell in enumerate(cells) if cell.alpha != 0), key=lambda k: (cells[k].resumes_at, cells[k].layer, k))
+    room = pass_tokens(model, how["max_tokens"], memory)
+    order = sorted((k for k, cell in enumerate(cells) if cell.acts), key=lambda k: (cells[k].resumes_at, cells[k].layer, k))
     engine = _Engine(front, [cells[k] for k in order], memory)
     base = [Answer()] * len(work.rows)
     answers = {k: list(base) for k in order}
@@ -136,14 +121,7 @@ def _run_cells(
         few = [cells[order[k]] for k in _spread(len(order), TIMED)]
 
         def timed(some: Sequence[Problem]) -> int:
-            how: dict[str, Any] = {
-                "operator": operator,
-                "positions": positions,
-                "scorer": scorer,
-                "max_tokens": max_tokens,
-                "memory": memory,
-            }
-            _run_cells(model, some, few, **how)
+            _run_interventions(model, some, few, **how)
             return len(plan(model, some, work.scorer).rows) * (1 + len(few))
 
         forecast(model, [Work("steered", total, problems, timed)], show=True)
@@ -218,33 +196,9 @@ class _Engine:
         return reader.answers(base.values), steered
 
     def _compare(self, batch: Batch, steered: Sequence[Sequence[Answer]]) -> None:
-        """Compare two cells with plain runs, once for what is read and once for what is generated."""
+        """Compare the first (and shortest) row under two cells with plain runs, once for what is read and once for what is generated."""
         kind = bool(batch.rows[0].new_tokens)
         if self._cells and kind not in self._compared:
             for k in {0, len(self._cells) - 1}:
-                self._compare_with_plain_run(k, batch, steered[k][0])
+                self._front.check_answer(self._cells[k], batch.rows[0], steered[k][0])
             self._compared.add(kind)
-
-    def _compare_with_plain_run(self, k: int, batch: Batch, steered: Answer) -> None:
-        """Run the first (and shortest) row under one cell the plain way, alone and unpadded, with hooks and the whole model.
-
-        One run over a prompt and what was generated behind it tells whether each token was the likeliest.
-        """
-        model, cell, row = self._front.model, self._cells[k], batch.rows[0]
-        alone = Batch((0,), (replace(row, tokens=row.tokens + steered.generated),), device=batch.device)
-        with hooks(model, self._front.everywhere([cell], alone, alone.width)):
-            logits = forward(model, alone.tokens)[0].float()
-        gaps = [(0.0, 1.0)]
-        for wanted, got in zip(row.reads, steered.reads, strict=True):
-            line = logits[wanted.position].log_softmax(-1) if wanted.log_prob else logits[wanted.position]
-            line = line[list(wanted.tokens)]
-            gaps.append((float((line - torch.tensor(got, device=line.device)).abs().max()), float(line.abs().max())))
-        for token, line in zip(steered.generated, logits[len(row.tokens) - 1 :], strict=False):
-            gaps.append((float(line.max() - line[token]), float(line.abs().max())))
-        for gap, size in gaps:
-            limit = (TOLERANCE if next(iter(model.parameters())).dtype == torch.float32 else 0.05) * max(1.0, size)
-            if not gap <= limit:
-                raise RuntimeError(
-                    f"layer {cell.layer}, alpha {cell.alpha}: the resumed, batched run gives other scores than the plain hooked run "
-                    f"(largest difference {gap:.2g}, allowed {limit:.2g}); results would be wrong. Please report the model's architecture"
-                )

@@ -1,15 +1,15 @@
-"""Next-token distributions of texts under many steered variants, compared with the unsteered ones a few positions at a time."""
+"""Next-token distributions of texts under many interventions, compared with the unsteered ones a few positions at a time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, is_whole, only, takes_options
 from steerlab._progress import progress_bar
 from steerlab.activations.positions import Positions
 from steerlab.models.backends import Model
@@ -17,21 +17,20 @@ from steerlab.models.batches import Batch, TokenRow, batches_for, least, smaller
 from steerlab.models.encoding import token_ids
 from steerlab.models.forecasts import TIMED, Work, forecast
 from steerlab.models.memory import parse_memory, pass_tokens, shrinking
-from steerlab.models.model import Site, context_length, device_of, hook_name, hooks, n_layers, n_outputs, unknown_tokens
+from steerlab.models.model import context_length, device_of, n_layers, n_outputs, unknown_tokens
 from steerlab.models.passes import entering, forward
-from steerlab.models.shortcuts import read_out, run_from
+from steerlab.models.shortcuts import read_out
 from steerlab.models.threads import on_suitable_threads
-from steerlab.steering.interventions import Patch
-from steerlab.steering.operators import Operator, check_operator, operator_named
+from steerlab.steering.operators import check_operator, operator_named
+from steerlab.steering.options import Acting, TextOptions
 from steerlab.steering.variants import Intervention, check_interventions
-from steerlab.steering.wavefront import SteeredPass
+from steerlab.steering.wavefront import InterventionLog, SteeredPass
 from steerlab.tasks.problems import as_texts
 
 NUMBERS = ("kl", "entropy", "nll", "changed")
 LOGITS = 1 << 22  # numbers of full-vocabulary logits held at a time
 COPIES = 64  # bytes that one of them takes, with the float64 copies made of it
 TOGETHER = 32  # cells that one pass holds, if texts are as short as a batch can be cut
-TOLERANCE = 1e-3  # numbers may differ by this share, or this much, from the plain hooked run before we refuse to go on
 
 
 def text_rows(model: Model, texts: Sequence[str | Sequence[int]]) -> tuple[TokenRow, ...]:
@@ -44,7 +43,7 @@ def text_rows(model: Model, texts: Sequence[str | Sequence[int]]) -> tuple[Token
     """
     found = []
     for i, text in enumerate(as_texts(texts)):
-        if not isinstance(text, str) and not all(isinstance(token, int | np.integer) and not isinstance(token, bool) for token in text):
+        if not isinstance(text, str) and not all(map(is_whole, text)):
             raise InputError(f"texts[{i}] is {text!r}; give text, or token ids, which are whole numbers")
         tokens = token_ids(model, text) if isinstance(text, str) else [int(token) for token in text]
         strange = [token for token in tokens if not 0 <= token < model.cfg.d_vocab]
@@ -62,24 +61,16 @@ def text_rows(model: Model, texts: Sequence[str | Sequence[int]]) -> tuple[Token
 
 
 def compare_distributions(
-    model: Model,
-    rows: Sequence[TokenRow],
-    cells: Sequence[Intervention],
-    *,
-    operator: str | Operator = "add",
-    positions: Positions = "all",
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    model: Model, rows: Sequence[TokenRow], cells: Sequence[Intervention], **options: Unpack[TextOptions]
 ) -> tuple[Float[np.ndarray, "text number"], Float[np.ndarray, "cell text number"]]:
     """Sums of `compare_positions` over each text's positions: without steering, and under each cell."""
-    found = compare_positions(
-        model, rows, cells, operator=operator, positions=positions, max_tokens=max_tokens, memory=memory, progress=progress
-    )
+    found = compare_positions(model, rows, cells, **options)
     return np.stack([base.sum(0) for base, _ in found]), np.stack([steered.sum(1) for _, steered in found], axis=1)
 
 
-def mean_kl(model: Model, rows: Sequence[TokenRow], cells: Sequence[Intervention], **how: Any) -> Float[np.ndarray, " cell"]:
+def mean_kl(
+    model: Model, rows: Sequence[TokenRow], cells: Sequence[Intervention], **how: Unpack[TextOptions]
+) -> Float[np.ndarray, " cell"]:
     """Mean KL(unsteered || steered) under each cell, in nats a token; `how` is what `compare_distributions` takes."""
     _, sums = compare_distributions(model, rows, cells, **how)
     found: np.ndarray = sums[:, :, NUMBERS.index("kl")].sum(1) / sum(len(row.tokens) for row in rows)
@@ -91,18 +82,11 @@ def positions_on_text(positions: Positions) -> Positions:
     return "all" if positions in ("prompt", "generated") else positions
 
 
+@takes_options
 @on_suitable_threads
 @torch.no_grad()
 def compare_positions(
-    model: Model,
-    rows: Sequence[TokenRow],
-    cells: Sequence[Intervention],
-    *,
-    operator: str | Operator = "add",
-    positions: Positions = "all",
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    model: Model, rows: Sequence[TokenRow], cells: Sequence[Intervention], **options: Unpack[TextOptions]
 ) -> list[tuple[Float[np.ndarray, "pos number"], Float[np.ndarray, "cell pos number"]]]:
     """Next-token distributions position by position, without steering and under each cell; see `NUMBERS`.
 
@@ -114,7 +98,6 @@ def compare_positions(
         model: the model; hooks that are on it act.
         rows: the texts.
         cells: interventions; of one place, or of several that act together.
-        operator, positions, max_tokens, memory, progress: as in `steerlab.side_effects`.
 
     Returns:
         For each text, its numbers without steering and under each cell.
@@ -123,12 +106,13 @@ def compare_positions(
         ValueError: bad input, found before the first run, or logits that become NaN.
         RuntimeError: the resumed run disagrees with a plain hooked run on the shortest text.
     """
+    operator, positions, memory, progress = options["operator"], options["positions"], options["memory"], options["progress"]
     check_operator(model, operator, (place.direction for cell in cells for place in cell.places))
     front = SteeredPass(model, operator_named(operator), positions)
     _check(model, cells, positions, min(len(row.tokens) for row in rows))
-    room = pass_tokens(model, max_tokens, memory)
+    room = pass_tokens(model, options["max_tokens"], memory)
     limit = LOGITS if memory is None else min(LOGITS, max(1, parse_memory(memory) // COPIES))
-    acting = sorted((k for k, cell in enumerate(cells) if cell.alpha != 0), key=lambda k: (_where(cells[k]), k))
+    acting = sorted((k for k, cell in enumerate(cells) if cell.acts), key=lambda k: (cells[k].resumes_at, k))
     found: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(rows)
     small = max(room // min(TOGETHER, len(acting) + 1), 1)  # short batches, so that many cells share the unsteered logits
     batches = batches_for(model, rows, room=small)
@@ -141,7 +125,7 @@ def compare_positions(
         few = [cells[acting[k]] for k in np.linspace(0, len(acting) - 1, min(TIMED, len(acting))).round().astype(int)]
 
         def timed(some: Sequence[TokenRow]) -> int:
-            compare_positions(model, some, few, operator=operator, positions=positions, max_tokens=max_tokens, memory=memory)
+            compare_positions(model, some, few, **only(options, Acting))
             return len(some) * (1 + len(few))
 
         forecast(model, [Work("texts", total, rows, timed)], show=True)
@@ -162,7 +146,7 @@ def compare_positions(
     if acting:
         shortest = min(range(len(rows)), key=lambda i: (len(rows[i].tokens), i))
         for k in {acting[0], acting[-1]}:
-            _compare_with_plain_run(front, cells[k], rows[shortest], found[shortest][1][k].sum(0))
+            _compare(front, cells[k], rows[shortest], found[shortest][1][k].sum(0))
     return found
 
 
@@ -173,61 +157,26 @@ def _check(model: Model, cells: Sequence[Intervention], positions: Positions, sh
 
 
 def _run(front: SteeredPass, batch: Batch, cells: Sequence[Intervention], room: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of a batch's positions, row after row, ``[position number]``, and under each cell; cells of the same places stand together."""
+    """The numbers of a batch's positions, row after row, ``[position number]``, and under each cell; cells come by the block that they resume at."""
     model, last = front.model, n_layers(front.model)
     streams = entering(model, batch.tokens, sorted({last, *(cell.resumes_at for cell in cells)}))
     final, plain = streams[last], _numbers(model, batch, streams[last], streams[last][None], limit)[0]
     plain[:, [NUMBERS.index("kl"), NUMBERS.index("changed")]] = 0.0  # a run compared with itself, whatever rounding says
     found = np.empty((len(cells), *plain.shape))
-    size, first = max(1, room // batch.tokens.numel()), 0
-    while first < len(cells):
-        where = _where(cells[first])
-        same = [k for k in range(first, min(first + size, len(cells))) if _where(cells[k]) == where]
-        which = slice(first, first + len(same))
-        steered, moved = _steered(front, cells[which], batch, streams[cells[first].resumes_at])
-        found[which] = _numbers(model, batch, final, steered.unflatten(0, (len(same), -1)), limit)
-        found[which][~moved] = plain  # a stream that did not move gives the unsteered run, whatever rounding says
-        first += len(same)
+    size = max(1, room // batch.tokens.numel())
+    for first in range(0, len(cells), size):
+        some = cells[first : first + size]
+        seen = [InterventionLog() for _ in some]
+        steered = front.whole(some, batch, streams, seen).unflatten(0, (len(some), -1))
+        for k, (one, numbers) in enumerate(zip(seen, _numbers(model, batch, final, steered, limit), strict=True), first):
+            found[k] = (
+                plain if one.resid_change == 0 else numbers
+            )  # a stream that did not move gives the unsteered run, whatever rounding says
     return plain, found
 
 
-def _where(cell: Intervention) -> tuple[Site, ...]:
-    return tuple(place.at for place in cell.places)
-
-
-def _steered(
-    front: SteeredPass, cells: Sequence[Intervention], batch: Batch, stream: Float[Tensor, "row pos d_model"]
-) -> tuple[Float[Tensor, "stacked pos d_model"], np.ndarray]:
-    """What leaves the last block under cells that act at the same places, stacked over each other, and which of them moved the stream."""
-    block, tokens = cells[0].resumes_at, batch.tokens.repeat(len(cells), 1)
-    moved = np.zeros(len(cells), dtype=bool)
-
-    def watched(patch_: Patch) -> Callable[[Tensor], Tensor]:
-        def act(resid: Tensor) -> Tensor:
-            steered = patch_(resid)
-            moved[:] |= (steered != resid).unflatten(0, (len(cells), -1)).flatten(1).any(1).cpu().numpy()
-            return steered
-
-        return act
-
-    # What acts where the first block is entered acts on its stream, lower layers first; the rest acts from hooks.
-    entered = [p for p in sorted(cells[0].places, key=lambda p: p.at.layer) if p.at.enters and p.at.resumes_at == block]
-    points = [hook_name(front.model, *place.at) for place in entered]
-    patches = [(point, watched(patch_)) for point, patch_ in front.everywhere(cells, batch, batch.width)]
-    entry = stream.repeat(len(cells), 1, 1)
-    for point in points:
-        for act in (act for at, act in patches if at == point):
-            entry = act(entry)
-    with hooks(front.model, [(at, act) for at, act in patches if at not in points]):
-        return run_from(front.model, entry, block, tokens), moved
-
-
 def _numbers(
-    model: Model,
-    batch: Batch,
-    base: Float[Tensor, "row pos d_model"],
-    steered: Float[Tensor, "cell row pos d_model"],
-    limit: int,
+    model: Model, batch: Batch, base: Float[Tensor, "row pos d_model"], steered: Float[Tensor, "cell row pos d_model"], limit: int
 ) -> Float[np.ndarray, "cell position number"]:
     """The numbers of all positions, row after row, from what leaves the last block; at most about `limit` logits are held at a time."""
     lengths = [len(row.tokens) for row in batch.rows]
@@ -283,21 +232,12 @@ def _compared(
     )
 
 
-def _compare_with_plain_run(front: SteeredPass, cell: Intervention, row: TokenRow, found: np.ndarray) -> None:
-    """Run one text under one cell the plain way, alone, with hooks and the whole model."""
-    model = front.model
-    alone = Batch((0,), (row,), device=device_of(model))
-    with hooks(model, front.everywhere([cell], alone, alone.width)):
-        after = forward(model, alone.tokens).double().log_softmax(-1)
-    before = forward(model, alone.tokens)[0].double().log_softmax(-1)
+def _compare(front: SteeredPass, cell: Intervention, row: TokenRow, found: np.ndarray) -> None:
+    """Compare one text under one cell with a plain run; an argmax may tip on a tie, so that counts are not compared."""
+    model, alone = front.model, Batch((0,), (row,), device=device_of(front.model))
+    before, after = forward(model, alone.tokens)[0].double().log_softmax(-1), front.plainly(cell, row).double().log_softmax(-1)
     following, predicted = (part[0] for part in _next_tokens(alone))
-    predicted = predicted & (following < n_outputs(model))
-    wanted = _compared(before, after, following, predicted)[0].sum(0).cpu().numpy()
-    share = TOLERANCE if next(iter(model.parameters())).dtype == torch.float32 else 0.05
-    for name, ours, plain in zip(NUMBERS, found, wanted, strict=True):
-        # An argmax may tip on a tie, so that counts are not compared.
-        if name != "changed" and not abs(ours - plain) <= share * max(len(row.tokens), abs(plain)):
-            raise RuntimeError(
-                f"layer {cell.layer}, alpha {cell.alpha}: the resumed, batched run gives {name} {ours:.6g}, the plain hooked run {plain:.6g}; "
-                "results would be wrong. Please report the model's architecture"
-            )
+    wanted = _compared(before, after[None], following, predicted & (following < n_outputs(model)))[0].sum(0).cpu().numpy()
+    size = float(after[after.isfinite()].abs().max())
+    compared = [k for k, name in enumerate(NUMBERS) if name != "changed"]
+    front.check_gaps(cell, [(abs(found[k] - wanted[k]) / len(row.tokens), size) for k in compared])

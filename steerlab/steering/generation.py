@@ -1,13 +1,12 @@
-"""Steered generation: every prompt under every cell, side by side.
+"""Steered generation: every prompt under every intervention, in one batch.
 
-Prompts run once, unsteered. What of them is steered runs again for each cell, from its block and column on
-(`steerlab.steering.wavefront`); then all go on together, token by token (`steerlab.models.generation`).
+Prompts run once, unsteered. What is steered of them runs again for each intervention, from its block and column on
+(`steerlab.steering.wavefront`); then all continue together, token by token (`steerlab.models.generation`).
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from steerlab.models.reading import Headers, Reader
 from steerlab.models.shortcuts import short_cuts
 from steerlab.steering.interventions import Patch
 from steerlab.steering.variants import Intervention, segments
-from steerlab.steering.wavefront import InterventionLog, SteeredPass
+from steerlab.steering.wavefront import InterventionLog, SteeredPass, relative_change
 
 
 @torch.no_grad()
@@ -149,7 +148,7 @@ class _Steps:
         self._whole, self._now, self._rows, self._seen = patch, patch, rows, seen
         n = len(seen) * rows
         self._at = torch.arange(n, device=patch.alphas.device)
-        self._calls, self._change = torch.zeros(n, device=patch.alphas.device), torch.zeros(n, device=patch.alphas.device)
+        self._calls, self._change = torch.zeros(2, n, device=patch.alphas.device)
 
     def next(self, step: int, rows: Tensor) -> None:
         if len(rows) < len(self._at):
@@ -158,15 +157,12 @@ class _Steps:
 
     def __call__(self, resid: Tensor) -> Tensor:
         steered = self._now(resid)
-        if steered is not resid:
-            moved = (steered - resid).norm(dim=-1) / resid.norm(dim=-1).clamp_min(1e-30)
-            change = moved.amax(-1).float()
-            self._change[self._at] = torch.maximum(self._change[self._at], change)
-            self._calls[self._at] += change > 0
+        change = relative_change(resid, steered).amax(-1).float()
+        self._change[self._at] = torch.maximum(self._change[self._at], change)
+        self._calls[self._at] += change > 0
         return steered
 
     def tell(self) -> None:
-        cells = zip(self._seen, self._calls.unflatten(0, (-1, self._rows)), self._change.unflatten(0, (-1, self._rows)), strict=True)
-        for one, calls, change in cells:
-            one.calls += int(calls.max())
-            one.resid_change = float(np.maximum(one.resid_change, float(change.max())))  # NaN stays
+        calls, changes = (noted.unflatten(0, (-1, self._rows)).amax(1).tolist() for noted in (self._calls, self._change))
+        for one, n, change in zip(self._seen, calls, changes, strict=True):
+            one.add(int(n), change)

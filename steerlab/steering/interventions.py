@@ -1,4 +1,4 @@
-"""Causal interventions on the residual stream: operators, where they act, and `steer`.
+"""Causal interventions on the residual stream: `steer`, and where and at which alpha it acts.
 
 Every operator leaves the stream untouched, bit for bit, where alpha is 0.
 """
@@ -6,14 +6,15 @@ Every operator leaves the stream untouched, bit for bit, where alpha is 0.
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, is_number
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, check_directions, site_of
 from steerlab.directions.prompt_vectors import Prompt, PromptVectors
@@ -30,12 +31,12 @@ def check_alpha(alpha: object) -> float:
     """
     if isinstance(alpha, np.ndarray | Tensor) and alpha.ndim == 0:
         alpha = alpha.item()
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float | np.integer | np.floating) or not np.isfinite(alpha):
+    if not is_number(alpha):
         raise InputError(f"alpha={alpha!r} is not a finite number; use one like -3.0 or 0.5")
-    return float(alpha)
+    return float(cast("float", alpha))
 
 
-def acting(direction: Direction, positions: Positions) -> TokenPositions:
+def acts_at(direction: Direction, positions: Positions) -> TokenPositions:
     """Where a direction acts: one with a vector for each position there, any other where it is told to.
 
     Raises:
@@ -56,12 +57,19 @@ def spread(direction: Direction, prompt_lengths: Sequence[int], length: int) -> 
             "give Direction(positions=(…)) one index for each" + (", or a vector of shape [d_model]" if len(direction.vector) == 1 else "")
         )
     vectors = torch.zeros(len(prompt_lengths), length, direction.vector.shape[-1])
-    mask = torch.zeros(len(prompt_lengths), length, dtype=torch.bool)
-    for row, end in enumerate(prompt_lengths):
-        at = TokenPositions(direction.positions).columns(end, f"position {{}} of direction {direction.name!r}: a prompt")
-        for vector, column in zip(direction.vector, at, strict=True):
-            vectors[row, column], mask[row, column] = vector, True
-    return vectors, mask
+    columns = TokenPositions(direction.positions).columns(prompt_lengths, f"position {{}} of direction {direction.name!r}: a prompt")
+    for vector, column in zip(direction.vector, columns.T, strict=True):
+        vectors[torch.arange(len(column)), column] = vector
+    return vectors, torch.zeros(vectors.shape[:2], dtype=torch.bool).scatter_(1, columns, value=True)
+
+
+def resolved(
+    direction: Direction, mask: Bool[Tensor, "batch pos"] | None, prompt_lengths: Sequence[int], length: int, prompts: Sequence[Prompt] = ()
+) -> tuple[Float[Tensor, "#batch #pos d_model"], Bool[Tensor, "batch pos"] | None]:
+    """What of a direction acts on rows, and where: `mask`, or the own positions of a direction with one vector a position."""
+    if direction.vector.ndim == 2:
+        return spread(direction, prompt_lengths, length)
+    return (direction.rows(prompts, length) if isinstance(direction, PromptVectors) else direction.vector[None, None, :]), mask
 
 
 @dataclass
@@ -74,7 +82,7 @@ class Patch:
         alphas: ``[batch|1 1 1]``.
         mask: ``[batch|1 pos]``, or None for every position.
         start: position of the first column that it is called on (generation feeds one position at a time).
-        calls: how often it acted; 0 means that the hook never fired, or fired where there was nothing to act on.
+        everywhere: whether it acts on all that it is called on (or on nothing), where that is known without asking the device.
     """
 
     operator: Operator
@@ -82,7 +90,7 @@ class Patch:
     alphas: Float[Tensor, "#batch 1 1"]
     mask: Bool[Tensor, "#batch #pos"] | None = None
     start: int = 0
-    calls: int = field(default=0)
+    everywhere: bool | None = None
 
     def of(self, rows: Int[Tensor, " row"]) -> "Patch":
         """The same for some of the rows."""
@@ -91,7 +99,7 @@ class Patch:
             return values if len(values) == 1 else values[rows]
 
         mask = None if self.mask is None else some(self.mask)
-        return Patch(self.operator, some(self.vectors), some(self.alphas), mask, self.start)
+        return Patch(self.operator, some(self.vectors), some(self.alphas), mask, self.start, self.everywhere)
 
     def windows(self, starts: Int[Tensor, " batch"], width: int) -> "Patch":
         """The same for as many columns of each row, from another column on in each; they become columns 0 to `width`."""
@@ -101,27 +109,26 @@ class Patch:
         )
         vectors = self.vectors if self.vectors.shape[1] == 1 else self.vectors.expand(len(starts), -1, -1)[rows, columns]
         mask = None if self.mask is None else self.mask.expand(len(starts), -1)[rows, columns]
-        return Patch(self.operator, vectors, self.alphas, mask)
-
-    def acting(self, cells: int, width: int) -> list[bool]:
-        """Whether it acts on the columns that it was just called on, for each of several cells that are stacked in it."""
-        acts = (self.alphas != 0)[:, 0].expand(-1, width)
-        if self.mask is not None:
-            acts = acts & self.mask[:, self.start : self.start + width]
-        found: list[bool] = acts.unflatten(0, (cells, -1)).flatten(1).any(1).tolist()
-        return found
+        return Patch(self.operator, vectors, self.alphas, mask, everywhere=self.everywhere)
 
     def __call__(self, resid: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
+        if self.everywhere is False:
+            return resid
         window = slice(self.start, self.start + resid.shape[1])
         vectors = self.vectors if self.vectors.shape[1] == 1 else self.vectors[:, window]
-        acts = self.alphas != 0
-        if self.mask is not None:
-            acts = acts & self.mask[:, window, None]
-        if not bool(acts.any()):
-            return resid
-        self.calls += 1
         steered = self.operator(resid, vectors.to(resid), self.alphas.to(resid))
-        return steered if bool(acts.all()) else torch.where(acts, steered, resid)
+        if self.everywhere:
+            return steered
+        acts = self.alphas != 0 if self.mask is None else (self.alphas != 0) & self.mask[:, window, None]
+        return torch.where(acts, steered, resid)
+
+
+def known_everywhere(alphas: Tensor, mask: Tensor | None) -> bool | None:
+    """Whether something acts everywhere (True) or nowhere (False), from alphas and mask before they go to a device."""
+    acts = alphas != 0
+    if not bool(acts.any()) or (mask is not None and not bool(mask.any())):
+        return False
+    return True if mask is None and bool(acts.all()) else None
 
 
 def patch(
@@ -141,12 +148,10 @@ def patch(
     prompt needs to know the tokens of the rows' `prompts`.
     """
     alpha = torch.tensor([check_alpha(a) for a in alphas], dtype=torch.float32)[:, None, None]
-    if direction.vector.ndim == 2:
-        vectors, mask = spread(direction, prompt_lengths, length)
-        return Patch(operator_named(operator), vectors.to(device), alpha.to(device), mask.to(device))
-    mask_or_none = TokenPositions.of(positions).mask(prompt_lengths, length)
-    vectors = (direction.rows(prompts, length) if isinstance(direction, PromptVectors) else direction.vector[None, None, :]).to(device)
-    return Patch(operator_named(operator), vectors, alpha.to(device), None if mask_or_none is None else mask_or_none.to(device))
+    shared = None if direction.vector.ndim == 2 else TokenPositions.of(positions).mask(prompt_lengths, length)
+    vectors, mask = resolved(direction, shared, prompt_lengths, length, prompts)
+    everywhere = known_everywhere(alpha, mask)
+    return Patch(operator_named(operator), vectors.to(device), alpha.to(device), None if mask is None else mask.to(device), 0, everywhere)
 
 
 class _Prompts:
@@ -203,7 +208,7 @@ def steer(
         model: a TransformerLens model.
         direction: one, or several that act together; or ``{layer: direction}``, where each acts at its key.
         alpha: coefficient, or one for each direction.
-        operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
+        operator: a name among `steerlab.OPERATORS`, or a function of (resid, vector, alpha).
         positions: "all", "last", "prompt", an index or indices; of each call of the model.
         layer, site: act there instead.
 

@@ -1,11 +1,8 @@
-"""More operators for `steerlab.steer`, `sweep` and `random_control`: turning, keeping norms, conditions, rules for alpha.
+"""What steering does to the stream: add, ablate, clamp, rotate, keep norms; conditions and rules for alpha.
 
-An operator is a function of (resid, vector, alpha) that acts on each position by itself, so that all of these take part in
-the fast path. A condition or a rule looks at the position that is steered; to decide for a whole problem, see
-`steerlab.evaluate_routed`. With ``along``, the stream is looked at along one given direction, whatever is steered with: a
-direction and its random controls then act at the same places. Conditions and rules that jump make two runs that differ by
-rounding differ by a step where the stream lies on the threshold to the last digits; such a sweep is then refused, because it
-disagrees with the plain run.
+An operator is a function of (resid, vector, alpha) on each position by itself, so the fast path holds for all. With ``along``, the
+decision depends on one given direction, so a direction and its random controls act at the same places. A rule that jumps where a
+stream lies on its threshold makes a sweep disagree with the plain run, and it is refused.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,6 +19,7 @@ from steerlab.activations.cache import Activations
 from steerlab.directions.direction import Direction, check_directions
 from steerlab.models.backends import Model
 from steerlab.models.weights import another_model
+from steerlab.steering import OPERATORS
 
 Operator = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -48,9 +46,6 @@ def rotate(resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
     """Turn the stream towards ``resid + alpha * vector`` and keep its norm."""
     moved = resid + alpha * vector
     return moved * (resid.norm(dim=-1, keepdim=True) / moved.norm(dim=-1, keepdim=True).clamp_min(1e-30))
-
-
-OPERATORS: dict[str, Operator] = {"add": add, "ablate": ablate, "clamp": clamp, "rotate": rotate}
 
 
 def operator_named(operator: str | Operator) -> Operator:
@@ -113,7 +108,7 @@ Rule = Callable[[Tensor], Tensor]
 
 
 def rotate_by(resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
-    """Turn the stream by alpha radians towards the vector (away from it where alpha is negative), in the plane of both.
+    """The stream rotated by alpha radians towards the vector (away from it where alpha is negative), in the plane of both.
 
     Its norm stays. The vector's length does not matter, and a stream that lies along the vector, in no plane, is left alone.
 
@@ -193,7 +188,7 @@ class Adaptive:
 
 
 def norm_preserving(operator: str | Operator = "add") -> NormPreserving:
-    """The operator, and then the stream's former norm at every position. Of "add" it is "rotate".
+    """An operator that restores the stream's norm at every position. Of "add" it is "rotate".
 
     Raises:
         ValueError: an unknown operator.
@@ -210,10 +205,10 @@ def norm_preserving(operator: str | Operator = "add") -> NormPreserving:
 def conditional(
     operator: str | Operator = "add", *, above: float | None = None, below: float | None = None, along: Direction | None = None
 ) -> Conditional:
-    """The operator, only at positions where the stream's projection passes a threshold.
+    """An operator that acts only at positions where the stream's projection passes a threshold.
 
     Args:
-        operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
+        operator: a name among `steerlab.OPERATORS`, or a function of (resid, vector, alpha).
         above, below: act where the projection (in residual-stream units; see `projections` and `midpoint`) is above the one
             and below the other.
         along: the direction to project on; default the one that is steered with.
@@ -240,12 +235,12 @@ def conditional(
 
 
 def adaptive(rule: Rule, *, operator: str | Operator = "add", along: Direction | None = None) -> Adaptive:
-    """The operator with alpha times what a rule says of the stream's projection at each position.
+    """An operator whose alpha is multiplied by a rule of the stream's projection at each position.
 
     Args:
         rule: a function from projections ``[batch pos 1]`` to factors of this shape; a named one, should work be sent to
             other processes.
-        operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
+        operator: a name among `steerlab.OPERATORS`, or a function of (resid, vector, alpha).
         along: the direction to project on; default the one that is steered with.
 
     Raises:
@@ -291,7 +286,7 @@ def projections(acts: Activations, direction: Direction) -> Float[np.ndarray, "p
 
 
 def midpoint(positive: Activations, negative: Activations, direction: Direction) -> float:
-    """The threshold half way between two groups' mean projections.
+    """The threshold halfway between two groups' mean projections.
 
     Example:
         >>> ones = torch.ones(2, 1, 1, 2)

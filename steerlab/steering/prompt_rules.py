@@ -1,30 +1,29 @@
-"""From prompts to their vectors: run each once, unsteered, up to where the vector will act.
+"""Vectors computed from each prompt by a rule, nothing learned: from a second pass, or spread along the sequence.
 
-Vectors of prompts by rule, nothing learned: a second pass that hears what the first one did, and spreading along the sequence.
-
-Both give `PromptVectors`, for ``sl.sweep`` and what else takes directions.
+Prompts run once, unsteered, up to where the vector will act; the results are `PromptVectors`, for `steerlab.sweep` and all else
+that takes directions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, is_whole, one_of, only, takes_options
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction, check_direction
 from steerlab.directions.prompt_vectors import POOLS, Prompt, PromptVectors, pool
 from steerlab.models.backends import Model
 from steerlab.models.batches import TokenRow, batches_for
-from steerlab.models.memory import pass_tokens
+from steerlab.models.memory import Limits, pass_tokens
 from steerlab.models.model import HookFn, describe, hook_name, hooks, n_layers
 from steerlab.models.passes import residuals
 from steerlab.steering.interventions import check_alpha, patch
-from steerlab.steering.operators import Operator
+from steerlab.steering.options import Scoring
 from steerlab.tasks.evaluation import plan
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for
@@ -42,6 +41,7 @@ def prompts_of(model: Model, problems: Sequence[Problem], scorer: str | Scorer |
     return list(dict.fromkeys(row.prompt for row in rows))
 
 
+@takes_options
 @torch.no_grad()
 def vectors_of(
     model: Model,
@@ -54,8 +54,7 @@ def vectors_of(
     under: Callable[[Sequence[Prompt], int], Sequence[tuple[str, HookFn]]] | None = None,
     name: str = "vectors of prompts",
     method: Mapping[str, Any] | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
+    **options: Unpack[Limits],
 ) -> PromptVectors:
     """What a rule makes of the residual stream of each prompt.
 
@@ -67,12 +66,11 @@ def vectors_of(
         read: layer and site that the rule looks at; default the same.
         under: hooks under which prompts are run, from their tokens and the length that they are padded to.
         name, method: of the result.
-        max_tokens, memory: limits as elsewhere.
     """
     rows = [TokenRow(tuple(prompt), len(prompt)) for prompt in prompts]
     at, where = (layer, site) if read is None else read
     table: dict[Prompt, Tensor] = {}
-    for batch in batches_for(model, rows, room=pass_tokens(model, max_tokens, memory)):
+    for batch in batches_for(model, rows, room=pass_tokens(model, **options)):
         lengths = torch.tensor([row.prompt_length for row in batch.rows], device=batch.device)
         mask = torch.arange(batch.width, device=batch.device) < lengths[:, None]
         with hooks(model, [] if under is None else under([row.tokens for row in batch.rows], batch.width)):
@@ -89,6 +87,7 @@ TOWARDS = ("left", "right", "both")
 Update = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
+@takes_options
 def recursive_vectors(
     model: Model,
     problems: Sequence[Problem],
@@ -100,11 +99,9 @@ def recursive_vectors(
     feedback: str = "difference",
     read: int | None = None,
     pooling: str = "mean",
-    operator: str | Operator = "add",
-    positions: Positions = "all",
-    scorer: str | Scorer | None = None,
+    **options: Unpack[Scoring],
 ) -> PromptVectors:
-    """Recursive application: run steered, pool the steered state, and steer the next run with the direction and what was pooled.
+    """Vectors of a recursive rule: run steered, pool the steered state, and steer the next run with the direction plus what was pooled.
 
     ``u_1 = v``, ``u_n = v + mix |v| unit(pooled under u_{n-1})``: what steers the last of the passes is given back.
 
@@ -118,7 +115,6 @@ def recursive_vectors(
         feedback: "difference" pools what steering did to the stream, "state" the steered stream itself.
         read: the block whose output is pooled; default the last.
         pooling: "mean" over the prompt, or its "last" position.
-        operator, positions, scorer: as in `steerlab.sweep`.
 
     Raises:
         ValueError: bad input, a direction of several positions, or a block to read that steering does not reach.
@@ -134,15 +130,15 @@ def recursive_vectors(
     """
     at = _checked(model, direction, n_layers(model) - 1 if read is None else read)
     strength = check_alpha(alpha)
-    if isinstance(passes, bool) or not isinstance(passes, int | np.integer) or passes < 2:
+    if not is_whole(passes, 2):
         raise InputError(f"passes={passes!r}; use a whole number from 2 up (one pass is the direction itself)")
     if not np.isfinite(mix):
         raise InputError(f"mix={mix!r}; use a finite number, e.g. 0.5")
-    for name, value, known in (("feedback", feedback, FEEDBACKS), ("pooling", pooling, POOLS)):
-        if value not in known:
-            raise InputError(f"{name}={value!r}; use {' or '.join(known)}")
-    prompts, rule = prompts_of(model, problems, scorer), partial(pool, how=pooling, normalise=False)
-    point = hook_name(model, direction.layer, direction.site)
+    one_of(feedback, "feedback", FEEDBACKS)
+    one_of(pooling, "pooling", POOLS)
+    prompts, rule = prompts_of(model, problems, options["scorer"]), partial(pool, how=pooling, normalise=False)
+    point, operator, positions = hook_name(model, direction.layer, direction.site), options["operator"], options["positions"]
+    limits = only(options, Limits)
 
     def under(current: Direction, batch: Sequence[Prompt], length: int) -> list[tuple[str, HookFn]]:
         lengths = [len(prompt) for prompt in batch]
@@ -160,10 +156,10 @@ def recursive_vectors(
         "feedback": feedback, "read": at[0], "pooling": pooling,
     }  # fmt: skip
     about = (direction.layer, direction.site, "mixed", f"{direction.name}, pass {passes}", method, direction.model)
-    plain = vectors_of(model, prompts, rule, layer=direction.layer, read=at).table
+    plain = vectors_of(model, prompts, rule, layer=direction.layer, read=at, **limits).table
 
     def again(current: Direction) -> PromptVectors:
-        steered = vectors_of(model, prompts, rule, layer=direction.layer, read=at, under=partial(under, current)).table
+        steered = vectors_of(model, prompts, rule, layer=direction.layer, read=at, under=partial(under, current), **limits).table
         pooled = {prompt: steered[prompt] - plain[prompt] if feedback == "difference" else steered[prompt] for prompt in prompts}
         units = {prompt: found / found.norm().clamp_min(1e-30) for prompt, found in pooled.items()}
         table = {prompt: direction.vector + mix * direction.norm * unit for prompt, unit in units.items()}
@@ -188,7 +184,7 @@ def propagated_vectors(
     gate: str = "none",
     scorer: str | Scorer | None = None,
 ) -> PromptVectors:
-    """Let a direction spread along the prompt, cell by cell: each position's share of it is updated from its neighbours'.
+    """A direction spread along the prompt: the share of each position is updated from its neighbours'.
 
     Args:
         model: a TransformerLens model.
@@ -220,14 +216,12 @@ def propagated_vectors(
         tensor([0.0000, 0.2500, 0.5000, 1.0000])
     """
     _checked(model, direction, direction.layer)
-    if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or steps < 0:
+    if not is_whole(steps, 0):
         raise InputError(f"steps={steps!r}; use a whole number from 0 up")
     if not 0 <= rate <= 1:
         raise InputError(f"rate={rate!r}; use a number from 0 to 1")
-    if towards not in TOWARDS:
-        raise InputError(f"towards={towards!r}; use left, right or both")
-    if gate not in ("none", "similarity"):
-        raise InputError(f"gate={gate!r}; use none or similarity")
+    one_of(towards, "towards", TOWARDS)
+    one_of(gate, "gate", ("none", "similarity"))
     update = _update(rule, rate, towards)
 
     def vectors(resid: Tensor, prompt: Tensor) -> Tensor:

@@ -1,8 +1,7 @@
-"""Which direction, and how much of it, for which problem: routing by keyword or by nearest class mean, alpha by a rule.
+"""Which direction, and how much of it, for which problem: by keyword or nearest class mean, alpha by a rule.
 
-A router is a function ``(model, problems)`` that names a route for each problem; an alpha rule is one that gives a number
-for each. Neither may look at the answers: both see prompts, and what the model makes of them unsteered. They are used by
-`steerlab.evaluate_routed`.
+A router is a function ``(model, problems)`` that names a route for each problem; an alpha rule gives a number for each. Both see
+prompts and the unsteered model, never the answers. `steerlab.evaluate_routed` uses them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +30,7 @@ KEYWORDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class KeywordRouter:
-    """Routes by the words in a prompt: the first route one of whose words stands in it, as the sources do.
+    """A router by words in the prompt: the first route one of whose words occurs (the sources' rule).
 
     Attributes:
         keywords: words (or parts of words, or several words) of each route, in the order in which routes are tried; upper
@@ -64,7 +63,7 @@ class KeywordRouter:
 
 @dataclass(frozen=True, eq=False)
 class NearestMean:
-    """Routes to the class whose mean activation is nearest; see `nearest_mean`.
+    """A router to the class whose mean activation is nearest; see `nearest_mean`.
 
     Attributes:
         names: of the classes.
@@ -146,7 +145,7 @@ def nearest_mean(classes: Mapping[str, Activations], *, layer: int, cosine: bool
 
 @dataclass(frozen=True, eq=False)
 class ReachProjection:
-    """The alpha that brings each problem's projection on a direction to a target, between limits, on a grid.
+    """An alpha rule: the alpha that brings each problem's projection on a direction to a target.
 
     Added at the place where it was measured, alpha times the direction moves the projection there exactly; steps keep the
     number of different alphas, each of which is a pass of its own, small.

@@ -1,19 +1,21 @@
-"""What a sweep is made of, and which part of a batch it has to run again.
+"""What a sweep is made of, and which part of a batch has to be run again.
 
-Steering position p changes nothing before it, so rows are run from the first column at which any cell acts.
+Steering position p changes nothing before it, so rows are run from the first column at which anything acts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import torch
 
 from steerlab._checks import InputError
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction, check_directions
 from steerlab.models.backends import Model
-from steerlab.models.batches import Batch
+from steerlab.models.batches import Batch, Level
 from steerlab.models.model import Site, hook_name
-from steerlab.steering.interventions import acting, check_alpha, patch
+from steerlab.steering.interventions import acts_at, check_alpha, patch
 
 ENOUGH = 512  # positions of a pass below which rows of several lengths are padded rather than run apart
 
@@ -36,6 +38,11 @@ class Intervention:
 
     places: tuple[Placed, ...]
     alpha: float
+
+    @property
+    def acts(self) -> bool:
+        """Whether anything is changed: at alpha = 0 the engine gives the baseline itself and runs nothing."""
+        return self.alpha != 0
 
     @property
     def resumes_at(self) -> int:
@@ -115,8 +122,10 @@ def segments(batch: Batch, cells: Sequence[Intervention], positions: Positions, 
     """
     lengths = [len(row.tokens) for row in batch.rows]
     directions = list({id(p.direction): p.direction for cell in cells for p in cell.places}.values())
-    starts = [min(acting(d, positions).first(row.prompt_length) for d in directions) for row in batch.rows]
-    shared = len(batch.levels) > 1 and all(_alike(batch, level, directions, positions) for level in range(len(batch.levels) - 1))
+    where = {acts_at(direction, positions) for direction in directions}
+    starts = [min(at.first(row.prompt_length) for at in where) for row in batch.rows]
+    by_prompt = {acts_at(direction, positions) for direction in directions if direction.by_prompt}
+    shared = len(batch.levels) > 1 and all(_alike(batch, level, where, by_prompt) for level in batch.levels[:-1])
     apart = not (shared and len(batch.levels[-2].tokens) > 1) and len(cells) * batch.size >= ENOUGH * len(set(lengths))
     groups: dict[tuple[int, int], list[int]] = {}
     for i, (start, length) in enumerate(zip(starts, lengths, strict=True)):
@@ -125,19 +134,18 @@ def segments(batch: Batch, cells: Sequence[Intervention], positions: Positions, 
     return [tuple(_pieces(batch, rows, start, shared)) for (start, _), rows in groups.items()]
 
 
-def _alike(batch: Batch, level: int, directions: Sequence[Direction], positions: Positions) -> bool:
-    """Whether rows with one beginning are steered at the same of its columns."""
-    here = batch.levels[level]
-    seen: dict[tuple[int, int], list[int]] = {}
-    prompts: dict[int, tuple[int, ...]] = {}  # of the first row with each beginning, for vectors that depend on them
-    for row, beginning in zip(batch.rows, here.of, strict=True):
-        for k, direction in enumerate(directions):
-            columns = acts_at(direction, positions, row.prompt_length, here.stop)
-            prompt = row.prompt
-            if direction.by_prompt and columns and prompts.setdefault(beginning, prompt) != prompt:
-                return False
-            if seen.setdefault((beginning, k), columns) != columns:
-                return False
+def _alike(batch: Batch, level: Level, where: Set[TokenPositions], by_prompt: Set[TokenPositions]) -> bool:
+    """Whether rows with one beginning are steered at the same of its columns, and where vectors depend on the prompt, have the same."""
+    lengths = [row.prompt_length for row in batch.rows]
+    first = [level.rows[beginning][0] for beginning in level.of]
+    for at in where:
+        mask = at.mask(lengths, max(level.stop, *lengths))
+        acts = torch.ones(len(lengths), level.stop, dtype=torch.bool) if mask is None else mask[:, : level.stop]
+        if not torch.equal(acts, acts[first]):
+            return False
+        some = acts.any(1).tolist() if at in by_prompt else []
+        if any(acting and row.prompt != batch.rows[k].prompt for acting, row, k in zip(some, batch.rows, first, strict=False)):
+            return False
     return True
 
 
@@ -156,9 +164,3 @@ def _pieces(batch: Batch, rows: list[int], start: int, shared: bool) -> Iterator
         parent = tuple(place[group[0]] for group in groups.values())
         yield Segment(max(start, level.start), min(stop, level.stop), tuple(map(tuple, groups.values())), parent)
         place = {i: k for k, group in enumerate(groups.values()) for i in group}
-
-
-def acts_at(direction: Direction, positions: Positions, prompt_length: int, stop: int) -> list[int]:
-    """Columns before `stop` that a direction acts on in a row."""
-    mask = acting(direction, positions).mask([prompt_length], max(stop, prompt_length))
-    return list(range(stop)) if mask is None else [column for column in mask[0].nonzero()[:, 0].tolist() if column < stop]

@@ -1,31 +1,126 @@
-"""Run many steered variants of one batch, each from its first steered block and position on.
+"""Run many interventions over one batch, each from its first steered block and position on.
 
-Steering block l changes nothing before it, and steering position p nothing before that. The unsteered run of a batch
-gives every variant the residual stream that enters its first block, and the keys and values of the positions before its
-first one. Variants that resume at different blocks share one pass: at block l the pass holds all that were steered
-before it, so it grows from block to block like a wavefront.
+The unsteered run gives each the residual stream that enters its first block, and the keys and values of the positions before its
+first one. Those that resume at different blocks share one pass, which grows from block to block.
+Training runs its candidates through the same pass, with gradients.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from steerlab.activations.positions import Positions
+from steerlab.activations.positions import Positions, TokenPositions
+from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
-from steerlab.models.batches import Batch
+from steerlab.models.batches import Answer, Batch, TokenRow
 from steerlab.models.kv_cache import KeyValueCache
 from steerlab.models.memory import keys_width, widest
-from steerlab.models.model import HookFn, hook_name, hooks, n_layers
+from steerlab.models.model import HookFn, Site, device_of, hook_name, hooks, n_layers
+from steerlab.models.passes import forward
 from steerlab.models.reading import Reader, Reads, Run
 from steerlab.models.shortcuts import mlp_only_at, run_from
-from steerlab.steering.interventions import Patch, patch
+from steerlab.steering.interventions import Patch, known_everywhere, resolved
 from steerlab.steering.operators import Operator
-from steerlab.steering.variants import Intervention, Placed, Segment
+from steerlab.steering.variants import Intervention, Segment
+
+TOLERANCE = 1e-4  # of logits and what is made of them: so far they may be from a plain hooked run, as a share of the largest above 1
+
+
+class Act(NamedTuple):
+    """What acts on some rows of a pass at a site.
+
+    Attributes:
+        at: the site.
+        enters: whether the rows enter the pass there; otherwise it is in a block that runs.
+        rows: which.
+        act: gets the residual stream of these rows, and returns the new one.
+    """
+
+    at: Site
+    enters: bool
+    rows: Sequence[int]
+    act: Callable[[Tensor], Tensor]
+
+
+def acting(paths: Sequence[Sequence[Site]]) -> list[tuple[Site, bool, int, list[int]]]:
+    """Where rows act that have a path of sites each: site, whether they enter a pass there, its place in their paths, and which rows; lower layers first."""
+    found: dict[tuple[int, int, Site, bool], list[int]] = {}
+    for row, path in enumerate(paths):
+        first = min(at.resumes_at for at in path)
+        for k, at in enumerate(path):
+            found.setdefault((at.layer, k, at, at.enters and at.resumes_at == first), []).append(row)
+    return [(at, enters, k, rows) for (_, k, at, enters), rows in sorted(found.items())]
+
+
+def run_wave(
+    model: Model,
+    tokens: Tensor,
+    entries: Sequence[int],
+    stream: Callable[[int, range], Float[Tensor, "row pos d_model"]],
+    acts: Sequence[Act],
+    reads: Callable[[int], tuple[Tensor, Tensor]] | None = None,
+    past: Callable[[range, int], KeyValueCache | None] = lambda blocks, rows: None,
+) -> Float[Tensor, "row pos d_model"]:
+    """What leaves the last block, of rows that enter at different blocks and from there on share one pass.
+
+    Args:
+        model: the model.
+        tokens: of all rows.
+        entries: the block that each row enters, in ascending order.
+        stream: gives what enters a block, for a range of rows.
+        acts: what acts; at one site in this order.
+        reads: gives rows and columns that are going to be read, of so many first rows; default all.
+        past: gives keys and values of what stands before, in a stretch of blocks, for so many first rows.
+    """
+    last, final = n_layers(model), torch.empty(0)
+    blocks = sorted(set(entries))
+    for block, until in zip(blocks, [*blocks[1:], last], strict=True):
+        first, stop = bisect_left(entries, block), bisect_right(entries, block)
+        entry = stream(block, range(first, stop))
+        for one in acts:
+            if one.enters and one.at.resumes_at == block:
+                entry = _on_rows(_shifted(one.rows, first), one.act)(entry)
+        final = torch.cat([final, entry]) if first else entry
+        if until == block:
+            continue
+        inside = [(hook_name(model, *one.at), _hook(one)) for one in acts if not one.enters and block <= one.at.layer < until]
+        with ExitStack() as stack:
+            stack.enter_context(hooks(model, inside))
+            if until == last and reads is not None:
+                stack.enter_context(mlp_only_at(model, *reads(stop), (stop, final.shape[1])))
+            final = run_from(model, final, block, tokens=tokens[:stop], past=past(range(block, until), stop), until=until)
+    return final
+
+
+def _shifted(rows: Sequence[int], by: int) -> Sequence[int]:
+    return range(rows.start - by, rows.stop - by) if isinstance(rows, range) else [r - by for r in rows]
+
+
+def _on_rows(rows: Sequence[int], act: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """An intervention on some rows of a batch."""
+
+    def on(resid: Tensor) -> Tensor:
+        if len(rows) == len(resid):
+            return act(resid)
+        if isinstance(rows, range):
+            return torch.cat([resid[: rows.start], act(resid[rows.start : rows.stop]), resid[rows.stop :]])
+        index = torch.tensor(rows, device=resid.device)
+        return resid.index_copy(0, index, act(resid[index]))
+
+    return on
+
+
+def _hook(one: Act) -> HookFn:
+    on = _on_rows(one.rows, one.act)
+    # On a bridge what comes back is written into the stream itself, which a gradient may need as it was.
+    return on if one.at.enters or not torch.is_grad_enabled() else lambda resid: on(resid.clone())
 
 
 @dataclass
@@ -35,6 +130,11 @@ class InterventionLog:
     calls: int = 0
     resid_change: float = 0.0
     score_change: float = 0.0
+
+    def add(self, calls: int, resid_change: float) -> None:
+        """Add what happened at one site."""
+        self.calls += calls
+        self.resid_change = float(np.maximum(self.resid_change, resid_change))  # NaN stays
 
 
 @dataclass(frozen=True)
@@ -73,10 +173,12 @@ class SteeredPass:
             pieces: one of its shares.
             seen: for each cell, what it did; added to.
         """
-        values = np.tile(base.values, (len(cells), 1))
-        for reads, final in self._wave(cells, batch, pieces, base, reader, seen):
-            for which, places, numbers in reads.numbers(self.model, final, len(cells)):
+        values, wave = np.tile(base.values, (len(cells), 1)), _Wave(self, cells, batch, pieces, base)
+        for j, piece in enumerate(pieces):
+            reads = reader.reads(piece.rows, piece.begin, piece.stop)
+            for which, places, numbers in reads.numbers(self.model, wave.run(j, reads, more=j + 1 < len(pieces)), len(cells)):
                 values[which, places] = numbers.cpu().numpy()
+        wave.tell(seen)
         return values
 
     def fill(
@@ -92,156 +194,186 @@ class SteeredPass:
 
         Rows stand cell by cell. What a cache does not hold is as it was in the unsteered run. Arguments are those of `run`.
         """
-        kept: list[tuple[KeyValueCache, range, int]] = []
-        for _ in self._wave(cells, batch, pieces, base, reader, seen, kept):
-            pass
-        return kept
-
-    def _wave(
-        self,
-        cells: Sequence[Intervention],
-        batch: Batch,
-        pieces: Sequence[Segment],
-        base: Run,
-        reader: Reader,
-        seen: Sequence[InterventionLog],
-        kept: list[tuple[KeyValueCache, range, int]] | None = None,
-    ) -> Iterator[tuple[Reads, Tensor]]:
-        """Run the pieces; give for each what is read there, and what leaves the last block."""
-        last = n_layers(self.model)
-        blocks = sorted({cell.resumes_at for cell in cells})
-        stretches = list(zip(blocks, [*blocks[1:], last], strict=True))
-        active = [sum(cell.resumes_at <= block for cell in cells) for block in blocks]
-        pasts: list[KeyValueCache | None] = [None] * len(stretches)
+        wave = _Wave(self, cells, batch, pieces, base)
         for j, piece in enumerate(pieces):
-            more, final = j + 1 < len(pieces) or kept is not None, torch.empty(0)
-            tokens = batch.tokens[[group[0] for group in piece.rows], piece.begin : piece.stop]
-            reads = reader.reads(piece.rows, piece.begin, piece.stop)
-            real = _real([len(batch.rows[group[0]].tokens) for group in piece.rows], piece.stop, batch.device)[:, piece.begin :]
-            for s, (block, until) in enumerate(stretches):
-                new = range(active[s - 1] if s else 0, active[s])
-                entry = _stream(base, batch, piece, block).repeat(len(new), 1, 1)
-                for stacked in self._patches(cells, new, piece, batch, entry=block):
-                    entry = _watched(stacked, new, seen, real)(entry)
-                final = torch.cat([final, entry]) if s else entry
-                if until == block:
-                    continue
-                pasts[s] = self._past(base, batch, pieces, j, pasts[s], active[s], range(block, until), more)
-                with ExitStack() as stack:
-                    stack.enter_context(hooks(self.model, self._inside(cells[: active[s]], block, until, piece, batch, seen, real)))
-                    if until == last:
-                        copies = torch.arange(active[s], device=batch.device).repeat_interleave(len(reads.rows)) * len(piece.rows)
-                        at = (reads.rows.repeat(active[s]) + copies, reads.columns.repeat(active[s]))
-                        stack.enter_context(mlp_only_at(self.model, *at, (final.shape[0], final.shape[1])))
-                    final = run_from(self.model, final, block, tokens=tokens.repeat(active[s], 1), past=pasts[s], until=until)
-                if not more:
-                    pasts[s] = None
-            yield reads, final
-        if kept is not None:
-            kept += [(past, range(*blocks), n) for past, blocks, n in zip(pasts, stretches, active, strict=True) if past is not None]
+            wave.run(j, reader.reads(piece.rows, piece.begin, piece.stop), more=True)
+        wave.tell(seen)
+        return [(past, blocks, sum(cell.resumes_at <= blocks.start for cell in cells)) for blocks, past in wave.pasts.items()]
 
-    def _past(
-        self,
-        base: Run,
-        batch: Batch,
-        pieces: Sequence[Segment],
-        j: int,
-        before: KeyValueCache | None,
-        cells: int,
-        blocks: range,
-        more: bool,
-    ) -> KeyValueCache | None:
-        """Keys and values of what stands before a piece, in the blocks of a stretch, for the cells that are in it."""
-        piece = pieces[j]
-        if j:
-            parents = torch.tensor(piece.parent, device=batch.device)
-            offsets = torch.arange(cells, device=batch.device)[:, None] * len(pieces[j - 1].rows)
-            return before.take((offsets + parents).flatten(), blocks=blocks, grows=more) if before is not None else None
-        if piece.begin == 0:
-            return KeyValueCache(self.model, cells * len(piece.rows)) if more else None
-        k = next(k for k, level in enumerate(batch.levels) if piece.begin <= level.stop)
-        rows = torch.tensor([batch.levels[k].of[group[0]] for group in piece.rows], device=batch.device)
-        kept = base.pasts[k]
-        return kept.take(rows.repeat(cells), stop=piece.begin, blocks=blocks, grows=more) if kept is not None else None
+    def whole(
+        self, cells: Sequence[Intervention], batch: Batch, streams: dict[int, Tensor], seen: Sequence[InterventionLog]
+    ) -> Float[Tensor, "stacked pos d_model"]:
+        """What leaves the last block at all positions of an uncut batch, cell by cell, from the unsteered `streams` that enter blocks."""
+        wave = _Wave(self, cells, batch, [_everything(batch, batch.width)], Run(np.empty(0), (streams,), (None,)))
+        final = wave.run(0, None, more=False)
+        wave.tell(seen)
+        return final
 
-    def _patches(
-        self,
-        cells: Sequence[Intervention],
-        which: range,
-        piece: Segment,
-        batch: Batch,
-        *,
-        entry: int | None = None,
-        point: str | None = None,
-    ) -> list[Patch]:
-        """What cells do at one point, stacked cell by cell; several where a cell acts there more than once.
-
-        The point is a hook point inside blocks that run, or the entry of the first block that runs.
-        """
-
-        def here(place: Placed) -> bool:
-            if entry is not None:
-                return place.at.enters and place.at.resumes_at == entry
-            return hook_name(self.model, *place.at) == point
-
-        # Entering a block, what acts behind the block before comes first, in whatever order a cell names its places.
-        acting = [sorted((place for place in cells[c].places if here(place)), key=lambda place: place.at.layer) for c in which]
-        found = []
-        for rank in range(max(map(len, acting), default=0)):
-            parts = [(mine[rank], cells[c].alpha) if rank < len(mine) else None for c, mine in zip(which, acting, strict=True)]
-            found.append(self._stacked(parts, piece, batch))
-        return found
-
-    def _stacked(self, parts: Sequence[tuple[Placed, float] | None], piece: Segment, batch: Batch) -> Patch:
-        """One patch for several cells stacked over each other; None is a cell that does nothing."""
+    def stacked(self, parts: Sequence[tuple[Direction, float]], piece: Segment, batch: Batch) -> tuple[Patch, list[bool]]:
+        """One patch for directions with their alphas, each on all rows of a piece, stacked over each other; and which of them act in it."""
         rows = [batch.rows[group[0]] for group in piece.rows]
-        lengths = [row.prompt_length for row in rows]
+        lengths, n = [row.prompt_length for row in rows], len(rows)
         stop = max(piece.stop, *lengths)  # a piece may end inside the prompts, whose positions are counted from their ends
-        prompts = [row.prompt for row in rows]
-        how = partial(patch, operator=self.operator, positions=self.positions, prompts=prompts)
-        resolve = partial(how, prompt_lengths=lengths, length=stop, device=batch.device)
-        some = next(part[0].direction for part in parts if part is not None)
-        made = [resolve(some, [0.0]) if part is None else resolve(part[0].direction, [part[1]]) for part in parts]
-        width = max(p.vectors.shape[1] for p in made)
-        vectors = torch.cat([p.vectors.expand(len(rows), width, -1) for p in made])
-        alphas = torch.cat([p.alphas.expand(len(rows), -1, -1) for p in made])
-        if all(p.mask is None for p in made):
-            return Patch(self.operator, vectors, alphas, start=piece.begin)
-        ends = [len(row.tokens) + row.new_tokens for row in rows]
-        real = _real(ends, stop, batch.device)  # padding is neither prompt nor generated
-        mask = torch.cat([real if p.mask is None else real & p.mask for p in made])
-        return Patch(self.operator, vectors, alphas, mask, start=piece.begin)
-
-    def _inside(
-        self,
-        cells: Sequence[Intervention],
-        block: int,
-        until: int,
-        piece: Segment,
-        batch: Batch,
-        seen: Sequence[InterventionLog],
-        real: Tensor,
-    ) -> list[tuple[str, HookFn]]:
-        """Hooks for what acts inside the blocks of a stretch: resid_mid of its first block, and second places of cells."""
-        points: dict[str, list[int]] = {}
-        for c, cell in enumerate(cells):
-            for place in cell.places:
-                entered = place.at.enters and place.at.resumes_at == cell.resumes_at
-                if not entered and block <= place.at.layer < until:
-                    points.setdefault(hook_name(self.model, *place.at), []).append(c)
-        found: list[tuple[str, HookFn]] = []
-        for point, acting in points.items():
-            which, n = range(min(acting), max(acting) + 1), len(piece.rows)
-            rows = slice(which.start * n, which.stop * n)
-            patches = self._patches(cells, which, piece, batch, point=point)
-            found += [(point, _on_rows(rows, _watched(stacked, which, seen, real))) for stacked in patches]
-        return found
+        shared, prompts = TokenPositions.of(self.positions).mask(lengths, stop), [row.prompt for row in rows]
+        vectors, masks = zip(*(resolved(direction, shared, lengths, stop, prompts) for direction, _ in parts), strict=True)
+        each, width = (1 if all(len(v) == 1 for v in vectors) else n), max(v.shape[1] for v in vectors)
+        spread = torch.cat([v.expand(each, width, -1) for v in vectors]).to(batch.device).repeat_interleave(n // each, 0)
+        numbers = torch.tensor([alpha for _, alpha in parts], dtype=torch.float32)
+        acts, mask = numbers != 0, None
+        if any(m is not None for m in masks):
+            real = _real([len(row.tokens) + row.new_tokens for row in rows], stop)  # padding is neither prompt nor generated
+            mask = torch.cat([real if m is None else real & m for m in masks])
+            acts = acts & mask[:, piece.begin : piece.stop].unflatten(0, (len(parts), n)).flatten(1).any(1)
+        alphas = numbers.to(batch.device).repeat_interleave(n)[:, None, None]
+        known = known_everywhere(numbers, mask)
+        return Patch(self.operator, spread, alphas, None if mask is None else mask.to(batch.device), piece.begin, known), acts.tolist()
 
     def everywhere(self, cells: Sequence[Intervention], batch: Batch, stop: int) -> list[tuple[str, Patch]]:
         """What cells, stacked over each other, do to a whole batch up to some column: hook points and patches."""
-        piece = Segment(0, stop, tuple((i,) for i in range(len(batch.rows))), ())
-        points = dict.fromkeys(hook_name(self.model, *p.at) for cell in cells for p in cell.places)
-        return [(point, p) for point in points for p in self._patches(cells, range(len(cells)), piece, batch, point=point)]
+        found = []
+        for k, at in sorted({(k, at) for cell in cells for k, (_, at) in enumerate(cell.places)}):
+            mine = [cell.places[k] if k < len(cell.places) and cell.places[k].at == at else None for cell in cells]
+            some = next(one.direction for one in mine if one is not None)  # of a cell that acts there; alpha is 0 where one does not
+            parts = [(some, 0.0) if one is None else (one.direction, cell.alpha) for one, cell in zip(mine, cells, strict=True)]
+            found.append((hook_name(self.model, *at), self.stacked(parts, _everything(batch, stop), batch)[0]))
+        return found
+
+    def plainly(self, cell: Intervention, row: TokenRow) -> Float[Tensor, "pos d_vocab"]:
+        """Logits of one row under one cell the plain way: alone and unpadded, with hooks and the whole model."""
+        alone = Batch((0,), (row,), device=device_of(self.model))
+        with hooks(self.model, self.everywhere([cell], alone, alone.width)):
+            return forward(self.model, alone.tokens)[0].float()
+
+    def check_answer(self, cell: Intervention, row: TokenRow, answer: Answer) -> None:
+        """Compare what was read from a row, and generated behind it, with a plain run.
+
+        One run over a prompt and what was generated behind it tells whether each token was the likeliest.
+
+        Raises:
+            RuntimeError: they differ.
+        """
+        logits = self.plainly(cell, replace(row, tokens=row.tokens + answer.generated))
+        gaps = []
+        for wanted, got in zip(row.reads, answer.reads, strict=True):
+            line = logits[wanted.position].log_softmax(-1) if wanted.log_prob else logits[wanted.position]
+            line = line[list(wanted.tokens)]
+            gaps.append((float((line - torch.tensor(got, device=line.device)).abs().max()), float(line.abs().max())))
+        for token, line in zip(answer.generated, logits[len(row.tokens) - 1 :], strict=False):
+            gaps.append((float(line.max() - line[token]), float(line.abs().max())))
+        self.check_gaps(cell, gaps)
+
+    def check_gaps(self, cell: Intervention, gaps: Iterable[tuple[float, float]]) -> None:
+        """Allow differences from a plain run that are rounding.
+
+        Args:
+            cell: what ran.
+            gaps: differences, each with the size of the logits or log-probabilities that it comes from.
+
+        Raises:
+            RuntimeError: a larger one.
+        """
+        for gap, size in gaps:
+            limit = (TOLERANCE if next(iter(self.model.parameters())).dtype == torch.float32 else 0.05) * max(1.0, size)
+            if not gap <= limit:
+                raise RuntimeError(
+                    f"layer {cell.layer}, alpha {cell.alpha}: the resumed, batched run gives other scores than the plain hooked run "
+                    f"(largest difference {gap:.2g}, allowed {limit:.2g}); results would be wrong. Please report the model's architecture"
+                )
+
+
+@dataclass
+class _Wave:
+    """A share of a batch under some cells, piece by piece.
+
+    Attributes:
+        how: how cells are run.
+        cells, batch, pieces, base: see `SteeredPass.run`.
+        pasts: of stretches of blocks, keys and values of the pieces so far.
+        notes: cells that acted, how often, and how far they moved the stream at most, on the model's device until it is told.
+    """
+
+    how: SteeredPass
+    cells: Sequence[Intervention]
+    batch: Batch
+    pieces: Sequence[Segment]
+    base: Run
+    pasts: dict[range, KeyValueCache] = field(default_factory=dict)
+    notes: list[tuple[list[int], list[bool], Tensor]] = field(default_factory=list)
+
+    def run(self, j: int, reads: Reads | None, *, more: bool) -> Float[Tensor, "stacked pos d_model"]:
+        """What leaves the last block in a piece; with `more`, keys and values are kept for what comes behind it."""
+        piece, batch, n = self.pieces[j], self.batch, len(self.pieces[j].rows)
+
+        def stream(block: int, rows: range) -> Tensor:
+            return _stream(self.base, batch, piece, block).repeat(len(rows) // n, 1, 1)
+
+        def at(rows: int) -> tuple[Tensor, Tensor]:
+            assert reads is not None
+            offsets = torch.arange(0, rows, n, device=batch.device).repeat_interleave(len(reads.rows))
+            return reads.rows.repeat(rows // n) + offsets, reads.columns.repeat(rows // n)
+
+        def past(blocks: range, rows: int) -> KeyValueCache | None:
+            found = self._past(j, rows // n, blocks, more)
+            if more and found is not None:
+                self.pasts[blocks] = found
+            return found
+
+        tokens = batch.tokens[[group[0] for group in piece.rows], piece.begin : piece.stop].repeat(len(self.cells), 1)
+        entries = [cell.resumes_at for cell in self.cells for _ in range(n)]
+        return run_wave(self.how.model, tokens, entries, stream, self._acts(piece), at if reads is not None else None, past)
+
+    def _past(self, j: int, cells: int, blocks: range, more: bool) -> KeyValueCache | None:
+        """Keys and values of what stands before a piece, in the blocks of a stretch, for the cells that are in it."""
+        piece, device = self.pieces[j], self.batch.device
+        if j:
+            before, parents = self.pasts.pop(blocks, None), torch.tensor(piece.parent, device=device)
+            offsets = torch.arange(cells, device=device)[:, None] * len(self.pieces[j - 1].rows)
+            return before.take((offsets + parents).flatten(), blocks=blocks, grows=more) if before is not None else None
+        if piece.begin == 0:
+            return KeyValueCache(self.how.model, cells * len(piece.rows)) if more else None
+        k = next(k for k, level in enumerate(self.batch.levels) if piece.begin <= level.stop)
+        rows = torch.tensor([self.batch.levels[k].of[group[0]] for group in piece.rows], device=device)
+        kept = self.base.pasts[k]
+        return kept.take(rows.repeat(cells), stop=piece.begin, blocks=blocks, grows=more) if kept is not None else None
+
+    def _acts(self, piece: Segment) -> list[Act]:
+        """What cells do in a piece, stacked cell by cell."""
+        n, found = len(piece.rows), []
+        real = _real([len(self.batch.rows[group[0]].tokens) for group in piece.rows], piece.stop)[:, piece.begin :].to(self.batch.device)
+        for at, enters, k, which in acting([[at for _, at in cell.places] for cell in self.cells]):
+            stacked, acts = self.how.stacked([(self.cells[c].places[k].direction, self.cells[c].alpha) for c in which], piece, self.batch)
+            together = which[-1] - which[0] + 1 == len(which)
+            rows = range(which[0] * n, (which[-1] + 1) * n) if together else [c * n + r for c in which for r in range(n)]
+            if any(acts):
+                found.append(Act(at, enters, rows, self._watched(stacked, which, acts, real)))
+        return found
+
+    def _watched(self, stacked: Patch, which: list[int], acts: list[bool], real: Tensor) -> Callable[[Tensor], Tensor]:
+        """A patch that notes for each of its cells that it acted, and how far it moved the stream at real positions."""
+
+        def act(resid: Tensor) -> Tensor:
+            steered = stacked(resid)
+            change = relative_change(resid, steered).unflatten(0, (len(which), -1))
+            self.notes.append((which, acts, torch.where(real, change, 0.0).flatten(1).amax(1)))
+            return steered
+
+        return act
+
+    def tell(self, seen: Sequence[InterventionLog]) -> None:
+        """Add what happened to the logs of the cells."""
+        largest = iter(torch.cat([change for _, _, change in self.notes]).tolist() if self.notes else [])
+        for which, acts, _ in self.notes:
+            for c, acted, change in zip(which, acts, largest, strict=False):
+                seen[c].add(acted, change)
+
+
+def relative_change(resid: Float[Tensor, "row pos d_model"], steered: Float[Tensor, "row pos d_model"]) -> Float[Tensor, "row pos"]:
+    """How far the stream was moved, relative to its norm."""
+    return (steered - resid).norm(dim=-1) / resid.norm(dim=-1).clamp_min(1e-30)
+
+
+def _everything(batch: Batch, stop: int) -> Segment:
+    return Segment(0, stop, tuple((i,) for i in range(len(batch.rows))), ())
 
 
 def _stream(base: Run, batch: Batch, piece: Segment, block: int) -> Tensor:
@@ -255,28 +387,6 @@ def _stream(base: Run, batch: Batch, piece: Segment, block: int) -> Tensor:
     return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
 
-def _real(ends: Sequence[int], length: int, device: torch.device | str) -> Tensor:
+def _real(ends: Sequence[int], length: int) -> Tensor:
     """Where rows hold, or will hold, tokens rather than padding: ``[row pos]``."""
-    return torch.arange(length, device=device) < torch.tensor(list(ends), device=device)[:, None]
-
-
-def _on_rows(rows: slice, act: Callable[[Tensor], Tensor]) -> HookFn:
-    """An intervention on some rows of a batch."""
-    return lambda resid: torch.cat([resid[: rows.start], act(resid[rows]), resid[rows.stop :]])
-
-
-def _watched(stacked: Patch, which: range, seen: Sequence[InterventionLog], real: Tensor) -> Callable[[Tensor], Tensor]:
-    """A patch that notes for each of its cells that it acted, and how far it moved the stream at real positions."""
-
-    def act(resid: Tensor) -> Tensor:
-        steered = stacked(resid)
-        if steered is resid:
-            return resid
-        moved = (steered - resid).norm(dim=-1) / resid.norm(dim=-1).clamp_min(1e-30)
-        largest = moved.unflatten(0, (len(which), -1))[:, real].amax(-1).tolist() if bool(real.any()) else [0.0] * len(which)
-        for c, acted, change in zip(which, stacked.acting(len(which), resid.shape[1]), largest, strict=True):
-            seen[c].calls += acted
-            seen[c].resid_change = float(np.maximum(seen[c].resid_change, change))  # NaN stays
-        return steered
-
-    return act
+    return torch.arange(length) < torch.tensor(list(ends))[:, None]

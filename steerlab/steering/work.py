@@ -1,12 +1,11 @@
 """The kinds of runs that jobs are made of, each with a small batch to time it on before the job starts."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import torch
 
-from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction
 from steerlab.directions.random import random_directions
 from steerlab.models.backends import Model
@@ -15,7 +14,7 @@ from steerlab.models.forecasts import TIMED, Work
 from steerlab.models.model import Site, d_model
 from steerlab.steering.cells import run_interventions
 from steerlab.steering.distributions import compare_distributions, positions_on_text, text_rows
-from steerlab.steering.operators import Operator
+from steerlab.steering.options import Acting, Scoring
 from steerlab.steering.variants import Intervention, Placed
 from steerlab.tasks.evaluation import evaluate, plan
 from steerlab.tasks.problems import Problem
@@ -46,11 +45,9 @@ def steered(
     runs: int,
     *,
     layers: Sequence[int],
-    operator: str | Operator = "add",
-    positions: Positions = "all",
     site: str = "resid_post",
     together: int = TIMED,
-    **limits: Any,
+    **how: Unpack[Scoring],
 ) -> Work:
     """Rows that are scored under many interventions.
 
@@ -59,28 +56,21 @@ def steered(
         problems: what the rows are like.
         runs: how many: of each row one under each intervention, and one without.
         layers: where interventions act.
-        operator, positions, site: how.
+        site: at which hook point.
         together: how many interventions a row runs under at once; a timed batch has no more than that.
-        limits: scorer, max_tokens and memory, as in `steerlab.sweep`.
+        how: as in `steerlab.sweep`.
     """
 
     def run(some: Sequence[Problem]) -> int:
         cells = _cells(model, layers, site, min(together, TIMED))
-        run_interventions(model, some, cells, operator=operator, positions=positions, **limits)
-        return rows_of(model, some, limits.get("scorer")) * (1 + len(cells))
+        run_interventions(model, some, cells, **how)
+        return rows_of(model, some, how.get("scorer")) * (1 + len(cells))
 
     return Work("steered", runs, problems, run)
 
 
 def on_texts(
-    model: Model,
-    texts: Sequence[str | Sequence[int]],
-    runs: int,
-    *,
-    layers: Sequence[int],
-    search: int = 0,
-    operator: str | Operator = "add",
-    positions: Positions = "all",
+    model: Model, texts: Sequence[str | Sequence[int]], runs: int, *, layers: Sequence[int], search: int = 0, **acting: Unpack[Acting]
 ) -> Work:
     """Texts whose next-token distributions are compared under many interventions.
 
@@ -90,12 +80,12 @@ def on_texts(
         runs: how many: of each text one under each intervention, and one without.
         layers: where interventions act.
         search: so many more, about, which depend on what is found.
-        operator, positions: how.
+        acting: as in `steerlab.sweep`.
     """
 
     def run(some: Sequence[TokenRow]) -> int:
         cells = _cells(model, layers, "resid_post", TIMED)
-        compare_distributions(model, some, cells, operator=operator, positions=positions_on_text(positions))
+        compare_distributions(model, some, cells, **acting | Acting(positions=positions_on_text(acting["positions"])))
         return len(some) * (1 + len(cells))
 
     return Work("texts", runs, text_rows(model, texts), run, search)

@@ -1,4 +1,18 @@
-"""Whole experiments: the main protocol, methods, transfer, mixtures, stability, grids of models and tasks."""
+"""Whole experiments.
+
+- `protocol`: `run_experiment`, the main protocol; `workload`: its runs, counted before it starts.
+- `method_comparison`, `method_trials`, `method_vectors`: ways to find a vector, compared at equal norm and equal KL.
+- `transfer`, `mixtures`: vectors on other tasks, and from mixtures of tasks.
+- `stability`, `protocols`: other seeds and problems; the selection bias of protocols.
+- `grid`: many models and tasks, resumable.
+- `context_comparison`: static against prompt-dependent vectors.
+- `eas`: online steering of a stream of problems.
+"""
+
+from steerlab.directions import ESTIMATORS
+
+KNOWN_METHODS = (*ESTIMATORS, "function_vector", "aft", "multilayer_aft", "prompt")
+"""What `compare_methods` can compare."""
 
 METHODS = ("mean_difference", "function_vector", "pca", "probe", "aft", "multilayer_aft", "prompt")
 """What `compare_methods` compares by default."""

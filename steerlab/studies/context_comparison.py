@@ -1,29 +1,27 @@
-"""Static or context-dependent: vectors of growing numbers of parameters at one training budget, over several seeds.
-
-The claim to be judged: with few problems, fewer parameters win.
-"""
+"""Static against prompt-dependent vectors, of growing numbers of parameters, at one training budget and over several seeds."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
-from steerlab._checks import InputError, check_rng
+from steerlab._checks import InputError, build, check_rng, is_whole, only, takes_options
 from steerlab._html import Plotted
 from steerlab._progress import job, progress_bar
 from steerlab.aft.aft import ObjectiveOptions, check_problems, fit, training_work
 from steerlab.aft.context import ContextVector
-from steerlab.aft.learnables import KINDS, ContextLearnable, StaticVector, learnable_named
+from steerlab.aft.learnables import LEARNABLES, ContextLearnable, StaticVector, learnable_named
 from steerlab.aft.training import Schedule, Trained, TrainingRun
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
+from steerlab.models.memory import Limits, PassOptions
 from steerlab.models.model import Site, d_model, describe
 from steerlab.statistics.intervals import paired_interval
-from steerlab.statistics.multiplicity import holm
+from steerlab.statistics.multiplicity import LEVEL, holm
 from steerlab.statistics.paired import sign_flip_test
 from steerlab.steering.cells import run_interventions
 from steerlab.steering.variants import Intervention, Placed
@@ -33,12 +31,11 @@ from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import Scorer
 
 STATIC = "static"
-LEVEL = 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class ContextComparison(Plotted, figure="context_kinds"):
-    """What came of each kind of vector and seed, and what can be said of the kinds.
+    """Learned vectors of several kinds and seeds, their test effects, and whether fewer parameters win.
 
     Attributes:
         runs: one line a kind and seed: kind, n_parameters, seed, lr and epoch (chosen on validation), norm, train_before, train_accuracy,
@@ -51,7 +48,7 @@ class ContextComparison(Plotted, figure="context_kinds"):
         baseline: the unsteered evaluation of the test problems.
         settings: the budget.
 
-    Intervals draw problems and seeds anew, both (percentile, 95%); with few seeds that of seeds is too small. p-values are of sign flips of
+    Intervals are bootstrapped over problems and seeds (percentile, 95%); with few seeds that of seeds is too small. p-values are of sign flips of
     problems' means over the seeds at hand; Holm's correction is over all lines of `kinds` and `contrasts` together.
     """
 
@@ -64,12 +61,12 @@ class ContextComparison(Plotted, figure="context_kinds"):
 
     @cached_property
     def verdict(self) -> str:
-        """Whether fewer parameters win: "holds", "holds in part", "contradicted" or "not shown"."""
+        """Whether fewer parameters win: "supported", "partly supported", "contradicted" or "no evidence"."""
         sure = self.contrasts["p_holm"] <= LEVEL
         better, worse = sure & (self.contrasts["difference"] > 0), sure & (self.contrasts["difference"] < 0)
         if worse.any():
             return "contradicted"
-        return "holds" if better.all() else "holds in part" if better.any() else "not shown"
+        return "supported" if better.all() else "partly supported" if better.any() else "no evidence"
 
     def __str__(self) -> str:
         """What was found, in a paragraph."""
@@ -85,10 +82,10 @@ class ContextComparison(Plotted, figure="context_kinds"):
             for line in _records(self.contrasts)
         ]
         says = {
-            "holds": "Fewer parameters won: the smallest was better than every larger one.",
-            "holds in part": "The smallest was better than some larger ones; of the others that is not shown.",
+            "supported": "Fewer parameters won: the smallest was better than every larger one.",
+            "partly supported": "The smallest was better than some larger ones; there is no evidence for the others.",
             "contradicted": "The claim is contradicted: a kind with more parameters was better than the smallest.",
-            "not shown": "That fewer parameters win is not shown here: no difference from the smallest is larger than chance explains.",
+            "no evidence": "No evidence that fewer parameters win: no difference from the smallest has a corrected p below 0.05.",
         }
         return (
             f"{says[self.verdict]} {s['n_train']} training problems, {s['epochs']} epochs, {len(s['seeds'])} seeds, layer {s['layer']}; unsteered "
@@ -135,6 +132,7 @@ class ContextComparison(Plotted, figure="context_kinds"):
 
 
 @job("test", "kinds", "n_train", "seeds", "lrs", "epochs")
+@takes_options
 def compare_context_vectors(
     model: Model,
     train: Sequence[Problem],
@@ -143,7 +141,7 @@ def compare_context_vectors(
     *,
     layer: int,
     rng: np.random.Generator,
-    kinds: Sequence[str | ContextLearnable] = (STATIC, *KINDS),
+    kinds: Sequence[str | ContextLearnable] = (STATIC, *LEARNABLES),
     n_train: int = 100,
     seeds: Sequence[int] = (0, 1, 2),
     lrs: Sequence[float] = (1e-2, 1e-3),
@@ -152,11 +150,9 @@ def compare_context_vectors(
     l2: float = 0.0,
     pooling: str = "mean",
     scorer: str | Scorer | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    **options: Unpack[PassOptions],
 ) -> ContextComparison:
-    """Train vectors of several kinds at one budget, and compare them on test problems that had no part in any choice.
+    """Static and prompt-dependent vectors trained at one budget and compared on test problems that took no part in any choice.
 
     A seed draws its own `n_train` of the training problems, the same for all kinds, and decides order and starts. Every kind has the same epochs,
     steps and learning rates; rate and epoch are chosen on validation.
@@ -171,7 +167,7 @@ def compare_context_vectors(
         seeds: at least two.
         lrs: learning rates to choose from.
         epochs, batch_size, l2, pooling: as in `learn_context_vector`.
-        scorer, max_tokens, memory, progress: as elsewhere.
+        scorer: default the task's own.
 
     Raises:
         ValueError: fewer training problems than `n_train`, fewer than two kinds or seeds, kinds of one name, splits that share a problem.
@@ -190,16 +186,17 @@ def compare_context_vectors(
         as_problems(given, what)
     made = _made(kinds, d_model(model), pooling)
     _check(model, train, validation, test, made, n_train, seeds, lrs)
-    how, schedule = ObjectiveOptions(scorer=scorer, max_tokens=max_tokens, memory=memory), Schedule(epochs, batch_size, early_stopping=None)
-    limits: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
+    how, schedule = build(ObjectiveOptions, options, scorer=scorer), Schedule(epochs, batch_size, early_stopping=None)
+    progress: bool = options["progress"]
+    limits: dict[str, Any] = {"scorer": scorer, **only(options, Limits)}
     cells: list[Intervention] = []
     lines: list[dict[str, Any]] = []
     broken: list[str] = []
     if progress:
-        like, runs = train[:n_train], [TrainingRun((Site(layer),), 0, l2, lr) for lr in lrs]
+        like, tried = train[:n_train], [TrainingRun((Site(layer),), 0, l2, lr) for lr in lrs]
         made_of = list[Work]()
         for learnable in made.values():
-            made_of += training_work(model, like, runs, learnable, schedule, how, validation=validation, times=len(seeds))
+            made_of += training_work(model, like, tried, learnable, schedule, how, validation=validation, times=len(seeds))
         at: dict[str, Any] = {"layers": [layer], **limits}
         made_of.append(steered(model, like, len(seeds) * (1 + len(made)) * rows_of(model, like, scorer), together=len(made), **at))
         n = len(seeds) * len(made)
@@ -281,7 +278,7 @@ def _check(
 ) -> None:  # fmt: skip
     check_problems(model, train, validation)
     check_problems(model, [*train, *validation], test)
-    if isinstance(n_train, bool) or not 1 <= n_train <= len(train):
+    if not is_whole(n_train, 1, len(train)):
         raise InputError(f"n_train={n_train}: there are {len(train)} training problems; use 1 to {len(train)}")
     if len(set(seeds)) < 2 or len(set(seeds)) < len(seeds):
         raise InputError(f"seeds={list(seeds)}; give at least two, each once: one says nothing of how much seeds differ")

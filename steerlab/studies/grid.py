@@ -1,11 +1,8 @@
-"""Cells of a grid of models and datasets: each a small description that can be pickled, and `run_job`, a function of nothing else.
+"""A grid of models and datasets: does a learned vector help everywhere, and how sure may we be?
 
-A cell learns a vector at each candidate layer on train, chooses the layer on validation, and scores the choice on test, once, beside random
-vectors of its norm.
-
-What a grid of models and datasets says: does a learned vector help everywhere, and how sure may we be?
-
-A grid of cells in a folder, one file a cell: what is finished is kept, and a later call goes on from there.
+A job is a small picklable description and `run_job` a function of nothing else: learn a vector at each candidate layer on train,
+choose the layer on validation, score it once on test beside random vectors of its norm. Each finished job is one file of a folder,
+and a later call resumes from there.
 """
 
 import hashlib
@@ -35,7 +32,7 @@ from steerlab.models.loading import load_model
 from steerlab.models.model import describe, n_layers
 from steerlab.models.weights import brief
 from steerlab.statistics._format import format_p
-from steerlab.statistics.multiplicity import benjamini_hochberg, holm
+from steerlab.statistics.multiplicity import LEVEL, benjamini_hochberg, holm
 from steerlab.steering.work import rows_of, steered
 from steerlab.studies.protocol import STREAMS
 from steerlab.tasks.arithmetic import VARIANTS
@@ -46,7 +43,7 @@ from steerlab.tasks.problems import Task
 
 @dataclass(frozen=True)
 class GridJob:
-    """One model on one dataset.
+    """One model on one dataset, as a small picklable description.
 
     Attributes:
         model: embedded model, local Hugging Face directory, HookedTransformer name or Hub id.
@@ -54,7 +51,7 @@ class GridJob:
         train, validation, test: at most so many problems.
         layers: candidates: "all", "middle" (25% to 75% of the depth) or a list.
         epochs, lr, batch_size: of training.
-        controls: random vectors beside the learned one; 0 for none.
+        controls: random vectors to compare with the learned one; 0 for none.
         seed: of data, training and controls.
         backend, device, dtype, prepend_bos: as in `steerlab.load_model`.
         form, scorer: of the task, where not its own.
@@ -132,7 +129,7 @@ def short(dataset: str) -> str:
 
 
 def model_task_grid(models: Sequence[str] = ("tiny-arithmetic",), datasets: Sequence[str] | None = None, **options: Any) -> list[GridJob]:
-    """Every model on every dataset.
+    """The jobs of a grid: every model on every dataset.
 
     Args:
         models: see `GridJob`.
@@ -162,7 +159,7 @@ def model_task_grid(models: Sequence[str] = ("tiny-arithmetic",), datasets: Sequ
 
 
 def run_job(cell: GridJob, model: Model | None = None) -> dict[str, Any]:
-    """Learn, choose and test: one cell, from its description alone.
+    """The result of one job: a vector learned, chosen on validation and tested.
 
     Args:
         cell: what to do.
@@ -297,13 +294,12 @@ def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
     return found.hexdigest()
 
 
-GRID_LEVEL = 0.05
 OUTCOMES = ("positive", "neutral", "negative")
 
 
 @dataclass(frozen=True, eq=False)
 class Universality(Plotted, figure="forest", drawn="effects"):
-    """What a grid of cells says.
+    """Effects of learned vectors over a grid of models and datasets.
 
     Attributes:
         cells: what was done.
@@ -320,7 +316,7 @@ class Universality(Plotted, figure="forest", drawn="effects"):
         where it failed.
         """
         lines = [{"model": cell.key[0], "dataset": cell.key[1], **record} for cell, record in zip(self.cells, self.records, strict=True)]
-        table = pd.DataFrame(lines).reindex(columns=COLUMNS)
+        table = pd.DataFrame(lines).reindex(columns=GRID_COLUMNS)
         done = table["error"].isna()
         texts = ["outcome", "outcome_by_interval", "error"]
         table[texts] = table[texts].astype(object)
@@ -334,7 +330,7 @@ class Universality(Plotted, figure="forest", drawn="effects"):
     def summary(self) -> pd.DataFrame:
         """Positives, neutrals and negatives by point estimate (any gain is positive), by interval (95%, uncorrected) and after Holm's correction."""
         done = self._done()
-        held = done["p_holm"] < GRID_LEVEL
+        held = done["p_holm"] < LEVEL
         corrected = done["outcome"].where(held, "neutral")
         columns = {"point estimate": done["outcome"], "95% interval": done["outcome_by_interval"], "sign test after Holm": corrected}
         return pd.DataFrame(
@@ -408,10 +404,10 @@ class Universality(Plotted, figure="forest", drawn="effects"):
         )
         beside = done[done["p_controls"].notna()]
         if len(beside):
-            special = int((beside["p_controls"] < GRID_LEVEL).sum())
+            special = int((beside["p_controls"] < LEVEL).sum())
             least = 1 / (beside["controls"].min() + 1)
             said.append(
-                f"In {special} of {len(beside)} cells the learned vector's effect stands out from random vectors of its norm (rank test, uncorrected; p cannot fall "
+                f"In {special} of {len(beside)} cells the learned vector's effect differs from those of random vectors of its norm (rank test, uncorrected; p cannot fall "
                 f"below {least:.3g})."
             )
         return " ".join(said)
@@ -485,7 +481,7 @@ def sign_of(low: float, high: float) -> str:
     return "positive" if low > 0 else "negative" if high < 0 else "neutral"
 
 
-COLUMNS = [
+GRID_COLUMNS = [
     "model",
     "dataset",
     "baseline",
@@ -514,7 +510,7 @@ COLUMNS = [
 ]
 
 
-FORMAT, CELL = "steerlab-grid-2", "steerlab-grid-cell-1"
+GRID_FORMAT, CELL = "steerlab-grid-2", "steerlab-grid-cell-1"
 GRID = "grid.json"
 
 
@@ -531,11 +527,11 @@ def check_grid_folder(path: str | Path, cells: Sequence[GridJob]) -> Path:
         _files.check_vacant(folder, "a grid of ours")
         _files.writable_folder(folder.parent)
         return folder
-    kept = _files.read_sealed(folder / GRID, FORMAT, "give another folder, or remove this one to begin anew")
+    kept = _files.read_sealed(folder / GRID, GRID_FORMAT, "give another folder, or remove this one to begin anew")
     wanted = json.loads(json.dumps([described(cell) for cell in cells]))
     if kept.get("cells") != wanted:
         raise InputError(
-            f"{folder} holds another grid: {_difference(kept.get('cells') or [], wanted)}; use its settings, or another folder"
+            f"{folder} is of another grid: {_difference(kept.get('cells') or [], wanted)}; use its settings, or another folder"
         )
     return folder
 
@@ -556,13 +552,13 @@ def run_grid(
     runner: Callable[..., dict[str, Any]] = run_job,
     progress: bool = False,
 ) -> Universality:
-    """Run what is not finished yet, one cell at a time, and keep each as it ends.
+    """All results of a grid of jobs; finished ones are read from the folder, the others run and kept.
 
     A cell that fails is recorded with its message and does not stop the others; a later call tries it again. Cells of one model that follow on
     each other share it in memory.
 
     Args:
-        cells: see `steerlab.studies.grid.grid`.
+        cells: see `steerlab.model_task_grid`.
         path: the folder; it keeps what to run (grid.json) and a file for each cell.
         runner: what a cell does: a function of (cell, model) that gives a record as `run_job` does.
         progress: show a progress bar.
@@ -584,7 +580,7 @@ def run_grid(
     with _files.locked(path):
         folder = check_grid_folder(path, cells)
         _files.writable_folder(folder / "cells")
-        _files.write_sealed(folder / GRID, FORMAT, {"cells": [described(cell) for cell in cells]})
+        _files.write_sealed(folder / GRID, GRID_FORMAT, {"cells": [described(cell) for cell in cells]})
         return _run_in(folder, cells, runner, progress)
 
 
@@ -611,10 +607,10 @@ def _kept(file: Path, cell: GridJob) -> dict[str, Any] | None:
         return None
     loaded = _files.read_sealed(file, CELL, "remove it, and the cell is run again")
     if loaded.get("cell") != json.loads(json.dumps(described(cell))):
-        raise InputError(f"{file} holds another cell; use another folder, or remove it")
+        raise InputError(f"{file} is of another cell; use another folder, or remove it")
     record = loaded.get("record")
     if not isinstance(record, dict):
-        raise InputFileError(f"{file}: holds no record; remove it, and the cell is run again")
+        raise InputFileError(f"{file}: has no record; remove it, and the cell is run again")
     return record
 
 

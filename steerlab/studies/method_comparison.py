@@ -1,19 +1,14 @@
-"""A comparison of methods in words: what was found, how, and what a reader must know first.
+"""Compare methods of steering at equal norm and at equal KL: tables of methods and of pairs, and the sentences that follow from them.
 
-What a comparison of methods says: a table of methods, a table of pairs, and sentences that follow from both.
-
-Ways to steer set against each other at equal norm and at equal KL: chosen on validation with equally many looks, tested once.
-
-Every method finds its vectors on the same train problems. Layer, sign and level are chosen on validation, the level for all methods together, so
-that on test all of them add a vector of the same norm, or change other text by the same KL. Beside them: the unsteered model, prompts that ask
-otherwise, and random vectors at the same places and levels.
+All methods see the same train problems. Layer, sign and level are chosen on validation with equally many comparisons each, then
+tested once, against the unsteered model, prompts that ask otherwise, and random vectors at the same places and levels.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,7 +24,7 @@ from steerlab.models.forecasts import forecast
 from steerlab.models.model import n_layers
 from steerlab.statistics._format import format_p
 from steerlab.statistics.controls import rank_test
-from steerlab.statistics.multiplicity import holm
+from steerlab.statistics.multiplicity import LEVEL, holm
 from steerlab.statistics.paired import sign_test
 from steerlab.statistics.power import smallest_detectable_change
 from steerlab.steering.work import rows_of, unsteered
@@ -40,37 +35,11 @@ from steerlab.studies.protocol import STREAMS
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.problems import Problem, Task, as_texts, check_task, in_both
 
-LEVEL = 0.05
 MOST_SHOWN = 5  # differences that the summary names
 SAID = {"norm": "at equal norm", "kl": "at equal KL", "own": "each at its own norm", "none": "without steering"}
 
 
-class Compared(Protocol):
-    """The part of a `MethodComparison` that is put into words."""
-
-    @property
-    def baseline(self) -> Evaluation: ...
-    @property
-    def frame(self) -> pd.DataFrame: ...
-    @property
-    def pairs(self) -> pd.DataFrame: ...
-    @property
-    def chosen(self) -> pd.DataFrame: ...
-    @property
-    def controls(self) -> pd.DataFrame: ...
-    @property
-    def doses(self) -> pd.DataFrame: ...
-    @property
-    def validation_grid(self) -> pd.DataFrame: ...
-    @property
-    def notes(self) -> Mapping[str, str]: ...
-    @property
-    def missing(self) -> Mapping[str, str]: ...
-    @property
-    def settings(self) -> Mapping[str, Any]: ...
-
-
-def summary(found: Compared) -> str:
+def summary(found: "MethodComparison") -> str:
     """What was found, in a paragraph."""
     base, table = found.baseline, found.frame[found.frame["method"] != "baseline"]
     interval = base.interval()
@@ -90,15 +59,15 @@ def summary(found: Compared) -> str:
         at = f"norm {part['norm'].iloc[0]:.3g}" if matching == "norm" else f"KL {part['kl'].median():.3g} nats a token"
         where = SAID[str(matching)] + ("" if matching == "own" else f" ({at})")
         said.append(
-            f"{_begun(where)}, {len(special)} of {len(part)} methods do to accuracy what random vectors at the same place and level do not, "
-            f"after Holm's correction over these methods{f': {names}' if names else ''}."
+            f"{_begun(where)}, the effects of {len(special)} of {len(part)} methods on accuracy differ from those of random vectors at the same layers "
+            f"and level after Holm's correction over these methods{f': {names}' if names else ''}."
         )
     said += _differences(found.pairs)
     return " ".join([*said, *_null(found)])
 
 
 def _differences(pairs: pd.DataFrame) -> list[str]:
-    """Which pairs differ: two ways to steer one by one, steering and asking otherwise together."""
+    """Which pairs differ: steering methods one by one, steering and prompting together."""
     asking = (pairs[["method", "other"]] == "prompt").any(axis=1)
     steering = pairs[~asking]
     real = steering[steering["p_holm"] < LEVEL]
@@ -110,26 +79,26 @@ def _differences(pairs: pd.DataFrame) -> list[str]:
     more = f"; and {len(real) - MOST_SHOWN} more" if len(real) > MOST_SHOWN else ""
     every = int((pairs["p_holm"] < LEVEL).sum())
     said = [
-        f"Of {len(pairs)} differences between two methods, {every} hold after Holm's correction over all of them, {len(real)} of these between two ways to "
-        f"steer{f': {shown}{more}' if shown else ''}."
+        f"Of {len(pairs)} differences between two methods, {every} are significant after Holm's correction over all of them, {len(real)} of these between two "
+        f"steering methods{f': {shown}{more}' if shown else ''}."
     ]
     against = pairs[asking]
     if len(against):
         # seen from steering, whichever stands first
         gains = against["difference"].where(against["other"] == "prompt", -against["difference"])[against["p_holm"] < LEVEL]
-        for which, verb in ((gains[gains > 0], "above"), (gains[gains < 0], "below")):
+        for which, verb in ((gains[gains > 0], "steering"), (gains[gains < 0], "prompting")):
             if len(which):
                 said.append(
-                    f"{len(which)} of {len(against)} lines of steering lie {verb} asking otherwise after that correction, by {100 * which.abs().min():.1f} to "
+                    f"{len(which)} of {len(against)} comparisons of steering with prompting favour {verb} after that correction, by {100 * which.abs().min():.1f} to "
                     f"{100 * which.abs().max():.1f} points."
                 )
         if not len(gains):
-            said.append(f"None of {len(against)} lines of steering differs from asking otherwise after that correction.")
+            said.append(f"None of {len(against)} comparisons of steering with prompting is significant after that correction.")
     return said
 
 
-def _null(found: Compared) -> list[str]:
-    """What differences this many problems could not have shown."""
+def _null(found: "MethodComparison") -> list[str]:
+    """Which differences this many problems could not have detected."""
     quiet = found.pairs[found.pairs["p_holm"] >= LEVEL]
     if quiet.empty:
         return []
@@ -141,30 +110,30 @@ def _null(found: Compared) -> list[str]:
             "found with 80% power."
         ]
     return [
-        f"For the others nothing is shown either way: a pair that disagrees on {100 * share:.0f}% of {found.baseline.n} problems (the median of them) must differ by "
+        f"For the other pairs there is no evidence either way: a pair that disagrees on {100 * share:.0f}% of {found.baseline.n} problems (the median of them) must differ by "
         f"{100 * smallest:.1f} points to be found with 80% power, uncorrected."
     ]
 
 
-def method(found: Compared) -> list[str]:
+def method(found: "MethodComparison") -> list[str]:
     """How the numbers came about, in paragraphs."""
-    looked = found.frame[found.frame["controls"] > 0]
+    steered = found.frame[found.frame["controls"] > 0]
     sizes = found.settings
     return [
         f"Every method found its vectors on the same {sizes['n_train']} train problems: "
         + "; ".join(f"{name}: {about}" for name, about in found.notes.items())
         + ".",
-        f"On {sizes['n_validation']} validation problems each method that adds a vector was looked at {_counts(looked)} times: every candidate layer, "
-        "every level, both signs. Learned vectors trained for a fixed number of epochs and did not look there in training. The level is common to all "
-        "methods of a matching: the one with the highest mean of the methods' best accuracies. The prompt had as many looks as it has wordings.",
-        f"On {sizes['n_test']} test problems the chosen looks were scored once. The other levels were scored there, too, for the figure; nothing was "
+        f"On {sizes['n_validation']} validation problems each method that adds a vector was compared {_counts(steered)} times: every candidate layer, "
+        "every level, both signs. Learned vectors trained for a fixed number of epochs and did not use them in training. The level is common to all "
+        "methods of a matching: the one with the highest mean of the methods' best accuracies. The prompt was compared once for each wording.",
+        f"On {sizes['n_test']} test problems the choices were scored once. The other levels were scored there, too, for the figure; nothing was "
         "chosen by them. Norm is that of all that is added, over all layers where it acts. KL is that of next-token distributions, unsteered against "
         f"steered, on {sizes['texts']}. Controls are random vectors at the same layers (and in the same proportions), of the same norm or KL; methods "
-        "that chose the same place share them, so their p-values hang together, which Holm's correction allows.",
+        "that chose the same place share them, so their p-values are dependent, which Holm's correction allows.",
     ]
 
 
-def cautions(found: Compared) -> list[str]:
+def cautions(found: "MethodComparison") -> list[str]:
     """What a reader must know."""
     said = [f"{name} was left out: {why}." for name, why in found.missing.items()]
     said += [f"{name}: {about}." for name, about in found.notes.items() if "cannot read" in about]
@@ -194,7 +163,7 @@ def cautions(found: Compared) -> list[str]:
 
 
 def _counts(lines: pd.DataFrame) -> str:
-    """Numbers of looks by matching, in words."""
+    """Numbers of comparisons by matching, in words."""
     parts = [
         f"{'/'.join(str(int(n)) for n in sorted(part['comparisons'].unique()))} ({SAID[str(matching)]})"
         for matching, part in lines.groupby("matching", sort=False)
@@ -215,11 +184,11 @@ def _shown(row: dict[Hashable, Any]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class MethodComparison(Plotted, figure="forest", drawn="effects"):
-    """Methods on one test split.
+    """Test results of several steering methods at equal norm or KL.
 
     Attributes:
         baseline: the unsteered evaluation of the test problems.
-        chosen: one line a matching and method: the look that was chosen on validation.
+        chosen: one line a matching and method: what was chosen on validation.
         outcomes: one line a matching, method and test problem: prediction, correct, margin, nll.
         controls: one line a matching, method and random control: norm, kl, reached, accuracy and mean margin on test.
         doses: one line a matching, method and level, at the chosen layer and sign, on test: alpha, norm, kl, reached, accuracy, chosen.
@@ -246,7 +215,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
         """One line a method and matching; the unsteered model first, then what is not matched.
 
         Columns: matching ("norm", "kl", "own" or "none"); method; layers; alpha, on the vector as it was found; norm of all that is added; kl
-        (nats a token); looks on validation and the change of accuracy there; n, accuracy, change from the baseline on test with low and high
+        (nats a token); comparisons on validation and the change of accuracy there; n, accuracy, change from the baseline on test with low and high
         (95%, paired), became_right and became_wrong; p of the sign test and p_holm over all lines; controls, their mean change, p_controls of
         the rank test (p_margin: of the mean margin) and p_controls_holm over the methods of the matching.
         """
@@ -257,7 +226,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
         lines = [self._line(row) for row in self.chosen.to_dict("records")]
         first = {"matching": "none", "method": "baseline", "alpha": 0.0, "norm": 0.0, "kl": 0.0, "comparisons": 0, "validation_change": 0.0}
         first |= {"n": self.baseline.n, "accuracy": self.baseline.accuracy, "change": 0.0, "controls": 0}
-        table = pd.DataFrame([first, *sorted(lines, key=lambda line: line["matching"] != "none")], columns=COLUMNS)
+        table = pd.DataFrame([first, *sorted(lines, key=lambda line: line["matching"] != "none")], columns=METHOD_COLUMNS)
         known = table["p"].notna()
         table.loc[known, "p_holm"] = holm(table.loc[known, "p"].to_numpy(float)) if known.any() else np.nan
         for _, part in table[table["p_controls"].notna()].groupby("matching"):
@@ -269,7 +238,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
         before = self.baseline.frame
         test = sign_test(before["correct"].to_numpy(bool), mine)
         interval = test.interval()
-        line = {str(key): value for key, value in row.items() if key in COLUMNS} | {
+        line = {str(key): value for key, value in row.items() if key in METHOD_COLUMNS} | {
             "n": test.n,
             "accuracy": float(mine.mean()),
             "change": test.change,
@@ -373,7 +342,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
             figures.append((caption, figure("effect_against_kl", doses, controls=controls)))
         return {
             "title": "Methods compared",
-            "question": "Which ways to steer change accuracy, more than random vectors of the same norm or KL, and which differences between them are real?",
+            "question": "Which ways to steer change accuracy, more than random vectors of the same norm or KL, and which of their differences are more than chance?",
             "answer": str(self),
             "warnings": self.warnings(),
             "figures": figures,
@@ -397,7 +366,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
         steered = self._frame[self._frame["controls"] > 0]
         return (
             f"MethodComparison({steered['method'].nunique()} methods, {len(self._frame) - 1} lines, {self.baseline.n} test problems, "
-            f"{int((self._pairs['p_holm'] < LEVEL).sum())} of {len(self._pairs)} differences hold)"
+            f"{int((self._pairs['p_holm'] < LEVEL).sum())} of {len(self._pairs)} differences significant)"
         )
 
     def summary(self) -> pd.DataFrame:
@@ -405,7 +374,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
         return self._frame[["matching", "method", "kl", "accuracy", "change", "low", "high", "p_holm", "p_controls_holm"]]
 
 
-COLUMNS = [
+METHOD_COLUMNS = [
     "matching",
     "method",
     "layers",
@@ -437,7 +406,7 @@ TEXTS = 12  # prompts, where a model cannot read sentences: KL is measured thous
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """The prompt baseline: its looks on validation, and its outcomes on test."""
+    """The prompt baseline: its comparisons on validation, and its outcomes on test."""
 
     validation_grid: pd.DataFrame
     chosen: str
@@ -464,13 +433,13 @@ def compare_methods(
     positions: Positions = "all",
     progress: bool = False,
 ) -> MethodComparison:
-    """Compare methods on one task.
+    """Steering methods on one task, compared at equal norm and equal KL.
 
     Args:
         model: a TransformerLens model.
         task: with train (vectors come from it), validation (choices) and test problems (claims).
         seed: of balancing, of the order of training and of the controls.
-        methods: any of `steerlab.studies.method_vectors.KNOWN`.
+        methods: any of `steerlab.studies.KNOWN_METHODS`.
         matchings: "norm" and "kl" put all methods at one common level; "own" lets each choose among the norms.
         layers: candidates; default all.
         norms: levels of the norm of all that is added; default 0.1, 0.3 and 1 times the median norm of the mean difference over layers (where

@@ -1,7 +1,7 @@
-"""Contenders at levels of norm or KL: every look on validation, the choice, and one test of what was chosen, with random controls.
+"""Each method's vectors on the validation grid of layers, signs and levels, the choice, and its one test with random controls.
 
-A level is how much everything that is added weighs: its norm (over all layers that it acts at), or the KL on other text that it causes. All
-methods get the same layers, levels and signs, so all look at validation equally often.
+A level is how much everything that is added weighs: its norm over all layers, or the KL on other text that it causes. All methods
+get the same layers, levels and signs, so all are compared equally often.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ from steerlab.tasks.problems import Problem
 
 MATCHINGS = ("norm", "kl", "own")
 SOUGHT = (2.0, 3.5)  # passes over the texts that a search for a KL takes, about: of contenders, and of controls
-TOLERANCE = 0.02  # of a wanted KL
+KL_TOLERANCE = 0.02  # of a wanted KL
 MOST_SCALE = 1024.0  # a learned vector may have to grow a lot to do what a long one does
 
 
@@ -62,7 +62,7 @@ def trials_work(
     places: Mapping[str, int],
     n_controls: int,
 ) -> list[Work]:
-    """What all looks and tests of a comparison are made of; searches for a KL, whose passes depend on what is found, are not counted.
+    """What all comparisons and tests are made of; searches for a KL, whose passes depend on what is found, are not counted.
 
     Args:
         bench, validation, test, matchings, layers, n_controls: what is compared.
@@ -126,7 +126,7 @@ def scaled(
             at_one = dict(zip(first, kl_of(list(first.values()), [1.0] * len(first)), strict=True))
             found_at = np.array([at_one[id(group), sign] for group, sign in zip(groups, signs, strict=True)])
             begin = np.sqrt(wanted / np.maximum(found_at, wanted / MOST_SCALE**2))
-        found = scales_for(lambda which, scales: kl_of(which, begin[which] * scales), levels, tolerance=TOLERANCE, max_scale=MOST_SCALE)
+        found = scales_for(lambda which, scales: kl_of(which, begin[which] * scales), levels, tolerance=KL_TOLERANCE, max_scale=MOST_SCALE)
         scales, kl, reached = (np.array(values) for values in zip(*found, strict=True))
         sizes = begin * scales
     else:
@@ -141,7 +141,7 @@ def validation_grid(
     """Every contender at every layer, level and sign on validation problems.
 
     Returns:
-        One line a look: method, layer, sign, level, alpha, norm, kl, reached, accuracy, change, margin (mean).
+        One line a comparison: method, layer, sign, level, alpha, norm, kl, reached, accuracy, change, margin (mean).
     """
     keys = [(one.name, layer, sign, level) for one in contenders for layer in one.candidates for level in levels for sign in (1, -1)]
     by_name = {one.name: one for one in contenders}
@@ -149,7 +149,7 @@ def validation_grid(
     table = pd.DataFrame(keys, columns=["method", "layer", "sign", "level"])
     at = scaled(bench, groups, table["sign"].tolist(), table["level"].tolist(), matching)
     cells = [cell_of(group, alpha) for group, alpha in zip(groups, at["alpha"], strict=True)]
-    base, frames = bench.score(problems, cells, f"looks ({matching})")
+    base, frames = bench.score(problems, cells, f"validation ({matching})")
     table = pd.concat([table, at], axis=1)
     table["accuracy"] = [float(frame["correct"].mean()) for frame in frames]
     table["change"] = table["accuracy"] - base.accuracy
@@ -157,9 +157,9 @@ def validation_grid(
 
 
 def choose(table: pd.DataFrame, matching: str) -> pd.DataFrame:
-    """One look a method: with "norm" and "kl" all at one level, with "own" each at its best.
+    """The choice of each method: with "norm" and "kl" all at one level, with "own" each at its best.
 
-    Within a level a method takes its look of highest accuracy, then of larger mean margin, then of the lower layer. The common level is the one
+    Within a level a method takes its vector of highest accuracy, then of larger mean margin, then of the lower layer. The common level is the one
     at which these accuracies are highest in the mean over methods; the lowest of equals. What did not reach its level is no candidate where
     anything else is.
 
@@ -183,7 +183,7 @@ def choose(table: pd.DataFrame, matching: str) -> pd.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class Tested:
-    """What the chosen looks did on test.
+    """What the choices did on test.
 
     Attributes:
         baseline: unsteered.
@@ -209,9 +209,9 @@ def test_selected(
     n_controls: int,
     seed: Sequence[int],
 ) -> Tested:
-    """Score the chosen looks, their other levels and their random controls on test problems, in one run.
+    """Score the choices, their other levels and their random controls on test problems, in one run.
 
-    A control is a random direction at the layer (or, with the same scale at each, the layers) of the chosen look, at its level: of its norm, or
+    A control is a random direction at the layer (or, with the same scale at each, the layers) of the choice, at its level: of its norm, or
     as long as it takes for its KL. Methods that chose the same layers share controls.
     """
     by_name = {one.name: one for one in contenders}

@@ -1,7 +1,4 @@
-"""The methods that a comparison sets against each other: for each, what it would add at each layer.
-
-Asking otherwise instead of steering: prompts that ask to think step by step, and what stands in where a model cannot read that.
-"""
+"""The methods that a comparison compares: what each would add at each layer, or how else it would ask (prompting)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,20 +12,20 @@ from steerlab.aft.aft import ObjectiveOptions, learn_vectors, training_work, vec
 from steerlab.aft.learnables import StaticVector
 from steerlab.aft.multilayer import SOURCE_DEPTHS, SOURCE_SCALES, learn_multilayer
 from steerlab.aft.training import Schedule, TrainingRun
+from steerlab.directions import ESTIMATORS
 from steerlab.directions.contrasts import balanced_activations
 from steerlab.directions.direction import Direction
-from steerlab.directions.estimators import ESTIMATORS, mean_difference
+from steerlab.directions.estimators import mean_difference
 from steerlab.directions.function_vectors import prompt_contrast, reasoning_pairs
 from steerlab.models.backends import Model
 from steerlab.models.encoding import token_ids
 from steerlab.models.forecasts import Work
 from steerlab.models.model import Site, context_length, d_model, n_layers, readable
 from steerlab.steering.work import rows_of, unsteered
-from steerlab.studies import METHODS
+from steerlab.studies import KNOWN_METHODS, METHODS
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.problems import Problem, Text, written
 
-KNOWN = (*ESTIMATORS, "function_vector", "aft", "multilayer_aft", "prompt")
 LABELS = {"pca": "PCA", "lda": "LDA", "ica": "ICA", "aft": "AFT", "multilayer_aft": "multi-layer AFT"}
 
 
@@ -67,9 +64,9 @@ def check_methods(methods: Sequence[str]) -> list[str]:
     Raises:
         ValueError: none, an unknown one, or one that is given twice.
     """
-    unknown = [method for method in methods if method not in KNOWN]
+    unknown = [method for method in methods if method not in KNOWN_METHODS]
     if unknown:
-        raise InputError(f"methods: {unknown[0]!r}; use any of {', '.join(KNOWN)}")
+        raise InputError(f"methods: {unknown[0]!r}; use any of {', '.join(KNOWN_METHODS)}")
     if not methods or len(set(methods)) < len(methods):
         raise InputError(f"methods={list(methods)}; give at least one, each once")
     return list(methods)
@@ -97,7 +94,7 @@ def method_vectors(
     Args:
         model: a TransformerLens model.
         train: problems to learn and estimate from.
-        methods: any of `KNOWN`; "prompt" adds no vector and is left to `steerlab.studies.method_vectors`.
+        methods: any of `steerlab.studies.KNOWN_METHODS`; "prompt" adds no vector and is left to `steerlab.studies.method_vectors`.
         layers: candidates; default all.
         seed: of balancing and of the order of training.
         epochs, lr, batch_size: of learned vectors.

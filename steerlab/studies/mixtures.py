@@ -1,7 +1,7 @@
-"""One vector from a mixture of tasks: does it help the tasks that it was learned from, and one that it was not?
+"""One vector from a mixture of tasks: does it help those tasks, and a task that was left out?
 
-For each task a mixture of all the others is learned from, with as many problems as each single task's vector has. Layer and epoch are chosen
-on a validation mixture of the same tasks, so the task that was left out has no say in anything.
+For each task a mixture of all others is learned from, with as many problems as each single task's vector has. Layer and epoch are
+chosen on validation problems of the mixture, so the task that was left out has no part in any choice.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from steerlab.directions.random import random_directions
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.statistics._format import format_p
-from steerlab.statistics.multiplicity import holm, rank_tests
+from steerlab.statistics.multiplicity import LEVEL, holm, rank_tests
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered
 from steerlab.studies.transfer import chosen_depths
@@ -32,7 +32,7 @@ ALL = "mixture of all"
 
 @dataclass(frozen=True, eq=False)
 class UniversalBooster(Plotted, figure="forest", drawn="effects"):
-    """Vectors of mixtures and of single tasks, on every task's test problems.
+    """Effects of mixture vectors and single-task vectors on every task's test problems.
 
     Attributes:
         frame: one line a vector and task: vector ("mixture of all", "mixture without X", "X alone"), kind ("all", "mixture", "single"), task,
@@ -43,7 +43,7 @@ class UniversalBooster(Plotted, figure="forest", drawn="effects"):
             test problems. It speaks of these tasks, not of tasks in general.
         rivals: one line a comparison on one task's test problems: task, first, second, n, difference (of accuracy), low, high, p (exact sign
             test), p_holm: the mixture without the task against the vector of the task alone, and against each other task's.
-        choices: one line a vector: vector, kind, layer, epoch, norm, problems, candidates, validation_change (the best of so many: it flatters).
+        choices: one line a vector: vector, kind, layer, epoch, norm, problems, candidates, validation_change (the best of so many, so biased upwards).
         vectors: the vectors, by name.
         checks: did the interventions act.
     """
@@ -74,20 +74,20 @@ class UniversalBooster(Plotted, figure="forest", drawn="effects"):
         mixed = self.frame[self.frame["kind"] != "single"]
         for where, words in (("in", "in distribution"), ("out", "on the left-out task")):
             part = mixed[mixed["trained"] == where]
-            up, down = (int(((part["p_holm"] < 0.05) & (part["change"] * sign > 0)).sum()) for sign in (1, -1))
-            beyond = int((part["p_random_all"] < 0.05).sum())
+            up, down = (int(((part["p_holm"] < LEVEL) & (part["change"] * sign > 0)).sum()) for sign in (1, -1))
+            beyond = int((part["p_random_all"] < LEVEL).sum())
             said.append(
                 f"Of {len(part)} pairs of a mixture and a task {words}, {up} raise and {down} lower accuracy after Holm's correction over all {len(mixed)}; {beyond} lie "
                 "beyond random directions of their norm."
             )
         own = self.rivals[self.rivals["second"] == self.rivals["task"] + " alone"]
-        worse = int(((own["p_holm"] < 0.05) & (own["difference"] < 0)).sum())
-        better = int(((own["p_holm"] < 0.05) & (own["difference"] > 0)).sum())
+        worse = int(((own["p_holm"] < LEVEL) & (own["difference"] < 0)).sum())
+        better = int(((own["p_holm"] < LEVEL) & (own["difference"] > 0)).sum())
         first: Mapping[Any, Any] = own.iloc[int(own["difference"].abs().argmax())].to_dict()
         said.append(
             f"Against the vector of the task itself, the mixture without it is worse on {worse} and better on {better} of {len(own)} tasks after correction; the largest "
             f"difference is {100 * first['difference']:+.1f} points on {first['task']} (95% interval {100 * first['low']:+.1f} to {100 * first['high']:+.1f}, "
-            f"{format_p(first['p_holm'], digits=2)} corrected). No evidence of a difference is none of equality."
+            f"{format_p(first['p_holm'], digits=2)} corrected). No evidence of a difference is not evidence of equality."
         )
         return " ".join(said)
 
@@ -98,7 +98,7 @@ class UniversalBooster(Plotted, figure="forest", drawn="effects"):
         return [
             *inert(self.checks),
             *broken,
-            f"Layers are the best of {most} on validation problems of the training tasks; validation_change flatters.",
+            f"Layers are the best of {most} on validation problems of the training tasks; validation_change is biased upwards.",
         ]
 
     def report_parts(self) -> dict[str, Any]:
@@ -143,7 +143,7 @@ def universal_booster(
     operator: str | Operator = "add",
     progress: bool = False,
 ) -> UniversalBooster:
-    """Learn a vector from every mixture that leaves one task out, from all tasks, and from each alone; test each on every task.
+    """Effects of mixture vectors on the tasks of the mixture and on a task that was left out.
 
     Args:
         model: a TransformerLens model.

@@ -1,49 +1,51 @@
-"""The main job: from a model and a task to the evidence on whether a direction causes a behaviour.
+"""The main protocol: from a model and a task to the evidence on whether a direction causes a behaviour.
 
-The protocol: evaluate train, balance right and wrong, cache, take the mean difference at each layer; choose layer and
-alpha on validation; then, once, on test: every alpha at the chosen layer, random directions of the same norm, and controls
-of other kinds. Beside it: what the contrast is worth, and what steering does where nothing was meant to change.
+Evaluate train, balance right and wrong, cache, take the mean difference at each layer; choose layer and alpha on validation; then,
+once, on test: every alpha at the chosen layer, random directions of the same norm, and controls of other kinds. Beside it:
+diagnostics of the contrast, and side effects.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, only, takes_options
 from steerlab._html import Plotted, Result
 from steerlab._progress import Stages, job
-from steerlab.activations.cache import Activations
 from steerlab.activations.positions import Positions
+from steerlab.controls import FAMILIES
 from steerlab.controls.control import SCALED, ControlResult, match_kl, random_control
 from steerlab.controls.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.directions.contrasts import balanced_activations
 from steerlab.directions.diagnostics import ContrastDiagnostics, contrast_diagnostics
 from steerlab.directions.direction import Direction
 from steerlab.directions.estimators import mean_difference
-from steerlab.directions.random import Draw, covariance_matched, orthogonal_directions, random_directions, shuffled_labels
+from steerlab.directions.random import random_directions
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
+from steerlab.models.memory import PassOptions
 from steerlab.models.model import n_layers
 from steerlab.models.threads import on_suitable_threads
 from steerlab.steering import ALPHAS
 from steerlab.steering.distributions import positions_on_text
+from steerlab.steering.operators import Operator
+from steerlab.steering.options import Acting, JobOptions, TextOptions
 from steerlab.studies.workload import parts, workload
 from steerlab.sweeps.sweep import SweepResult, sweep
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.problems import Task, as_texts, check_task
 
-FAMILIES = ("covariance_matched", "shuffled_labels", "orthogonal", "equal_kl")
 FOLDS = 5  # of the diagnostics, where there are problems enough
 STREAMS = {"balance": 0, "chosen": 1, "suppression": 2, "questions": 3, "diagnostics": 4, "families": 5}  # of the seed
 
 
 @dataclass(frozen=True, eq=False)
 class Experiment(Plotted, figure="alpha_progression"):
-    """Everything that the protocol measured.
+    """All results of the main protocol.
 
     Attributes:
         task: name of the task.
@@ -103,6 +105,7 @@ class Experiment(Plotted, figure="alpha_progression"):
         return self.test.plot(**{"control": self.controls, **options})
 
 
+@takes_options
 def contrast_directions(
     model: Model,
     evaluation: Evaluation,
@@ -111,7 +114,7 @@ def contrast_directions(
     layers: Sequence[int] | None = None,
     site: str = "resid_post",
     positions: Positions = "last",
-    progress: bool = False,
+    **options: Unpack[PassOptions],
 ) -> dict[int, Direction]:
     """Mean difference of balanced right and wrong problems, at each layer.
 
@@ -121,7 +124,6 @@ def contrast_directions(
         rng: balances.
         layers: default all.
         site, positions: as in `steerlab.cache_activations`.
-        progress: show a progress bar.
 
     Raises:
         ValueError: nothing right or nothing wrong, or activations that do not differ at a layer.
@@ -133,11 +135,12 @@ def contrast_directions(
         >>> sl.contrast_directions(model, evaluation, rng=np.random.default_rng(0), layers=[3])
         {3: Direction('mean difference', layer=3, site='resid_post', shape=[128], norm=7.68)}
     """
-    _, right, wrong = balanced_activations(model, evaluation, rng=rng, layers=layers, site=site, positions=positions, progress=progress)
+    _, right, wrong = balanced_activations(model, evaluation, rng=rng, layers=layers, site=site, positions=positions, **options)
     return {layer: mean_difference(right, wrong, layer=layer) for layer in right.layers}
 
 
 @job("task", "layers", "alphas", "n_controls", "families")
+@takes_options
 @on_suitable_threads
 def run_experiment(
     model: Model,
@@ -150,12 +153,10 @@ def run_experiment(
     families: Sequence[str] | None = None,
     texts: Sequence[str | Sequence[int]] | None = None,
     cache_positions: Positions = "last",
-    positions: Positions = "all",
-    operator: str = "add",
     too_long: str = "error",
-    progress: bool = False,
+    **options: Unpack[JobOptions],
 ) -> Experiment:
-    """Run the protocol.
+    """The main protocol on one model and task: choice on validation, effect and controls on test.
 
     Args:
         model: a TransformerLens model.
@@ -165,13 +166,11 @@ def run_experiment(
         alphas: candidates and dose-response; 0 and at least one negative value belong in it.
         n_controls: random directions at each of the two alphas, and of each further family; the smallest p-value is
             1 / (n_controls + 1).
-        families: further controls at the chosen alpha: any of covariance_matched, shuffled_labels, orthogonal and equal_kl.
+        families: further controls at the chosen alpha: names in `steerlab.controls.FAMILIES`.
             Default shuffled_labels, and equal_kl where the operator has vectors whose length means something.
         texts: texts to measure side effects on; default everyday sentences or, for a model that cannot read them, prompts of
             the validation split.
         cache_positions: where the direction is measured.
-        positions: where it acts.
-        operator: how it acts.
         too_long: what to do with problems that do not fit into the model's context: "error", "drop" or "truncate"; see `steerlab.fit_to_context`.
         progress: show progress bars, the number of each stage, and what a job of more than a minute is made of.
 
@@ -190,7 +189,7 @@ def run_experiment(
     if n_controls < 1:
         raise InputError(f"n_controls={n_controls}; use at least 1 (99 give p-values down to 0.01)")
     if 0 not in alphas or min(alphas) >= 0:
-        raise InputError(f"alphas={list(alphas)}; they must hold 0 (the baseline) and a negative value (the suppression control)")
+        raise InputError(f"alphas={list(alphas)}; they must include 0 (the baseline) and a negative value (the suppression control)")
     for split in ("train", "validation", "test"):
         if not getattr(task, split):
             raise InputError(f"the {split} split of task {task.name!r} is empty; the protocol needs all three")
@@ -200,65 +199,65 @@ def run_experiment(
             raise InputError(
                 f"no {split} problem of task {task.name!r} fits into this model's context; use too_long='truncate', or shorter ones"
             )
+    operator, positions, passes = options["operator"], options["positions"], only(options, PassOptions)
     families = _families(families, operator)
     if texts is None:
         texts, about = side_texts(model, task.validation)
     else:
         texts, about = list(texts), f"{len(texts)} given texts"
-    stages = _begun(model, task, texts, layers, alphas, n_controls, families, operator, positions, show=progress)
+    stages = _begun(model, task, texts, layers, alphas, n_controls, families, only(options, Acting), show=options["progress"])
     stages.next(f"evaluate {len(task.train)} train problems")
-    train = evaluate(model, task.train, progress=progress)
+    train = evaluate(model, task.train, **passes)
     stages.next("activations of right and wrong problems, and what their contrast is worth")
-    acts, right, wrong = balanced_activations(
-        model, train, rng=stream(seed, "balance"), layers=layers, positions=cache_positions, progress=progress
-    )
+    acts, right, wrong = balanced_activations(model, train, rng=stream(seed, "balance"), layers=layers, positions=cache_positions, **passes)
     directions = {layer: mean_difference(right, wrong, layer=layer) for layer in right.layers}
     diagnostics, rows = None, len(right.problem_ids)
     if rows > 1:
         diagnostics = contrast_diagnostics(right, wrong, rng=stream(seed, "diagnostics"), folds=min(FOLDS, rows))
-    acting: dict[str, Any] = {"positions": positions, "operator": operator, "progress": progress}
     stages.next(f"sweep of {len(directions)} layers on validation")
-    validation = sweep(model, task.validation, directions, alphas=alphas, **acting)
+    validation = sweep(model, task.validation, directions, alphas=alphas, **options)
     best = validation.best()
     layer, alpha = int(best["layer"]), float(best["alpha"])
     direction = directions[layer]
     stages.next(f"sweep of layer {layer} on test")
-    test = sweep(model, task.test, direction, alphas=alphas, **acting)
+    test = sweep(model, task.test, direction, alphas=alphas, **options)
     strengths = dict.fromkeys([alpha, float(min(alphas))])
     controls: tuple[ControlResult, ...] = ()
     for strength, use in zip(strengths, ("chosen", "suppression"), strict=False):
         stages.next(f"controls at alpha {strength:g}")
         rng = stream(seed, use)
-        controls += (random_control(model, task.test, direction, alpha=strength, n=n_controls, rng=rng, **acting),)
+        controls += (random_control(model, task.test, direction, alpha=strength, n=n_controls, rng=rng, **options),)
     if len(strengths) == 1:
         stages.next(f"controls at the strongest suppression: those at alpha {alpha:g}")
     stages.next(f"side effects on {about}")
-    beside: dict[str, Any] = {"positions": positions_on_text(positions), "operator": operator}
+    beside = TextOptions(**passes, operator=operator, positions=positions_on_text(positions))
     effects = joined(
-        [side_effects(model, direction, texts, alphas=alphas, progress=progress, **beside)]
-        + [side_effects(model, c.controls, texts, alphas=[c.alpha], progress=progress, **beside) for c in controls]
+        [side_effects(model, direction, texts, alphas=alphas, **beside)]
+        + [side_effects(model, c.controls, texts, alphas=[c.alpha], **beside) for c in controls]
     )
     others, remarks = [], {}
     for k, family in enumerate(families):
         stages.next(f"controls of the family {family}")
         rng = stream(seed, "families", k)
-        if family != "equal_kl":
-            draw = _draw(family, acts, right, wrong)
+        drawn = FAMILIES[family].draw
+        if drawn is not None:
+            draw = drawn(acts, right, wrong)
         else:
             if effects.kl(direction, alpha) == 0:
                 remarks[family] = "not run, because the direction changes no distribution on the texts: there is nothing to match"
                 continue
-            drawn = random_directions(direction, n_controls, rng=rng, name="equal-kl")
-            matched = match_kl(model, direction, drawn, texts, alpha=alpha, **beside)
+            plain = random_directions(direction, n_controls, rng=rng, name="equal-kl")
+            matched = match_kl(model, direction, plain, texts, alpha=alpha, **only(beside, Acting))
             draw, missed = matched.draw, " ".join(matched.warnings())
             remarks |= {family: missed} if missed else {}
-        control = random_control(model, task.test, direction, alpha=alpha, n=n_controls, rng=rng, draw=draw, **acting)
+        control = random_control(model, task.test, direction, alpha=alpha, n=n_controls, rng=rng, draw=draw, **options)
         others.append(replace(control, family=family))
     settings = {
         "seed": seed,
         "cache_positions": cache_positions,
         "positions": positions,
         "operator": operator,
+        **({} if options["precision"] is None else {"precision": str(options["precision"])}),
         "n_controls": n_controls,
         "texts": about,
         "families": remarks,
@@ -275,8 +274,7 @@ def _begun(
     alphas: Sequence[float],
     n_controls: int,
     families: Sequence[str],
-    operator: str,
-    positions: Positions,
+    acting: Acting,
     *,
     show: bool,
 ) -> Stages:
@@ -287,7 +285,7 @@ def _begun(
     work = workload(model, task, texts, layers=len(where), alphas=alphas, n_controls=n_controls, families=families)
     if where:  # without any, the job says what is wrong
         more = ", beside a search for controls of equal KL" if work.search else ""
-        made_of = parts(model, task, texts, work, layers=where, operator=operator, positions=positions)
+        made_of = parts(model, task, texts, work, layers=where, **acting)
         forecast(model, made_of, show=True, extra=f" in {work.stages} stages{more}")
     return Stages(work.stages, show=True)
 
@@ -297,7 +295,7 @@ def stream(seed: int, use: str, *number: int) -> np.random.Generator:
     return np.random.default_rng([seed, STREAMS[use], *number])
 
 
-def _families(families: Sequence[str] | None, operator: str) -> tuple[str, ...]:
+def _families(families: Sequence[str] | None, operator: str | Operator) -> tuple[str, ...]:
     """The families asked for, checked."""
     if families is None:
         return ("shuffled_labels", *(("equal_kl",) if operator in SCALED else ()))
@@ -307,12 +305,3 @@ def _families(families: Sequence[str] | None, operator: str) -> tuple[str, ...]:
     if "equal_kl" in families and operator not in SCALED:
         raise InputError(f"families: equal_kl needs an operator under which length counts ({' or '.join(SCALED)}), not {operator!r}")
     return tuple(dict.fromkeys(families))
-
-
-def _draw(family: str, acts: Activations, right: Activations, wrong: Activations) -> Draw:
-    """How controls of a family are drawn."""
-    if family == "shuffled_labels":
-        return shuffled_labels(right, wrong)
-    if family == "covariance_matched":
-        return covariance_matched(acts)
-    return orthogonal_directions

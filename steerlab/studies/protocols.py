@@ -1,8 +1,8 @@
-"""What a protocol reports against what its vector does on fresh problems: the selection bias of rapid, adaptive and retrying protocols.
+"""The selection bias of protocols: the gain that each reports against the gain of its vector on fresh problems.
 
-Every repetition draws its own train, validation and outcome problems, and runs all protocols on them. Each reports a number of its own: the
-gain on the problems that chose the vector, or on the outcome problems that ended the retrying. The same vector is then scored on test problems
-that had no part in anything; the difference is the bias.
+Every repetition draws its own problems and runs all protocols (rapid, adaptive, retrying) on them. Each reports the gain on the
+problems that chose the vector, or that ended the retrying; the vector is then scored on test problems that had no part in anything,
+and the difference is the bias.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ RULES = {
 
 @dataclass(frozen=True, eq=False)
 class ProtocolComparison(Plotted, figure="reported_against_fresh"):
-    """Protocols, repetition by repetition.
+    """Reported and fresh gains of several protocols, repetition by repetition.
 
     Attributes:
         frame: one line a repetition and protocol: repetition, protocol, layer, seed, norm, candidates (compared for it), attempts, reported_on ("validation" or
@@ -84,7 +84,7 @@ class ProtocolComparison(Plotted, figure="reported_against_fresh"):
         return pd.DataFrame(lines, columns=[*columns, "bias", "bias_low", "bias_high", "reported_positive", "positive"])
 
     def __str__(self) -> str:
-        """How much each protocol's own number flatters, in a sentence each."""
+        """The selection bias of each protocol, in a sentence each."""
         said = []
         for row in self.summary().to_dict("records"):
             several = row["repetitions"] > 1
@@ -130,7 +130,7 @@ class ProtocolComparison(Plotted, figure="reported_against_fresh"):
             "figures": [("Reported gain against gain on fresh problems, a mark a repetition.", self.plot())],
             "tables": {
                 "protocols": (
-                    "Means over repetitions, with 95% intervals; those of fresh problems and of the bias hold the error of these problems, too.",
+                    "Means over repetitions, with 95% intervals; those of fresh problems and of the bias include the error of these problems, too.",
                     self.summary(),
                 ),
                 "repetitions": ("Every repetition.", self.frame),
@@ -163,7 +163,7 @@ def compare_protocols(
     operator: str | Operator = "add",
     progress: bool = False,
 ) -> ProtocolComparison:
-    """Run the sources' rapid protocol, the adaptive one and their retrying variants, several times, and test what each claims.
+    """The rapid, adaptive and retrying protocols, run several times, with what each reports and what fresh problems show.
 
     "Rapid": layers from 25% to 75% of the depth, every second one, a fixed number of epochs, one seed; the layer is chosen on the outcome problems (as
     the sources did), or on validation. "Adaptive": all layers, several seeds, early stopping on validation; chosen on validation. "Retried": each seed is an

@@ -1,7 +1,7 @@
-"""Is a learned vector the same with another seed, or other problems, and how many problems does it need?
+"""Is a learned vector the same with another seed or other problems, and how many problems does it need?
 
-Nothing is chosen anywhere: one layer, a fixed number of epochs and alpha 1, so that test effects flatter nobody. Vectors of fewer problems see them
-more often, so that all take the same number of steps; subsets share no problem with the reference where there are enough.
+Nothing is chosen (one layer, a fixed number of epochs, alpha 1), so test effects have no selection bias. Vectors from fewer
+problems take the same number of steps; subsets share no problem with the reference where there are enough.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ from steerlab.sweeps.effects import cosine_band, effect, mean_interval, score_ve
 from steerlab.sweeps.sweep import inert
 from steerlab.tasks.problems import Problem, Task, check_task, drawn, in_both, shuffled_targets
 
-KINDS = ("seed", "subset", "shuffled")
+VECTOR_KINDS = ("seed", "subset", "shuffled")
 
 
 @dataclass(frozen=True, eq=False)
 class SeedStability(Plotted, figure="data_size_curve"):
-    """Vectors learned from the same problems with other seeds, from other problems, and from targets that mean nothing.
+    """Vectors learned with other seeds, from other problems and from permuted targets: cosines and test effects.
 
     Attributes:
         frame: one line a vector: name, kind ("seed": the reference's problems, another seed; "subset": other problems; "shuffled": the reference's
@@ -119,7 +119,7 @@ class SeedStability(Plotted, figure="data_size_curve"):
             said.append(
                 f"From permuted targets, which mean nothing: cosine {found['cosine']:.2f} with the reference (median between two of them {found['pair_cosine']:.2f}), test "
                 f"effect {100 * found['change']:+.1f} points. "
-                + ("What such vectors share with the reference is no knowledge of the task. " if found["cosine"] > self.band else "")
+                + ("What such vectors share with the reference is not about the task. " if found["cosine"] > self.band else "")
                 + f"95% of random directions lie within ±{self.band:.2f}."
             )
         return " ".join(said)
@@ -178,7 +178,7 @@ def seed_stability(
     operator: str | Operator = "add",
     progress: bool = False,
 ) -> SeedStability:
-    """Learn vectors with other seeds and from other problems, compare them, and test each.
+    """Vectors learned with other seeds and from other problems, compared by cosine and test effect.
 
     Args:
         model: a TransformerLens model.

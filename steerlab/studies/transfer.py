@@ -1,9 +1,7 @@
-"""The vectors of one task for a study of transfer: found, chosen on its validation problems, with nulls and halves.
+"""Does a vector found on one task work on another? Every vector on every task's test problems, against two kinds of null.
 
-Does what is found on one task work on another? Every vector on every task's test problems, against two kinds of null.
-
-Layer and coefficient of each vector are chosen on the validation problems of the task that it comes from; no other task has a say. The nulls
-are random directions of the same length at the same place, and vectors of the same making from labels that mean nothing.
+Layer and coefficient are chosen on validation problems of the vector's own task; no other task has a part in it. The nulls are
+random directions of the same norm at the same place, and vectors from shuffled labels.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,16 +17,16 @@ from steerlab._checks import InputError
 from steerlab._html import Plotted
 from steerlab._progress import Stages, job
 from steerlab.aft.aft import learn_vectors, vectors_work
+from steerlab.directions import ESTIMATORS
 from steerlab.directions.contrasts import balanced_activations
 from steerlab.directions.direction import Direction
-from steerlab.directions.estimators import ESTIMATORS
 from steerlab.directions.random import random_directions, shuffled_labels
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import d_model, n_layers
 from steerlab.statistics._format import format_p
 from steerlab.statistics.controls import rank_test
-from steerlab.statistics.multiplicity import holm, rank_tests
+from steerlab.statistics.multiplicity import LEVEL, holm, rank_tests
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.studies import TRANSFER_ALPHAS
@@ -213,7 +211,7 @@ def _halves(items: Sequence[Item], rng: np.random.Generator) -> tuple[list[Item]
 
 
 def cosines(found: Mapping[tuple[str, str], Found], band: float) -> pd.DataFrame:
-    """Cosines between tasks' vectors of one method at each layer that both have, with what to hold them against."""
+    """Cosines between tasks' vectors of one method at each layer that both have, with what to compare them with."""
     lines = []
     for method in dict.fromkeys(method for method, _ in found):
         mine = {name: one for (m, name), one in found.items() if m == method}
@@ -226,12 +224,12 @@ def cosines(found: Mapping[tuple[str, str], Found], band: float) -> pd.DataFrame
     return pd.DataFrame(lines, columns=["method", "layer", "first", "second", "cosine", "ceiling", "random", "shuffled"])
 
 
-KEYS = ["method", "source", "target"]
+TRANSFER_KEYS = ["method", "source", "target"]
 
 
 @dataclass(frozen=True, eq=False)
 class TransferResult(Plotted, by="change", figure="transfer_matrix"):
-    """What vectors of each task do on the test problems of each.
+    """Effects of each task's vectors on the test problems of each task.
 
     Attributes:
         frame: one line a method, source and target: method, source, target, layer, alpha, n, baseline, accuracy, change, low, high (95%,
@@ -241,7 +239,7 @@ class TransferResult(Plotted, by="change", figure="transfer_matrix"):
         nulls: one line a method, source, target and draw: family ("random", "shuffled"), draw, change, margin_change.
         cosines: one line a method, layer and pair of tasks: first, second, cosine, ceiling (the cosine to expect between two estimates of one
             direction this noisy), random (95% of isotropic directions lie within ± this), shuffled (the same of shuffled-label vectors, where they are cheap).
-        choices: one line a method and source: layer, alpha, norm, candidates, validation_change (the best of so many: it flatters).
+        choices: one line a method and source: layer, alpha, norm, candidates, validation_change (the best of so many, so biased upwards).
         vectors: the vectors, by (method, source), with alpha 1.
         checks: did the interventions act.
     """
@@ -271,20 +269,20 @@ class TransferResult(Plotted, by="change", figure="transfer_matrix"):
         said = []
         for method, part in self.frame.groupby("method", sort=False):
             own, other = part[part["source"] == part["target"]], part[part["source"] != part["target"]]
-            up, down = ((other["p_holm"] < 0.05) & (other["change"] * sign > 0) for sign in (1, -1))
+            up, down = ((other["p_holm"] < LEVEL) & (other["change"] * sign > 0) for sign in (1, -1))
             best: Mapping[Any, Any] = other.iloc[int(other["change"].abs().argmax())].to_dict()
             own_up, own_down = ((own["low"] > 0).sum(), (own["high"] < 0).sum())
-            chance = int((other["p_random_all"] < 0.05).sum())
+            chance = int((other["p_random_all"] < LEVEL).sum())
             said.append(
                 f"{method}: on their own task {own_up} of {len(own)} vectors raise accuracy and {own_down} lower it (95% paired intervals without 0; mean "
                 f"{100 * own['change'].mean():+.1f} points). Of {len(other)} transfers {int(up.sum())} raise and {int(down.sum())} lower accuracy after Holm's "
-                f"correction over all {len(self.apart)} (mean {100 * other['change'].mean():+.1f} points); {chance} lie beyond random directions of the same length "
-                f"after paying for all. The largest is {best['source']} to {best['target']}: {100 * best['change']:+.1f} points (95% interval "
+                f"correction over all {len(self.apart)} (mean {100 * other['change'].mean():+.1f} points); {chance} differ from random directions of the same norm "
+                f"after correction for all. The largest is {best['source']} to {best['target']}: {100 * best['change']:+.1f} points (95% interval "
                 f"{100 * best['low']:+.1f} to {100 * best['high']:+.1f}, {format_p(best['p_holm'], digits=2)} corrected), random directions "
                 f"{100 * best['random']:+.1f}, shuffled labels {100 * best['shuffled']:+.1f} in the median."
             )
         pairs = self.cosines.merge(
-            self.choices[["method", "source", "layer"]], left_on=["method", "first", "layer"], right_on=[*KEYS[:2], "layer"]
+            self.choices[["method", "source", "layer"]], left_on=["method", "first", "layer"], right_on=[*TRANSFER_KEYS[:2], "layer"]
         )
         if len(pairs):
             beyond = int((pairs["cosine"].abs() > pairs["random"]).sum())
@@ -293,7 +291,7 @@ class TransferResult(Plotted, by="change", figure="transfer_matrix"):
                 f"random directions lie; the median is {pairs['cosine'].median():+.2f}, and {pairs['ceiling'].median():.2f} could be expected of two estimates of "
                 "one and the same direction."
             )
-        smallest = 1 / (1 + self.nulls[self.nulls["family"] == "random"].groupby(KEYS).size().min())
+        smallest = 1 / (1 + self.nulls[self.nulls["family"] == "random"].groupby(TRANSFER_KEYS).size().min())
         said.append(
             f"No p-value against random directions can fall below {smallest:.3g}. These are statements about these tasks and this model."
         )
@@ -302,8 +300,8 @@ class TransferResult(Plotted, by="change", figure="transfer_matrix"):
     def warnings(self) -> list[str]:
         """What a reader must know: vectors that never acted, and how they were chosen."""
         most = int(self.choices["candidates"].max())
-        looked = f"Layers and coefficients are the best of up to {most} on the source's validation problems, so validation_change flatters."
-        return [*inert(self.checks), looked]
+        chosen = f"Layers and coefficients are the best of up to {most} on the source's validation problems, so validation_change is biased upwards."
+        return [*inert(self.checks), chosen]
 
     def report_parts(self) -> dict[str, Any]:
         """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
@@ -346,7 +344,7 @@ def transfer(
     operator: str | Operator = "add",
     progress: bool = False,
 ) -> TransferResult:
-    """Find a vector on every task by every method, and test each on every task.
+    """Effects on every task's test problems of a vector found on each task by each method.
 
     Args:
         model: a TransformerLens model.
@@ -355,7 +353,7 @@ def transfer(
         methods: "learned" (activation fine-tuning, which acts at alpha 1) and names of `steerlab.ESTIMATORS` (right against wrong train problems).
         layers: candidates; default a quarter, a half and three quarters of the depth.
         alphas: candidates of the estimators.
-        n_train, n_validation, n_test: problems of each task (the most that estimators look at: they balance right and wrong); all test problems
+        n_train, n_validation, n_test: problems of each task (the most that estimators use: they balance right and wrong); all test problems
             by default.
         n_random: random directions for each vector.
         n_shuffled, n_shuffled_learned: shuffled-label vectors for each estimate, and for each learned vector (each costs a training).
@@ -465,8 +463,8 @@ def _judged(frame: pd.DataFrame, nulls: pd.DataFrame) -> pd.DataFrame:
     apart = (frame["source"] != frame["target"]).to_numpy()
     frame["p_holm"] = np.nan
     frame.loc[apart, "p_holm"] = holm(frame.loc[apart, "p"].to_numpy(float))
-    grouped = {key: part["change"].to_numpy(float) for key, part in nulls.groupby([*KEYS, "family"])}
-    keys = [tuple(row) for row in frame[KEYS].to_numpy()]
+    grouped = {key: part["change"].to_numpy(float) for key, part in nulls.groupby([*TRANSFER_KEYS, "family"])}
+    keys = [tuple(row) for row in frame[TRANSFER_KEYS].to_numpy()]
     observed = frame["change"].to_numpy(float)
     random = np.array([grouped[(*key, "random")] for key in keys])
     frame["random"] = np.median(random, axis=1)

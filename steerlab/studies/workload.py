@@ -1,13 +1,12 @@
-"""What the main job is made of, counted before it starts: its stages, and the runs of each."""
+"""The stages of the main protocol and the runs of each, counted before it starts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Unpack
 
-from steerlab.activations.positions import Positions
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work
-from steerlab.steering.operators import Operator
+from steerlab.steering.options import Acting
 from steerlab.steering.work import on_texts, rows_of, steered, unsteered
 from steerlab.tasks.problems import Task
 
@@ -91,23 +90,15 @@ def workload(
 
 
 def parts(
-    model: Model,
-    task: Task,
-    texts: Sequence[str | Sequence[int]],
-    work: Workload,
-    *,
-    layers: Sequence[int],
-    operator: str | Operator,
-    positions: Positions,
+    model: Model, task: Task, texts: Sequence[str | Sequence[int]], work: Workload, *, layers: Sequence[int], **acting: Unpack[Acting]
 ) -> list[Work]:
     """The main job's runs by kind; what is evaluated is run again for its activations, at most, which is not counted.
 
     Raises:
         ValueError: what the job refuses.
     """
-    how: dict[str, Any] = {"layers": layers, "operator": operator, "positions": positions}
     return [
         unsteered(model, task.train, work.train, again=work.train),
-        steered(model, task.validation, work.scored, **how),
-        on_texts(model, texts, work.effects, search=work.search, **how),
+        steered(model, task.validation, work.scored, layers=layers, **acting),
+        on_texts(model, texts, work.effects, layers=layers, search=work.search, **acting),
     ]

@@ -1,1 +1,9 @@
-"""Sweeps of layers and coefficients: accuracies, the choice of a cell, previews, changed problems."""
+"""Sweeps over layers and alphas.
+
+- `sweep`: `sweep` and `SweepResult`.
+- `choosing`: the best layer and alpha by successive halving; a grid of coefficients.
+- `preview`: first-order effects from one backward pass.
+- `changes`: which problems became right or wrong, and why.
+- `effects`: paired effects of many vectors in one run.
+- `routing`: each problem under its own direction and alpha.
+"""

@@ -1,13 +1,9 @@
-"""The problems behind a sweep's counts: which became right or wrong where, and what was answered.
+"""Which problems became right or wrong under steering, what was answered, and why; from a sweep's outcomes, no model is run.
 
-Who was fixed and who was broken by steering, and why: from a sweep's outcomes alone, no model is run.
-
-Two questions. Do the problems that changed sides differ from those that stayed, in margin, length or difficulty? And does the
-number that became right or wrong say anything about knowledge, or does it follow from how near to the line problems stood and
-how much margins moved, whichever problems they belong to?
+`failure_analysis` asks whether they differ from the others in margin, length or difficulty, and whether their number says anything
+about knowledge or follows from how near to 0 margins were and how much they moved.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,18 +16,17 @@ from scipy import stats
 from steerlab._checks import InputError, InputTypeError
 from steerlab._html import Plotted
 from steerlab.statistics._format import format_p
-from steerlab.statistics.multiplicity import holm
-from steerlab.sweeps.sweep import SweepResult
+from steerlab.statistics.multiplicity import LEVEL, holm
+from steerlab.sweeps.sweep import KEYS, SweepResult
 from steerlab.tasks.problems import Problem, written
 
-KEYS = ["layer", "direction", "alpha"]
-COLUMNS = ["layer", "alpha", "direction", "problem_id", "prompt", "target", "before", "after", "became", "margin_change"]
+CHANGE_COLUMNS = ["layer", "alpha", "direction", "problem_id", "prompt", "target", "before", "after", "became", "margin_change"]
 
 
 def changed_problems(
     sw: SweepResult, *, layer: int | None = None, alpha: float | None = None, direction: str | None = None, became: str | None = None
 ) -> pd.DataFrame:
-    """The problems that changed sides, one line a cell and problem: what is clicked on in a report, and its examples.
+    """The problems that became right or wrong, one line a cell and problem.
 
     Cells come in order of layer, direction and alpha; in a cell first what became right, then what became wrong, each in
     the order of the data, so that the first few are no selection.
@@ -89,7 +84,7 @@ def changed_problems(
         table = table[table["became"] == became]
     place = {problem.id: k for k, problem in enumerate(sw.baseline.problems)}
     order = [*KEYS, "became", "place"]
-    return table.assign(place=table["problem_id"].map(place)).sort_values(order, kind="stable")[COLUMNS].reset_index(drop=True)
+    return table.assign(place=table["problem_id"].map(place)).sort_values(order, kind="stable")[CHANGE_COLUMNS].reset_index(drop=True)
 
 
 def question(problem: Problem) -> str:
@@ -103,18 +98,12 @@ def wanted_answer(problem: Problem) -> str:
     return written(problem.answer).strip()
 
 
-def cell_key(layer: object, alpha: float, direction: object) -> str:
-    """The name by which a point of a figure finds the problems behind it; of the direction's own name it holds a digest only."""
-    digest = hashlib.sha256(str(direction).encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{layer}|{float(alpha):g}|{digest[:12]}"
-
-
 GROUPS = ("fixed", "broken", "stayed right", "stayed wrong")
 
 
 @dataclass(frozen=True, eq=False)
 class FailureAnalysis(Plotted, figure="headroom"):
-    """Problems of one line of a sweep (one layer and direction), by what became of them at each alpha.
+    """Problems of one layer and direction of a sweep, with what became of each at each alpha.
 
     Attributes:
         frame: one line an alpha other than 0 and problem: alpha, problem_id, group ("fixed": wrong and became right;
@@ -138,7 +127,7 @@ class FailureAnalysis(Plotted, figure="headroom"):
 
     @cached_property
     def tests(self) -> pd.DataFrame:
-        """Do problems that changed sides differ from those that stayed where they were?
+        """Do problems that became right or wrong differ from the others?
 
         One line an alpha, side and covariate: alpha, compared (fixed among the wrong ones, broken among the right ones), covariate,
         n_moved, n_stayed, auc (the chance that a moved problem has the larger value; 0.5 is no difference), p (Mann-Whitney,
@@ -149,7 +138,7 @@ class FailureAnalysis(Plotted, figure="headroom"):
             for moved, stayed in (("fixed", "stayed wrong"), ("broken", "stayed right")):
                 for name in self.covariates:
                     ours, theirs = (part.loc[part["group"] == group, name] for group in (moved, stayed))
-                    if name == "margin":  # how far from the line, on whichever side
+                    if name == "margin":  # distance from 0, on either side
                         ours, theirs = ours.abs(), theirs.abs()
                     if min(len(ours), len(theirs)) < 2 or pd.concat([ours, theirs]).nunique() < 2:
                         continue
@@ -163,7 +152,7 @@ class FailureAnalysis(Plotted, figure="headroom"):
     def headroom(self) -> pd.DataFrame:
         """Do the counts follow from margins alone?
 
-        If the change of margin had nothing to do with which problem it befalls, the chance that problem i changes sides would be the
+        If the change of margin were independent of the problem, the probability that problem i becomes right or wrong would be the
         share of all other problems' changes that would carry its margin across zero.
 
         Returns:
@@ -195,35 +184,37 @@ class FailureAnalysis(Plotted, figure="headroom"):
             row = table.loc[alpha]
             parts.append(
                 f"At alpha = {alpha:+g}, {row['fixed']:.0f} of {row['wrong']:.0f} wrong answers became right and {row['broken']:.0f} of {row['right']:.0f} "
-                f"right ones wrong; margins moved by {row['mean_shift']:+.3g} in the mean (standard deviation {row['spread']:.3g}). Had these moves befallen "
+                f"right ones wrong; margins changed by {row['mean_shift']:+.3g} in the mean (standard deviation {row['spread']:.3g}). If these changes had been assigned to "
                 f"problems at random, {row['fixed_expected']:.1f} would have become right and {row['broken_expected']:.1f} wrong "
                 f"({100 * row['change']:+.1f} points observed, {100 * row['change_expected']:+.1f} expected)."
             )
         found = self.tests
-        clear = found[found["p_holm"] < 0.05] if len(found) else found
+        clear = found[found["p_holm"] < LEVEL] if len(found) else found
         if len(clear):
             first: Mapping[Any, Any] = clear.sort_values("p", kind="stable").iloc[0].to_dict()
             more, size = "larger" if first["auc"] > 0.5 else "smaller", " in absolute value" if first["covariate"] == "margin" else ""
             parts.append(
-                f"Of {len(found)} comparisons {len(clear)} survive Holm's correction; clearest: at alpha = {first['alpha']:+g}, {first['compared']}, the "
+                f"Of {len(found)} comparisons {len(clear)} are significant after Holm's correction; clearest: at alpha = {first['alpha']:+g}, {first['compared']}, the "
                 f"{first['covariate']} is {more}{size} (AUC {first['auc']:.2f}, n = {first['n_moved']} and {first['n_stayed']}, {format_p(first['p_holm'], digits=2)})."
             )
         else:
-            parts.append(f"None of {len(found)} comparisons of problems that moved with those that stayed survives Holm's correction.")
+            parts.append(
+                f"None of {len(found)} comparisons of problems that became right or wrong with the others is significant after Holm's correction."
+            )
         return " ".join(parts)
 
     def report_parts(self) -> dict[str, Any]:
         """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
         return {
             "title": "Failure analysis",
-            "question": "Which problems did steering fix and which did it break, and do the counts say more than how near to the line problems stood?",
+            "question": "Which problems became right and which wrong under steering, and do the counts say more than how near to 0 their margins were?",
             "answer": str(self),
-            "figures": [("Fixed and broken answers, observed and expected from margins alone.", self.plot(), str(self))],
+            "figures": [("Answers that became right and wrong, observed and expected from margins alone.", self.plot(), str(self))],
             "tables": {
-                "headroom": ("Headroom, moves of the margin, and counts observed and expected.", self.headroom),
+                "headroom": ("Headroom, changes of the margin, and counts observed and expected.", self.headroom),
                 "groups": ("Medians of each group; margins without steering.", self.groups()),
                 "tests": (
-                    "Problems that moved against those that stayed (Mann-Whitney), with Holm's correction over all lines.",
+                    "Problems that became right or wrong against the others (Mann-Whitney), with Holm's correction over all lines.",
                     self.tests,
                 ),
                 "problems": ("", self.frame),
@@ -239,7 +230,7 @@ class FailureAnalysis(Plotted, figure="headroom"):
 
 
 def failure_analysis(sw: SweepResult, *, layer: int | None = None, direction: str | None = None) -> FailureAnalysis:
-    """Sort a sweep's problems by what steering made of them.
+    """A sweep's problems, sorted by what became of them under steering.
 
     Args:
         sw: a sweep's result; margins must be positive exactly for right answers, as those of scorers with choices are.

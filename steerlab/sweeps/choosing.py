@@ -1,39 +1,33 @@
-"""Choose the best layer and alpha with a part of the full grid's work, by successive halving.
+"""Choose layer and alpha with less than the full grid's work (successive halving), or a coefficient after the layer is chosen.
 
-All cells are tried on a few problems, the better ones on more, and so on; the cells that are left at the end
-have been measured on all problems. (Jamieson and Talwalkar 2016, "Non-stochastic best arm identification and
-hyperparameter optimization", with the problems as the resource.) Problems whose unsteered margin is small change sides
-first and so tell most; every other problem of a round is one of these, and the rest are drawn at random, so that cells
-that break everything do not pass for good ones. What it gives is a choice, not a heatmap.
-
-How much of a direction: a grid of coefficients after the layer is chosen, chosen on validation, tested once.
+All cells are tried on a few problems, the better ones on more, and so on; those left at the end are measured on all. (Jamieson and
+Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization".) In each round half of the problems have
+the smallest margins, and half are random. It gives a choice, not a heatmap.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
-import torch
 
-from steerlab._checks import InputError, check_rng
+from steerlab._checks import InputError, check_rng, only, takes_options
 from steerlab._html import LONG, Result
 from steerlab._progress import job
-from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction, Directions, check_type, site_of
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
+from steerlab.models.memory import Limits
 from steerlab.statistics.intervals import Interval, paired_interval
 from steerlab.statistics.paired import SignTest, sign_test
 from steerlab.steering import ALPHAS
 from steerlab.steering.cells import run_interventions
-from steerlab.steering.operators import Operator
+from steerlab.steering.options import ActedAt, GridOptions, RunOptions, Scoring
 from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.sweeps.sweep import KEYS, SweepResult, cells_of, ranked, sweep
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.problems import Problem, as_problems, in_both
-from steerlab.tasks.scorers import Scorer
 
 ROUNDS = 4
 KEEP = 0.45  # of the cells goes on after each round
@@ -41,7 +35,7 @@ KEEP = 0.45  # of the cells goes on after each round
 
 @dataclass(frozen=True, eq=False)
 class HalvingResult(Result):
-    """What was tried, and what is left.
+    """The cells of a successive halving, round by round, and the best of them.
 
     Attributes:
         frame: one line a round and cell: round, layer, direction, alpha, n (problems it was measured on so far), accuracy,
@@ -73,6 +67,7 @@ class HalvingResult(Result):
 
 
 @job("problems", "directions", "alphas")
+@takes_options
 def successive_halving(
     model: Model,
     problems: Sequence[Problem],
@@ -80,17 +75,10 @@ def successive_halving(
     *,
     rng: np.random.Generator,
     alphas: float | Sequence[float] = ALPHAS,
-    positions: Positions = "all",
-    operator: str | Operator = "add",
-    layer: int | None = None,
-    site: str | None = None,
-    scorer: str | Scorer | None = None,
     rounds: int = ROUNDS,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    **options: Unpack[GridOptions],
 ) -> HalvingResult:
-    """Find the best cell of a grid; with 4 rounds less than a third of a large grid's runs (of a dozen cells, two fifths).
+    """The best cell of a grid, found with a part of its runs (with 4 rounds less than a third; of a dozen cells, two fifths).
 
     In round r of R, cells are compared on a share of ``2 ** (r - R)`` of the problems, and 45% of them go on.
     Problems that a cell has seen are not run again under it.
@@ -98,10 +86,9 @@ def successive_halving(
     Args:
         model: a TransformerLens model.
         problems: what to choose on; a validation split.
-        directions, alphas, positions, operator, layer, site, scorer: the grid, as in `steerlab.sweep`. Alpha = 0 is no candidate.
+        directions, alphas: the grid, as in `steerlab.sweep`. Alpha = 0 is no candidate.
         rng: draws half of the order in which problems are used.
         rounds: after all but the last, cells are dropped.
-        max_tokens, memory, progress: as in `steerlab.sweep`.
 
     Raises:
         ValueError: bad input, or too few problems for so many rounds.
@@ -118,15 +105,15 @@ def successive_halving(
     """
     check_rng(rng)
     as_problems(problems)
-    cells = [cell for cell in cells_of(directions, alphas, layer=layer, site=site) if cell.alpha != 0]
+    cells = [cell for cell in cells_of(directions, alphas, **only(options, ActedAt)) if cell.acts]
     if not cells:
         raise InputError(f"alphas={alphas}: 0 is the baseline; give at least one other coefficient")
     if rounds < 1 or len(problems) < 2 ** (rounds - 1):
         raise InputError(f"rounds={rounds}: {len(problems)} problems allow 1 to {max(1, len(problems).bit_length())} rounds")
     plan = _plan(len(problems), len(cells), rounds)
+    how, scorer, progress = only(options, Scoring), options["scorer"], options["progress"]
     if progress:
         each = rows_of(model, problems, scorer) / len(problems)
-        how: dict[str, Any] = {"operator": operator, "positions": positions, "scorer": scorer, "max_tokens": max_tokens, "memory": memory}
         layers = sorted({cell.layer for cell in cells})
         runs = sum(new * (1 + left) for new, left in plan)
         made_of = [
@@ -134,25 +121,14 @@ def successive_halving(
             steered(model, problems, round(each * runs), layers=layers, site=cells[0].places[0].at.site, together=len(cells), **how),
         ]
         forecast(model, made_of, show=True, extra=f" in {rounds} rounds")
-    plain = evaluate(model, problems, scorer=scorer, max_tokens=max_tokens, memory=memory, progress=progress)
+    plain = evaluate(model, problems, scorer=scorer, progress=progress, **only(options, Limits))
     order = [problems[i] for i in _order(plain.frame["margin"].abs().to_numpy(), rng)]
     measured = [pd.DataFrame() for _ in cells]
     baseline = pd.DataFrame()
     left, lines, evaluations, seen = list(range(len(cells))), list[pd.DataFrame](), len(problems), 0
     for r, (more, _) in enumerate(plan):
         new = order[seen : seen + more]
-        done = run_interventions(
-            model,
-            new,
-            [cells[k] for k in left],
-            operator=operator,
-            positions=positions,
-            scorer=scorer,
-            max_tokens=max_tokens,
-            memory=memory,
-            progress=progress,
-            label=f"round {r + 1} of {rounds}",
-        )
+        done = run_interventions(model, new, [cells[k] for k in left], progress=progress, label=f"round {r + 1} of {rounds}", **how)
         evaluations += len(new) * (1 + len(left))
         seen += more
         baseline = pd.concat([baseline, done.baseline.frame])
@@ -201,7 +177,7 @@ COEFFICIENTS: tuple[float, ...] = (0.3, 0.5, 0.7, 1.0, 1.3, 1.5, 2.0)
 
 @dataclass(frozen=True, eq=False)
 class CoefficientGrid(Result):
-    """A coefficient, chosen and tested.
+    """A coefficient chosen on validation problems, and its effect on test problems.
 
     Attributes:
         validation: every coefficient on the problems that it was chosen on.
@@ -251,6 +227,7 @@ class CoefficientGrid(Result):
 
 
 @job("validation", "test", "coefficients")
+@takes_options
 def coefficient_grid(
     model: Model,
     validation: Sequence[Problem],
@@ -258,17 +235,9 @@ def coefficient_grid(
     direction: Direction,
     *,
     coefficients: Sequence[float] = COEFFICIENTS,
-    positions: Positions = "all",
-    operator: str | Operator = "add",
-    layer: int | None = None,
-    site: str | None = None,
-    scorer: str | Scorer | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    precision: str | torch.dtype | None = None,
-    progress: bool = False,
+    **options: Unpack[RunOptions],
 ) -> CoefficientGrid:
-    """Choose a direction's coefficient on validation problems, and score the choice on test problems, once.
+    """A direction's coefficient chosen on validation problems, and its effect on test problems, scored once.
 
     Args:
         model: a TransformerLens model.
@@ -276,7 +245,6 @@ def coefficient_grid(
         test: what to report; none of the validation problems.
         direction: at the layer chosen before.
         coefficients: candidates; default the sources'. 0 is no candidate.
-        positions, operator, layer, site, scorer, max_tokens, memory, precision, progress: as in `steerlab.sweep`.
 
     Raises:
         ValueError: splits that share a problem, no coefficients, 0 among them, or what `steerlab.sweep` refuses.
@@ -300,19 +268,16 @@ def coefficient_grid(
     if not validation or not test:
         raise InputError(f"{len(validation)} validation and {len(test)} test problems; give some of both")
     if 0 in list(coefficients):
-        raise InputError("coefficients hold 0, which is the baseline and is always run; leave it out")
-    if progress:
-        limits: dict[str, Any] = {"scorer": scorer, "max_tokens": max_tokens, "memory": memory}
-        where, at = site_of(direction, layer, site)
-        how: dict[str, Any] = {"layers": [where], "site": at, "operator": operator, "positions": positions, **limits}
+        raise InputError("coefficients include 0, which is the baseline and is always run; leave it out")
+    if options["progress"]:
+        scorer, (where, at) = options["scorer"], site_of(direction, options["layer"], options["site"])
+        how: dict[str, Any] = {"layers": [where], "site": at, **only(options, Scoring)}
         n = len(list(coefficients))
         made_of = [
             steered(model, validation, (1 + n) * rows_of(model, validation, scorer), together=n, **how),
             steered(model, test, 2 * rows_of(model, test, scorer), together=1, **how),
         ]
         forecast(model, made_of, show=True)
-    options: dict[str, Any] = {"positions": positions, "operator": operator, "layer": layer, "site": site, "scorer": scorer}
-    options |= {"max_tokens": max_tokens, "memory": memory, "precision": precision, "progress": progress}
     tried = sweep(model, validation, direction, alphas=list(coefficients), **options)
     chosen = float(tried.best()["alpha"])
     return CoefficientGrid(tried, sweep(model, test, direction, alphas=[chosen], **options), chosen)

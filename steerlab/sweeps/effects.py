@@ -1,46 +1,40 @@
-"""What vectors do to problems, each against no vector: many in one batched run, paired effects, and what to hold them against."""
+"""Paired effects of many vectors against no vector in one batched run, and the nulls to compare them with."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import beta, t
 
-from steerlab._checks import InputError
-from steerlab.activations.positions import Positions
+from steerlab._checks import InputError, takes_options
 from steerlab.directions.direction import Direction, site_of
 from steerlab.models.backends import Model
 from steerlab.statistics.intervals import Interval
 from steerlab.statistics.paired import sign_test
 from steerlab.steering.cells import InterventionRun, run_interventions
-from steerlab.steering.operators import Operator
+from steerlab.steering.options import ScoreOptions
 from steerlab.steering.variants import Intervention, Placed
 from steerlab.tasks.problems import Problem
-from steerlab.tasks.scorers import Scorer
 
 EFFECT = ["n", "baseline", "accuracy", "change", "low", "high", "p", "margin_change"]
 
 
+@takes_options
 def score_vectors(
     model: Model,
     problems: Sequence[Problem],
     vectors: Sequence[tuple[Direction, float]],
     *,
-    positions: Positions = "all",
-    operator: str | Operator = "add",
-    scorer: str | Scorer | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
     label: str = "score",
+    **options: Unpack[ScoreOptions],
 ) -> InterventionRun:
     """Score problems under every vector, each where it was measured and at its own coefficient, in one batched run.
 
     Args:
         vectors: directions with their alphas.
-        model, problems, positions, operator, scorer, max_tokens, memory, progress: as in `steerlab.sweep`.
+        model, problems: as in `steerlab.sweep`.
         label: of the progress bar.
 
     Raises:
@@ -56,8 +50,7 @@ def score_vectors(
     if not vectors:
         raise InputError("no vectors given; there is nothing to score")
     cells = [Intervention((Placed(direction, site_of(direction)),), alpha) for direction, alpha in vectors]
-    how: dict[str, Any] = {"operator": operator, "positions": positions, "scorer": scorer, "max_tokens": max_tokens, "memory": memory}
-    return run_interventions(model, problems, cells, **how, progress=progress, label=label)
+    return run_interventions(model, problems, cells, label=label, **options)
 
 
 def effect(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:

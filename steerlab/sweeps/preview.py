@@ -1,12 +1,13 @@
-"""The first-order effect of directions on the margin, at every layer at once, from one forward and one backward pass.
+"""First-order effects of directions on the margin, at every layer, from one forward and one backward pass.
 
-Where steering is small, the margin moves by alpha times the gradient of the margin along the direction (attribution by
-gradient, as in attribution patching). It says where to look, not what is true: compare it with a measured sweep.
+Where steering is small, the margin moves by alpha times its gradient along the direction (as in attribution patching). It suggests
+where to measure; compare it with a measured sweep.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, takes_options
 from steerlab._html import OneLine, Plotted
 from steerlab._progress import job, progress_bar
 from steerlab.activations.positions import Positions, TokenPositions
@@ -30,6 +31,7 @@ from steerlab.models.threads import on_suitable_threads
 from steerlab.steering import ALPHAS
 from steerlab.steering.interventions import Patch, check_alpha, patch
 from steerlab.steering.operators import Operator, check_operator, operator_label, operator_named
+from steerlab.steering.options import ScoreOptions
 from steerlab.steering.variants import Placed, check_names
 from steerlab.sweeps.sweep import KEYS, SweepResult
 from steerlab.tasks.evaluation import check_ids
@@ -58,7 +60,7 @@ class Correlation(OneLine, shown="pearson spearman n"):
 
 @dataclass(frozen=True, eq=False)
 class Preview(Plotted, by="margin_change", figure="preview_heatmap"):
-    """Predicted effects, to first order.
+    """First-order predictions of a sweep's effects.
 
     Attributes:
         slopes: one line a layer, direction and problem: change of the problem's margin for each unit of alpha.
@@ -98,6 +100,7 @@ class Preview(Plotted, by="margin_change", figure="preview_heatmap"):
 
 
 @job("problems")
+@takes_options
 @on_suitable_threads
 def preview(
     model: Model,
@@ -105,30 +108,20 @@ def preview(
     directions: Directions,
     *,
     alphas: float | Sequence[float] = ALPHAS,
-    positions: Positions = "all",
-    operator: str | Operator = "add",
     site: str | None = None,
-    scorer: str | Scorer | None = None,
     sweep: SweepResult | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    **options: Unpack[ScoreOptions],
 ) -> Preview:
-    """Predict a layer x alpha heatmap from the gradient of the margin: one forward and one backward pass for all layers.
+    """First-order effects of directions at every layer and alpha, from one forward and one backward pass.
 
     Args:
         model: a TransformerLens model.
         problems: what to ask. Of generated answers the margin is the log-odds of the target, as in a sweep.
         directions: one, which is tried at every layer; or a list or ``{layer: direction}``, each at its own.
         alphas: one or several coefficients.
-        positions: "all", "last" (of the prompt), "prompt", "generated", an index or indices.
         operator: "add", "ablate", "rotate", or a function of (resid, vector, alpha) that does nothing at alpha = 0.
         site: act there instead of where the directions were measured.
-        scorer: default the task's own.
         sweep: a measured sweep of the same problems, to compare with.
-        max_tokens: rows times positions of one pass; default half of what a forward pass takes.
-        memory: what a pass may take, e.g. "2GB".
-        progress: show a progress bar.
 
     Raises:
         ValueError: bad input, an operator that acts at alpha = 0, or a sweep of something else.
@@ -144,11 +137,12 @@ def preview(
         >>> bool((changes[1.0] == -changes[-1.0]).all())  # first order: what alpha gives, -alpha takes
         True
     """
+    operator, positions = options["operator"], options["positions"]
     check_operator(model, operator)
     act = operator_named(operator)
     coefficients = tuple(check_alpha(alpha) for alpha in ([alphas] if isinstance(alphas, int | float) else alphas))
     places = _places(model, directions, site)
-    chosen = scorer_for(problems, scorer)
+    chosen = scorer_for(problems, options["scorer"])
     check_ids(problems)
     check_directions(model, [one.direction for one in places])
     for one in places:
@@ -159,9 +153,9 @@ def preview(
     shortest = min(row.prompt_length for mine in rows for row in mine)
     for one in places:
         patch(one.direction, [1.0], operator=act, positions=positions, prompt_lengths=[shortest], length=shortest)
-    room = max(1, pass_tokens(model, max_tokens, memory) // 2)  # what the backward pass needs is kept
+    room = max(1, pass_tokens(model, options["max_tokens"], options["memory"]) // 2)  # what the backward pass needs is kept
     slopes = np.empty((len(places), len(problems)))
-    with progress_bar(total=len(problems), desc="preview", unit="problem", show=progress) as bar:
+    with progress_bar(total=len(problems), desc="preview", unit="problem", show=options["progress"]) as bar:
         for some in _together(rows, room):
             batch = Batch(tuple(range(len(some))), tuple(row for i in some for row in rows[i]), device=device_of(model))
             owner = [k for k, i in enumerate(some) for _ in rows[i]]

@@ -1,35 +1,35 @@
-"""Score every problem under a direction and an alpha of its own."""
+"""Score every problem under its own direction and alpha."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, one_of, only, takes_options
 from steerlab._html import Result
 from steerlab._progress import job
-from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction, check_alike, check_type, site_of
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
+from steerlab.models.memory import PassOptions
 from steerlab.statistics.intervals import wilson_interval
 from steerlab.steering.cells import run_interventions
 from steerlab.steering.interventions import check_alpha
-from steerlab.steering.operators import Operator
+from steerlab.steering.options import GridOptions, Scoring
 from steerlab.steering.routers import AlphaRule, Router
 from steerlab.steering.variants import Intervention, Placed
 from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.sweeps.sweep import inert
 from steerlab.tasks.evaluation import Evaluation, check_ids, evaluate
 from steerlab.tasks.problems import Problem
-from steerlab.tasks.scorers import Scorer, scorer_for
+from steerlab.tasks.scorers import scorer_for
 
 
 @dataclass(frozen=True, eq=False)
 class RoutedResult(Result):
-    """Every problem under the direction and alpha that it was given.
+    """Outcomes of each problem under its own direction and alpha.
 
     Attributes:
         frame: one line a problem, in their order: problem_id, route, direction ("none" where it was left unsteered), alpha, prediction,
@@ -65,8 +65,7 @@ class RoutedResult(Result):
 
     def paired(self, measure: str = "correct") -> tuple[pd.Series, pd.Series]:
         """Each problem unsteered and steered, for the paired tests of `steerlab.statistics`."""
-        if measure not in ("correct", "margin", "nll"):
-            raise InputError(f"measure={measure!r}; use one of correct, margin, nll")
+        one_of(measure, "measure", ("correct", "margin", "nll"))
         return self.baseline.frame.set_index("problem_id")[measure], self.frame.set_index("problem_id")[measure]
 
     def warnings(self) -> list[str]:
@@ -79,6 +78,7 @@ class RoutedResult(Result):
 
 
 @job("problems")
+@takes_options
 def evaluate_routed(
     model: Model,
     problems: Sequence[Problem],
@@ -86,16 +86,9 @@ def evaluate_routed(
     *,
     routes: Router | Sequence[str] | None = None,
     alpha: float | Sequence[float] | AlphaRule = 1.0,
-    positions: Positions = "all",
-    operator: str | Operator = "add",
-    layer: int | None = None,
-    site: str | None = None,
-    scorer: str | Scorer | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    **options: Unpack[GridOptions],
 ) -> RoutedResult:
-    """Score every problem under a direction and an alpha of its own.
+    """Outcomes of each problem under its own direction and alpha.
 
     Problems that share both are run together, on the fast path.
 
@@ -105,7 +98,6 @@ def evaluate_routed(
         directions: of each route; None leaves its problems unsteered. A single direction needs no routes.
         routes: a router such as `KeywordRouter` or `nearest_mean`, or the route of each problem.
         alpha: one for all, one for each problem, or a rule such as `ReachProjection`.
-        positions, operator, layer, site, scorer, max_tokens, memory, progress: as in `steerlab.sweep`.
 
     Raises:
         ValueError: a route that has no direction, other numbers of routes or alphas than problems, directions of different models, or what
@@ -149,27 +141,27 @@ def evaluate_routed(
     groups: dict[tuple[str, float], list[int]] = {}
     for i, key in enumerate(zip(named, strengths, strict=True)):
         groups.setdefault(key, []).append(i)
-    judge = scorer_for(problems, scorer)  # of all problems, not of each group
-    running: dict[str, Any] = {"scorer": judge, "max_tokens": max_tokens, "memory": memory, "progress": progress}
-    if progress:
+    judge = scorer_for(problems, options["scorer"])  # of all problems, not of each group
+    layer, site = options["layer"], options["site"]
+    how = only(options, Scoring) | Scoring(scorer=judge)
+    if options["progress"]:
         runs = {key: rows_of(model, [problems[i] for i in places], judge) for key, places in groups.items()}
         acting = [one for route, one in known.items() if one is not None and any(key[0] == route for key in runs)]
         plainly = sum(n for (route, _), n in runs.items() if known[route] is None)
         made_of = [unsteered(model, problems, plainly, scorer=judge)]
         if acting:
-            limits: dict[str, Any] = {"scorer": judge, "max_tokens": max_tokens, "memory": memory}
             at = [site_of(one, layer, site) for one in acting]
-            how: dict[str, Any] = {"layers": [where for where, _ in at], "site": at[0][1], "operator": operator, "positions": positions}
-            made_of.append(steered(model, problems, 2 * (sum(runs.values()) - plainly), together=1, **how, **limits))
+            layers = [where for where, _ in at]
+            made_of.append(steered(model, problems, 2 * (sum(runs.values()) - plainly), layers=layers, site=at[0][1], together=1, **how))
         forecast(model, made_of, show=True)
     plain, moved, checks = [], [], []
     for (route, strength), places in groups.items():
         some, one = [problems[i] for i in places], known[route]
         if one is None:
-            before = after = evaluate(model, some, **running).frame
+            before = after = evaluate(model, some, scorer=judge, **only(options, PassOptions)).frame
         else:
             cell = Intervention((Placed(one, site_of(one, layer, site)),), strength)
-            done = run_interventions(model, some, [cell], operator=operator, positions=positions, label=route, **running)
+            done = run_interventions(model, some, [cell], label=route, progress=options["progress"], **how)
             before, after = done.baseline.frame, done.frames[0]
             checks.append(done.checks)
         plain.append(before.assign(place=places))

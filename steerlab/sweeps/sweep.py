@@ -3,16 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
-import torch
 
-from steerlab._checks import Alternative, InputError
+from steerlab._checks import Alternative, InputError, one_of, only, takes_options
 from steerlab._html import Plotted, few, figure
 from steerlab._progress import job
-from steerlab.activations.positions import Positions, TokenPositions
+from steerlab.activations.positions import TokenPositions
 from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, moved, site_of
 from steerlab.models.backends import Model
 from steerlab.models.model import Precision
@@ -22,11 +21,11 @@ from steerlab.statistics.multiplicity import MaxStatisticTest, max_statistic_tes
 from steerlab.steering import ALPHAS
 from steerlab.steering.cells import run_interventions
 from steerlab.steering.interventions import check_alpha
-from steerlab.steering.operators import Operator, operator_label
+from steerlab.steering.operators import operator_label
+from steerlab.steering.options import ActedAt, CellOptions, RunOptions
 from steerlab.steering.variants import Intervention, Placed, check_names
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
-from steerlab.tasks.scorers import Scorer
 
 KEYS = ["layer", "direction", "alpha"]
 MEASURES = ("correct", "margin", "nll")
@@ -34,7 +33,7 @@ MEASURES = ("correct", "margin", "nll")
 
 @dataclass(frozen=True, eq=False)
 class SweepResult(Plotted, figure="layer_alpha_heatmap"):
-    """Outcomes of every cell of a sweep.
+    """Outcomes of every layer, direction and alpha of a sweep, problem by problem.
 
     Attributes:
         frame: one line a layer, alpha, direction and problem: layer, alpha, direction, problem_id, prediction, correct,
@@ -160,7 +159,7 @@ class SweepResult(Plotted, figure="layer_alpha_heatmap"):
             question = f"How does accuracy depend on alpha at layer {int(best['layer'])}?"
             drawn = [
                 ("Accuracy against alpha, with 95% Wilson intervals.", self.plot()),
-                ("Problems that changed sides.", figure("transition_matrix", self)),
+                ("Problems that became right or wrong.", figure("transition_matrix", self)),
             ]
         return {
             "title": "Sweep",
@@ -188,8 +187,7 @@ class SweepResult(Plotted, figure="layer_alpha_heatmap"):
 
 
 def _check_measure(measure: str) -> None:
-    if measure not in MEASURES:
-        raise InputError(f"measure={measure!r}; use one of {', '.join(MEASURES)}")
+    one_of(measure, "measure", MEASURES)
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
@@ -233,12 +231,7 @@ def inert(checks: pd.DataFrame) -> list[str]:
 
 
 def cells_of(
-    directions: Directions,
-    alphas: float | Sequence[float],
-    *,
-    layer: int | None = None,
-    site: str | None = None,
-    together: bool = False,
+    directions: Directions, alphas: float | Sequence[float], *, layer: int | None = None, site: str | None = None, together: bool = False
 ) -> list[Intervention]:
     """Every direction (or all of them together) at every alpha.
 
@@ -261,24 +254,17 @@ def cells_of(
 
 
 @job("problems", "directions", "alphas")
+@takes_options
 def sweep(
     model: Model,
     problems: Sequence[Problem],
     directions: Directions,
     *,
     alphas: float | Sequence[float] = ALPHAS,
-    positions: Positions = "all",
-    operator: str | Operator = "add",
-    layer: int | None = None,
-    site: str | None = None,
-    scorer: str | Scorer | None = None,
     together: bool = False,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    precision: str | torch.dtype | None = None,
-    progress: bool = False,
+    **options: Unpack[RunOptions],
 ) -> SweepResult:
-    """Steer with each direction at each alpha, and score every problem.
+    """Outcomes of every problem under each direction at each alpha.
 
     Each batch runs once up to the steered blocks; every alpha and direction resumes from there, in one larger batch.
 
@@ -287,15 +273,7 @@ def sweep(
         problems: what to ask.
         directions: one, a list, or ``{layer: direction}``, where each acts at its key.
         alphas: one or several coefficients; see `ALPHAS`.
-        positions: "all", "last" (of the prompt), "prompt", "generated", an index or indices.
-        operator: "add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha).
-        layer, site: act there instead of where the directions were measured.
-        scorer: default the task's own.
         together: the directions act at the same time, each at its own layer, as one intervention.
-        max_tokens: rows times positions of one forward pass; default what is fast on the model's device.
-        memory: what a forward pass may take, e.g. "2GB"; passes become smaller where it, or the device, has no room.
-        precision: run in this dtype, e.g. "bfloat16"; the result says how many predictions of a sample differ from the model's own.
-        progress: show a progress bar.
 
     Raises:
         ValueError: bad input, found before the first run.
@@ -312,33 +290,16 @@ def sweep(
         >>> len(sw.frame)
         60
     """
-    cells = cells_of(directions, alphas, layer=layer, site=site, together=together)
-    done = run_interventions(
-        model,
-        problems,
-        cells,
-        operator=operator,
-        positions=positions,
-        scorer=scorer,
-        max_tokens=max_tokens,
-        memory=memory,
-        precision=precision,
-        progress=progress,
-    )
+    cells = cells_of(directions, alphas, together=together, **only(options, ActedAt))
+    done = run_interventions(model, problems, cells, **only(options, CellOptions))
     parts = [frame.assign(layer=cell.layer, alpha=cell.alpha, direction=cell.name) for cell, frame in zip(cells, done.frames, strict=True)]
     columns = ["layer", "alpha", "direction", "problem_id", "prediction", "correct", "margin", "nll"]
     settings = {
-        "operator": operator_label(operator),
-        "positions": TokenPositions.of(positions).describe(),
+        "operator": operator_label(options["operator"]),
+        "positions": TokenPositions.of(options["positions"]).describe(),
         "sites": sorted({one.at.site for cell in cells for one in cell.places}),
         "scorer": done.baseline.scorer,
     }
     frame = pd.concat(parts, ignore_index=True)[columns]
-    return SweepResult(
-        frame,
-        done.baseline,
-        tuple(one.direction for one in dict.fromkeys(one for cell in cells for one in cell.places)),
-        done.checks,
-        settings,
-        done.precision,
-    )
+    given = tuple(one.direction for one in dict.fromkeys(one for cell in cells for one in cell.places))
+    return SweepResult(frame, done.baseline, given, done.checks, settings, done.precision)

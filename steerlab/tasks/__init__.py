@@ -1,4 +1,12 @@
-"""Problems, tasks with their splits, and the scorers that judge them."""
+"""Tasks: problems, splits, scorers, evaluation.
+
+- `problems`: `Problem`, `Task`, and mixtures of tasks.
+- `loaders`, `sources`, `templates`: `load_task`; records from files or the Hub; each data set's prompt.
+- `arithmetic`: the embedded task.
+- `scorers`, `numbers`: how an answer is read and judged; how numbers are read.
+- `evaluation`: `evaluate` and `balance`.
+- `lengths`: problems that are too long for a model.
+"""
 
 import lazy_loader
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, one_of
 from steerlab.tasks.problems import LETTERS, Problem, Task, lettered, naming
 
 MAX_TOTAL = 30
@@ -132,8 +132,7 @@ def generate(
         ValueError: an unknown split, variant or form, or a number of steps below 0 or above 8.
     """
     for name, value, known in (("split", split, SPLITS), ("variant", variant, VARIANTS), ("form", form, FORMS)):
-        if value not in known:
-            raise InputError(f"{name}={value!r}; use one of {', '.join(known)}")
+        one_of(value, name, known)
     if not steps or any(not 0 <= s <= 8 for s in steps):
         raise InputError(f"steps={tuple(steps)}; use numbers from 0 to 8")
     serial = 0

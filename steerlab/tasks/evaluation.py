@@ -1,23 +1,21 @@
-"""From problems to the rows that have to be run, and from what was read in them to a frame of outcomes.
-
-Score a model on problems, and balance what it got right and wrong.
-"""
+"""Score a model on problems (`evaluate`), and balance those that it got right and wrong (`balance`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 import torch
 
-from steerlab._checks import InputError, InputTypeError, check_rng
+from steerlab._checks import InputError, InputTypeError, check_rng, takes_options
 from steerlab._html import Result
 from steerlab._progress import job, progress_bar
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch, Read, TokenRow, batches_for, least, smaller
 from steerlab.models.generation import generate_batch
-from steerlab.models.memory import logit_values, pass_tokens, shrinking
+from steerlab.models.memory import PassOptions, logit_values, pass_tokens, shrinking
 from steerlab.models.model import backend_of
 from steerlab.models.reading import Headers, Reader, run_batch
 from steerlab.models.threads import on_suitable_threads
@@ -101,7 +99,7 @@ def plan(model: Model, problems: Sequence[Problem], scorer: Scorer) -> Plan:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation(Result, title="Evaluation", shown="n accuracy interval scorer"):
-    """What a model answered.
+    """Predictions and outcomes of a model, one line a problem.
 
     Attributes:
         problems: the problems, in the order of the frame.
@@ -141,26 +139,18 @@ class Evaluation(Result, title="Evaluation", shown="n accuracy interval scorer")
 
 
 @job("problems")
+@takes_options
 @on_suitable_threads
 @torch.no_grad()
 def evaluate(
-    model: Model,
-    problems: Sequence[Problem],
-    *,
-    scorer: str | Scorer | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    model: Model, problems: Sequence[Problem], *, scorer: str | Scorer | None = None, **options: Unpack[PassOptions]
 ) -> Evaluation:
-    """Score a model on problems.
+    """Predictions, outcomes and margins of a model on problems.
 
     Args:
         model: a TransformerLens model; hooks that are on it act.
         problems: what to ask.
         scorer: default the task's own; see `steerlab.tasks.scorers.scorer_for`.
-        max_tokens: rows times positions of one forward pass; default what is fast on the model's device.
-        memory: what a forward pass may take, e.g. "2GB"; passes become smaller where it, or the device, has no room.
-        progress: show a progress bar.
 
     Raises:
         ValueError: no problems, or problems that the scorer or model cannot take.
@@ -175,7 +165,8 @@ def evaluate(
     chosen = scorer_for(problems, scorer)
     work = plan(model, problems, chosen)
     answers: list[Answer] = [Answer()] * len(work.rows)
-    room = pass_tokens(model, max_tokens, memory)
+    memory = options["memory"]
+    room = pass_tokens(model, options["max_tokens"], memory)
     headers: Headers = {}
 
     def run(batch: Batch, room: int) -> list[Answer]:
@@ -184,7 +175,7 @@ def evaluate(
         reader = Reader(batch, logit_values(memory))
         return reader.answers(run_batch(model, batch, reader, headers=headers).values)
 
-    with progress_bar(total=len(work.rows), desc="evaluate", unit="row", show=progress) as bar:
+    with progress_bar(total=len(work.rows), desc="evaluate", unit="row", show=options["progress"]) as bar:
         for batch, found in shrinking(work.batches(model, room), room, run, partial(smaller, work.rows), least):
             for i, answer in zip(batch.index, found, strict=True):
                 answers[i] = answer
@@ -200,7 +191,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Balanced(Result):
-    """Equal numbers of problems that a model got right and wrong, split into train and test."""
+    """Equally many problems that a model got right and wrong, split into train and test."""
 
     train_correct: list[Problem]
     train_incorrect: list[Problem]
@@ -234,7 +225,7 @@ class Balanced(Result):
 
 
 def balance(evaluation: Evaluation, *, rng: np.random.Generator, train: float = 0.8) -> Balanced:
-    """Draw as many right as wrong problems, and split both alike.
+    """Equally many right and wrong problems, drawn at random and split alike.
 
     Args:
         evaluation: what the model got right and wrong.

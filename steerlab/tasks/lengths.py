@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, overload
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, one_of
 from steerlab.models.backends import Model
 from steerlab.models.model import context_length
 from steerlab.tasks.problems import Problem, Task, as_problems
@@ -36,7 +36,7 @@ def fit_to_context(
 def fit_to_context(
     model: Model, problems: Task | Sequence[Problem], *, too_long: str = "error", scorer: str | Scorer | None = None
 ) -> Task | FittedProblems:
-    """The problems that fit into the model's context, with their answers and what is generated behind them.
+    """The problems that fit into the model's context together with their answers.
 
     Args:
         model: a TransformerLens model.
@@ -63,8 +63,7 @@ def fit_to_context(
         >>> cut.about["too_long"]["splits"], cut[1].meta["truncated"]["tokens_cut"]
         ({'problems': {'n': 2, 'dropped': 0, 'cut': 1}}, 170)
     """
-    if too_long not in TOO_LONG:
-        raise InputError(f"too_long={too_long!r}; use error, drop or truncate")
+    one_of(too_long, "too_long", TOO_LONG)
     if isinstance(problems, Task):
         pools = {split: getattr(problems, split) for split in SPLITS}
     else:

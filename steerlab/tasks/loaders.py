@@ -1,4 +1,4 @@
-"""`load_task`: from a name, and a local file or the Hub, to a task with three disjoint splits."""
+"""`load_task`: a task with three disjoint splits, from a name and a local file or the Hub."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,22 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, is_whole
 from steerlab.tasks.arithmetic import arithmetic
 from steerlab.tasks.problems import Problem, Task
 from steerlab.tasks.sources import EXTENSIONS, Pools, check_whole, read_hub, read_path, shown
-from steerlab.tasks.templates import TEMPLATES, Template, Unusable, jsonl, jsonl_scorer
+from steerlab.tasks.templates import TASKS, Template, Unusable, jsonl, jsonl_scorer
 
 SPLITS = ("train", "validation", "test")
 SHARES = (0.5, 0.2, 0.3)
-HUB = {
-    "hellaswag": ("Rowan/hellaswag", None),
-    "arc_challenge": ("allenai/ai2_arc", "ARC-Challenge"),
-    "gsm8k": ("openai/gsm8k", "main"),
-    "svamp": ("ChilleD/SVAMP", None),
-    "blimp": ("nyu-mll/blimp", None),
-}
-OWN_OPTIONS = {"blimp": ("paradigm",), "jsonl": ("scorer",)}
 
 
 def load_task(
@@ -37,7 +29,7 @@ def load_task(
     revision: str | None = None,
     **options: Any,
 ) -> Task:
-    """Load a task by name: arithmetic, hellaswag, arc_challenge, gsm8k, svamp, blimp or jsonl.
+    """A task by its name in `steerlab.TASKS`.
 
     Every split is shuffled by the seed. Official splits are kept; a source of one pool is split by `shares`; a split
     that the source lacks is carved from its largest one. `Task.about["splits"]` says in words what was done. Rows
@@ -72,25 +64,25 @@ def load_task(
         D. 2
         Answer:
     """
-    known = ("arithmetic", *TEMPLATES)
-    if name not in known:
-        raise InputError(f"name={shown(name)}: no such task; use one of {', '.join(known)}")
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+    if name not in TASKS:
+        raise InputError(f"name={shown(name)}: no such task; use one of {', '.join(TASKS)}")
+    if limit is not None and not is_whole(limit, 1):
         raise InputError(f"limit={limit!r}; use a whole number from 1 up, or None for all")
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+    if not is_whole(seed, 0):
         raise InputError(f"seed={seed!r}; use a whole number from 0 up")
     if name == "arithmetic":
         given = {"path": path, "shares": shares, "revision": revision}
         return _generated(limit, {**options, **({} if form is None else {"form": form}), "seed": seed}, given)
 
+    source = TASKS[name]
     for option, value in options.items():
-        if option not in OWN_OPTIONS.get(name, ()):
-            accepted = ("path", "form", "limit", "seed", "shares", "revision", *OWN_OPTIONS.get(name, ()))
+        if option not in source.own:
+            accepted = ("path", "form", "limit", "seed", "shares", "revision", *source.own)
             raise InputError(f"{option}={shown(value)}: {name} has no such option; use {', '.join(accepted)}")
-    form = next(iter(TEMPLATES[name])) if form is None else form
-    if form not in TEMPLATES[name]:
-        raise InputError(f"form={shown(form)}: {name} has the forms {', '.join(TEMPLATES[name])}")
-    template = TEMPLATES[name][form]
+    form = next(iter(source.forms)) if form is None else form
+    if form not in source.forms:
+        raise InputError(f"form={shown(form)}: {name} has the forms {', '.join(source.forms)}")
+    template = source.forms[form]
     scorer = options.get("scorer")
     if name == "jsonl":
         template = Template(partial(jsonl, scorer=scorer), None)
@@ -135,7 +127,7 @@ def _generated(limit: int | None, options: dict[str, Any], given: Mapping[str, o
     for option, value in given.items():
         if value is not None:
             raise InputError(f"{option}={shown(value)}: arithmetic is generated and has no such option; leave it out")
-    accepted = ("n_train", "n_validation", "n_test", "seed", "variant", "form", "steps")
+    accepted = TASKS["arithmetic"].own
     for option, value in options.items():
         if option not in accepted:
             raise InputError(f"{option}={shown(value)}: arithmetic has no such option; use {', '.join(accepted)}")
@@ -157,9 +149,10 @@ def _shares(shares: Sequence[float] | None) -> dict[str, float]:
 
 def _read(name: str, path: str | Path | None, revision: str | None, paradigm: str | None) -> Pools:
     if path is None:
-        if name not in HUB:
+        hub = TASKS[name].hub
+        if hub is None:
             raise InputError(f"path=None: {name} reads a file of yours; pass path=")
-        dataset, config = HUB[name]
+        dataset, config = hub
         if name == "blimp" and not paradigm:
             raise InputError("paradigm=None: BLiMP on the Hub has one data set per paradigm; pass paradigm=, "
                              'e.g. paradigm="anaphor_gender_agreement"')  # fmt: skip

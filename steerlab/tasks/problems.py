@@ -1,7 +1,4 @@
-"""The unit of every experiment: a problem, and a task made of them.
-
-Several tasks side by side: are they apart, what is drawn from each, a mixture of them, and targets that mean nothing.
-"""
+"""The `Problem` and `Task` types, and what is made of several tasks: overlap, samples, mixtures, shuffled targets."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,15 +6,19 @@ from decimal import Decimal
 from html import escape
 from numbers import Integral, Real
 from types import MappingProxyType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import pandas as pd
 
-from steerlab._checks import InputError, InputTypeError, check_rng
+from steerlab._checks import InputError, InputTypeError, check_rng, is_whole
 from steerlab._html import Result
 from steerlab.models.encoding import check_text
 from steerlab.tasks.numbers import as_printed, parse_number
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+else:
+    DataFrame = Any  # a script's --help needs the names of tasks, and no pandas
 
 Tokens = tuple[int, ...]
 Text = str | Tokens  # as people write it, or as the ids of a model's tokens
@@ -35,7 +36,7 @@ def written(text: Text) -> str:
 
 @dataclass(frozen=True)
 class Problem:
-    """One question to a model.
+    """One question to a model, with its right answer.
 
     Attributes:
         id: unique within its task; results are joined on it.
@@ -104,7 +105,7 @@ class Problem:
             check_text(given, f"problem {self.id!r}: the {what}")
             return given
         known = isinstance(given, Sequence) and not isinstance(given, bytes)
-        if not known or not all(isinstance(i, int | np.integer) and not isinstance(i, bool) and i >= 0 for i in given):
+        if not known or not all(is_whole(i, 0) for i in given):
             raise InputError(f"problem {self.id!r}: {what} {given!r}; give text, or a tuple of token ids such as (5, 7, 1)")
         return tuple(int(i) for i in given)
 
@@ -222,7 +223,7 @@ def content(problem: Problem) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class Task(Result):
-    """Three disjoint lists of problems and the name of the scorer that judges them.
+    """A task: train, validation and test problems, and the scorer that judges them.
 
     Attributes:
         name: what reports call it.
@@ -277,14 +278,18 @@ class Task(Result):
         return left_out(self.about)
 
     @property
-    def frame(self) -> pd.DataFrame:
+    def frame(self) -> DataFrame:
         """One line a problem: problem_id, split, prompt, target, choices."""
         splits = [(split, p) for split in ("train", "validation", "test") for p in getattr(self, split)]
         lines = [(p.id, split, p.prompt, p.target, p.choices) for split, p in splits]
+        import pandas as pd
+
         return pd.DataFrame(lines, columns=["problem_id", "split", "prompt", "target", "choices"])
 
-    def summary(self) -> pd.DataFrame:
+    def summary(self) -> DataFrame:
         """One line a split: split, n."""
+        import pandas as pd
+
         return pd.DataFrame([(split, len(getattr(self, split))) for split in ("train", "validation", "test")], columns=["split", "n"])
 
     def warnings(self) -> list[str]:
@@ -457,7 +462,7 @@ def drawn(problems: Sequence[Problem], n: int, *, rng: np.random.Generator, what
     """
     check_rng(rng)
     as_problems(problems, what)
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= len(problems):
+    if not is_whole(n, 1, len(problems)):
         raise InputError(f"{n!r} {what} asked for, {len(problems)} there; use 1 to {len(problems)}, or a larger task")
     return [problems[i] for i in rng.permutation(len(problems))[:n]]
 

@@ -1,10 +1,7 @@
 """How an answer is read from a model and judged.
 
-A scorer turns a problem into rows (token sequences, with the logits or log-probabilities that have to be read from
-them) and turns the numbers read back into an outcome. It never runs the model, so that steering, caching and
-batching are the same for all of them.
-
-What a learned vector is trained to say: the row of a problem whose reads are the log-probabilities of its right answer.
+A scorer turns a problem into rows (token sequences, with the logits or log-probabilities to read from them) and the numbers read
+into an outcome. It never runs the model, so steering, caching and batching are the same for all scorers.
 """
 
 import math

@@ -1,8 +1,6 @@
-"""Rows of a data set, from a local file, a folder or the Hugging Face Hub, each knowing where it stands.
+"""Records of a data set, from a local file, a folder or the Hugging Face Hub, each with its origin for error messages.
 
-Rows are untrusted: nothing in them is evaluated, a huge string stays a string, and what a message quotes is cut.
-
-Data sets of the Hugging Face Hub, with their official splits.
+Records are untrusted: nothing in them is evaluated, a huge string stays a string, and what a message quotes is cut.
 """
 
 import csv

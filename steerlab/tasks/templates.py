@@ -1,16 +1,15 @@
-"""From a row to a problem: one function per data set and form.
+"""From a record to a problem: one function per data set and form, with its prompt (HellaSwag, ARC, GSM8K, SVAMP, BLiMP, JSONL).
 
-Each takes a row and the beginning of the problem's id, and returns the problem or raises ValueError with what is
-wrong in the row. `Unusable` marks rows that a published data set is known to hold and that no problem comes from.
+Each takes a record and the beginning of the problem's id, and returns the problem or raises ValueError with what is wrong.
+`Unusable` marks records that a published data set is known to have and that no problem comes from.
 """
 
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field
 
-from steerlab._checks import InputError
+from steerlab._checks import Choices, InputError
 from steerlab.tasks.numbers import parse_number
 from steerlab.tasks.problems import Problem, lettered, naming, readings
 from steerlab.tasks.sources import Record, checked_texts, shown
@@ -28,6 +27,23 @@ class Template:
 
     build: Callable[[Record, str], Problem]
     scorer: str | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a task's problems come from.
+
+    Attributes:
+        forms: how a row becomes a problem, by form; the first is the default. None for problems that are generated.
+        hub: data set and configuration on the Hugging Face Hub; None where there is none.
+        own: options of `load_task` beside those that all data sets have; of a generated task, all.
+        parts: the option that names a part of the task, which studies of several tasks take for a task each.
+    """
+
+    forms: Mapping[str, Template] = field(default_factory=dict)
+    hub: tuple[str, str | None] | None = None
+    own: tuple[str, ...] = ()
+    parts: str | None = None
 
 
 def _own_id(row: Record, *columns: str) -> str:
@@ -279,19 +295,39 @@ def jsonl_scorer(problems: Sequence[Problem], scorer: str | None) -> str:
     return scorer or "numeric"
 
 
-TEMPLATES: Mapping[str, Mapping[str, Template]] = MappingProxyType(
+TASKS: Choices[Source] = Choices(
     {
-        "hellaswag": {
-            "choice": Template(hellaswag_choice, "choice"),
-            "continuation": Template(hellaswag_continuation, "continuation_norm"),
-        },
-        "arc_challenge": {
-            "choice": Template(arc_choice, "choice"),
-            "continuation": Template(arc_continuation, "continuation"),
-        },
-        "gsm8k": {"numeric": Template(gsm8k, "numeric")},
-        "svamp": {"numeric": Template(svamp, "numeric")},
-        "blimp": {"minimal_pair": Template(blimp, "minimal_pair")},
-        "jsonl": {"rows": Template(jsonl, None)},
+        "arithmetic": (
+            Source(own=("n_train", "n_validation", "n_test", "seed", "variant", "form", "steps"), parts="variant"),
+            "generated word problems, the task that the embedded model was trained on",
+        ),
+        "hellaswag": (
+            Source(
+                {"choice": Template(hellaswag_choice, "choice"), "continuation": Template(hellaswag_continuation, "continuation_norm")},
+                ("Rowan/hellaswag", None),
+            ),
+            "the likeliest end of a story",
+        ),
+        "arc_challenge": (
+            Source(
+                {"choice": Template(arc_choice, "choice"), "continuation": Template(arc_continuation, "continuation")},
+                ("allenai/ai2_arc", "ARC-Challenge"),
+            ),
+            "science questions of grade schools with choices",
+        ),
+        "gsm8k": (
+            Source({"numeric": Template(gsm8k, "numeric")}, ("openai/gsm8k", "main")),
+            "word problems of several steps, answered by a number",
+        ),
+        "svamp": (
+            Source({"numeric": Template(svamp, "numeric")}, ("ChilleD/SVAMP", None)),
+            "word problems of one step, answered by a number",
+        ),
+        "blimp": (
+            Source({"minimal_pair": Template(blimp, "minimal_pair")}, ("nyu-mll/blimp", None), own=("paradigm",), parts="paradigm"),
+            "minimal pairs of a good and a bad sentence; one data set a paradigm",
+        ),
+        "jsonl": (Source({"rows": Template(jsonl, None)}, own=("scorer",)), "your own file, with `prompt`, `target` and perhaps `choices`"),
     }
 )
+"""Where problems come from, by the name that `load_task` takes."""

@@ -1,1 +1,4 @@
-"""What happens at single tokens: magnitudes and critical tokens."""
+"""Single tokens.
+
+- `magnitudes`: norms and projections by token, and the tokens at which steering acts (`critical_tokens`).
+"""

@@ -1,30 +1,27 @@
-"""Per-token magnitudes: how large the residual stream is at each token, and how much of it lies along a direction.
+"""Norms and projections of the residual stream at each token, and the critical tokens: where steering moves the model.
 
-Where steering and right answers part from unsteered and wrong ones: divergence token by token.
-
-For each problem two texts run: the prompt with its right answer, and with the wrong answer that the unsteered model likes best.
-Both run without and with steering. KL says how much steering moves the next-token distribution behind each token; the margin,
-log p(right token) minus log p(wrong token), says at which tokens right and wrong part.
+For critical tokens each prompt runs with its right answer and with the wrong answer that the unsteered model prefers, without and
+with steering. KL says how much steering moves each next-token distribution; the margin, log p(right token) minus log p(wrong
+token), where right and wrong part.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 import torch
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, one_of, only, takes_options
 from steerlab._html import Plotted
 from steerlab._progress import job, progress_bar
-from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction, check_direction, check_type, site_of
 from steerlab.models.backends import Model
 from steerlab.models.batches import Read, TokenRow, batches_for
 from steerlab.models.encoding import token_text
 from steerlab.models.forecasts import Work, forecast
-from steerlab.models.memory import pass_tokens
+from steerlab.models.memory import Limits, PassOptions, pass_tokens
 from steerlab.models.model import context_length, hook_name, n_outputs
 from steerlab.models.passes import residuals
 from steerlab.models.threads import on_suitable_threads
@@ -32,7 +29,7 @@ from steerlab.statistics.intervals import bootstrap
 from steerlab.statistics.paired import paired_t_test
 from steerlab.steering.distributions import NUMBERS, compare_positions
 from steerlab.steering.interventions import check_alpha
-from steerlab.steering.operators import Operator
+from steerlab.steering.options import Acting, SteerOptions
 from steerlab.steering.variants import Intervention, Placed
 from steerlab.steering.work import rows_of, unsteered
 from steerlab.tasks.evaluation import evaluate
@@ -42,7 +39,7 @@ from steerlab.tasks.scorers import encode_choices, encode_prompt
 
 @dataclass(frozen=True, eq=False)
 class Magnitudes(Plotted, figure="token_magnitudes"):
-    """Size of the residual stream token by token.
+    """Norms and projections of the residual stream, token by token.
 
     Attributes:
         frame: one line a problem, layer and position: problem_id, layer, position (from 0), from_end (-1 is the last
@@ -64,8 +61,7 @@ class Magnitudes(Plotted, figure="token_magnitudes"):
         Raises:
             ValueError: another word.
         """
-        if aligned not in ("start", "end"):
-            raise InputError(f"aligned={aligned!r}; use start or end")
+        one_of(aligned, "aligned", ("start", "end"))
         column = "position" if aligned == "start" else "from_end"
         grouped = self.frame.groupby(["layer", column], sort=True)
         table = grouped.agg(n=("norm", "size"), norm=("norm", "mean"), projection=("projection", "mean")).reset_index()
@@ -102,6 +98,7 @@ class Magnitudes(Plotted, figure="token_magnitudes"):
 
 
 @job("problems", "layers")
+@takes_options
 @on_suitable_threads
 @torch.no_grad()
 def token_magnitudes(
@@ -111,10 +108,9 @@ def token_magnitudes(
     layers: Sequence[int],
     site: str = "resid_post",
     direction: Direction | None = None,
-    max_tokens: int | None = None,
-    progress: bool = False,
+    **options: Unpack[PassOptions],
 ) -> Magnitudes:
-    """Measure the residual stream at every token of every prompt.
+    """Norms and projections of the residual stream at every token of every prompt.
 
     Args:
         model: a TransformerLens model.
@@ -122,8 +118,6 @@ def token_magnitudes(
         layers: 0-based blocks.
         site: "resid_pre", "resid_mid" or "resid_post".
         direction: project on it, position-independent (shape ``[d_model]``).
-        max_tokens: rows times positions of one forward pass.
-        progress: show a progress bar.
 
     Raises:
         TypeError: something else than problems or texts.
@@ -150,8 +144,8 @@ def token_magnitudes(
         unit = direction.unit().vector
     rows = tuple(TokenRow(tuple(ids), len(ids)) for ids in (encode_prompt(model, problem) for problem in problems))
     parts: dict[int, list[pd.DataFrame]] = {}
-    with progress_bar(total=len(rows), desc="magnitudes", unit="prompt", show=progress) as bar:
-        for batch in batches_for(model, rows, room=pass_tokens(model, max_tokens)):
+    with progress_bar(total=len(rows), desc="magnitudes", unit="prompt", show=options["progress"]) as bar:
+        for batch in batches_for(model, rows, room=pass_tokens(model, options["max_tokens"], options["memory"])):
             found = residuals(model, batch.tokens, list(layers), site)
             for layer in layers:
                 resid = found[layer].float()
@@ -173,7 +167,7 @@ PARTS = ("prompt", "shared start", "differing", "shared end")
 
 @dataclass(frozen=True, eq=False)
 class CriticalTokens(Plotted, figure="critical_tokens"):
-    """Divergence of right and wrong answers, steered and unsteered, token by token.
+    """KL and margin at each token of right and wrong answers, with and without steering.
 
     Attributes:
         frame: one line a problem, run and token: problem_id, correct (the unsteered model's answer), run ("right" or
@@ -215,7 +209,7 @@ class CriticalTokens(Plotted, figure="critical_tokens"):
         return table.assign(change=table["margin_steered"] - table["margin"]).reset_index()
 
     def concentration(self, share: float = 0.9) -> pd.DataFrame:
-        """On how few tokens most of the divergence sits: one line a problem and run.
+        """How many tokens have most of the divergence: one line a problem and run.
 
         Args:
             share: of the KL, in (0, 1].
@@ -279,11 +273,11 @@ class CriticalTokens(Plotted, figure="critical_tokens"):
             found = bootstrap(table["needed_share"].to_numpy(float), statistic=np.median, rng=rng, n_resamples=1999)
             interval = found.interval(method="percentile")
             parts.append(
-                f"90% of the KL sits on {100 * found.estimate:.1f}% of a text's tokens in the median (95% bootstrap interval {100 * interval.low:.1f}% to "
-                f"{100 * interval.high:.1f}%); the tenth of tokens that holds most has {tenth:.0f}% of it."
+                f"90% of the KL is on {100 * found.estimate:.1f}% of a text's tokens in the median (95% bootstrap interval {100 * interval.low:.1f}% to "
+                f"{100 * interval.high:.1f}%); the tenth of tokens with the most KL has {tenth:.0f}% of it."
             )
         elif len(table):
-            parts.append(f"90% of the KL sits on {100 * float(table['needed_share'].iloc[0]):.1f}% of the only text's tokens.")
+            parts.append(f"90% of the KL is on {100 * float(table['needed_share'].iloc[0]):.1f}% of the only text's tokens.")
         else:
             parts.append("Steering moved no distribution.")
         if len(change) > 1 and np.ptp(change) > 0:
@@ -292,7 +286,7 @@ class CriticalTokens(Plotted, figure="critical_tokens"):
             parts.append(
                 f"The right answer's log-likelihood margin changed by {change.mean():+.3g} nats in the mean "
                 f"({paired_t_test(np.zeros(len(change)), change.to_numpy(float))}); {share:.0f}% of the unsteered margin, part by part in absolute value, "
-                "sits on tokens in which the answers differ."
+                "is on tokens in which the answers differ."
             )
         return " ".join(parts)
 
@@ -301,7 +295,7 @@ class CriticalTokens(Plotted, figure="critical_tokens"):
         answer = self.text(rng=np.random.default_rng([seed, 1]))
         return {
             "title": "Critical tokens",
-            "question": f"At which tokens does steering at layer {self.layer}, alpha {self.alpha:+g}, move the model, and at which do right and wrong answers part?",
+            "question": f"At which tokens does steering at layer {self.layer}, alpha {self.alpha:+g}, move the model, and at which do right and wrong answers diverge?",
             "answer": answer,
             "figures": [("Mean KL behind a token, by part of the text.", self.plot(), answer)],
             "tables": {
@@ -318,42 +312,30 @@ class CriticalTokens(Plotted, figure="critical_tokens"):
         needed = self.concentration()["needed_share"]
         return (
             f"CriticalTokens({self.frame['problem_id'].nunique()} problems, {self.direction.name!r} at layer {self.layer}, alpha={self.alpha}; 90% of the "
-            f"KL sits on {100 * needed.median():.0f}% of a text's tokens in the median)"
+            f"KL is on {100 * needed.median():.0f}% of a text's tokens in the median)"
         )
 
 
 @job("problems")
+@takes_options
 @on_suitable_threads
 def critical_tokens(
-    model: Model,
-    problems: Sequence[Problem],
-    direction: Direction,
-    *,
-    alpha: float,
-    positions: Positions = "all",
-    operator: str | Operator = "add",
-    layer: int | None = None,
-    site: str | None = None,
-    max_tokens: int | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    model: Model, problems: Sequence[Problem], direction: Direction, *, alpha: float, **options: Unpack[SteerOptions]
 ) -> CriticalTokens:
-    """Measure, token by token, where steering moves the model, and where right and wrong answers part.
+    """KL and margin at each token: where steering moves the model, and where right and wrong answers diverge.
 
     Args:
         model: a TransformerLens model.
         problems: with choices; the wrong run takes the wrong choice whose tokens are likeliest without steering.
         direction: what steers.
         alpha: the coefficient, not 0.
-        positions: "all", "last" (of the prompt), "prompt", an index or indices.
-        operator, layer, site, max_tokens, memory, progress: as in `steerlab.side_effects`.
 
     Raises:
         ValueError: no problems, problems without choices, alpha 0, or what `steerlab.side_effects` refuses.
 
     Source:
         Hypothesis 2 ("critical token divergence") of the AFT research programme: that nine tenths of the separation of right and
-        wrong sits on few tokens.
+        wrong is on few tokens.
 
     Example:
         >>> import steerlab as sl, torch
@@ -374,7 +356,7 @@ def critical_tokens(
             raise InputError(
                 f"problem {problem.id!r} has no choices, so there is no wrong answer to compare with; give problems with choices"
             )
-    at = site_of(direction, layer, site)
+    at = site_of(direction, options["layer"], options["site"])
     texts = [encode_choices(model, problem) for problem in problems]
     every = [[TokenRow(tuple(tokens), start) for tokens in found] for found, start in texts]
     beyond = next(
@@ -386,8 +368,8 @@ def critical_tokens(
         )
     flat = tuple(_fed(model, row) for rows in every for row in rows)
     cells = [Intervention((Placed(direction, at),), float(alpha))]
-    how: dict[str, Any] = {"operator": operator, "positions": positions, "max_tokens": max_tokens, "memory": memory}
-    if progress:
+    how = only(options, Acting)
+    if options["progress"]:
 
         def timed(some: Sequence[TokenRow]) -> int:
             compare_positions(model, some, cells, **how)
@@ -395,8 +377,8 @@ def critical_tokens(
 
         made_of = [Work("texts", 2 * len(flat), flat, timed), unsteered(model, problems, rows_of(model, problems))]
         forecast(model, made_of, show=True)
-    measured = iter(compare_positions(model, flat, cells, progress=progress, **how))
-    right = evaluate(model, problems, max_tokens=max_tokens).frame["correct"].to_numpy(bool)
+    measured = iter(compare_positions(model, flat, cells, progress=options["progress"], **how))
+    right = evaluate(model, problems, **only(options, Limits)).frame["correct"].to_numpy(bool)
     nll, kl = NUMBERS.index("nll"), NUMBERS.index("kl")
     parts = []
     for problem, rows, correct in zip(problems, every, right, strict=True):

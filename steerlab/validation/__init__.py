@@ -1,1 +1,6 @@
-"""What the library shows of itself (calibration) and of papers (the published audit)."""
+"""Validation of the library and of published results.
+
+- `calibration`: false-positive rates and power of each test, simulated.
+- `scenarios`: the true nulls and real effects that they are simulated on.
+- `published`: do a document's claims follow from its tables?
+"""

@@ -1,4 +1,4 @@
-"""Does a test reject a true null no more often than it says, and how often does it see a real effect?
+"""Simulated false-positive rates and power of the tests, intervals and families of controls.
 
 Every scenario draws data and gives them to the public functions of `steerlab.statistics`, as a user would.
 """
@@ -27,7 +27,7 @@ CONFIDENCE = 0.999  # of the Monte Carlo intervals; of two hundred rates one or 
 
 @dataclass(frozen=True, eq=False)
 class Calibration(Result):
-    """Rates of rejection.
+    """Simulated rejection rates of tests, with Monte Carlo intervals.
 
     Attributes:
         frame: one line a scenario and level: procedure, setting, null, level, simulations, rate, low, high, verdict, why.
@@ -42,7 +42,7 @@ class Calibration(Result):
         return self.frame[(self.frame["verdict"] == "exceeds") & (self.frame["why"] == "")]
 
     def to_markdown(self) -> str:
-        """Two tables: false alarms, and power."""
+        """Two tables: false-positive rates, and power."""
         parts = []
         for null, title in ((True, "False alarms"), (False, "Power")):
             mine = self.frame[self.frame["null"] == null]
@@ -89,7 +89,7 @@ def _said(group: pd.DataFrame) -> str:
 def calibrate(
     scenarios: Sequence[Scenario] | None = None, *, simulations: int = 10_000, seed: int = 0, progress: bool = False
 ) -> Calibration:
-    """Simulate every scenario.
+    """Rejection rates of every test, interval and family of controls, simulated.
 
     Args:
         scenarios: default all of `SCENARIOS`.

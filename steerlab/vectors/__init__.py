@@ -1,1 +1,4 @@
-"""Files of vectors."""
+"""Files of vectors.
+
+- `files`: save and load directions and context-dependent vectors.
+"""

@@ -15,7 +15,7 @@ from steerlab import _files
 from steerlab._checks import InputError, InputTypeError, MissingFileError
 from steerlab.aft.aft import LearnedVector
 from steerlab.aft.context import ContextVector
-from steerlab.aft.learnables import KINDS
+from steerlab.aft.learnables import LEARNABLES
 from steerlab.directions.direction import Direction
 
 DIRECTION_FORMAT = "steerlab-direction-1"
@@ -67,7 +67,7 @@ def save_direction(path: str | Path, direction: Direction) -> Path:
 
 
 def load_direction(path: str | Path) -> Direction:
-    """Read what `save_direction` wrote; a learned vector comes back as one, with its history.
+    """A direction from a file that `save_direction` wrote; a learned vector comes back as one, with its history.
 
     Raises:
         FileNotFoundError: no such file.
@@ -111,7 +111,7 @@ def load_direction(path: str | Path) -> Direction:
 
 
 CONTEXT_FORMAT = "steerlab-context-vector-1"
-NAMES = {made: name for name, made in KINDS.items()}
+NAMES = {made: name for name, made in LEARNABLES.items()}
 NEEDED = {"kind", "learnable", "shapes", "layer", "site", "name", "method", "model", "history", "sha256"}
 
 
@@ -160,7 +160,7 @@ def save_context_vector(path: str | Path, vector: ContextVector) -> Path:
 
 
 def load_context_vector(path: str | Path) -> ContextVector:
-    """Read what `save_context_vector` wrote.
+    """A context-dependent vector from a file that `save_context_vector` wrote.
 
     Raises:
         FileNotFoundError: no such file.
@@ -198,5 +198,5 @@ def load_context_vector(path: str | Path) -> ContextVector:
     parameters = {key: part.reshape(shape).clone() for part, (key, shape) in zip(parts, about["shapes"].items(), strict=True)}
     history = pd.DataFrame(about["history"]["data"], columns=about["history"]["columns"])
     history = history.astype({name: float for name in history.columns if name not in ("epoch", "step")})
-    learnable = KINDS[about["kind"]](**about["learnable"])
+    learnable = LEARNABLES[about["kind"]](**about["learnable"])
     return ContextVector(learnable, parameters, about["layer"], about["site"], about["name"], about["method"], about["model"], history)

@@ -8,11 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from results import speaks
 
 import steerlab as sl
+from steerlab._checks import InputMemoryError
 from steerlab.aft import training
 from steerlab.aft.selection import chosen_layers
 from steerlab.directions.direction import Direction
+from steerlab.models import memory, reading
+from steerlab.models.model import n_outputs
+from steerlab.steering import wavefront
 from steerlab.tasks.scorers import SCORERS
 
 TASK = sl.load_task("arithmetic", n_train=12, n_validation=10, n_test=10)
@@ -87,9 +92,9 @@ def test_an_interrupted_training_goes_on_to_the_same_vector(toy_model, backends,
 def test_a_file_of_another_training_or_of_something_else_is_refused(toy_model, backends, tmp_path, learned):
     model, path = toy_model(backends[0]), tmp_path / "training.safetensors"
     sl.learn_vector(model, TRAIN, layer=1, epochs=1, path=path)
-    with pytest.raises(ValueError, match="holds a training with other candidates; give what it was begun with"):
+    with pytest.raises(ValueError, match="has a training with other candidates; give what it was begun with"):
         sl.learn_vector(model, TRAIN, layer=1, epochs=1, path=path, lr=0.5)
-    with pytest.raises(ValueError, match="holds a training with other problems;"):
+    with pytest.raises(ValueError, match="has a training with other problems;"):
         sl.learn_vector(model, TRAIN[1:], layer=1, epochs=1, path=path)
     with pytest.raises(ValueError, match="a safetensors file, but not a training"):
         sl.learn_vector(model, TRAIN, layer=1, path=sl.save_direction(tmp_path / "direction.safetensors", learned))
@@ -108,16 +113,16 @@ def test_a_file_of_another_function_or_of_other_weights_is_refused(toy_model, ba
     options = {"layer": 1, "epochs": 1, "path": path}
     first = sl.learn_vector(model, TRAIN, operator=pulled(1.0), **options)
     same(sl.learn_vector(model, TRAIN, operator=pulled(1.0), **options), first)
-    with pytest.raises(ValueError, match="holds a training with other functions"):
+    with pytest.raises(ValueError, match="has a training with other functions"):
         sl.learn_vector(model, TRAIN, operator=pulled(-3.0), **options)
-    with pytest.raises(ValueError, match="holds a training with other functions"):
+    with pytest.raises(ValueError, match="has a training with other functions"):
         sl.learn_vector(model, TRAIN, operator=lambda resid, vector, alpha: resid - alpha * vector, **options)
     weight = model.blocks[2].mlp.W_in if hasattr(model.blocks[2].mlp, "W_in") else next(model.blocks[2].parameters())
     before = weight.detach().clone()
     try:
         with torch.no_grad():
             weight[0] += 0.5
-        with pytest.raises(ValueError, match="holds a training with other weights"):
+        with pytest.raises(ValueError, match="has a training with other weights"):
             sl.learn_vector(model, TRAIN, operator=pulled(1.0), **options)
     finally:
         with torch.no_grad():
@@ -153,7 +158,7 @@ def test_a_learned_vector_is_a_direction_with_a_history(toy_model, backends, lea
     assert type(learned.unit()) is Direction
     assert type(sl.random_directions(learned, 1, rng=np.random.default_rng(0))[0]) is Direction
     assert "epoch" in repr(learned)
-    assert "<table" in learned._repr_html_()
+    speaks(learned)
     assert len(sl.plots.training_curve(learned).data) == 3
     with sl.steer(model, learned):
         steered = sl.evaluate(model, VALIDATION)
@@ -219,7 +224,7 @@ def test_layers_and_scales_that_cannot_be_are_named(toy_model, backends, options
         (TRAIN, {"seed": -1}, "seed=-1; use a whole number"),
         (TRAIN, {"norm_cap": 0.0}, "norm_cap=0.0; use a finite norm above 0"),
         (TRAIN, {"init": "ones"}, "init='ones'; use one of zero, random"),
-        (TRAIN, {"last_batch": "drop"}, "last_batch='drop'; use 'step' or 'carry'"),
+        (TRAIN, {"last_batch": "drop"}, "last_batch='drop'; use one of step, carry"),
         (TRAIN, {"early_stopping": -1.0}, "early_stopping=-1.0; use a share"),
         (TRAIN, {"loss": "margin"}, "loss='margin'; use 'answer'"),
         (TRAIN, {"operator": "sub"}, "operator='sub'; use one of"),
@@ -329,7 +334,7 @@ def test_the_adaptive_protocol_says_what_was_tried(toy_model, backends):
     assert found.frame.loc[found.frame["chosen"], "name"].item() == found.vector.name
     assert found.unsteered + found.improvement == pytest.approx(found.frame["validation_accuracy"].max())
     assert "best of so many and flatters it" in found.warnings()[0]
-    assert "<table" in found._repr_html_()
+    speaks(found)
 
 
 def test_retrying_stops_at_the_first_outcome_that_is_not_negative_and_says_so(toy_model, backends, monkeypatch):
@@ -385,8 +390,64 @@ def test_a_training_goes_on_with_nothing_that_merely_has_the_same_name(toy_model
     scorer = SCORERS["choice"]
     first = sl.learn_vector(model, TRAIN, operator=sl.conditional("add", above=-9.0, along=along), scorer=scorer, **options)
     same(sl.learn_vector(model, TRAIN, operator=sl.conditional("add", above=-9.0, along=along), scorer=scorer, **options), first)
-    with pytest.raises(sl.InputError, match="holds a training with other functions"):
+    with pytest.raises(sl.InputError, match="has a training with other functions"):
         sl.learn_vector(model, TRAIN, operator=sl.conditional("add", above=-9.0, along=across), scorer=scorer, **options)
     other = replace(scorer, judge=SCORERS["continuation"].judge)
-    with pytest.raises(sl.InputError, match="holds a training with other scorer"):
+    with pytest.raises(sl.InputError, match="has a training with other scorer"):
         sl.learn_vector(model, TRAIN, operator=sl.conditional("add", above=-9.0, along=along), scorer=other, **options)
+
+
+@pytest.mark.parametrize("fails", ["forward", "backward"])
+def test_training_shrinks_when_memory_runs_out_to_the_same_vector(toy_model, backends, monkeypatch, fails):
+    """Oracle: the training that fits; a device that holds 100 positions at a time stands for one that is full."""
+    model, options = toy_model(backends[0]), {"layer": 1, "validation": VALIDATION, "batch_size": 6, "last_batch": "carry", **QUICK}
+    whole, run_from, backward = sl.learn_vector(model, TRAIN, **options), wavefront.run_from, torch.Tensor.backward
+    sizes, refused = [], []
+
+    def forward_on_a_full_device(model, stream, *args, **more):
+        sizes.append(stream.shape[0] * stream.shape[1])
+        if fails == "forward" and sizes[-1] > 100:
+            refused.append(sizes.pop())
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return run_from(model, stream, *args, **more)
+
+    def backward_on_a_full_device(tensor, *args, **more):
+        if fails == "backward" and sizes[-1] > 100:
+            refused.append(sizes[-1])
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        backward(tensor, *args, **more)
+
+    monkeypatch.setattr(wavefront, "run_from", forward_on_a_full_device)
+    monkeypatch.setattr(torch.Tensor, "backward", backward_on_a_full_device)
+    shrunk = sl.learn_vector(model, TRAIN, **options)
+    assert refused
+    torch.testing.assert_close(shrunk.vector, whole.vector, rtol=1e-4, atol=1e-5)
+    assert list(shrunk.history["validation_accuracy"]) == list(whole.history["validation_accuracy"])
+
+
+def test_training_that_fits_in_no_way_says_so_and_leaves_the_model_as_it_was(toy_model, backends, monkeypatch):
+    def full(*args, **more):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(wavefront, "run_from", full)
+    with pytest.raises(InputMemoryError, match=r"not even [0-9]+ positions at a time fit into memory"):
+        sl.learn_vector(toy_model(backends[0]), TRAIN, layer=1, epochs=1)
+    assert not any(point.fwd_hooks for point in toy_model(backends[0]).hook_dict.values())
+
+
+def test_training_holds_no_more_logits_at_a_time_than_its_memory_allows(toy_model, backends, monkeypatch):
+    """Oracle: the training without a limit. A logit that takes 4 kB stands for a large vocabulary."""
+    model, read_out, sizes = toy_model(backends[0]), reading.read_out, []
+
+    def noted(model, resid, tokens=None):
+        found = read_out(model, resid, tokens)
+        sizes.append(found.numel())
+        return found
+
+    whole = sl.learn_vector(model, NUMERIC.train, layer=1, **QUICK)
+    monkeypatch.setattr(memory, "LOGIT_BYTES", 4096)
+    monkeypatch.setattr(reading, "read_out", noted)
+    budget = 60 * memory.token_bytes(model)
+    limited = sl.learn_vector(model, NUMERIC.train, layer=1, memory=budget, **QUICK)
+    assert max(sizes) <= max(memory.logit_values(budget), n_outputs(model)) < 4 * n_outputs(model)
+    torch.testing.assert_close(limited.vector, whole.vector, rtol=1e-4, atol=1e-5)

@@ -252,7 +252,7 @@ def test_bad_input_is_refused_with_the_fix(learned, toy_model, backends):
     for options, message in (
         ({"kind": "rnn"}, "use one of modulated, dictionary, mlp"),
         ({"kind": MLPVector(8)}, "this model's residual stream has 32"),
-        ({"pooling": "max"}, "use mean or last"),
+        ({"pooling": "max"}, "use one of mean, last"),
         ({"init": "ones"}, "use one of zero, random"),
     ):
         with pytest.raises(ValueError, match=message):

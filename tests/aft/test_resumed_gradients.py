@@ -38,7 +38,7 @@ def works(draw):
     paths = draw(st.lists(st.lists(sites, min_size=n, max_size=n, unique=True).map(tuple), min_size=1, max_size=3))
     lengths = draw(st.lists(st.tuples(st.integers(2, 9), st.integers(1, 3)), min_size=1, max_size=4))
     positions = draw(st.sampled_from(("all", "last", "prompt", -1, (0, -2))))
-    operator = draw(st.sampled_from(("add", "rotate", "ablate", "clamp")))
+    operator = draw(st.sampled_from(list(OPERATORS)))
     room = draw(st.sampled_from((None, 8)))
     return family, paths, lengths, positions, operator, room, draw(st.integers(0, 99)), draw(st.booleans())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, Optional
 
 import pytest
+from tyro.conf import Positional
 
 from steerlab._checks import InputError, InputFileError, InputTypeError, MissingFileError
 from steerlab.cli.run import parse, run
@@ -32,29 +33,33 @@ class Config(Base):
     quick: bool = False  # leave the slow part out
     chart: bool = True  # draw
     alpha: float = -1.0  # one coefficient
-    spread: tuple[str, ...] = (
-        "a",  # a comment within, "#" and all,
-        "b",
-    )  # and one behind
+    spread: tuple[str, ...] = ("a", "b")
+    """A docstring below, "#" and all."""
     tagged: str = "#"  # not what the quotes hold
     plain: str = "x"
     told: str = "y"  # stands behind one without a comment
+    beginning: bool | None = None  # may be left open
 
 
 @dataclass(frozen=True)
 class Merge:
     """Several inputs."""
 
-    runs: tuple[Path, ...]  # run folders
+    runs: Positional[tuple[Path, ...]]  # run folders
     seed: int = 0  # chance
 
 
+def in_one_line(text: str) -> str:
+    """A text without its frame, whatever the width of the terminal."""
+    return re.sub(r"[\s│╭╮╰╯─]+", " ", text)
+
+
 def helped(capsys, config_class=Config) -> str:
-    """The help text in one line, whatever the width of the terminal."""
+    """The help text in one line."""
     with pytest.raises(SystemExit) as ended:
         parse(config_class, ["--help"])
     assert ended.value.code == 0
-    return re.sub(r"\s+", " ", capsys.readouterr().out)
+    return in_one_line(capsys.readouterr().out)
 
 
 def test_without_words_every_field_has_its_default():
@@ -96,6 +101,10 @@ def test_every_field_is_an_option_of_the_same_name(capsys):
         (["--no-quick"], "quick", False),
         (["--no-chart"], "chart", False),
         (["--plain", "a b"], "plain", "a b"),
+        (["--plain", "-a"], "plain", "-a"),
+        (["--beginning"], "beginning", True),
+        (["--no-beginning"], "beginning", False),
+        (["--seed", "1", "--seed", "2"], "seed", 2),
     ],
 )
 def test_a_word_becomes_a_value_of_the_fields_type(words, field, value):
@@ -108,15 +117,15 @@ def test_help_shows_comments_and_defaults_of_own_and_inherited_fields(capsys):
         "the only source of chance (default: 0)",
         "share, 50% by default (default: 0.5)",
         "{auto,hooked} which class (default: auto)",
-        "candidate layers; all by default (default: none)",
+        "candidate layers; all by default (default: None)",
         "coefficients (default: -1.0,0.0,1.0)",
-        "where to (default: none)",
+        "where to (default: None)",
         "leave the slow part out (default: False)",
         "draw (default: True)",
         "--plain STR (default: x)",
-        'a comment within, "#" and all, and one behind (default: a,b)',
-        "--tagged STR not what the quotes hold (default: #)",
-        "--debug show where an error comes from",
+        'A docstring below, "#" and all. (default: a,b)',
+        "--tagged STR not what the quotes hold (default: '#')",
+        "--debug, --no-debug show where an error comes from",
         "stands behind one without a comment (default: y)",
     ):
         assert said in text
@@ -134,21 +143,31 @@ def test_a_tuple_without_a_default_is_the_words_themselves(capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--seed", "x"], "argument --seed: invalid int value: 'x'"),
-        (["--layers", "0,x"], "argument --layers: invalid comma-separated list of int value: '0,x'"),
-        (["--backend", "bridge"], "argument --backend: invalid choice: 'bridge' (choose from"),
-        (["--sead", "1"], "unrecognized arguments: --sead"),
-        (["--seed"], "argument --seed: expected one argument"),
-        (["--seed", "--rate", "1"], "argument --seed: expected one argument"),
-        (["--alpha", "-x"], "argument --alpha: invalid float value: '-x'"),
-        (["--quick", "-1"], "unrecognized arguments: -1"),
+        (["--seed", "x"], "Error parsing --seed: invalid literal for int() with base 10: 'x'"),
+        (["--layers", "0,x"], "tuple[int, ...]: invalid literal for int() with base 10: 'x'"),
+        (["--backend", "bridge"], "invalid choice 'bridge' for argument '--backend'. Expected one of ('auto', 'hooked')"),
+        (["--sead", "1"], "Unrecognized options: --sead, 1"),
+        (["--seed"], "Missing value for argument '--seed'"),
+        (["--seed", "--rate", "1"], "Missing value for argument '--seed'"),
+        (["--alpha", "-x"], "Error parsing --alpha: could not convert string to float: '-x'"),
+        (["--quick", "-1"], "Unrecognized options: -1"),
     ],
 )
 def test_a_word_that_does_not_fit_ends_with_code_2_and_says_why(capsys, words, message):
     with pytest.raises(SystemExit) as ended:
         parse(Config, words)
     assert ended.value.code == 2
-    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert message in in_one_line(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("word", "nearest"), [("--sead", "--seed"), ("--alhpa", "--alpha"), ("--alphs", "--alphas"), ("--no-chrt", "--chart")]
+)
+def test_an_unknown_option_names_the_nearest(capsys, word, nearest):
+    with pytest.raises(SystemExit) as ended:
+        parse(Config, [word])
+    assert ended.value.code == 2
+    assert f" {nearest}" in in_one_line(capsys.readouterr().err).split("Perhaps you meant:")[1]
 
 
 def test_run_gives_the_config_to_main_and_returns_what_it_returns():

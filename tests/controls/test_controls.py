@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from results import shown, speaks
 
 import steerlab as sl
 from steerlab import statistics
@@ -155,4 +156,5 @@ def test_another_way_to_draw_controls_is_recorded(toy, problems):
 
 def test_a_result_shows_itself(control):
     assert f"p={control.rank_test().pvalue:.3g}" in repr(control)
-    assert "mine at layer 1, alpha 1.5" in control._repr_html_()
+    speaks(control)
+    assert "'mine', layer=1, alpha=1.5" in shown(control)

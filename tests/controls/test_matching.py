@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from results import speaks
 
 import steerlab as sl
 from steerlab.controls.control import _Search
@@ -137,3 +138,4 @@ def test_a_result_shows_itself(tiny_model, backends):
     matched = sl.match_kl(tiny_model("llama-grouped", backends[0]), direction(), evil, TOKENS, alpha=1.0)
     assert repr(matched).startswith("MatchedControls(1 of 1 controls at KL")
     assert "<script>" not in matched._repr_html_()
+    speaks(matched)

@@ -6,14 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from results import speaks
 
 import steerlab as sl
 from steerlab.controls.side_effects import joined
-from steerlab.models import loading
+from steerlab.models import hooked
 from steerlab.models.batches import Batch, Read, TokenRow
 from steerlab.models.model import hook_name
 from steerlab.models.reading import Reader
-from steerlab.steering import distributions
+from steerlab.steering import distributions, wavefront
 
 TOKENS = [(3, 9, 27, 17), (5, 6, 7, 8, 9, 10, 11), (2, 4), (60, 1, 33, 20, 21, 22), (44,)]
 ALPHAS = (-2.0, 0.0, 0.5, 3.0)
@@ -192,9 +193,9 @@ def test_bad_input_is_refused(tiny_model, backends, options, error, message):
 
 
 def test_a_resumed_run_that_is_not_the_plain_one_is_an_error(tiny_model, backends, monkeypatch):
-    run_from = distributions.run_from
-    monkeypatch.setattr(distributions, "run_from", lambda model, resid, layer, tokens: run_from(model, resid, layer, tokens).flip(-1))
-    with pytest.raises(RuntimeError, match=r"layer 1, alpha 1\.0: the resumed, batched run gives kl"):
+    run_from = wavefront.run_from
+    monkeypatch.setattr(wavefront, "run_from", lambda *args, **options: run_from(*args, **options).flip(-1))
+    with pytest.raises(RuntimeError, match=r"layer 1, alpha 1\.0: the resumed, batched run gives other scores than the plain hooked run"):
         sl.side_effects(tiny_model("gpt2", backends[0]), direction(), TOKENS, alphas=1.0)
 
 
@@ -280,6 +281,7 @@ def test_a_result_shows_itself(measured):
     assert repr(measured[1]).startswith("SideEffects(6 cells x 4 texts, unsteered perplexity")
     evil = sl.SideEffects(measured[1].by_text.replace({"direction": {"mine": "<script>"}}), measured[1].baseline, (), {})
     assert "<script>" not in evil._repr_html_()
+    speaks(evil)
 
 
 def test_side_effects_of_several_runs_on_the_same_texts_join_and_those_on_others_do_not(toy_model):
@@ -328,14 +330,14 @@ def test_a_model_that_can_read_sentences_is_given_them(toy_model, monkeypatch):
 @pytest.fixture(scope="module")
 def narrow():
     """Takes tokens 0 to 63 and predicts 0 to 39, as models of modular arithmetic do."""
-    if loading.HookedTransformer is None:
+    if hooked.HookedTransformer is None:
         pytest.skip("TransformerLens 4 has no HookedTransformer")
     from transformer_lens import HookedTransformerConfig
 
     torch.manual_seed(0)
     sizes = {"n_layers": 2, "d_model": 32, "n_ctx": 16, "d_head": 8, "n_heads": 4, "d_vocab": 64, "d_vocab_out": 40}
-    with loading._no_deprecation():
-        made = loading.HookedTransformer(HookedTransformerConfig(**sizes, act_fn="gelu", init_weights=True, seed=0, device="cpu"))
+    with hooked.no_deprecation():
+        made = hooked.HookedTransformer(HookedTransformerConfig(**sizes, act_fn="gelu", init_weights=True, seed=0, device="cpu"))
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))

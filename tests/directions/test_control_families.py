@@ -275,7 +275,7 @@ def test_another_estimator_is_used_and_recorded():
 
 def test_groups_that_cannot_be_shuffled_are_refused():
     ours, theirs = acts(some(3, 2, 1, 16)), acts(some(2, 2, 1, 16, seed=1))
-    with pytest.raises(ValueError, match="paired=True: the groups hold 3 and 2 problems"):
+    with pytest.raises(ValueError, match="paired=True: the groups have 3 and 2 problems"):
         sl.shuffled_labels(ours, theirs, paired=True)
     with pytest.raises(ValueError, match="the groups differ in positions: 'last' and 'mean'"):
         sl.shuffled_labels(ours, replace(theirs, positions="mean"))(ONE, 1, rng=rng())

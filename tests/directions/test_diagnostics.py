@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from results import speaks
 
 import steerlab as sl
 import steerlab.statistics as st
@@ -110,7 +111,7 @@ def test_the_same_seed_gives_the_same_numbers():
 
 def test_a_direction_that_rests_on_little_is_said_aloud():
     said = sl.contrast_diagnostics(*groups(), rng=rng()).warnings()
-    assert any(line.startswith("Layer 2: held-out problems are not told apart") for line in said)
+    assert any(line.startswith("Layer 2: held-out problems are not separated") for line in said)
     assert any(line.startswith("Layer 2: directions of random halves") for line in said)
     assert sl.contrast_diagnostics(*groups(), rng=rng(), layers=[7]).warnings() == []
 
@@ -120,10 +121,10 @@ def test_a_direction_that_rests_on_little_is_said_aloud():
     [
         (lambda a, b: sl.contrast_diagnostics(a, b, rng=rng(), layers=3), "layer=3: cached were layers 2, 5, 7"),
         (lambda a, b: sl.contrast_diagnostics(a, b, rng=rng(), layers=[]), "layers is empty"),
-        (lambda a, b: sl.contrast_diagnostics(a, b, rng=rng(), pairs=True), "the groups hold 20 and 15 problems, 0 of them in common"),
+        (lambda a, b: sl.contrast_diagnostics(a, b, rng=rng(), pairs=True), "the groups have 20 and 15 problems, 0 of them in common"),
         (
             lambda a, b: sl.contrast_diagnostics(a, replace(b, problem_ids=("p0", *b.problem_ids[1:])), rng=rng()),
-            "the groups hold 20 and 15 problems, 1 of them in common; give both the same problems",
+            "the groups have 20 and 15 problems, 1 of them in common; give both the same problems",
         ),
         (lambda a, b: sl.contrast_diagnostics(a, b, rng=rng(), folds=16), "folds=16: the smaller group has 15 rows"),
         (lambda a, b: sl.contrast_diagnostics(a, b.select([]), rng=rng()), "the incorrect group is empty"),
@@ -152,4 +153,4 @@ def test_a_model_gives_what_its_activations_hold(toy_model, backends):
 def test_a_result_shows_itself():
     found = sl.contrast_diagnostics(*groups(), rng=rng())
     assert repr(found).startswith("ContrastDiagnostics(20 against 15, 3 layers; layer 7: held-out AUC 1.000")
-    assert "<table" in found._repr_html_()
+    speaks(found)

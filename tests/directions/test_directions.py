@@ -200,7 +200,7 @@ def test_prompts_of_different_lengths_have_no_position_by_position_mean():
     with pytest.raises(ValueError, match="prompts of different lengths were cached with positions='all'; use last, mean or indices"):
         sl.mean_difference(group, group, layer=2)
     long, short = acts(some(2, 2, 3, 4), positions="all"), acts(some(2, 2, 2, 4), positions="all")
-    with pytest.raises(ValueError, match="the groups hold 3 and 2 positions"):
+    with pytest.raises(ValueError, match="the groups have 3 and 2 positions"):
         sl.mean_difference(long, short, layer=2)
 
 
@@ -275,9 +275,7 @@ def test_identical_problems_give_no_direction_by_any_estimator(estimator, scale)
 def test_groups_of_the_same_problems_give_no_direction_by_any_estimator(estimator, scale):
     right, wrong = groups_apart(0.0, scale=scale)
     wrong = wrong * (1 + 1e-7 * some(6, 16, seed=5))
-    with pytest.raises(
-        sl.InputError, match=r"but for rounding \(their means lie .* apart, .* perhaps both groups hold the same problems\)"
-    ):
+    with pytest.raises(sl.InputError, match=r"but for rounding \(their means lie .* apart, .* perhaps both groups are the same problems\)"):
         sl.ESTIMATORS[estimator](right.numpy(), wrong.flip(0).numpy(), layer=1)
 
 

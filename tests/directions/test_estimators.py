@@ -106,7 +106,7 @@ def test_broken_activations_are_counted(name):
 
 @pytest.mark.parametrize("name", PAIRED)
 def test_pairs_are_as_many_on_both_sides(name):
-    with pytest.raises(ValueError, match="paired=True: the groups hold 20 and 7 problems; row i of both must be one pair"):
+    with pytest.raises(ValueError, match="paired=True: the groups have 20 and 7 problems; row i of both must be one pair"):
         PAIRED[name](RIGHT, acts(7, seed=1), layer=4)
 
 
@@ -120,7 +120,7 @@ def test_groups_of_different_sizes_are_welcome_elsewhere(name):
     [
         (partial(sl.pca_direction, component=8), "component=8: there are 8; use 0 to 7"),
         (partial(sl.pca_direction, component=-1), "component=-1"),
-        (partial(sl.singular_direction, centre="middle"), "centre='middle'; use own, negative or none"),
+        (partial(sl.singular_direction, centre="middle"), "centre='middle'; use one of own, negative, none"),
         (partial(sl.singular_directions, n=0), "n=0; use at least 1"),
         (partial(sl.ica_direction, components=9), "components=9: 40 problems have 8 dimensions here; use 1 to 8"),
         (partial(sl.ica_direction, components=3, component=3), "component=3: there are 3"),

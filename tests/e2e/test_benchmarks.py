@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -13,6 +15,7 @@ def bench(out: Path, *options: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_smoke_run_writes_a_table_in_which_all_answers_agree(tmp_path, backends):
     done = bench(tmp_path, "--rows", "tiny-grid")
     assert done.returncode == 0, done.stderr[-2000:]

@@ -24,6 +24,7 @@ def test_the_notebook_holds_the_code_of_the_readme() -> None:
         assert "".join(line.split()) in squeezed, line
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # the kernel's own messages are not ours
 def test_the_notebook_runs_and_shows_figures_and_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

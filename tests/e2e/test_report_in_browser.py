@@ -12,10 +12,12 @@ import plotly.graph_objects as go
 import pytest
 
 from steerlab.plots import theme
+from steerlab.plots.sweeps import cell_key
 from steerlab.reports.blocks import Drawing, Examples
 from steerlab.reports.html import render_report
-from steerlab.sweeps.changes import COLUMNS, cell_key
+from steerlab.sweeps.changes import CHANGE_COLUMNS
 
+pytestmark = pytest.mark.slow  # a browser draws a large page for each of them
 LONG = "start " + "very " * 20_000 + "THE END?"
 EVIL = "</script><script>window.pwned=1</script><img src=x onerror=\"window.pwned=1\"><svg onload='window.pwned=1'> \u202e"
 
@@ -27,7 +29,7 @@ def changed() -> pd.DataFrame:
         for alpha, became in ((-1.0, "wrong"), (1.0, "right"))
         for k, prompt in enumerate((EVIL, LONG, "\u202eright to left\u202c שלום"))
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=CHANGE_COLUMNS)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import venv
+import zipfile
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -19,6 +20,8 @@ def test_the_wheel_runs_the_quick_start_in_a_clean_environment(tmp_path: Path) -
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(wheels), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True, timeout=1800)
     (wheel,) = wheels.glob("*.whl")
+    typed = {path.relative_to(ROOT).as_posix() for path in (ROOT / "steerlab").rglob("*.pyi")} | {"steerlab/py.typed"}
+    assert typed <= set(zipfile.ZipFile(wheel).namelist())  # without the stubs nothing public would be found
     here = {d.metadata["Name"]: d.version.split("+")[0] for d in distributions() if d.metadata["Name"] != "steerlab"}
     constraints = tmp_path / "constraints.txt"
     constraints.write_text("".join(f"{name}=={number}\n" for name, number in sorted(here.items())))

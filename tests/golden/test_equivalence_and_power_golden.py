@@ -115,7 +115,7 @@ def test_a_power_curve_holds_the_power_of_every_combination():
 
 @pytest.mark.parametrize(("alternative", "comparisons", "expected"), [("two-sided", 1, 6), ("greater", 1, 5), ("two-sided", 156, 13)])
 def test_problems_that_all_change_one_way_by_hand(alternative, comparisons, expected):
-    """Oracle: by hand: n : 0 has p = 2 / 2^n (one-sided 1 / 2^n), which must be at most 0.05 / looks."""
+    """Oracle: by hand: n : 0 has p = 2 / 2^n (one-sided 1 / 2^n), which must be at most 0.05 / comparisons."""
     plan = st.plan(change=1.0, discordant=1.0, comparisons=comparisons, alternative=alternative)
     assert (plan.n_problems, plan.power_reached) == (expected, 1)
 
@@ -124,7 +124,7 @@ def test_problems_that_all_change_one_way_by_hand(alternative, comparisons, expe
     ("p", "comparisons", "expected"), [(0.05, 1, 19), (0.01, 1, 99), (0.001, 1, 999), (0.05, 156, 3119), (0.03, 1, 33), (1 / 3, 1, 2)]
 )
 def test_the_controls_that_a_p_needs_by_hand(p, comparisons, expected):
-    """Oracle: by hand, the least K with looks / (K + 1) <= p."""
+    """Oracle: by hand, the least K with comparisons / (K + 1) <= p."""
     assert st.plan(p=p, comparisons=comparisons).n_controls == expected
 
 

@@ -245,3 +245,19 @@ def test_prompts_to_component_is_what_repeng_makes_of_them(repeng_extract, huggi
     projected = (ours.at(LAYER)[:, 0] - theirs.at(LAYER)[:, 0]).numpy() @ found
     sign = 1 if (projected > 0).sum() >= (projected < 0).sum() else -1
     np.testing.assert_allclose(found * sign, peer, rtol=0, atol=2e-4)
+
+
+ORACLES = {
+    "mean_difference": test_mean_and_principal_component_are_those_of_steering_vectors_on_the_same_activations,
+    "whitened_mean_difference": test_powers_of_the_covariance_are_scipys,
+    "lda": test_the_discriminant_is_scikit_learns,
+    "probe": test_the_probe_is_scikit_learns_logistic_regression_and_a_stationary_point,
+    "contrastive": test_the_contrastive_direction_is_scikit_learns_support_vector_machine_on_all_differences,
+    "pca": test_principal_components_of_the_pool_are_scikit_learns,
+    "ica": test_the_independent_component_is_the_one_that_scikit_learn_finds_from_its_own_start,
+    "singular": test_singular_directions_are_scikit_learns_and_numpys,
+}
+
+
+def test_every_estimator_has_an_oracle():
+    assert list(ORACLES) == list(sl.ESTIMATORS)

@@ -19,6 +19,8 @@ NEITHER = {
     "COEFFICIENTS",
     "ESTIMATORS",
     "NEUTRAL_TEXTS",
+    "OPERATORS",
+    "TASKS",
     "plots",
     "statistics",
     "tasks",

@@ -22,6 +22,7 @@ from steerlab._progress import ProgressBar, job
 from steerlab.aft.evolution import evolve_vector
 from steerlab.aft.objectives import ValidationScore
 from steerlab.models.forecasts import Work, forecast
+from steerlab.studies import grid
 from steerlab.studies.eas.stream import run_eas
 from steerlab.studies.grid import model_task_grid, run_grid
 from steerlab.sweeps.choosing import coefficient_grid
@@ -34,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def task() -> sl.Task:
-    return sl.load_task("arithmetic", n_train=24, n_validation=12, n_test=12)
+    return sl.load_task("arithmetic", n_train=8, n_validation=6, n_test=6)
 
 
 def rng() -> np.random.Generator:
@@ -47,14 +48,15 @@ def along(layer: int) -> sl.Direction:
 
 @cache
 def variants(*names: str) -> dict[str, sl.Task]:
-    return {name: sl.load_task("arithmetic", variant=name, limit=24) for name in names}
+    return {name: sl.load_task("arithmetic", variant=name, limit=12) for name in names}
 
 
 def cells(model: object, task: sl.Task, **options: Any) -> Any:
     made = model_task_grid(
-        datasets=["arithmetic:bare", "arithmetic:story"], train=8, validation=8, test=8, layers=(3,), epochs=1, controls=2
+        datasets=["arithmetic:bare", "arithmetic:story"], train=6, validation=4, test=4, layers=(1,), epochs=1, controls=2
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(grid, "load_model", lambda *_, **__: model)
         return run_grid(made, f"{folder}/grid", **options)
 
 
@@ -71,7 +73,7 @@ JOBS: dict[str, Callable[..., Any]] = {
     "calibrate": simulated,
     "coefficient_grid": lambda m, t, **o: coefficient_grid(m, t.validation, t.test, along(1), coefficients=[0.5, 1.0], **o),
     "compare_context_vectors": lambda m, t, **o: sl.compare_context_vectors(
-        m, t.train, t.validation, t.test, layer=1, rng=rng(), kinds=("static", "modulated"), n_train=8, seeds=(0, 1), epochs=1, **o
+        m, t.train, t.validation, t.test, layer=1, rng=rng(), kinds=("static", "modulated"), n_train=6, seeds=(0, 1), epochs=1, **o
     ),
     "compare_eas": lambda m, t, **o: sl.compare_eas(m, t.train, layer=1, rng=rng(), variants=["watcher"], timed=2, **o),
     "compare_methods": lambda m, t, **o: sl.compare_methods(
@@ -87,12 +89,12 @@ JOBS: dict[str, Callable[..., Any]] = {
         **o,
     ),
     "compare_protocols": lambda m, t, **o: sl.compare_protocols(
-        m, t, rng=rng(), repetitions=2, n_train=6, n_validation=4, n_outcome=4, attempts=1, rapid_epochs=1, epochs=2, extend=0, **o
+        m, t, rng=rng(), repetitions=2, n_train=6, n_validation=3, n_outcome=3, attempts=1, rapid_epochs=1, epochs=2, extend=0, **o
     ),
     "critical_tokens": lambda m, t, **o: sl.critical_tokens(m, t.test, along(1), alpha=1.0, **o),
     "evaluate": lambda m, t, **o: sl.evaluate(m, t.train, **o),
     "evaluate_routed": lambda m, t, **o: evaluate_routed(
-        m, t.test, {"up": along(1), "none": None}, routes=["up", "none"] * 6, alpha=[1.0, 1.0, 2.0, 1.0] * 3, **o
+        m, t.test, {"up": along(1), "none": None}, routes=["up", "none"] * 3, alpha=[1.0, 1.0, 2.0] * 2, **o
     ),
     "evolve_vector": lambda m, t, **o: evolve_vector(
         m, t.train, layer=1, rng=rng(), dimensions=4, generations=2, norm=1.0, validation=t.validation, **o
@@ -126,8 +128,8 @@ JOBS: dict[str, Callable[..., Any]] = {
         rng=rng(),
         layers=[1],
         alphas=[-1.0, 1.0],
-        n_train=16,
-        n_validation=8,
+        n_train=8,
+        n_validation=4,
         n_random=2,
         n_shuffled=2,
         n_shuffled_learned=1,
@@ -140,8 +142,8 @@ JOBS: dict[str, Callable[..., Any]] = {
         rng=rng(),
         layers=[1],
         left_out=["largest"],
-        n_train=8,
-        n_validation=6,
+        n_train=6,
+        n_validation=4,
         n_random=2,
         epochs=1,
         **o,
@@ -178,10 +180,17 @@ def test_no_job_is_forgotten():
     assert sorted(found) == sorted(JOBS)
 
 
-@pytest.mark.parametrize("name", JOBS)
-def test_a_long_job_says_once_what_it_is_made_of_and_a_short_one_nothing(toy_model, task, capsys, monkeypatch, name):
+LONGEST = {
+    "compare_methods",
+    "run_grid",
+    "transfer",
+}  # three of each, ten seconds a job; how many runs they say is counted below in any case
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LONGEST else name for name in JOBS])
+def test_a_long_job_says_once_what_it_is_made_of_and_a_short_one_nothing(toy_model, backends, task, capsys, monkeypatch, name):
     """What is said, and the batches that are timed for it, change nothing of what is found."""
-    model, found = toy_model("bridge"), {}
+    model, found = toy_model(backends[0]), {}
     for pace, show in ((0.0, False), (100.0, True), (0.0, True)):
         monkeypatch.setattr(_progress, "clock", passing(pace))
         monkeypatch.setattr(_progress, "_pace", _progress._Pace())
@@ -207,7 +216,7 @@ EXACT = [name for name in JOBS if name not in BY_THE_BAR | {"adaptive_aft", "cal
 
 
 @pytest.mark.parametrize("name", EXACT)
-def test_as_many_runs_are_done_as_were_said(toy_model, task, monkeypatch, name):
+def test_as_many_runs_are_done_as_were_said(toy_model, backends, task, monkeypatch, name):
     """Oracle: what bars and validations count while the job runs. Searches for a KL depend on what is found, and are left out."""
     said, done = list[Work](), Counter[str]()
     update, measure = ProgressBar.update, ValidationScore.__call__
@@ -224,7 +233,7 @@ def test_as_many_runs_are_done_as_were_said(toy_model, task, monkeypatch, name):
     monkeypatch.setattr(ProgressBar, "update", counted)
     monkeypatch.setattr(ValidationScore, "__call__", measured)
     options = {"matchings": ["norm"]} if name == "compare_methods" else {}
-    JOBS[name](toy_model("bridge"), task, progress=True, **options)
+    JOBS[name](toy_model(backends[0]), task, progress=True, **options)
     assert sum(work.runs for work in said if work.kind == "training") == done["train"]
     assert sum(work.runs for work in said) == sum(done[kind] for kind in ("train", "validation", "evaluate", "run"))
 

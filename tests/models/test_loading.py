@@ -14,12 +14,12 @@ from safetensors.torch import load_file, save_file
 
 import steerlab as sl
 from steerlab._checks import InputMemoryError
-from steerlab.models import loading
+from steerlab.models import checkpoints, hooked, loading
 from steerlab.models.model import _point, backend_of, describe, processing_of
 from steerlab.models.passes import forward, run_to
 
 TOKENS = torch.randint(0, 64, (2, 9), generator=torch.Generator().manual_seed(0))
-HAS_HOOKED = loading.HookedTransformer is not None
+HAS_HOOKED = hooked.HookedTransformer is not None
 WEIGHT = "model.layers.1.mlp.up_proj.weight"
 
 
@@ -55,7 +55,7 @@ def refused(match, name, error=ValueError, **options):
     ("options", "message"),
     [
         ({"backend": "hf"}, "backend='hf'; use one of auto, hooked, bridge"),
-        ({"processing": "folded"}, "processing='folded'; use raw or processed"),
+        ({"processing": "folded"}, "processing='folded'; use one of raw, processed"),
         ({"dtype": "int8"}, "dtype='int8'; use float32, bfloat16, float16 or float64"),
         ({"dtype": torch.int64}, "dtype=torch.int64; use float32"),
         ({"dtype": "floaty"}, "dtype='floaty'; use float32"),
@@ -73,7 +73,7 @@ def test_a_device_that_is_not_here_is_refused_before_loading(folder):
 
 
 def test_hooked_is_refused_where_transformer_lens_no_longer_has_it(folder, monkeypatch):
-    monkeypatch.setattr(loading, "HookedTransformer", None)
+    monkeypatch.setattr(hooked, "HookedTransformer", None)
     refused("no HookedTransformer .*use backend='bridge'", str(folder), backend="hooked")
     assert backend_of(sl.load_model(str(folder))) == "bridge"
 
@@ -180,7 +180,7 @@ def test_a_wrong_conversion_is_seen_in_an_untrained_model_too(tmp_path):
 
 def test_a_model_that_transformer_lens_gets_wrong_is_refused(folder, backend, monkeypatch):
     """Every load compares a few log-probabilities with the Hugging Face model."""
-    monkeypatch.setattr(loading._Probe, "_of", lambda self, logits, device: torch.randn(1, 8, 64))
+    monkeypatch.setattr(checkpoints.Probe, "_of", lambda self, logits, device: torch.randn(1, 8, 64))
     refused(f"backend='{backend}' cannot load 'mine' .*changes log-probabilities by", str(folder), backend=backend)
 
 
@@ -200,7 +200,7 @@ def full(*args, **options):
 def test_a_model_for_which_there_is_no_room_is_not_called_impossible(folder, backend, monkeypatch):
     """Whoever is told so looks for another model in vain."""
     if backend == "hooked":
-        monkeypatch.setattr(loading.HookedTransformer, "load_and_process_state_dict", full)
+        monkeypatch.setattr(hooked.HookedTransformer, "load_and_process_state_dict", full)
     else:
         monkeypatch.setattr(loading.TransformerBridge, "boot_transformers", full)
     for wanted in dict.fromkeys((backend, "auto" if backend == "hooked" else backend)):
@@ -223,7 +223,7 @@ def test_no_room_for_the_check_of_short_cuts_is_told_as_it_is(folder, backend, m
 @pytest.mark.skipif(not HAS_HOOKED, reason="this TransformerLens has no HookedTransformer")
 def test_no_room_for_a_model_of_the_hub_does_not_make_it_another_backends(hub, monkeypatch):
     hub("EleutherAI/pythia-14m", "gpt_neox")
-    monkeypatch.setattr(loading.HookedTransformer, "from_pretrained_no_processing", full)
+    monkeypatch.setattr(hooked.HookedTransformer, "from_pretrained_no_processing", full)
     with pytest.raises(torch.OutOfMemoryError, match="no more room"):
         sl.load_model("EleutherAI/pythia-14m")
 

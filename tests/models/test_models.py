@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import steerlab as sl
-from steerlab.models import loading
+from steerlab.models import hooked
 from steerlab.models.encoding import token_ids
 from steerlab.models.generation import generate
 from steerlab.models.kv_cache import KeyValueCache
@@ -324,10 +324,10 @@ def test_models_that_no_file_describes_are_told_apart_by_their_weights():
 
 def tiny_untrained():
     """A model made by hand: one block, 8 dimensions."""
-    if loading.HookedTransformer is None:
+    if hooked.HookedTransformer is None:
         pytest.skip("TransformerLens 4 has no HookedTransformer")
     from transformer_lens import HookedTransformerConfig
 
     cfg = HookedTransformerConfig(n_layers=1, d_model=8, n_ctx=16, d_head=4, n_heads=2, d_vocab=11, act_fn="gelu", device="cpu")
-    with loading._no_deprecation():
-        return loading.HookedTransformer(cfg)
+    with hooked.no_deprecation():
+        return hooked.HookedTransformer(cfg)

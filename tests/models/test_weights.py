@@ -11,7 +11,7 @@ from huggingface_hub import constants
 
 import steerlab as sl
 from steerlab.directions.direction import check_direction
-from steerlab.models import loading, weights
+from steerlab.models import hooked, weights
 from steerlab.models.model import describe, in_precision
 from steerlab.models.weights import another_model, same_weights
 
@@ -104,11 +104,11 @@ def test_a_conversion_in_memory_changes_no_weights(folder, backend):
 
 def test_a_model_made_by_hand_is_known_by_its_numbers(folder):
     """A HookedTransformer with the weights of a loaded one, in float32 and in bfloat16, and with others."""
-    if loading.HookedTransformer is None:
+    if hooked.HookedTransformer is None:
         pytest.skip("TransformerLens 4 has no HookedTransformer")
     ours = load(folder, "hooked")
-    with loading._no_deprecation():
-        made = loading.HookedTransformer(ours.cfg)
+    with hooked.no_deprecation():
+        made = hooked.HookedTransformer(ours.cfg)
     made.load_state_dict(ours.state_dict())
     about = describe(made)
     assert about["weights_sha256"] is None

@@ -12,9 +12,8 @@ import torch
 
 from steerlab import plots
 from steerlab.plots import sweeps, theme
-from steerlab.plots.sweeps import _outline
+from steerlab.plots.sweeps import _outline, cell_key
 from steerlab.statistics.controls import RankTest, rank_test
-from steerlab.sweeps.changes import cell_key
 
 EVIL = '</b><a href="https://example.org">x</a>\u202e<script>'
 N = 100
@@ -296,7 +295,7 @@ def test_a_picture_of_any_width_has_its_title_below_the_upper_edge_and_above_the
 def test_a_title_as_plain_text_is_the_title_and_the_figure_keeps_its_size_without_it():
     drawn = plots.null_distribution(Control(name=EVIL))
     headline, notes, bare = theme.without_title(drawn)
-    assert headline == "0 of 4 random directions lie at least as far out as the tested one: p = 0.2"
+    assert headline == "0 of 4 random directions are at least as extreme as the tested one: p = 0.2"
     assert notes[0].startswith('Tested: </b><a href="https://ex')
     assert bare.layout.title.text is None
     inner = [fig.layout.height - fig.layout.margin.t - fig.layout.margin.b for fig in (drawn, bare)]
@@ -394,12 +393,12 @@ def test_the_null_distribution_counts_every_control_and_marks_the_direction(meas
     assert control.asked == [measure]
 
 
-def test_controls_at_least_as_far_out_are_hatched_and_give_the_p_value():
+def test_controls_at_least_as_extreme_are_hatched_and_give_the_p_value():
     fig = plots.null_distribution(Control(changes_of_controls=(-0.3, 0.0, 0.01, 0.0, 0.25), observed=-0.2))
     less, far = fig.data
-    assert (less.name, far.name) == ("3 less far", "2 at least as far")
+    assert (less.name, far.name) == ("3 less extreme", "2 at least as extreme")
     assert far.marker.pattern.shape == "/"
-    assert title(fig).startswith("2 of 5 random directions lie at least as far out as the tested one: p = 0.5")
+    assert title(fig).startswith("2 of 5 random directions are at least as extreme as the tested one: p = 0.5")
     assert fig.layout.shapes[0].x0 == pytest.approx(0)  # the median of all six
 
 
@@ -536,8 +535,8 @@ def test_an_outline_goes_around_the_cells_that_survive_at_the_level_asked_for():
     tested = SimpleNamespace(n_cells=4, survivors=lambda level=0.05: pd.DataFrame(index=pd.MultiIndex.from_tuples(survivors[level])))
     fig = plots.layer_alpha_heatmap(Sweep(SMALL), tested=tested, level=0.2)
     assert fig.layout.shapes[0].path == "M1.5,-0.5L1.5,0.5M2.5,-0.5L2.5,0.5M1.5,-0.5L2.5,-0.5M1.5,0.5L2.5,0.5"
-    assert "survives the correction at 0.2" in fig.data[0].hovertext[0][2]
-    assert "survives" not in fig.data[0].hovertext[1][0]
+    assert "significant after correction at 0.2" in fig.data[0].hovertext[0][2]
+    assert "significant" not in fig.data[0].hovertext[1][0]
 
 
 def test_the_hover_of_a_cell_has_its_interval_from_low_to_high():
@@ -604,7 +603,7 @@ def test_a_forest_has_its_effects_from_top_to_bottom_with_their_own_intervals():
     assert list(points.error_x.arrayminus) == pytest.approx([3, 3, 4, 0])
     assert list(points.marker.symbol) == ["diamond", "circle", "diamond", "circle-open"]
     assert dict(zip(fig.layout.yaxis.tickvals, fig.layout.yaxis.ticktext, strict=True)) == {4: "a", 3: "b", 2: "c", 1: "d"}
-    assert title(fig).startswith("2 of 4 intervals leave out zero")
+    assert title(fig).startswith("2 of 4 intervals exclude zero")
 
 
 def test_effects_against_kl_are_lines_in_the_order_of_kl_with_the_tested_level_filled():
@@ -700,7 +699,7 @@ def test_reported_gains_go_to_the_right_and_fresh_ones_upwards():
          "reported": [0.3, 0.2, 0.05], "change": [0.1, -0.1, 0.06], "low": -0.2, "high": 0.2}
     )  # fmt: skip
     table = pd.DataFrame({"protocol": ["rapid", "plain"], "reported": [0.25, 0.05], "change": [0.0, 0.06], "bias": [0.25, -0.01]})
-    fig = plots.reported_against_fresh(SimpleNamespace(frame=frame, table=lambda: table))
+    fig = plots.reported_against_fresh(SimpleNamespace(frame=frame, moves=None, summary=lambda: table))
     diagonal, rapid, plain = fig.data
     assert list(diagonal.x) == list(diagonal.y) == pytest.approx([-11, 31])
     assert (list(rapid.x), list(rapid.y)) == (pytest.approx([30, 20]), pytest.approx([10, -10]))
@@ -713,7 +712,7 @@ def test_kinds_of_vectors_have_their_means_with_their_own_intervals_beside_each_
         {"kind": ["static", "modulated"], "n_parameters": [64, 4096], "change": [0.1, 0.02], "low": [0.04, -0.05], "high": [0.12, 0.1]}
     )
     runs = pd.DataFrame({"kind": ["modulated", "static"], "seed": [0, 1], "change": [0.03, 0.11]})
-    each, means = plots.context_kinds(SimpleNamespace(kinds=kinds, runs=runs, verdict="holds")).data
+    each, means = plots.context_kinds(SimpleNamespace(kinds=kinds, runs=runs, verdict="supported")).data
     assert (list(each.x), list(each.y)) == (["modulated<br>4,096", "static<br>64"], pytest.approx([3, 11]))
     assert (list(means.x), list(means.y)) == (["static<br>64", "modulated<br>4,096"], pytest.approx([10, 2]))
     assert (list(means.error_y.array), list(means.error_y.arrayminus)) == (pytest.approx([2, 8]), pytest.approx([6, 7]))
@@ -729,4 +728,4 @@ def test_the_divergence_of_parts_is_their_kl_and_the_title_has_the_median_text()
     assert panels(fig) == [[0.2, 0.5], [0.1, 0.3]]
     assert [trace.name for trace in fig.data] == ["right answer, problem solved", "wrong answer, problem not solved"]
     assert [trace.marker.pattern.shape for trace in fig.data] == ["", "/"]
-    assert title(fig).startswith("90% of the KL sits on 20% of a text's tokens")
+    assert title(fig).startswith("90% of the KL is on 20% of a text's tokens")

@@ -14,7 +14,7 @@ import steerlab as sl
 from steerlab.plots import theme
 from steerlab.reports.export import draw_images, to_csv
 from steerlab.reports.markdown import render_markdown
-from steerlab.sweeps.changes import COLUMNS
+from steerlab.sweeps.changes import CHANGE_COLUMNS
 
 EVIL = "</p><script>window.pwned = 1</script>\n# Not a heading\n[link](https://example.org) ![x](y) | `code` ``` $x$ \u202e <!-- -->"
 
@@ -25,7 +25,7 @@ def figure(text: str = "Accuracy") -> go.Figure:
 
 def moved(text: str) -> pd.DataFrame:
     rows = [(1, -1.0, "d", text, text, "A", "B", "A", "right", 1.0), (1, -1.0, "d", text, text, "A", "A", "", "wrong", -1.0)]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=CHANGE_COLUMNS)
 
 
 def parts(text: str = "words") -> dict:
@@ -108,7 +108,7 @@ def test_an_export_holds_every_form_and_a_second_one_takes_its_place(tmp_path: P
     assert written == ["export.json", "report.html", "report.md", "tables/table-1.csv", "tables/table-2.csv", "tables/table-3.csv"]
     assert sorted(json.loads((folder / "export.json").read_text())["files"]) == written[1:]
     examples = pd.read_csv(folder / "tables/table-3.csv")
-    assert list(examples.columns) == COLUMNS
+    assert list(examples.columns) == CHANGE_COLUMNS
     assert examples["prompt"].tolist() == [EVIL, EVIL]
 
 

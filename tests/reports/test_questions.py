@@ -1,4 +1,4 @@
-"""The further questions of an experiment, and what a sweep gives to the tests."""
+"""The secondary analyses of an experiment, and what a sweep gives to the tests."""
 
 import re
 from dataclasses import replace
@@ -80,13 +80,13 @@ def test_every_question_has_an_answer_and_the_seed_decides_them(experiment):
     assert one["question"].is_unique
     assert not one["answer"].str.contains("nan").any()
     text = " ".join(one["question"])
-    for word in ("luck", "alpha", "mirror", "wrong way", "practically unchanged", "monotonic", "repetition"):
+    for word in ("chance", "alpha", "mirror", "margin fall", "practically unchanged", "monotonic", "repetition"):
         assert word in text
 
 
 def test_the_wrong_way_is_down_at_every_alpha(experiment):
     for control in experiment.controls:
-        (answer,) = (said for asked, said in Questions(experiment).about(control) if "wrong way (down)" in asked)
+        (answer,) = (said for asked, said in Questions(experiment).about(control) if "did the margin fall" in asked)
         assert answer == str(sl.statistics.anti_steerable_share(*control.paired("margin"), wanted="up"))
 
 
@@ -122,7 +122,7 @@ def test_what_controls_do_to_other_text_is_told_without_the_direction(experiment
         middle, low, high = (kls[2] + kls[3]) / 2, kls[0] + 0.125 * (kls[1] - kls[0]), kls[5] - 0.125 * (kls[5] - kls[4])
         said = Questions(experiment).beside(control)
         assert said.startswith(f"KL {frame[experiment.direction.name]:.3g} nats a token")
-        assert said.endswith(f"KL of 6 random directions {middle:.3g} in the median, 95% of them {low:.3g} to {high:.3g}")
+        assert said.endswith(f"KL of 6 random directions: median {middle:.3g}, 95% of them {low:.3g} to {high:.3g}")
 
 
 def test_a_repetition_is_planned_for_all_answers_that_moved_and_for_their_net_change(experiment):
@@ -142,8 +142,8 @@ def test_a_repetition_is_planned_for_all_answers_that_moved_and_for_their_net_ch
 
 def test_the_main_jobs_words_and_tables_hold_the_questions(experiment):
     found = Significance(experiment)
-    assert "8 cells tried on validation" in str(found)
-    assert any("What else a reader asks" in table.caption for table in sections.tables(found))
+    assert "8 cells compared on validation" in str(found)
+    assert any("Secondary analyses" in table.caption for table in sections.tables(found))
     heatmap = next(one.figure for one in sections.figures(found) if one.caption.startswith("Validation split"))
     assert "max-statistic test of all 8 cells" in shown(heatmap)
 
@@ -166,6 +166,6 @@ def test_a_heatmap_outlines_the_cells_that_survive():
     sweep = sl.SweepResult(frame.assign(prediction="A", nll=1.0), sl.Evaluation(problems, base, "choice"), (), checks, {})
     fig = sl.plots.layer_alpha_heatmap(sweep, tested=tested)
     hovers = [hover for row in fig.data[0].hovertext for hover in row]
-    assert ["survives the correction at 0.05" in hover for hover in hovers] == [False, False, False, True]
+    assert ["significant after correction at 0.05" in hover for hover in hovers] == [False, False, False, True]
     assert fig.layout.shapes[0].path == "M0.5,0.5L0.5,1.5M1.5,0.5L1.5,1.5M0.5,0.5L1.5,0.5M0.5,1.5L1.5,1.5"
-    assert "Outlined: 1 survives the max-statistic test of all 4 cells at 0.05." in shown(fig)
+    assert "Outlined: 1 significant in the max-statistic test of all 4 cells at 0.05." in shown(fig)

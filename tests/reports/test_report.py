@@ -11,9 +11,10 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from steerlab.plots import theme
+from steerlab.plots.sweeps import cell_key
 from steerlab.reports.blocks import DETAILS_BYTES, Drawing, Examples, Report, Table, details_payload
 from steerlab.reports.html import MOST_BYTES, render_report
-from steerlab.sweeps.changes import COLUMNS, cell_key
+from steerlab.sweeps.changes import CHANGE_COLUMNS
 
 EVIL = '</script><script>window.pwned = 1</script><img src=x onerror="pwned=1">\' \u202e\u200f]]> <!-- &lt;'
 VOID = {"meta", "link", "img", "br"}
@@ -65,7 +66,7 @@ def moved(text: str = "words", cells: int = 1, problems: int = 2) -> pd.DataFram
         for cell in range(cells)
         for k in range(problems)
     ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=CHANGE_COLUMNS)
 
 
 def full(text: str = "words") -> str:

@@ -151,7 +151,7 @@ def test_a_frame_must_have_its_columns_in_the_order_of_the_alphas():
 
 BAD = [
     ([0, 1], [[0, 1], [1, 1]], r"alphas: 2 value\(s\) given; at least 3"),
-    ([0, 1, 1], [0, 1, 1], "alphas holds 1 twice"),
+    ([0, 1, 1], [0, 1, 1], "alphas has 1 twice"),
     ([0, 1, np.nan], [0, 1, 1], r"alphas\[2\]=nan"),
     ([0, 1, 2], [0, 1], "alphas and values have 3 and 2 doses"),
     ([0, 1, 2], [[0, 1], [1, 1]], "alphas and values have 3 and 2 doses"),

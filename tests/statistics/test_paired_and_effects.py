@@ -134,7 +134,7 @@ def test_effects_that_have_no_value_are_refused():
         st.effect_size([2, 2, 2])
     assert st.effect_size([2, 2, 2], 2).value == 0
     assert st.paired_effect_size([1, 2], [1, 2]).value == 0
-    with pytest.raises(ValueError, match="none of the 2 problems changed sides"):
+    with pytest.raises(ValueError, match="none of the 2 problems became right or wrong"):
         st.discordant_odds_ratio([1, 0], [1, 0])
     with pytest.raises(ValueError, match=r"after=62.0: a proportion lies from 0 to 1"):
         st.cohens_h(0.3, 62)

@@ -138,7 +138,7 @@ def test_controls_alone_can_be_planned():
     assert "problems" not in plan._repr_html_()
 
 
-def test_more_looks_a_smaller_change_more_churn_and_more_power_need_more_problems():
+def test_more_comparisons_a_smaller_change_more_changed_answers_and_more_power_need_more_problems():
     plain = st.plan(change=0.1, discordant=0.2).n_problems
     assert st.plan(change=0.1, discordant=0.2, comparisons=13).n_problems > plain
     assert st.plan(change=0.05, discordant=0.2).n_problems > plain
@@ -154,8 +154,8 @@ def test_more_looks_a_smaller_change_more_churn_and_more_power_need_more_problem
         ({"discordant": 0.1}, "change is missing"),
         ({"change": 0, "discordant": 0.1}, "change=0: no number of problems detects it"),
         ({"change": 0.2, "discordant": 0.1}, "change=0.2: larger than discordant=0.1"),
-        ({"change": -0.1, "discordant": 0.2, "alternative": "greater"}, "the test looks the other way"),
-        ({"change": 0.1, "discordant": 0.2, "alternative": "less"}, "the test looks the other way"),
+        ({"change": -0.1, "discordant": 0.2, "alternative": "greater"}, "the test is of the other direction"),
+        ({"change": 0.1, "discordant": 0.2, "alternative": "less"}, "the test is of the other direction"),
         ({"change": 0.001, "discordant": 0.2}, r"about 1,569,8\d\d problems needed for power 0.8 at level 0.05, beyond the 40,000"),
         ({"change": 0.1, "discordant": 0.2, "power": 0.01}, "power=0.01: not above level=0.05"),
         ({"change": 0.1, "discordant": 0.2, "power": 1}, "power=1"),

@@ -130,7 +130,7 @@ def cases(draw, one_vector=False):
         site=draw(st.sampled_from(("resid_pre", "resid_post") if family in PARALLEL else ("resid_pre", "resid_mid", "resid_post"))),
         at=at,
         alphas=draw(st.lists(st.sampled_from([-3.0, -0.5, 0.0, 1.0, 2.5]), min_size=1, max_size=4, unique=True)),
-        operator=draw(st.sampled_from(["add", "ablate", "clamp", "rotate"])),
+        operator=draw(st.sampled_from(list(sl.OPERATORS))),
         positions=draw(st.sampled_from(["all", "last", "prompt", "generated"]) | index | st.lists(index, min_size=1, max_size=3)),
         max_tokens=draw(st.sampled_from([1, 40, 8192])),
     )
@@ -264,20 +264,17 @@ def test_several_directions_in_one_sweep_are_each_of_them_alone(model_of, scorer
 @torch.no_grad()
 @quick
 @given(cases())
-def test_generation_equals_the_uncached_unbatched_loop_token_for_token(model_of, case):
-    """Prompts of all lengths and cells of all alphas generate together; here each is alone, and runs its whole text for every token."""
+def test_generation_equals_the_uncached_unbatched_run_token_for_token(model_of, case):
+    """Prompts of all lengths and cells of all alphas generate together; here each text is alone, and runs whole, in one pass."""
     model = model_of(case.family)
+    ends = list(end_tokens(model))
     how = {"alphas": case.alphas, "operator": case.operator, "positions": case.positions, "max_tokens": case.max_tokens}
     swept = sl.sweep(model, case.problems, case.direction, scorer=CONTINUED, **how).frame.set_index(["alpha", "problem_id"])["prediction"]
     for alpha in case.alphas:
         for problem in case.problems:
             tokens, prompt_length, _ = problem.meta["row"]
-            text, ends = list(tokens[:prompt_length]), list(end_tokens(model))
             made = list(map(int, swept[alpha, problem.id].split()))
-            for step in range(NEW_TOKENS):
-                logits = steered_logits(model, case, text, prompt_length, alpha)[-1]
+            logits = steered_logits(model, case, [*tokens[:prompt_length], *made], prompt_length, alpha)[prompt_length - 1 :]
+            for step in range(min(len(made) + 1, NEW_TOKENS)):
                 wanted = made[step : step + 1] or ends  # a line that stops early has met an end
-                assert logits[wanted].max() >= logits.max() - 1e-4  # equals may be told apart by rounding
-                if step >= len(made):
-                    break
-                text += wanted
+                assert logits[step][wanted].max() >= logits[step].max() - 1e-4  # equals may be told apart by rounding

@@ -243,7 +243,7 @@ def test_cells_of_several_layers_share_one_growing_pass(gpt2, monkeypatch):
 
 @torch.no_grad()
 @pytest.mark.parametrize("positions", ["all", "last"])
-@pytest.mark.parametrize("operator", ["add", "ablate", "clamp", "rotate"])
+@pytest.mark.parametrize("operator", sl.OPERATORS)
 def test_several_layers_steered_together_are_steer_with_several_directions(model, operator, positions):
     """Oracle: `steer` on the plain model, one problem at a time."""
     problems = choice(*(tuple(tokens(n, seed=n).tolist()) for n in (5, 9, 9)))
@@ -398,7 +398,7 @@ CONTINUED = Scorer("continued", _continued, _said, generates=True)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("operator", ["ablate", "clamp", "rotate"])
+@pytest.mark.parametrize("operator", [name for name in sl.OPERATORS if name != "add"])
 def test_directions_that_act_together_act_in_the_models_order(gpt2, operator):
     """Oracle: hooks on the whole model. What leaves block 0 is what enters block 1, so both act at one place."""
     problems = choice(tuple(tokens(9).tolist()))

@@ -136,13 +136,13 @@ def test_bad_input_is_refused_with_the_fix(toy_model, backends, direction):
     for act, message in (
         (lambda: sl.recursive_vectors(model, TASK.test, direction, passes=1), "from 2 up"),
         (lambda: sl.recursive_vectors(model, TASK.test, direction, read=0), "read at 1 or above"),
-        (lambda: sl.recursive_vectors(model, TASK.test, direction, feedback="both"), "difference or state"),
+        (lambda: sl.recursive_vectors(model, TASK.test, direction, feedback="both"), "difference, state"),
         (lambda: sl.recursive_vectors(model, TASK.test, per_position), "give a direction of one"),
         (lambda: sl.propagated_vectors(model, TASK.test, direction, rate=1.5), "from 0 to 1"),
         (lambda: sl.propagated_vectors(model, TASK.test, direction, rule="life"), "use spread, diffuse"),
-        (lambda: sl.propagated_vectors(model, TASK.test, direction, towards="up"), "left, right or both"),
+        (lambda: sl.propagated_vectors(model, TASK.test, direction, towards="up"), "left, right, both"),
         (lambda: sl.propagated_vectors(model, TASK.test, direction, steps=-1), "from 0 up"),
-        (lambda: sl.propagated_vectors(model, TASK.test, direction, gate="or"), "none or similarity"),
+        (lambda: sl.propagated_vectors(model, TASK.test, direction, gate="or"), "none, similarity"),
         (lambda: sl.self_refine(model, TASK.train, layer=1, rounds=0), "from 1 up"),
         (lambda: sl.self_refine(model, TASK.train, layer=1, validation=TASK.train), "are training problems"),
     ):

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from results import speaks
 
 import steerlab as sl
 from steerlab.aft.learnables import MLPVector
@@ -73,10 +74,10 @@ def test_the_same_call_gives_the_same_tables(found, toy_model, backends):
 @pytest.mark.parametrize(
     ("differences", "p", "verdict", "says"),
     [
-        ((0.2, 0.3), (0.01, 0.02), "holds", "Fewer parameters won"),
-        ((0.2, 0.3), (0.01, 0.2), "holds in part", "better than some"),
+        ((0.2, 0.3), (0.01, 0.02), "supported", "Fewer parameters won"),
+        ((0.2, 0.3), (0.01, 0.2), "partly supported", "better than some"),
         ((0.2, -0.3), (0.01, 0.02), "contradicted", "more parameters was better"),
-        ((0.2, -0.3), (0.2, 0.2), "not shown", "is not shown here"),
+        ((0.2, -0.3), (0.2, 0.2), "no evidence", "No evidence that fewer parameters win"),
     ],
 )
 def test_the_verdict_follows_from_the_corrected_contrasts(found, differences, p, verdict, says):
@@ -85,6 +86,7 @@ def test_the_verdict_follows_from_the_corrected_contrasts(found, differences, p,
     assert says in str(told)
     assert verdict in repr(told)
     assert sl.plots.context_kinds(told).layout.title.text
+    speaks(told)
 
 
 def test_few_seeds_are_a_warning(found):

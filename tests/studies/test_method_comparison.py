@@ -1,9 +1,10 @@
-"""Methods compared: equal norms and KLs, equal looks, and tables that follow from plain runs."""
+"""Methods compared: equal norms and KLs, equally many comparisons, and tables that follow from plain runs."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from results import speaks
 
 import steerlab as sl
 from steerlab.models.encoding import token_ids
@@ -57,7 +58,7 @@ def test_the_kl_of_several_places_together_is_that_of_a_plain_hooked_run(toy_mod
     assert kl[2] == pytest.approx(kl[0], rel=1e-5)
 
 
-def test_every_method_that_adds_a_vector_looks_equally_often_and_only_at_validation(found):
+def test_every_method_that_adds_a_vector_is_compared_equally_often_and_only_on_validation(found):
     compared = found.validation_grid[found.validation_grid["matching"] != "none"]
     assert compared.groupby(["matching", "method"]).size().eq(2 * 2 * 2).all()
     assert found.frame.set_index("method").loc["AFT", "comparisons"].tolist() == [8, 8]
@@ -128,7 +129,7 @@ def test_words_say_what_the_tables_say(found):
     assert "the corrected p of a rank test cannot fall below 0.67; use at least 80 controls" in said
     assert "cannot read" in said
     assert "8 (at equal norm) and 8 (at equal KL) times" in found.method()[1]
-    assert "<table" in found._repr_html_()
+    speaks(found)
     assert len(found.effects()) == len(found.frame) - 1
 
 
@@ -136,7 +137,7 @@ def test_the_same_seed_gives_the_same_table(found, toy, task):
     options = {"layers": [1, 2], "norms": [1.0, 4.0], "n_controls": 5, "epochs": 1, "matchings": ["norm"]}
     again = sl.compare_methods(toy, task, seed=0, methods=METHODS[:2], **options)
     first = found.frame.query("matching == 'norm' and method in ('mean difference', 'function vector')")
-    # Another set of methods may agree on another level; the looks themselves are the same.
+    # Another set of methods may agree on another level; the comparisons themselves are the same.
     columns = ["method", "layer", "sign", "level", "alpha", "accuracy"]
     mine = found.validation_grid.query("matching == 'norm' and method in ('mean difference', 'function vector')")[columns]
     pd.testing.assert_frame_equal(again.validation_grid[columns].reset_index(drop=True), mine.reset_index(drop=True), check_dtype=False)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from results import speaks
 
 import steerlab as sl
 from steerlab._progress import Stages
@@ -92,7 +93,7 @@ def test_the_same_seed_gives_the_same_transfer(model, tasks, found):
     assert "mean_difference" in str(one)
     assert one.matrix("mean_difference").index.tolist() == ["story", "largest"]
     assert found.warnings()
-    assert "<table" in found._repr_html_()
+    speaks(found)
 
 
 def test_cosines_are_held_against_random_ones_and_against_reliability(found):
@@ -141,6 +142,7 @@ def test_means_count_every_task_once_and_rivals_are_paired(model, tasks, booster
     test = sl.statistics.sign_test(*[one.to_numpy(bool) for one in outcomes])
     assert (row["difference"], row["p"]) == (test.change, test.pvalue)
     assert "left-out task" in str(booster)
+    speaks(booster)
 
 
 def test_a_mixture_needs_three_tasks_and_known_ones(model, tasks):
@@ -169,6 +171,7 @@ def test_smaller_sizes_take_as_many_steps_and_share_nothing_with_the_reference(m
         assert study.frame["accuracy"][place] == swept.accuracy()["accuracy"][0]
     assert study.curve()["cosine_high"].dropna().le(1).all()
     assert "2 seeds on the same 8 problems" in str(study)
+    speaks(study)
 
 
 def test_a_split_too_small_for_other_problems_is_said(model, tasks):

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from results import speaks
 
 import steerlab as sl
 from steerlab.models.model import hook_name, hooks
@@ -71,7 +72,7 @@ def test_rounds_drop_more_than_half_of_the_cells(halved):
     assert halved.frame.groupby("round")["n"].first().tolist() == [5, 10, 20, 40]
     assert halved.evaluations < halved.full_evaluations
     assert "evaluations)" in repr(halved)
-    assert "<table" in halved._repr_html_()
+    speaks(halved)
 
 
 def test_the_same_seed_gives_the_same_choice(toy, problems, directions, halved):
@@ -229,7 +230,7 @@ def test_small_steps_correlate_with_what_is_measured(toy, problems):
     assert found.correlation.n == 12
     assert found.correlation.pearson > 0.99
     assert "with 12 measured cells" in repr(found)
-    assert "<table" in found._repr_html_()
+    speaks(found)
     assert sl.preview(toy, problems, directions).correlation is None
 
 

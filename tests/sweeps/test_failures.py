@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from results import speaks
 from scipy import stats
 
 import steerlab as sl
@@ -115,7 +116,7 @@ def test_the_summary_says_what_was_observed_and_expected_and_the_figure_shows_it
     found = sl.failure_analysis(swept(BEFORE, AFTER))
     assert "At alpha = -1, 0 of 2 wrong answers became right and 2 of 3 right ones wrong" in str(found)
     assert "At alpha = +1, 1 of 2 wrong answers became right and 0 of 3 right ones wrong" in str(found)
-    assert "<table" in found._repr_html_()
+    speaks(found)
     figure = sl.plots.headroom(found)
     assert list(figure.data[1].y) == [0, 1]
     assert "2 of 3 right answers broken" in figure.data[3].hovertext[0]

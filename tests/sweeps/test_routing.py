@@ -216,7 +216,7 @@ def test_a_coefficient_is_not_tested_on_what_it_was_chosen_on(toy, task):
     for validation, test, options, message in (
         (task.test[:5], task.test[4:9], {}, f"1 problems stand in validation and in test, '{task.test[4].id}' for one"),
         ([], task.test[:3], {}, "0 validation and 3 test problems"),
-        (task.validation[:3], task.test[:3], {"coefficients": [0.0, 1.0]}, "coefficients hold 0, which is the baseline"),
+        (task.validation[:3], task.test[:3], {"coefficients": [0.0, 1.0]}, "coefficients include 0, which is the baseline"),
         (task.validation[:3], task.test[:3], {"coefficients": []}, "give at least one"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from results import speaks
 
 import steerlab as sl
 from steerlab.models.model import d_model
@@ -52,7 +53,7 @@ def test_accuracy_and_its_interval_are_those_of_the_frame(evaluation):
     assert evaluation.accuracy == right / evaluation.n
     assert evaluation.interval() == sl.statistics.wilson_interval(right, evaluation.n)
     assert f"n={evaluation.n}" in repr(evaluation)
-    assert "<table" in evaluation._repr_html_()
+    speaks(evaluation)
 
 
 def test_right_and_wrong_problems_are_all_problems(evaluation, problems):
@@ -131,5 +132,6 @@ def test_results_have_short_representations_for_notebooks(toy_model):
     direction = sl.Direction(torch.ones(32), 1, name="<b>")
     for result in (task, split, acts, direction):
         assert len(repr(result)) < 300
-        assert len(result._repr_html_()) < 400
+        assert len(result._repr_html_()) < 2_000
+        speaks(result)
     assert "<b>" not in direction._repr_html_()

@@ -38,7 +38,7 @@ def test_what_does_not_fit_is_an_error_that_says_how_many_and_what_to_do(toy):
         sl.fit_to_context(toy, problems)
     with pytest.raises(ValueError, match=r"'first': .*fit_to_context\(..., too_long='drop' or 'truncate'\) \(in scripts: --too-long\)"):
         sl.evaluate(toy, problems)
-    with pytest.raises(ValueError, match="too_long='cut'; use error, drop or truncate"):
+    with pytest.raises(ValueError, match="too_long='cut'; use one of error, drop, truncate"):
         sl.fit_to_context(toy, problems, too_long="cut")
 
 

@@ -89,7 +89,7 @@ def test_corrected_p_values_are_those_of_the_largest_standardised_draw():
     assert p[0] == sl.statistics.rank_test(2.5, nulls[0]).pvalue
 
 
-def test_under_the_null_the_corrected_p_values_cry_wolf_no_more_often_than_they_say():
+def test_under_the_null_the_corrected_p_values_reject_no_more_often_than_they_say():
     rng = np.random.default_rng(1)
     draws = rng.normal(size=(400, 6, 20))
     alarms = [(sl.statistics.rank_tests(d[:, 0], d[:, 1:])[1] <= 0.1).any() for d in draws]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from results import speaks
 
 import steerlab as sl
 
@@ -107,10 +108,10 @@ def test_bad_input_is_refused(toy, problems, options, message):
 def test_no_problems_and_an_unknown_alignment_are_refused(toy, measured):
     with pytest.raises(ValueError, match="0 problems and 1 layers given"):
         sl.token_magnitudes(toy, [], layers=[1])
-    with pytest.raises(ValueError, match="aligned='middle'; use start or end"):
+    with pytest.raises(ValueError, match="aligned='middle'; use one of start, end"):
         measured.by_position(aligned="middle")
 
 
 def test_a_result_shows_itself(measured):
     assert repr(measured) == "Magnitudes(6 problems, layers=[0, 2], site='resid_post')"
-    assert "<table" in measured._repr_html_()
+    speaks(measured)

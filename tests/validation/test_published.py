@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from results import speaks
 
 from steerlab.validation.published.answers import Answer
 from steerlab.validation.published.auditing import RECIPES, Audit, judge, published_audit
@@ -255,7 +256,7 @@ def test_an_audit_reads_in_a_terminal_and_in_a_notebook(published):
     assert lines[-1] == str(published)
     wide = published.text(10_000)
     assert all(claim in wide for claim in published.frame["claim"])
-    assert "p&lt;0.01" in published._repr_html_()
+    speaks(published)
     assert "<NA>" not in wide + published._repr_html_() + published.markdown()
 
 

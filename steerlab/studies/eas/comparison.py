@@ -1,29 +1,30 @@
-"""Emergent Activation Snapping beside its baselines, on one stream: what is the Watcher's doing, and what any nudge would have done?
+"""Emergent Activation Snapping against its baselines on one stream: is a change the Watcher's doing, or any nudge's?
 
-All variants see every problem at the same time, so that a comparison is paired and the prompt runs to the watched layer once for all. A
-change between two variants is tested by the exact sign test on the problems that they answer differently: if neither is better, given all
-that went before, each such problem is a fair coin, so the test stays exact although a Watcher's state hangs on its earlier answers.
+All variants see the same problems, so the comparison is paired and each prompt runs to the watched layer once. Two variants are
+compared by the exact sign test on the problems that they answer differently. It stays exact although a Watcher depends on its
+earlier answers: given the past, each such problem is a fair coin if neither is better.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
 
-from steerlab._checks import InputError, count
+from steerlab._checks import InputError, count, one_of, only, takes_options
 from steerlab._html import OneLine, Plotted, figure
 from steerlab._progress import job
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
+from steerlab.models.memory import Limits, PassOptions
 from steerlab.models.model import d_model
 from steerlab.statistics._format import format_p
 from steerlab.statistics.intervals import paired_interval, wilson_interval
 from steerlab.statistics.multiplicity import holm
 from steerlab.statistics.paired import SignTest, sign_test
-from steerlab.studies.eas.stream import COLUMNS, check_stream, run_eas, stream
+from steerlab.studies.eas.stream import STREAM_COLUMNS, check_stream, run_eas, stream
 from steerlab.studies.eas.watcher import VARIANTS, Watcher, Watching, random_attractors, variant_named
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for
@@ -73,10 +74,10 @@ class Claim(OneLine, shown="points updates n change low high pvalue verdict"):
 
 @dataclass(frozen=True, eq=False)
 class EASComparison(Plotted, figure="eas_stream"):
-    """Variants of a Watcher on one stream.
+    """Outcomes of a Watcher and its baselines on one stream of problems.
 
     Attributes:
-        frame: one line a variant, repeat and problem: variant, repeat, then the columns of `steerlab.studies.eas.stream.EASResult.frame`. Repeats differ in
+        frame: one line a variant, repeat and problem: variant, repeat, then the columns of the frame of `steerlab.EASResult`. Repeats differ in
             the attractors that they start from; "no_watcher" has one.
         watcher: the settings that the variants change.
         layer: the watched layer.
@@ -129,8 +130,7 @@ class EASComparison(Plotted, figure="eas_stream"):
         return sign_test(theirs["correct"][where], mine["correct"][where])
 
     def _window(self, mine: pd.DataFrame, window: Window, updates: int) -> "pd.Series[bool]":
-        if window not in ("all", "before", "after"):
-            raise InputError(f"window={window!r}; use all, before or after")
+        one_of(window, "window", ("all", "before", "after"))
         late = mine["wins"] >= count(updates, "updates", at_least=1) * self.watcher.every
         return late if window == "after" else ~late if window == "before" else late | True
 
@@ -232,6 +232,7 @@ class EASComparison(Plotted, figure="eas_stream"):
 
 
 @job("problems", "variants", "repeats", "timed")
+@takes_options
 def compare_eas(
     model: Model,
     problems: Sequence[Problem],
@@ -243,13 +244,12 @@ def compare_eas(
     repeats: int = 1,
     timed: int = 0,
     scorer: str | Scorer | None = None,
-    memory: str | int | None = None,
-    progress: bool = False,
+    **options: Unpack[PassOptions],
 ) -> EASComparison:
-    """Run a Watcher and its baselines on one stream, side by side.
+    """A Watcher and its baselines, run on one stream and compared.
 
     Args:
-        model, problems, layer, watcher, scorer, memory, progress: as in `steerlab.studies.eas.stream.run_eas`.
+        model, problems, layer, watcher, scorer: as in `steerlab.studies.eas.stream.run_eas`.
         rng: draws the attractors, the same for all variants of a repeat.
         variants: see `steerlab.studies.eas.watcher.VARIANTS`; "no_watcher" is always run.
         repeats: how many starts of the attractors.
@@ -276,11 +276,12 @@ def compare_eas(
     for name, chosen in settings.items():
         runs += [(name, 0, None)] if chosen is None else [(name, r, Watching(chosen, start)) for r, start in enumerate(starts)]
     states = [state for _, _, state in runs]
-    if progress:
+    limits = only(options, Limits)
+    if options["progress"]:
 
         def some_of(some: Sequence[Problem]) -> int:
             fresh = [None if state is None else Watching(state.watcher, state.attractors.copy()) for state in states]
-            stream(model, some, fresh, layer=layer, scorer=scorer, memory=memory)
+            stream(model, some, fresh, layer=layer, scorer=scorer, **limits)
             return len(some) * len(fresh)
 
         # A problem alone under one variant takes about as long as under all of them.
@@ -288,16 +289,16 @@ def compare_eas(
         forecast(
             model, [Work("stream", len(problems) * len(states), problems, some_of, alone)], show=True, extra=f" in {len(problems)} problems"
         )
-    frames, _ = stream(model, problems, states, layer=layer, scorer=scorer, memory=memory, progress=progress)
+    frames, _ = stream(model, problems, states, layer=layer, scorer=scorer, **options)
     frame = pd.concat([f.assign(variant=name, repeat=r) for (name, r, _), f in zip(runs, frames, strict=True)], ignore_index=True)
     latency = {}
     for name in names if timed else ():
         few = run_eas(
-            model, problems[:timed], layer=layer, rng=np.random.default_rng(0), watcher=watcher, variant=name, scorer=scorer, memory=memory
+            model, problems[:timed], layer=layer, rng=np.random.default_rng(0), watcher=watcher, variant=name, scorer=scorer, **limits
         )
         latency[name] = float(np.median(few.seconds))
     return EASComparison(
-        frame[["variant", "repeat", *COLUMNS]],
+        frame[["variant", "repeat", *STREAM_COLUMNS]],
         watcher,
         int(layer),
         names,

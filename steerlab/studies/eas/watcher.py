@@ -1,7 +1,7 @@
-"""The Watcher of Emergent Activation Snapping: it whitens what it sees, knows a few attractors, and nudges towards the nearest.
+"""The Watcher of Emergent Activation Snapping: it whitens what it sees, keeps a few attractors, and nudges towards the nearest.
 
-Arrays only; `steerlab.studies.eas.stream` runs it on a model. Every problem gives one vector, the mean of the watched layer's residual stream over
-the prompt. What the Watcher saw when an answer was right moves its attractors, so it learns from the model's own successes.
+Arrays only; `steerlab.studies.eas.stream` runs it on a model. It sees one vector a problem, the mean residual stream of the prompt
+at the watched layer, and moves its attractors to those of right answers.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, is_number, is_whole, one_of
 
 Vector = NDArray[np.float64]
 Form = Literal["corrected", "literal"]
@@ -57,17 +57,16 @@ class Watcher:
     def __post_init__(self) -> None:
         for name, least in (("attractors", 1), ("every", 1)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            if not is_whole(value, least):
                 raise InputError(f"{name}={value!r}; use a whole number from {least} up")
         for name, value in (("strength", self.strength), ("clamp", self.clamp), ("epsilon", self.epsilon)):
             if name == "clamp" and value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < math.inf:
+            if not is_number(value, 0):
                 rest = ", or None for none" if name == "clamp" else ""
                 raise InputError(f"{name}={value!r}; use a number above 0{rest}")
-        for name, value, known in (("form", self.form, get_args(Form)), ("target", self.target, get_args(Target))):
-            if value not in known:
-                raise InputError(f"{name}={value!r}; use {' or '.join(known)}")
+        one_of(self.form, "form", get_args(Form))
+        one_of(self.target, "target", get_args(Target))
 
 
 VARIANTS: dict[str, Callable[[Watcher], Watcher | None]] = {
@@ -91,8 +90,7 @@ def variant_named(watcher: Watcher, variant: str) -> Watcher | None:
         >>> variant_named(Watcher(), "no_clamp").clamp is None
         True
     """
-    if variant not in VARIANTS:
-        raise InputError(f"variant={variant!r}; use one of {', '.join(VARIANTS)}")
+    one_of(variant, "variant", VARIANTS)
     return VARIANTS[variant](watcher)
 
 

@@ -19,13 +19,13 @@ from steerlab.validation.published.recipes import ARITHMETIC
 from steerlab.validation.published.tables import CLAIM_COLUMNS, Cells, Numbers, check_columns, read_folder
 
 RECIPES: dict[str, Callable[..., Answer]] = {recipe.__name__: recipe for recipe in (*ARITHMETIC, *COUNTING, *EVIDENCE)}
-COLUMNS = ["document", "heading", "id", "claim", "claimed", "recomputed_low", "recomputed_high", "verdict", "reason"]
+AUDIT_COLUMNS = ["document", "heading", "id", "claim", "claimed", "recomputed_low", "recomputed_high", "verdict", "reason"]
 MARKS = dict(zip(VERDICTS, "✓✗?", strict=True))
 
 
 @dataclass(frozen=True, eq=False)
 class Audit(Result):
-    """Published claims, recomputed from the numbers printed beside them.
+    """Published claims, each with its recomputed value and whether it follows.
 
     Attributes:
         frame: one line a claim: document, heading, id, claim, claimed (as printed), recomputed_low and recomputed_high
@@ -91,7 +91,7 @@ class Audit(Result):
 
 
 def published_audit(folder: str | Path | None = None) -> Audit:
-    """Recompute the published claims in a folder of CSV files.
+    """Published claims in a folder of CSV files, recomputed from their own tables.
 
     Args:
         folder: holds claims.csv and one CSV of printed numbers per document; by default ``data/published`` of the
@@ -159,7 +159,7 @@ def judge(numbers: pd.DataFrame, claims: pd.DataFrame) -> Audit:
             lines.append(_judged(claim, cells))
         except ValueError as error:
             raise InputError(f"claim {claim['id']}: {error}") from error
-    frame = pd.DataFrame(lines, columns=COLUMNS).astype({"recomputed_low": "Float64", "recomputed_high": "Float64"})
+    frame = pd.DataFrame(lines, columns=AUDIT_COLUMNS).astype({"recomputed_low": "Float64", "recomputed_high": "Float64"})
     return Audit(frame, numbers, claims)
 
 

@@ -5,7 +5,7 @@ from fractions import Fraction
 from itertools import pairwise
 from math import ceil, floor
 
-from steerlab._checks import InputError
+from steerlab._checks import one_of
 from steerlab.validation.published.answers import Answer
 from steerlab.validation.published.numbers import Number, Range
 from steerlab.validation.published.recipes import count_of, mean, one, percent, problems, shown
@@ -76,8 +76,7 @@ def count_lead(of: Cells, others: Cells, below: str, n: Cells | None = None) -> 
 
 def rank(of: Cells, among: Cells, order: str = "highest", n: Cells | None = None) -> Answer:
     """The place of one number among several: 1 is the highest (or lowest); ties count in its favour."""
-    if order not in ("highest", "lowest"):
-        raise InputError(f"order={order!r}: use 'highest' or 'lowest'")
+    one_of(order, "order", ("highest", "lowest"))
     size, sign = problems(n), 1 if order == "highest" else -1
     own = percent(one(of, "of"), size).scaled(sign)
     others = {cell: percent(cell, size).scaled(sign) for cell in among if cell != of[0]}
@@ -105,8 +104,7 @@ def rank_of_mean(of: Cells, others: Cells, n: Cells | None = None) -> Answer:
 
 def wrong_steps(of: Cells, direction: str, n: Cells | None = None) -> Answer:
     """How many steps from one number to the next go against a direction; standing still does not."""
-    if direction not in ("falling", "rising"):
-        raise InputError(f"direction={direction!r}: use 'falling' or 'rising'")
+    one_of(direction, "direction", ("falling", "rising"))
     size, sign = problems(n), -1 if direction == "falling" else 1
     values = [percent(cell, size).scaled(sign) for cell in of]
     steps = list(pairwise(values))

@@ -30,7 +30,7 @@ def sign_test_p(became_right: Cells, became_wrong: Cells) -> Answer:
 
 
 def sign_test_p_from_accuracies(after: Cells, before: Cells, n: Cells) -> Answer:
-    """All p-values of the exact sign test that two accuracies allow: over every number of problems that changed sides."""
+    """All p-values of the exact sign test that two accuracies allow: over every number of problems that became right or wrong."""
     size = count_of(n)
     now, was = _count(one(after, "after"), size), _count(one(before, "before"), size)
     # Of the problems that became right, at least now - was, and at most all that were wrong before or are right now.

@@ -6,14 +6,14 @@ Every procedure that `steerlab.statistics` offers, and every family of controls,
 
 from collections.abc import Mapping
 
-from steerlab.validation.scenarios import against_controls, doses, families, intervals, many_looks, pairs
+from steerlab.validation.scenarios import against_controls, doses, families, intervals, multiplicity, pairs
 from steerlab.validation.scenarios._common import LEVELS, Scenario
 
 SCENARIOS: list[Scenario] = [
     *pairs.SCENARIOS,
     *intervals.SCENARIOS,
     *against_controls.SCENARIOS,
-    *many_looks.SCENARIOS,
+    *multiplicity.SCENARIOS,
     *doses.SCENARIOS,
     *families.SCENARIOS,
 ]

@@ -20,8 +20,8 @@ class Scenario:
         procedure: what is calibrated.
         setting: the data, in words.
         draw: draws data once; gives for each level whether (or what share of) null hypotheses were rejected.
-        null: whether the null is true, so that a rejection is a false alarm; else the rate is power.
-        why: why the rate of false alarms may exceed the level, where it may.
+        null: whether the null is true, so that a rejection is a false positive; else the rate is power.
+        why: why the false-positive rate may exceed the level, where it may.
         share: of the simulations, where one takes long.
     """
 

@@ -1,4 +1,4 @@
-"""One direction among controls, given their effects: the tests, and the recipe that they replace."""
+"""One direction among controls, given their effects: the tests, and the published recipe."""
 
 from functools import partial
 

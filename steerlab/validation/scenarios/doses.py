@@ -1,4 +1,4 @@
-"""Responses over alpha: trends, steps back, lines, curves, rank correlation, asymmetry."""
+"""Dose-responses: trends, monotonicity, lines, curves, rank correlation, asymmetry."""
 
 from functools import partial
 

@@ -1,8 +1,8 @@
 """Families of controls where the labels mean nothing, without a language model.
 
-Activations are Gaussian and vary far more in some dimensions than in others. The direction is the mean difference of two
-groups that chance has labelled. What it does is the mean change of a fixed reader of the steered activations: a linear part
-and a saturating one. So the null is true, and the question is whether the controls are what the direction is compared with.
+Activations are Gaussian, with very unequal variances. The direction is the mean difference of two groups labelled by chance; its
+effect is the mean change of a fixed readout, linear plus saturating. So the null is true, and the question is whether the controls
+match the direction.
 """
 
 from collections.abc import Callable

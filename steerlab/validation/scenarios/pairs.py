@@ -1,4 +1,4 @@
-"""Tests of the same problems before and after, of one sample, and of two; and that nothing changed."""
+"""Paired, one-sample, two-sample and equivalence tests."""
 
 from collections.abc import Callable
 from functools import cache, partial

@@ -1,4 +1,4 @@
-"""Many tests at once: corrections of given p-values, and the best cell of a grid."""
+"""Many tests at once: corrections of p-values, and the best cell of a grid."""
 
 from collections.abc import Callable
 from functools import partial
@@ -55,7 +55,7 @@ def _best_cell(change: float, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _false_survivors(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Ten of forty cells have an effect; does any other one survive?"""
+    """Ten of forty cells have an effect; is any other one rejected?"""
     before, after = grid(rng, 86, 40, 0.2, effects=10)
     found = st.max_statistic_test(before, after, rng=rng, n_resamples=499)
     return np.array([(found.survivors(level).index < 30).any() for level in LEVELS], float)
@@ -124,7 +124,7 @@ SCENARIOS: list[Scenario] = [
         "sign test of the best of a grid, uncorrected",
         "156 cells, 86 problems",
         _best_cell_uncorrected,
-        why="the best of 156 looks is not one look",
+        why="the best of 156 cells is not one cell",
         share=0.3,
     ),
     # What a real effect looks like
