@@ -53,7 +53,7 @@ def average_directions(directions: Sequence[Direction], *, normalise: bool = Fal
 
     Example:
         >>> long, short = Direction(torch.tensor([8.0, 0.0]), 1), Direction(torch.tensor([0.0, 2.0]), 1)
-        >>> average([long, short]).vector.tolist(), [round(v, 3) for v in average([long, short], normalise=True).vector.tolist()]
+        >>> average_directions([long, short]).vector.tolist(), [round(v, 3) for v in average_directions([long, short], normalise=True).vector.tolist()]
         ([4.0, 1.0], [3.536, 3.536])
     """
     given = list(directions)

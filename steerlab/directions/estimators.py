@@ -38,6 +38,7 @@ def mean_difference(correct: Group, incorrect: Group, *, layer: int, normalise: 
         ValueError: groups that differ in model, site or positions, an empty group, a difference that is not finite, or none but for rounding.
 
     Example:
+        >>> from steerlab.activations.cache import Activations
         >>> values, mask = torch.tensor([[1.0, 2.0], [3.0, 2.0], [0.0, 1.0], [0.0, 5.0]]).reshape(4, 1, 1, 2), torch.ones(4, 1, dtype=torch.bool)
         >>> acts = Activations(values, mask, ("a", "b", "c", "d"), (6,), "resid_post", "last", {})
         >>> mean_difference(acts.select("ab"), acts.select("cd"), layer=6).vector

@@ -326,7 +326,7 @@ def given_controls(directions: Sequence[Direction]) -> Draw:
 
     Example:
         >>> controls = [Direction(torch.eye(4)[k], layer=1, name=f"c{k}") for k in range(3)]
-        >>> [one.name for one in ready(controls)(Direction(torch.ones(4), layer=1), 2, rng=np.random.default_rng(0))]
+        >>> [one.name for one in given_controls(controls)(Direction(torch.ones(4), layer=1), 2, rng=np.random.default_rng(0))]
         ['c0', 'c1']
     """
     given = list(directions)

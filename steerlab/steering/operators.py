@@ -116,7 +116,7 @@ def rotate_by(resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
         Vu and Nguyen (2025), Angular steering: behavior control via rotation in activation space.
 
     Example:
-        >>> turned = turn(torch.tensor([[[3.0, 0.0]]]), torch.tensor([0.0, 9.0]), torch.tensor([[[np.pi / 2]]]))
+        >>> turned = rotate_by(torch.tensor([[[3.0, 0.0]]]), torch.tensor([0.0, 9.0]), torch.tensor([[[np.pi / 2]]]))
         >>> [abs(round(value, 5)) for value in turned.flatten().tolist()]
         [0.0, 3.0]
     """

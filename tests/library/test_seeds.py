@@ -10,8 +10,8 @@ import torch
 import steerlab as sl
 from steerlab.cli import options as setup
 from steerlab.reports.secondary import Questions
-from steerlab.studies import grid
-from steerlab.studies.method_trials import Setting, test_selected
+from steerlab.studies import grid, method_trials
+from steerlab.studies.method_trials import Setting
 from steerlab.studies.method_vectors import MethodVectors
 from steerlab.validation.calibration import calibrate
 from steerlab.validation.scenarios._common import Scenario
@@ -66,7 +66,7 @@ def test_a_task_from_a_file_has_the_seed_it_says(tmp_path):
     "options", [setup.Setup(seed=SEED, limit=4), setup.SeveralTasks(seed=SEED, limit=4, tasks=("story",))], ids=["one", "several"]
 )
 def test_a_script_records_its_seed_and_loads_its_tasks_with_it(options, monkeypatch):
-    monkeypatch.setattr(setup, "load_model", lambda *args, **how: None)
+    monkeypatch.setattr(sl, "load_model", lambda *args, **how: None)
     tasks = [options.load()[1]] if type(options) is setup.Setup else list(options.load_all()[1].values())
     assert options.recorded()["seed"] == SEED
     assert [task.about["seed"] for task in tasks] == [SEED] * len(tasks)
@@ -176,7 +176,7 @@ def test_controls_of_two_ways_to_match_and_of_two_layers_draw_from_streams_of_th
     made = [MethodVectors(f"m{k}", {k: (vector,)}, "made up") for k, vector in enumerate(vectors)]
     chosen = pd.DataFrame({"method": ["m0", "m1"], "layer": [0, 1], "sign": [1, 1], "level": [2.0, 2.0]})
     for k in range(2):
-        test_selected(Setting(model, texts), TASK.test[:2], made, chosen, [2.0], "norm", n_controls=2, seed=[SEED, 1, k])
+        method_trials.test_selected(Setting(model, texts), TASK.test[:2], made, chosen, [2.0], "norm", n_controls=2, seed=[SEED, 1, k])
     mine = [seed for seed in seeds if seed[:2] == (SEED, 1)]
     assert len(mine) == len(set(mine)) == 4
 
