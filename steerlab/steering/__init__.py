@@ -1,7 +1,7 @@
 """Steering, and the engine that runs many interventions over one batch.
 
 - `interventions`: `steer`; what happens to the stream, where, and at which alpha.
-- `operators`, `routers`: add, ablate, rotate, conditions, rules for alpha; which direction for which problem.
+- `operators`, `routers`: what a vector does to the stream (`OPERATORS` has the named ones), conditions, rules for alpha; which direction for which problem.
 - `cells`, `variants`, `wavefront`, `generation`: the engine: what is run, which part of it, from which block on; steered generation.
 - `options`: how a model is run and where directions act: the options that many functions share.
 - `distributions`: next-token distributions of texts under many interventions.

@@ -7,6 +7,7 @@ import torch
 from steerlab._checks import Option
 from steerlab.activations.positions import Positions
 from steerlab.models.memory import Limits, Shown
+from steerlab.steering import OPERATORS
 from steerlab.steering.operators import Operator
 from steerlab.tasks.scorers import Scorer
 
@@ -14,7 +15,7 @@ from steerlab.tasks.scorers import Scorer
 class Acting(Limits, total=False):
     """How directions act."""
 
-    operator: Annotated[str | Operator, Option("add", '"add", "ablate", "clamp", "rotate", or a function of (resid, vector, alpha)')]
+    operator: Annotated[str | Operator, Option("add", f"{', '.join(OPERATORS)}, or a function of (resid, vector, alpha)")]
     positions: Annotated[Positions, Option("all", '"all", "last" (of the prompt), "prompt", "generated", an index or indices')]
 
 

@@ -217,7 +217,7 @@ def test_alpha_is_a_finite_number(alpha):
     [
         ({"alpha": math.nan}, "alpha=nan is not a finite number"),
         ({"alpha": [1.0, 2.0]}, "1 directions and 2 alphas; give at least one direction, and one alpha or one for each"),
-        ({"operator": "multiply"}, "operator='multiply'; use one of add, ablate, clamp, rotate or a function"),
+        ({"operator": "multiply"}, f"operator='multiply'; use one of {', '.join(OPERATORS)} or a function"),
         ({"positions": "first"}, "positions='first'; use all, last, prompt, generated or a list of indices"),
         ({"positions": "generated"}, "positions='generated': steer does not know where a prompt ends; use sweep"),
         ({"layer": 3}, "layer=3: this model has 3 layers; use 0 to 2"),
