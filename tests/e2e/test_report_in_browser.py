@@ -13,7 +13,7 @@ import pytest
 
 from steerlab.plots import theme
 from steerlab.plots.sweeps import cell_key
-from steerlab.reports.blocks import Drawing, Examples
+from steerlab.reports.blocks import Drawing, Examples, Report
 from steerlab.reports.html import render_report
 from steerlab.sweeps.changes import CHANGE_COLUMNS
 
@@ -40,7 +40,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     heat.update_layout(coloraxis={"autocolorscale": True, "cmin": -2, "cmax": 2})
     bars = go.Figure(go.Bar(x=["a", EVIL], y=np.array([1.0, 2.0]), name=EVIL, hovertext=[EVIL, EVIL]))
     wide = pd.DataFrame({f"a_long_column_{i}": [EVIL, "x" * 100_000] for i in range(12)})
-    html = render_report(
+    report = Report(
         title=f"Report {EVIL}",
         question=f"Does it? {EVIL}",
         answer="It does. " + "long" * 500,
@@ -58,7 +58,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
         references=[EVIL],
     )
     path: Path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(html, encoding="utf-8")
+    path.write_text(render_report(report), encoding="utf-8")
     return path.as_uri()
 
 
@@ -252,7 +252,7 @@ def test_the_paragraph_for_a_paper_is_copied_with_its_references(browser: Any, a
 def test_numbers_in_cells_are_left_out_where_none_could_be_read(browser: Any, address: str, tmp_path: Path):
     many = [[f"−{k}" for k in range(10, 90)]]
     heat = go.Figure(go.Heatmap(z=[list(range(80))], text=many, texttemplate="%{text}", coloraxis="coloraxis"))
-    html = render_report(title="t", question="q", answer="a", figures=[("c", theme.style(heat, "Wide"), "w")] * 3)
+    html = render_report(Report(title="t", question="q", answer="a", figures=[("c", theme.style(heat, "Wide"), "w")] * 3))
     (tmp_path / "wide.html").write_text(html, encoding="utf-8")
     shown = "return document.querySelectorAll('#figure-1 .heatmap-label').length"
     visit(browser, (tmp_path / "wide.html").as_uri(), 390)
