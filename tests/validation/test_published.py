@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from results import speaks
 
+from steerlab.validation.published import auditing
 from steerlab.validation.published.answers import Answer
 from steerlab.validation.published.auditing import RECIPES, Audit, judge, published_audit
 from steerlab.validation.published.numbers import Range, printed
@@ -206,6 +207,12 @@ def test_a_folder_is_read_as_frames_are(tmp_path):
     pd.testing.assert_frame_equal(result.frame, judge(NUMBERS, claims()).frame)
     (tmp_path / "audit.csv").write_text(result.frame.to_csv(index=False))  # what was written beside the numbers is not one of them
     assert str(published_audit(tmp_path)) == "1 claims: 1 follow, 0 do not follow, 0 cannot be checked"
+
+
+def test_an_installation_without_the_tables_says_what_to_give(tmp_path, monkeypatch):
+    monkeypatch.setattr(auditing, "CHECKOUT", tmp_path / "none")
+    with pytest.raises(FileNotFoundError, match="give folder=, data/published of a checkout"):
+        published_audit()
 
 
 def test_bad_files_are_named_with_their_line(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 import pandas as pd
 
-from steerlab._checks import InputError
+from steerlab._checks import InputError, MissingFileError
 from steerlab._html import Result
 from steerlab.validation.published.answers import VERDICTS, Answer, Judgement
 from steerlab.validation.published.counting import COUNTING
@@ -19,6 +19,7 @@ from steerlab.validation.published.recipes import ARITHMETIC
 from steerlab.validation.published.tables import CLAIM_COLUMNS, Cells, Numbers, check_columns, read_folder
 
 RECIPES: dict[str, Callable[..., Answer]] = {recipe.__name__: recipe for recipe in (*ARITHMETIC, *COUNTING, *EVIDENCE)}
+CHECKOUT = Path(__file__).parents[3] / "data" / "published"
 AUDIT_COLUMNS = ["document", "heading", "id", "claim", "claimed", "recomputed_low", "recomputed_high", "verdict", "reason"]
 MARKS = dict(zip(VERDICTS, "✓✗?", strict=True))
 
@@ -95,7 +96,7 @@ def published_audit(folder: str | Path | None = None) -> Audit:
 
     Args:
         folder: holds claims.csv and one CSV of printed numbers per document; by default ``data/published`` of the
-            checkout that this library runs from.
+            checkout that this library runs from (an installed package has none: give a folder).
 
     Returns:
         Every claim with the range of values that the printed numbers allow, a verdict and its reason.
@@ -113,7 +114,11 @@ def published_audit(folder: str | Path | None = None) -> Audit:
         >>> result.frame.set_index("id").loc["gpt2-control-t", ["claimed", "verdict"]].tolist()
         ['p<0.01', 'does not follow']
     """
-    return judge(*read_folder(Path(__file__).parents[3] / "data" / "published" if folder is None else folder))
+    if folder is None and not CHECKOUT.is_dir():
+        raise MissingFileError(
+            "folder=None: this installation comes without the published tables; give folder=, data/published of a checkout or source archive of steerlab"
+        )
+    return judge(*read_folder(CHECKOUT if folder is None else folder))
 
 
 def judge(numbers: pd.DataFrame, claims: pd.DataFrame) -> Audit:
