@@ -12,6 +12,22 @@ Expected = TypeVar("Expected")
 
 
 @runtime_checkable
+class Framed(Protocol):
+    """A result with a tidy frame."""
+
+    @property
+    def frame(self) -> pd.DataFrame: ...
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A result at one layer."""
+
+    @property
+    def layer(self) -> int: ...
+
+
+@runtime_checkable
 class Sweep(Protocol):
     """The part of a sweep's result that is drawn."""
 
@@ -23,11 +39,8 @@ class Sweep(Protocol):
 
 
 @runtime_checkable
-class Preview(Protocol):
+class Preview(Framed, Protocol):
     """The part of a preview that is drawn."""
-
-    @property
-    def frame(self) -> pd.DataFrame: ...
 
     @property
     def correlation(self) -> Any: ...
@@ -60,11 +73,8 @@ class Control(Protocol):
 
 
 @runtime_checkable
-class Diagnostics(Protocol):
+class Diagnostics(Framed, Protocol):
     """The part of a contrast's diagnostics that is drawn."""
-
-    @property
-    def frame(self) -> pd.DataFrame: ...
 
     @property
     def n_positive(self) -> int: ...
@@ -77,25 +87,19 @@ class Diagnostics(Protocol):
 
 
 @runtime_checkable
-class Vector(Protocol):
+class Vector(Layered, Protocol):
     """The part of a direction that is drawn; `vector` is [d_model] or [pos, d_model]."""
 
     @property
     def vector(self) -> Any: ...
-
-    @property
-    def layer(self) -> int: ...
 
     def token_norms(self) -> Any:
         """One norm per position."""
 
 
 @runtime_checkable
-class Magnitudes(Protocol):
+class Magnitudes(Framed, Protocol):
     """The part of a magnitude analysis that is drawn."""
-
-    @property
-    def frame(self) -> pd.DataFrame: ...
 
     def by_position(self) -> pd.DataFrame:
         """One row per layer and position, with n and the mean norm and projection."""

@@ -1,4 +1,7 @@
-"""Figures of studies: protocols, kinds and sizes of learned vectors, streams of problems, transfer between tasks."""
+"""Figures of studies: protocols, kinds and sizes of learned vectors, streams of problems, transfer between tasks.
+
+Each raises TypeError for anything but the result that it names, and ValueError where that has no rows.
+"""
 
 from collections.abc import Hashable, Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -17,11 +20,8 @@ CLAIMS_HEIGHT = 380
 
 
 @runtime_checkable
-class Claims(Protocol):
+class Claims(_input.Framed, Protocol):
     """The part of a comparison of protocols that is drawn."""
-
-    @property
-    def frame(self) -> pd.DataFrame: ...
 
     @property
     def moves(self) -> pd.DataFrame: ...
@@ -37,10 +37,6 @@ def reported_against_fresh(found: Claims) -> go.Figure:
 
     Args:
         found: what `steerlab.compare_protocols` returns.
-
-    Raises:
-        TypeError: `found` is something else.
-        ValueError: There are no rows.
 
     Example:
         >>> import numpy as np, steerlab as sl
@@ -107,10 +103,6 @@ def context_kinds(found: Comparison) -> go.Figure:
 
     Args:
         found: what `steerlab.compare_context_vectors` returns.
-
-    Raises:
-        TypeError: `found` is something else.
-        ValueError: There are no rows.
 
     Example:
         >>> import numpy as np, steerlab as sl
@@ -181,17 +173,11 @@ NAMES = {"seed": "same problems, other seeds", "subset": "other problems", "shuf
 
 
 @runtime_checkable
-class Stability(Protocol):
+class Stability(_input.Framed, _input.Layered, Protocol):
     """The part of a study of stability that is drawn."""
 
     @property
-    def frame(self) -> pd.DataFrame: ...
-
-    @property
     def band(self) -> float: ...
-
-    @property
-    def layer(self) -> int: ...
 
     def curve(self) -> pd.DataFrame:
         """One row a kind and size, with means and intervals over vectors."""
@@ -204,10 +190,6 @@ def data_size_curve(found: Stability) -> go.Figure:
 
     Args:
         found: what `steerlab.seed_stability` returns.
-
-    Raises:
-        TypeError: `found` is something else.
-        ValueError: There are no rows.
 
     Example:
         >>> import numpy as np, steerlab as sl
@@ -270,11 +252,8 @@ PLAIN = "no_watcher"
 
 
 @runtime_checkable
-class Compared(Protocol):
+class Compared(_input.Framed, Protocol):
     """The part of a comparison of EAS variants that is drawn."""
-
-    @property
-    def frame(self) -> pd.DataFrame: ...
 
     @property
     def variants(self) -> tuple[str, ...]: ...
@@ -359,15 +338,7 @@ def _values(mine: pd.DataFrame, plain: "np.ndarray[Any, Any]", measure: str) -> 
 CELL = 44
 
 
-@runtime_checkable
-class Transfers(Protocol):
-    """The part of a transfer study that is drawn."""
-
-    @property
-    def frame(self) -> pd.DataFrame: ...
-
-
-def transfer_matrix(found: Transfers) -> go.Figure:
+def transfer_matrix(found: _input.Framed) -> go.Figure:
     """Change of accuracy on each task's test problems under each task's vector; one panel a method.
 
     Rows say where a vector comes from, columns where it is tested. Cells whose corrected p-value is below 0.05 have a star; the hover states
@@ -375,10 +346,6 @@ def transfer_matrix(found: Transfers) -> go.Figure:
 
     Args:
         found: what `steerlab.transfer` returns.
-
-    Raises:
-        TypeError: `found` is something else.
-        ValueError: There are no rows.
 
     Example:
         >>> import numpy as np, steerlab as sl
@@ -389,7 +356,7 @@ def transfer_matrix(found: Transfers) -> go.Figure:
         >>> transfer_matrix(found).data[0].z.shape
         (2, 2)
     """
-    found = _input.expect(found, Transfers, "found", "what steerlab.transfer returns")
+    found = _input.expect(found, _input.Framed, "found", "what steerlab.transfer returns")
     columns = ["method", "source", "target", "change", "low", "high", "p", "p_holm", "n", "random", "shuffled", "p_random"]
     rows = _input.need(found.frame, "found.frame", columns)
     names, methods = list(pd.unique(rows["source"])), list(pd.unique(rows["method"]))

@@ -1,4 +1,7 @@
-"""Figures over layers and tokens: contrasts, norms, projections, divergences, and changed answers against chance."""
+"""Figures over layers and tokens: contrasts, norms, projections, divergences, and changed answers against chance.
+
+Each raises TypeError for anything but the result that it names, and ValueError where that has no rows.
+"""
 
 from collections.abc import Hashable, Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -198,14 +201,11 @@ DIVERGENCE_HEIGHT = 300
 
 
 @runtime_checkable
-class Critical(Protocol):
+class Critical(_input.Layered, Protocol):
     """The part of a critical-token result that is drawn."""
 
     @property
     def alpha(self) -> float: ...
-
-    @property
-    def layer(self) -> int: ...
 
     def summary(self) -> pd.DataFrame:
         """One row a group, run and part, with n, tokens, kl and share."""
@@ -219,10 +219,6 @@ def critical_tokens(found: Critical) -> go.Figure:
 
     Args:
         found: what `steerlab.critical_tokens` returns.
-
-    Raises:
-        TypeError: `found` is something else.
-        ValueError: There are no rows.
 
     Example:
         >>> import steerlab as sl, torch
@@ -265,11 +261,8 @@ HEADROOM_HEIGHT = 320
 
 
 @runtime_checkable
-class Failures(Protocol):
+class Failures(_input.Layered, Protocol):
     """The part of a failure analysis that is drawn."""
-
-    @property
-    def layer(self) -> int: ...
 
     @property
     def headroom(self) -> pd.DataFrame: ...
@@ -280,10 +273,6 @@ def headroom(found: Failures) -> go.Figure:
 
     Args:
         found: what `steerlab.failure_analysis` returns.
-
-    Raises:
-        TypeError: `found` is something else.
-        ValueError: There are no rows.
 
     Example:
         >>> import steerlab as sl, torch
