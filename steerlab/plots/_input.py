@@ -106,23 +106,14 @@ class Magnitudes(Framed, Protocol):
 
 
 def expect(value: Expected, protocol: type, argument: str, expected: str) -> Expected:
-    """Return `value` if it has the protocol's parts.
-
-    Raises:
-        TypeError: It has not; the message names what it is and what was expected.
-    """
+    """Return `value` if it has the protocol's parts."""
     if isinstance(value, type) or not isinstance(value, protocol):
         raise InputTypeError(f"{argument}: got {type(value).__name__}; expected {expected}")
     return value
 
 
 def need(frame: object, name: str, columns: Sequence[str]) -> pd.DataFrame:
-    """Return `frame` if it is a DataFrame with rows and these columns.
-
-    Raises:
-        TypeError: It is no DataFrame.
-        ValueError: It is empty, or a column is missing.
-    """
+    """Return `frame` if it is a DataFrame with rows and these columns."""
     if not isinstance(frame, pd.DataFrame):
         raise InputTypeError(f"{name}: got {type(frame).__name__}; expected a pandas DataFrame")
     missing = [column for column in columns if column not in frame.columns]
@@ -141,11 +132,7 @@ def listed(values: Iterable[object], most: int = 12) -> str:
 
 
 def matrix(d: Vector, argument: str) -> np.ndarray:
-    """A direction's vector as float64 [pos, d_model].
-
-    Raises:
-        ValueError: It has another shape, or is not finite.
-    """
+    """A direction's vector as float64 [pos, d_model]."""
     vector = d.vector
     if hasattr(vector, "detach"):  # a tensor that may ask for gradients, be on a device or be bfloat16
         vector = vector.detach().cpu().double()

@@ -18,11 +18,7 @@ CELL = ["layer", "direction", "alpha"]
 
 
 def only(rows: pd.DataFrame, column: str, value: object) -> pd.DataFrame:
-    """The rows where `column` is `value`; all rows when it is None.
-
-    Raises:
-        ValueError: No row has it; the message lists what there is.
-    """
+    """The rows where `column` is `value`; all rows when it is None."""
     if value is None:
         return rows
     found = rows[rows[column] == value]
@@ -33,12 +29,7 @@ def only(rows: pd.DataFrame, column: str, value: object) -> pd.DataFrame:
 
 
 def cells(sw: _input.Sweep) -> pd.DataFrame:
-    """Accuracy and transitions of a sweep side by side, one row per layer, direction and alpha.
-
-    Raises:
-        TypeError: `sw` is no sweep result.
-        ValueError: A column is missing, a cell occurs twice, or there is no baseline to compare with.
-    """
+    """Accuracy and transitions of a sweep side by side, one row per layer, direction and alpha."""
     sweep = _input.expect(sw, _input.Sweep, "sw", "a SweepResult, as steerlab.sweep returns it")
     measured = ["n", "correct", "accuracy", "low", "high", "change"]
     rows = _input.need(sweep.accuracy(), "sw.accuracy()", [*CELL, *measured])[CELL + measured]
