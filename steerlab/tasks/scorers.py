@@ -335,11 +335,6 @@ def scorer_for(problems: Sequence[Problem], scorer: "str | Scorer | None" = None
 Target = Callable[[Model, Problem], TokenRow]
 
 
-def answer_text(problem: Problem) -> Text:
-    """The right answer as it is written behind the prompt, see `Problem.answer`: what scorers read is what is trained."""
-    return problem.answer
-
-
 def whole_answer(model: Model, problem: Problem) -> TokenRow:
     """Every token of the right answer, each behind the ones before it, from where its scorer begins to read it.
 
