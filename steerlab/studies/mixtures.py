@@ -5,6 +5,7 @@ chosen on validation problems of the mixture, so the task that was left out has 
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -184,9 +185,9 @@ def universal_booster(
     lines = []
     stages = Stages(len(parts) + len(tasks), show=progress)
     if progress:
-        # Which problems are drawn is chance; these are like them.
+        ahead = deepcopy(rng)  # the problems that the first mixture will draw; the run's own generator stays where it is
         some = {
-            split: mixture({name: getattr(task, split) for name, task in tasks.items()}, n, rng=np.random.default_rng(0))
+            split: mixture({name: getattr(task, split) for name, task in tasks.items()}, n, rng=ahead)
             for split, n in (("train", n_train), ("validation", n_validation))
         }
         how: dict[str, Any] = {"layers": where, "operator": operator}
