@@ -69,15 +69,14 @@ def changed_problems(
     before = sw.baseline.frame.set_index("problem_id")
     problems = {problem.id: problem for problem in sw.baseline.problems}
     was, now = cells["problem_id"].map(before["correct"]).astype(bool), cells["correct"].astype(bool)
-    moved = cells[was != now]
+    moved = cells.assign(margin_change=cells["margin"] - cells["problem_id"].map(before["margin"]))[was != now]
     ids = moved["problem_id"]
-    table = moved[[*KEYS, "problem_id"]].assign(
+    table = moved[[*KEYS, "problem_id", "margin_change"]].assign(
         prompt=[question(problems[i]) for i in ids],
         target=[written(problems[i].answer).strip() for i in ids],  # as predictions are written
         before=ids.map(before["prediction"]),
         after=moved["prediction"],
         became=now[was != now].map({True: "right", False: "wrong"}),
-        margin_change=moved["margin"] - ids.map(before["margin"]),
         place=ids.map({i: k for k, i in enumerate(problems)}),
     )
     table = table if became is None else table[table["became"] == became]
