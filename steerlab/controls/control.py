@@ -87,7 +87,6 @@ def random_control(
     """Outcomes of a direction and of n controls at one alpha, on the same problems.
 
     Args:
-        model: a TransformerLens model.
         problems: what to ask.
         direction: the direction under test.
         alpha: the coefficient, the same for all.
@@ -199,7 +198,6 @@ def match_kl(
     lengths that match. The operator is "add" or "rotate", or a function that does nothing for a vector of length 0.
 
     Args:
-        model: a TransformerLens model.
         direction: the direction under test.
         controls: any controls, such as ``steerlab.random_directions(direction, 99, rng=rng)``.
         texts: texts that have nothing to do with the task, or lists of token ids.

@@ -160,7 +160,6 @@ def side_effects(
     held for a few positions at a time only.
 
     Args:
-        model: a TransformerLens model.
         directions: one, several (each with its own name at its layer), or {layer: direction}. For a Pareto plot with
             controls, ``[ctl.direction, *ctl.controls]`` of a `ControlResult`.
         texts: texts that have nothing to do with the task, or lists of token ids; default 24 everyday sentences.
@@ -217,7 +216,6 @@ def side_texts(model: Model, problems: Sequence[Problem], *, n: int = len(NEUTRA
     """Texts to measure side effects on, and a description: everyday sentences, or prompts for a model that cannot read them.
 
     Args:
-        model: a TransformerLens model.
         problems: whose prompts (where there are none: first choices) stand in.
         n: at most so many prompts.
 

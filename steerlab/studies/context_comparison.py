@@ -154,7 +154,6 @@ def compare_context_vectors(
     steps and learning rates; rate and epoch are chosen on validation.
 
     Args:
-        model: a TransformerLens model.
         train, validation, test: problems; no overlap.
         layer: where the vectors act (added to every position).
         rng: for intervals and tests.
@@ -207,13 +206,8 @@ def compare_context_vectors(
                 found = fit(model, some, candidates, learnable, schedule, how, validation=validation)
                 broken += [f"{name}, seed {seed}, lr {t.candidate.lr:g}: {t.stopped}." for t in found.trained if t.broke is not None]
                 best = min(found.trained, key=_rank)
-                line: dict[str, Any] = {
-                    "kind": name,
-                    "n_parameters": _size(learnable),
-                    "seed": int(seed),
-                    "lr": best.candidate.lr,
-                    "epoch": best.epoch,
-                }
+                line: dict[str, Any] = {"kind": name, "n_parameters": _size(learnable), "seed": int(seed)}
+                line |= {"lr": best.candidate.lr, "epoch": best.epoch}
                 line |= {"norm": learnable.norm(best.parameters), "train_before": np.nan, "train_accuracy": np.nan}
                 lines.append(line | {"validation_before": found.unsteered, "validation_accuracy": -_rank(best)[0]})
                 for given, into in ((some, on_train), (test, cells)):

@@ -344,7 +344,6 @@ def compare_methods(
     """Steering methods on one task, compared at equal norm and equal KL.
 
     Args:
-        model: a TransformerLens model.
         task: with train (vectors come from it), validation (choices) and test problems (claims).
         seed: of balancing, of the order of training and of the controls.
         methods: any of `steerlab.studies.KNOWN_METHODS`.
@@ -358,10 +357,6 @@ def compare_methods(
         texts: texts to measure KL on; default everyday sentences or, for a model that cannot read them, prompts of the validation split.
         cache_positions: where estimated directions are measured.
         positions: where all of them act.
-        progress: show progress bars.
-
-    Raises:
-        ValueError: bad input; see the functions called.
 
     Example:
         >>> import steerlab as sl
@@ -410,18 +405,10 @@ def compare_methods(
             chosen,
             score_selected(bench, task.test, found, chosen, levels[matching], matching, n_controls=n_controls, seed=stream),
         )
-    settings = {
-        "task": task.name,
-        "n_train": len(task.train),
-        "n_validation": len(task.validation),
-        "n_test": len(task.test),
-        "levels": {matching: levels[matching] for matching in tried},
-        "n_controls": n_controls,
-        "texts": about,
-        "cache_positions": TokenPositions.of(cache_positions, MEASURED).describe(),
-        **{key: value for key, value in learning.items() if key != "positions"},
-        "positions": TokenPositions.of(positions).describe(),
-    }
+    settings: dict[str, Any] = {"task": task.name, **{f"n_{split}": len(getattr(task, split)) for split in ("train", "validation", "test")}}
+    settings |= {"levels": {matching: levels[matching] for matching in tried}, "n_controls": n_controls, "texts": about}
+    settings |= learning | {"cache_positions": TokenPositions.of(cache_positions, MEASURED).describe()}
+    settings["positions"] = TokenPositions.of(positions).describe()
     return _comparison(baseline, found, tried, asked, notes, missing, settings)
 
 

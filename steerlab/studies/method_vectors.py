@@ -86,7 +86,6 @@ def method_vectors(
     than another. The multi-layer vector of a layer has the sources' shape (10%, 50% and 80% of the depth), scaled so that its middle stands there.
 
     Args:
-        model: a TransformerLens model.
         train: problems to learn and estimate from.
         methods: any of `steerlab.studies.KNOWN_METHODS`; "prompt" adds no vector and is left to `steerlab.studies.method_vectors`.
         layers: candidates; default all.
@@ -94,7 +93,6 @@ def method_vectors(
         epochs, lr, batch_size: of learned vectors.
         cache_positions: where estimated directions are measured.
         positions: where learned vectors act while they learn.
-        progress: show progress bars.
 
     Returns:
         The contenders, and for each method that has none the reason.

@@ -148,7 +148,6 @@ def universal_booster(
     """Effects of mixture vectors on the tasks of the mixture and on a task that was left out.
 
     Args:
-        model: a TransformerLens model.
         tasks: names and tasks, at least three, judged by one scorer.
         rng: the only source of chance: problems, seeds, random directions.
         layers: candidates; default a quarter, a half and three quarters of the depth.
@@ -157,7 +156,6 @@ def universal_booster(
             (default all).
         n_random: random directions for each mixture, of its norm and at its layer.
         epochs, lr, operator: see `steerlab.aft.aft.learn_vector`.
-        progress: show progress bars.
 
     Raises:
         ValueError: fewer than three tasks, an unknown one left out, too few problems, or tasks of different scorers.
@@ -226,13 +224,8 @@ def universal_booster(
         random.append(drawn_changes)
         for name, frame in after.items():
             kind, members = parts[name]
-            about = {
-                "vector": name,
-                "kind": kind,
-                "task": task,
-                "trained": "in" if task in members else "out",
-                "layer": vectors[name].layer,
-            }
+            about: dict[str, Any] = {"vector": name, "kind": kind, "task": task, "trained": "in" if task in members else "out"}
+            about["layer"] = vectors[name].layer
             rows.append(about | effect(done.baseline.frame, frame))
             moved[name, task] = frame["correct"].to_numpy(float) - done.baseline.frame["correct"].to_numpy(float)
         if task in out:
@@ -255,12 +248,8 @@ def _judged(frame: pd.DataFrame, mixed: Sequence[str], random: np.ndarray) -> pd
     lines = frame.index[frame["kind"] != "single"]
     draws = np.array([random[mixed.index(frame.at[i, "vector"]), tasks.index(frame.at[i, "task"])] for i in lines])
     alone, together = rank_tests(frame.loc[lines, "change"].to_numpy(float), draws)
-    judged = {
-        "p_holm": holm(frame.loc[lines, "p"].to_numpy(float)),
-        "random": np.median(draws, axis=1),
-        "p_random": alone,
-        "p_random_all": together,
-    }
+    judged = {"p_holm": holm(frame.loc[lines, "p"].to_numpy(float)), "random": np.median(draws, axis=1)}
+    judged |= {"p_random": alone, "p_random_all": together}
     return frame.join(pd.DataFrame(judged, index=lines))
 
 

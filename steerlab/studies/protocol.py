@@ -159,7 +159,6 @@ def run_experiment(
     """The main protocol on one model and task: choice on validation, effect and controls on test.
 
     Args:
-        model: a TransformerLens model.
         task: with train, validation and test problems.
         seed: balancing and controls draw from streams of their own that it determines.
         layers: candidates; default all.
@@ -173,9 +172,6 @@ def run_experiment(
         cache_positions: where the direction is measured.
         too_long: what to do with problems that do not fit into the model's context: "error", "drop" or "truncate"; see `steerlab.fit_to_context`.
         progress: show progress bars, the number of each stage, and what a job of more than a minute is made of.
-
-    Raises:
-        ValueError: bad input; see the functions called.
 
     Example:
         >>> import steerlab as sl

@@ -158,7 +158,6 @@ def compare_protocols(
     attempt, its best layer on validation is taken, and the first attempt with a gain of at least 0 on the outcome problems is reported (the last one, if none has).
 
     Args:
-        model: a TransformerLens model.
         task: train problems are drawn from its train split, validation and outcome problems from its validation split; its test split is fresh.
         rng: the only source of chance.
         repetitions: how often everything is drawn and run again.
@@ -166,7 +165,6 @@ def compare_protocols(
         attempts: the most seeds.
         rapid_epochs: of the rapid protocol.
         epochs, extend, early_stopping, lr, batch_size, operator: see `steerlab.aft.aft.learn_vector`.
-        progress: show progress bars.
 
     Raises:
         ValueError: too few problems, or fewer than one repetition or attempt.

@@ -63,15 +63,9 @@ class SeedStability(Plotted, figure="data_size_curve"):
             atanh = np.arctanh(part["cosine"].clip(-1 + 1e-12, 1 - 1e-12).to_numpy(float))  # Fisher's z, so that limits stay within ±1
             low, high = np.tanh([*mean_interval(atanh)]).tolist()
             both = self.pairs[(self.pairs["kind"] == kind) & (self.pairs["size"] == size)]["cosine"]
-            line = {
-                "kind": kind,
-                "size": size,
-                "vectors": len(part),
-                "cosine": float(np.tanh(atanh.mean())),
-                "cosine_low": low,
-                "cosine_high": high,
-            }
-            line |= {"pair_cosine": float(both.median()) if len(both) else np.nan, "norm": float(part["norm"].mean())}
+            line = {"kind": kind, "size": size, "vectors": len(part), "cosine": float(np.tanh(atanh.mean()))}
+            line |= {"cosine_low": low, "cosine_high": high, "pair_cosine": float(both.median()) if len(both) else np.nan}
+            line["norm"] = float(part["norm"].mean())
             low, high = mean_interval(part["change"].to_numpy(float))
             line |= {"change": round(float(part["change"].mean()), 12), "change_low": low, "change_high": high}
             lines.append(line | {"change_sd": float(part["change"].std(ddof=1))})
@@ -160,7 +154,6 @@ def seed_stability(
     """Vectors learned with other seeds and from other problems, compared by cosine and test effect.
 
     Args:
-        model: a TransformerLens model.
         task: its train problems are trained on, its test problems score.
         rng: the only source of chance: problems, seeds, permutations.
         layer: default the middle one.
@@ -171,7 +164,6 @@ def seed_stability(
         n_test: test problems; default all.
         epochs: of the largest size; smaller ones take so many more that the number of steps is the same.
         lr, batch_size, operator: see `steerlab.aft.aft.learn_vector`.
-        progress: show progress bars.
 
     Raises:
         ValueError: sizes that repeat or that the train split does not have, fewer than two seeds, or no subsets.
@@ -201,14 +193,8 @@ def seed_stability(
     order = drawn(task.train, len(task.train), rng=rng)
     reference, rest = order[: numbers[-1]], order[numbers[-1] :]
     steps = -(-len(reference) // batch_size)
-    shared: dict[str, Any] = {
-        "layers": [where],
-        "lrs": lr,
-        "batch_size": batch_size,
-        "operator": operator,
-        "init": "random",
-        "progress": progress,
-    }
+    shared: dict[str, Any] = {"layers": [where], "lrs": lr, "batch_size": batch_size, "operator": operator}
+    shared |= {"init": "random", "progress": progress}
     plan: list[tuple[str, list[Problem], list[int], int]] = [("seed", reference, _seeds(seeds, rng), epochs)]
     for size in numbers:
         more = max(1, round(epochs * steps / -(-size // batch_size)))

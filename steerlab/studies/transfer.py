@@ -168,32 +168,24 @@ def contrast_source(
     return Found(vector, layer, alpha, len(where) * len(list(alphas)), float(best["change"]), shuffled, by_layer, reliability, by_draw)
 
 
-def learned_work(
-    model: Model, train: Sequence[Problem], validation: Sequence[Problem], layers: Sequence[int] | None, learning: Learning
-) -> list[Work]:
-    """What `learned_source` is made of; its shuffled vectors as if they trained for all epochs."""
-    how: dict[str, Any] = {"epochs": learning.epochs, "operator": learning.operator}
-    where, half = chosen_depths(model, layers), train[: len(train) // 2]
-    return [
-        *vectors_work(model, train, validation=validation, layers=where, **how),
-        *vectors_work(model, half, layers=where, times=2, **how),
-        *vectors_work(model, train, layers=where[len(where) // 2 :][:1], times=learning.n_shuffled, **how),
-    ]
-
-
-def contrast_work(
+def _work(
     model: Model,
+    method: str,
     train: Sequence[Problem],
     validation: Sequence[Problem],
-    layers: Sequence[int] | None,
+    where: list[int],
     alphas: Sequence[float],
-    *,
-    operator: str | Operator,
+    learning: Learning,
 ) -> list[Work]:
-    """What `contrast_source` is made of; train problems run once more for their activations, at most, which is not counted."""
-    where, rows = chosen_depths(model, layers), rows_of(model, train)
-    cells = len(where) * sum(alpha != 0 for alpha in alphas)
-    swept = steered(model, validation, (1 + cells) * rows_of(model, validation), layers=where, operator=operator, together=cells)
+    """What one task's vector is made of; activations, at most one more run of the train problems, are not counted, and nulls train for all epochs."""
+    if method == LEARNED:
+        how: dict[str, Any] = {"epochs": learning.epochs, "operator": learning.operator}
+        learned = vectors_work(model, train, validation=validation, layers=where, **how)
+        halves = vectors_work(model, train[: len(train) // 2], layers=where, times=2, **how)
+        return [*learned, *halves, *vectors_work(model, train, layers=where[len(where) // 2 :][:1], times=learning.n_shuffled, **how)]
+    rows, cells = rows_of(model, train), len(where) * sum(alpha != 0 for alpha in alphas)
+    runs = (1 + cells) * rows_of(model, validation)
+    swept = steered(model, validation, runs, layers=where, operator=learning.operator, together=cells)
     return [unsteered(model, train, rows, again=rows), swept]
 
 
@@ -334,7 +326,6 @@ def transfer(
     """Effects on every task's test problems of a vector found on each task by each method.
 
     Args:
-        model: a TransformerLens model.
         tasks: names and tasks, at least two.
         rng: the only source of chance: draws of problems, seeds of training, nulls.
         methods: "learned" (activation fine-tuning, which acts at alpha 1) and names of `steerlab.ESTIMATORS` (right against wrong train problems).
@@ -346,7 +337,6 @@ def transfer(
         n_shuffled, n_shuffled_learned: shuffled-label vectors for each estimate, and for each learned vector (each costs a training).
         epochs, lr: of the training.
         operator: how vectors act.
-        progress: show progress bars.
 
     Raises:
         ValueError: an unknown method, fewer than two tasks, too few problems, or a task that the model gets all right or all wrong.
@@ -374,15 +364,12 @@ def transfer(
     if progress:
         made_of = list[Work]()
         tested = len(tasks) * sum(1 + n_random + (n_shuffled_learned if method == LEARNED else n_shuffled) for method in methods)
+        where = chosen_depths(model, layers)
         for task in tasks.values():
-            train, validation, test = task.train[:n_train], task.validation[:n_validation], task.test[:n_test]
             for method in methods:
-                if method == LEARNED:
-                    made_of += learned_work(model, train, validation, layers, learning)
-                else:
-                    made_of += contrast_work(model, train, validation, layers, alphas, operator=operator)
-            runs = (1 + tested) * rows_of(model, test)
-            made_of.append(steered(model, test, runs, layers=chosen_depths(model, layers), operator=operator, together=tested))
+                made_of += _work(model, method, task.train[:n_train], task.validation[:n_validation], where, alphas, learning)
+            runs = (1 + tested) * rows_of(model, task.test[:n_test])
+            made_of.append(steered(model, task.test[:n_test], runs, layers=where, operator=operator, together=tested))
         forecast(model, made_of, show=True, extra=f" in {stages.total} stages, at most")
     for name, task in tasks.items():
         train = drawn(task.train, n_train, rng=rng, what=f"train problems of {name!r}")
@@ -391,10 +378,9 @@ def transfer(
             stages.next(f"{method} on {name}")
             if method == LEARNED:
                 found[method, name] = learned_source(model, name, train, validation, layers, learning, rng=rng)
-            else:
-                found[method, name] = contrast_source(
-                    model, name, method, train, validation, layers, alphas, n_shuffled, operator=operator, rng=rng, progress=progress
-                )
+                continue
+            how: dict[str, Any] = {"operator": operator, "rng": rng, "progress": progress}
+            found[method, name] = contrast_source(model, name, method, train, validation, layers, alphas, n_shuffled, **how)
     tests = {name: task.test if n_test is None else drawn(task.test, n_test, rng=rng, what="test problems") for name, task in tasks.items()}
     frame, nulls, checks = _test(model, tests, found, n_random, operator=operator, rng=rng, progress=progress, stages=stages)
     band = cosine_band(d_model(model))

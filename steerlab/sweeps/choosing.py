@@ -83,7 +83,6 @@ def successive_halving(
     Problems that a cell has seen are not run again under it.
 
     Args:
-        model: a TransformerLens model.
         problems: what to choose on; a validation split.
         directions, alphas: the grid, as in `steerlab.sweep`. Alpha = 0 is no candidate.
         rng: draws half of the order in which problems are used.
@@ -234,7 +233,6 @@ def coefficient_grid(
     """A direction's coefficient chosen on validation problems, and its effect on test problems, scored once.
 
     Args:
-        model: a TransformerLens model.
         validation: what to choose on. Should the layer have been chosen on them as well, that choice had a part in it.
         test: what to report; none of the validation problems.
         direction: at the layer chosen before.

@@ -115,7 +115,6 @@ def preview(
     """First-order effects of directions at every layer and alpha, from one forward and one backward pass.
 
     Args:
-        model: a TransformerLens model.
         problems: what to ask. Of generated answers the margin is the log-odds of the target, as in a sweep.
         directions: one, which is tried at every layer; or a list or ``{layer: direction}``, each at its own.
         alphas: one or several coefficients.

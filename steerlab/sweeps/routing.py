@@ -91,7 +91,6 @@ def evaluate_routed(
     Problems that share both are run together, on the fast path.
 
     Args:
-        model: a TransformerLens model.
         problems: what to ask.
         directions: of each route; None leaves its problems unsteered. A single direction needs no routes.
         routes: a router such as `KeywordRouter` or `nearest_mean`, or the route of each problem.

@@ -264,7 +264,6 @@ def sweep(
     Each batch runs once up to the steered blocks; every alpha and direction resumes from there, in one larger batch.
 
     Args:
-        model: a TransformerLens model.
         problems: what to ask.
         directions: one, a list, or ``{layer: direction}``, where each acts at its key.
         alphas: one or several coefficients; see `ALPHAS`.

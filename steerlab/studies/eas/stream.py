@@ -181,7 +181,6 @@ def run_eas(
     """Outcomes of a stream of problems, one at a time, while a Watcher nudges the model and learns from right answers.
 
     Args:
-        model: a TransformerLens model.
         problems: the stream, in this order.
         layer: the watched block; its output is watched and nudged, at every position, generated ones included.
         rng: draws the attractors.
