@@ -264,13 +264,8 @@ def scales_for(
 ) -> list[tuple[float, float, bool]]:
     """How long each of several interventions must be for a wanted KL; all are searched side by side.
 
-    Args:
-        kl_of: the KLs of some of them, by number, each at a scale times its length.
-        targets: the wanted KL of each, above 0.
-        tolerance, max_scale: as in `match_kl`.
-
-    Returns:
-        For each the best scale that was tried, its KL, and whether that is near enough.
+    `kl_of` gives the KLs of some of them, by number, each at a scale times its length; what comes back is for each the best scale that was
+    tried, its KL, and whether that is near enough.
 
     Example:
         >>> ((scale, kl, reached),) = scales_for(lambda which, scales: 3.0 * np.square(scales), [12.0])

@@ -165,10 +165,6 @@ def model_task_grid(models: Sequence[str] = ("tiny-arithmetic",), datasets: Sequ
 def run_job(cell: GridJob, model: Model | None = None) -> dict[str, Any]:
     """The result of one job: a vector learned, chosen on validation and tested.
 
-    Args:
-        cell: what to do.
-        model: the cell's model, if it is loaded already.
-
     Returns:
         A record of plain numbers and words: baseline, steered and improvement (shares), low and high (95%, paired), became_right, became_wrong, n,
         p (sign test), validation_improvement, candidates, layer, epoch, norm, controls, p_controls (rank test, None without controls),

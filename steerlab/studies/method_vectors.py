@@ -86,11 +86,8 @@ def method_vectors(
     than another. The multi-layer vector of a layer has the sources' shape (10%, 50% and 80% of the depth), scaled so that its middle stands there.
 
     Args:
-        train: problems to learn and estimate from.
-        methods: any of `steerlab.studies.KNOWN_METHODS`; "prompt" adds no vector and is left to `steerlab.studies.method_vectors`.
+        methods: any of `steerlab.studies.KNOWN_METHODS`; "prompt" adds no vector and is left to `wordings`.
         layers: candidates; default all.
-        seed: of balancing and of the order of training.
-        epochs, lr, batch_size: of learned vectors.
         cache_positions: where estimated directions are measured.
         positions: where learned vectors act while they learn.
 

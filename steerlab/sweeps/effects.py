@@ -30,14 +30,6 @@ def score_vectors(
 ) -> InterventionRun:
     """Score problems under every vector, each where it was measured and at its own coefficient, in one batched run.
 
-    Args:
-        vectors: directions with their alphas.
-        model, problems: as in `steerlab.sweep`.
-        label: of the progress bar.
-
-    Raises:
-        ValueError: no vectors, or what `run_interventions` says.
-
     Example:
         >>> import steerlab as sl, torch
         >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
@@ -69,10 +61,7 @@ def tested(test: SignTest) -> dict[str, Any]:
 
 
 def effect(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
-    """The paired effect of one vector: n, baseline, accuracy, change, low and high (95%, Newcombe), p (exact sign test), margin_change.
-
-    Args:
-        before, after: outcomes of the same problems in the same order, with correct and margin.
+    """The paired effect of one vector on the same problems in one order: n, baseline, accuracy, change, low and high (95%, Newcombe), p (exact sign test), margin_change.
 
     Example:
         >>> before = pd.DataFrame({"correct": [True, False, False], "margin": [1.0, -1.0, -2.0]})
