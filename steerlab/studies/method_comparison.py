@@ -32,7 +32,7 @@ from steerlab.studies import KL_LEVELS, METHODS
 from steerlab.studies.method_trials import MATCHINGS, Setting, Tested, choose, score_selected, trials_work, validation_grid
 from steerlab.studies.method_vectors import MethodVectors, check_methods, contenders_work, label, method_vectors, wordings
 from steerlab.studies.protocol import STREAMS
-from steerlab.sweeps.effects import points, tested
+from steerlab.sweeps.effects import change_of, points
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.problems import Problem, Task, as_texts, check_task, in_both
 
@@ -101,7 +101,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
 
     def _line(self, row: dict[Hashable, Any]) -> dict[str, Any]:
         mine = self._outcomes(row["matching"], row["method"])
-        change = tested(sign_test(self.baseline.frame["correct"].to_numpy(bool), mine["correct"].to_numpy(bool)))
+        change = change_of(sign_test(self.baseline.frame["correct"].to_numpy(bool), mine["correct"].to_numpy(bool)))
         line = (
             {str(key): value for key, value in row.items()}
             | change
@@ -138,7 +138,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
             mine = self.chosen[self.chosen["matching"].isin([matching, "none"])]
             right = {m: self._outcomes(k, m)["correct"].to_numpy(bool) for k, m in zip(mine["matching"], mine["method"], strict=True)}
             for one, other in combinations(right, 2):
-                lines.append({"matching": matching, "method": one, "other": other, **tested(sign_test(right[other], right[one]))})
+                lines.append({"matching": matching, "method": one, "other": other, **change_of(sign_test(right[other], right[one]))})
         table = pd.DataFrame(lines, columns=list(PAIR_COLUMNS)).rename(columns=PAIR_COLUMNS)
         return table.assign(p_holm=holm(table["p"].to_numpy(float)) if lines else np.array([]))
 

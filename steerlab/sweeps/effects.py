@@ -53,7 +53,7 @@ def points(*shares: float) -> str:
     return " to ".join(f"{100 * share:+.1f}" for share in shares)
 
 
-def tested(test: SignTest) -> dict[str, Any]:
+def change_of(test: SignTest) -> dict[str, Any]:
     """A sign test as tables have it: n, change with low and high (95%, Newcombe), became_right, became_wrong, p."""
     low, high = test.interval()
     found = {"n": test.n, "change": test.change, "low": low, "high": high}
@@ -71,7 +71,7 @@ def effect(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
         (0.333, 1.0, 1.0)
     """
     was, now = before["correct"].to_numpy(bool), after["correct"].to_numpy(bool)
-    found = tested(sign_test(was, now))
+    found = change_of(sign_test(was, now))
     moved = float((after["margin"].to_numpy(float) - before["margin"].to_numpy(float)).mean())
     kept = {name: found[name] for name in ("change", "low", "high", "p")}
     return {"n": found["n"], "baseline": float(was.mean()), "accuracy": float(now.mean()), **kept, "margin_change": moved}

@@ -26,7 +26,7 @@ from steerlab.statistics.multiplicity import holm
 from steerlab.statistics.paired import SignTest, sign_test
 from steerlab.studies.eas.stream import STREAM_COLUMNS, check_stream, run_eas, stream
 from steerlab.studies.eas.watcher import VARIANTS, Watcher, Watching, random_attractors, variant_named
-from steerlab.sweeps.effects import points, tested
+from steerlab.sweeps.effects import change_of, points
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for
 
@@ -150,7 +150,7 @@ class EASComparison(Plotted, figure="eas_stream"):
             mine = self.outcomes(variant)
             part = mine[self._window(mine, window, updates)]
             low, high = wilson_interval(int(part["correct"].sum()), len(part))
-            change = tested(tests[0])
+            change = change_of(tests[0])
             acted = part.loc[part["nudge"] > 0, "moved"]
             line = {"variant": variant, "n": len(part), "accuracy": part["correct"].mean(), "low": low, "high": high}
             line |= {"change": change["change"], "change_low": change["low"], "change_high": change["high"]}
