@@ -1,4 +1,4 @@
-"""The examples of the documentation share the embedded model and its problems, because each of 60 would load them again."""
+"""The examples of the documentation share the embedded model, its problems and one small experiment, because each of 60 would make them again."""
 
 from collections.abc import Callable
 from functools import cache
@@ -17,8 +17,18 @@ def loaded_once(load: Callable[..., object]) -> Callable[..., object]:
 def replaced() -> dict[str, Callable[..., object]]:
     """What examples call instead. The package is imported here, behind the import hook that tests/conftest.py installs."""
     import steerlab as sl
+    from steerlab.studies.protocol import run_experiment
 
-    return {name: loaded_once(getattr(sl, name)) for name in ("load_model", "load_task")}
+    experiments: dict[str, object] = {}
+
+    def experiment(model: object, task: object, **options: object) -> object:
+        """The result of the same experiment on the same model and task; it is frozen."""
+        asked = f"{id(model)} {id(task)} {options}"
+        if asked not in experiments:
+            experiments[asked] = run_experiment(model, task, **options)
+        return experiments[asked]
+
+    return {name: loaded_once(getattr(sl, name)) for name in ("load_model", "load_task")} | {"run_experiment": experiment}
 
 
 @pytest.fixture(autouse=True)

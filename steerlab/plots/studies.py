@@ -169,7 +169,11 @@ def context_kinds(found: Comparison) -> go.Figure:
         "partly supported": "Fewer parameters won against some",
         "contradicted": "More parameters won",
     }.get(found.verdict, "No evidence that any kind differs from the smallest")
-    return theme.style(fig, headline, ("Intervals: bootstrap over problems and seeds.",), KINDS_HEIGHT + 130, bottom=130)
+    means = ", ".join(
+        f"{theme.label(kind, 20)} {theme.signed(100 * change)}" for kind, change in zip(rows["kind"], rows["change"], strict=True)
+    )
+    notes = (f"Mean changes in points: {means}.", "Intervals: bootstrap over problems and seeds.")
+    return theme.style(fig, headline, notes, KINDS_HEIGHT + 130, bottom=130)
 
 
 PANEL = 230

@@ -119,6 +119,7 @@ def test_changing_values_in_memory_leaves_the_file_as_it_is(toy, problems, tmp_p
     assert not (sl.load_activations(tmp_path / "acts").values[0] == 7.0).all()
 
 
+@pytest.mark.slow
 def test_streamed_memory_does_not_grow_with_the_number_of_prompts(tmp_path):
     """The most memory that the operating system saw in one process, after few prompts and after ten times as many."""
     script = tmp_path / "script.py"

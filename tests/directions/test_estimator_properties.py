@@ -16,6 +16,8 @@ PAIRED = {
     "paired contrastive": lambda *groups, layer: sl.contrastive_direction(*groups, layer=layer, paired=True),
 }
 ALL = {**ESTIMATORS, **PAIRED}
+SEARCHED = ("contrastive", "paired contrastive")  # by gradient descent, which takes seconds
+EACH = [pytest.param(name, marks=pytest.mark.slow) if name in SEARCHED else name for name in ALL]
 quick = settings(max_examples=8, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
 
 
@@ -38,7 +40,7 @@ def close(a, b, atol=2e-3):
     np.testing.assert_allclose(a, b, rtol=0, atol=atol * np.linalg.norm(b))
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name != "singular"])
+@pytest.mark.parametrize("name", [name for name in EACH if name != "singular"])
 @quick
 @given(contrasts())
 def test_swapping_the_labels_flips_the_sign(name, contrast):
@@ -47,7 +49,7 @@ def test_swapping_the_labels_flips_the_sign(name, contrast):
     close(found(name, theirs, ours), -found(name, ours, theirs))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", EACH)
 @quick
 @given(contrasts(), st.floats(0.01, 100))
 def test_scaling_the_stream_scales_the_direction(name, contrast, factor):
@@ -55,7 +57,7 @@ def test_scaling_the_stream_scales_the_direction(name, contrast, factor):
     close(found(name, ours * factor, theirs * factor), factor * found(name, ours, theirs))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", EACH)
 @quick
 @given(contrasts())
 def test_moving_the_origin_changes_nothing(name, contrast):
@@ -64,7 +66,7 @@ def test_moving_the_origin_changes_nothing(name, contrast):
     close(found(name, ours + shift, theirs + shift), found(name, ours, theirs))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", EACH)
 @quick
 @given(contrasts())
 def test_rotating_the_stream_rotates_the_direction(name, contrast):
@@ -73,7 +75,7 @@ def test_rotating_the_stream_rotates_the_direction(name, contrast):
     close(found(name, ours @ rotation, theirs @ rotation), found(name, ours, theirs) @ rotation)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", EACH)
 @quick
 @given(contrasts())
 def test_the_order_of_problems_does_not_matter(name, contrast):

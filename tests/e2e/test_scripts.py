@@ -118,6 +118,7 @@ def test_the_same_seed_gives_the_same_bytes(script, main_run: tuple[Path, str], 
     assert digests(tmp_path / "again") == digests(main_run[0])
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_controls(script, main_run: tuple[Path, str], tmp_path: Path) -> None:
     done = script(*MAIN, "--seed", "1", "--out", "other", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -149,24 +150,46 @@ def test_the_significance_report_is_made_from_one_and_from_two_runs(script, main
         ("alpha_sweep", [*SMALL, "--layer", "3"], "accuracy"),
         ("layer_alpha_heatmap", [*SMALL, "--layers", "1,3"], "accuracy"),
         ("direction_heatmap", ["--limit", "60"], "norms"),
-        ("context_vectors", ["--limit", "24", "--n-train", "8", "--seeds", "0,1", "--lrs", "0.01", "--epochs", "1"], "kinds"),
-        ("compare_methods", ["--limit", "16", "--controls", "3", "--layers", "3", "--epochs", "1", "--kls", "0.01", *METHODS], "pairs"),
+        pytest.param(
+            "context_vectors",
+            ["--limit", "24", "--n-train", "8", "--seeds", "0,1", "--lrs", "0.01", "--epochs", "1"],
+            "kinds",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "compare_methods",
+            ["--limit", "16", "--controls", "3", "--layers", "3", "--epochs", "1", "--kls", "0.01", *METHODS],
+            "pairs",
+            marks=pytest.mark.slow,
+        ),
         ("critical_tokens", ["--limit", "20"], "margins"),
         ("failure_analysis", SMALL, "groups"),
-        ("transfer", [*FEW, "--random", "3", "--shuffled", "3", "--shuffled-learned", "1", "--tasks", "story,largest"], "transfer"),
-        ("universal_booster", [*FEW, "--random", "3", "--left-out", "largest", "--tasks", "story,equation,largest"], "rivals"),
-        (
+        pytest.param(
+            "transfer",
+            [*FEW, "--random", "3", "--shuffled", "3", "--shuffled-learned", "1", "--tasks", "story,largest"],
+            "transfer",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "universal_booster",
+            [*FEW, "--random", "3", "--left-out", "largest", "--tasks", "story,equation,largest"],
+            "rivals",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             "seed_stability",
             ["--sizes", "4,8", "--seeds", "2", "--subsets", "2", "--shuffled", "1", "--test", "20", "--epochs", "1"],
             "curve",
+            marks=pytest.mark.slow,
         ),
-        (
+        pytest.param(
             "adaptive_aft",
             ["--repetitions", "1", "--train", "8", "--fresh", "20", "--attempts", "1", "--epochs", "1", "--extend", "0"],
             "candidates",
+            marks=pytest.mark.slow,
         ),
         ("token_magnitudes", ["--limit", "40", "--layers", "1,3"], "magnitudes"),
-        ("eas", ["--problems", "60", "--repeats", "1", "--updates", "5"], "variants"),
+        pytest.param("eas", ["--problems", "60", "--repeats", "1", "--updates", "5"], "variants", marks=pytest.mark.slow),
     ],
 )
 def test_every_other_script_writes_a_run_folder_with_a_report(script, name: str, words: list[str], table: str, tmp_path: Path) -> None:
@@ -373,6 +396,7 @@ def test_bad_input_gets_one_clear_line_and_leaves_nothing(script, case: str, tmp
     assert digests(tmp_path) == before
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared folder with stories260K and BLiMP beside the checkout")
 def test_backends_give_the_same_predictions_on_a_model_and_data_that_are_not_ours(
     script, backends: tuple[str, ...], tmp_path: Path
@@ -390,6 +414,7 @@ def test_backends_give_the_same_predictions_on_a_model_and_data_that_are_not_our
         pd.testing.assert_frame_equal(frames[0][keys], other[keys])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs the shared folder with stories260K and BLiMP beside the checkout")
 def test_transfer_between_paradigms_runs_on_a_model_and_data_that_are_not_ours(script, tmp_path: Path) -> None:
     paradigms = "anaphor_gender_agreement,determiner_noun_agreement_1"

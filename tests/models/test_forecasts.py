@@ -184,6 +184,7 @@ LONGEST = {
     "compare_methods",
     "run_grid",
     "transfer",
+    "universal_booster",
 }  # three of each, ten seconds a job; how many runs they say is counted below in any case
 
 

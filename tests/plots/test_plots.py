@@ -9,7 +9,9 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 import torch
+from test_plots_of_diagnostics import diagnostics, effects
 
+import steerlab as sl
 from steerlab import plots
 from steerlab.plots import sweeps, theme
 from steerlab.plots.sweeps import _outline, cell_key
@@ -107,6 +109,84 @@ def preview(correlation: object = None) -> SimpleNamespace:
 SMALL = {(6, -1.0): (2, 12), (6, 0.0): (0, 0), (6, 1.0): (5, 1), (9, -1.0): (1, 1), (9, 0.0): (0, 0), (9, 1.0): (0, 3)}
 
 
+def several_effects() -> pd.DataFrame:
+    lines = [("a", 0.05, 0.02, 0.09), ("b", -0.01, -0.04, 0.03), ("c", -0.03, -0.07, -0.01), ("d", 0.02, None, None)]
+    return pd.DataFrame(lines, columns=["name", "change", "low", "high"])
+
+
+def doses() -> tuple[pd.DataFrame, pd.DataFrame]:
+    lines = [("a", 3, 0.1, 0.02, True), ("a", 1, 0.01, -0.01, False), ("b", 3, 0.2, 0.05, True), ("b", 1, 0.3, 0.9, False)]
+    tried = pd.DataFrame(lines, columns=["method", "level", "kl", "change", "chosen"])
+    return tried, pd.DataFrame({"kl": [0.05, 0.0], "change": [0.03, 0.5]})
+
+
+def headroom() -> SimpleNamespace:
+    table = pd.DataFrame(
+        {"alpha": [2.0, -1.0], "fixed": [7, 1], "fixed_expected": [6.5, 2.5], "broken": [3, 8], "broken_expected": [4.5, 9.5],
+         "wrong": [20, 20], "right": [30, 30], "change": [0.08, -0.14], "change_expected": [0.04, -0.15]}
+    )  # fmt: skip
+    return SimpleNamespace(layer=4, headroom=table)
+
+
+def sizes() -> SimpleNamespace:
+    names = ["reference", "v1", "v2", "v3"]
+    frame = pd.DataFrame(
+        {"name": names, "kind": ["reference", "subset", "subset", "subset"], "size": [8, 8, 4, 4], "cosine": [1.0, 0.8, 0.4, 0.6],
+         "change": [0.2, 0.1, 0.0, 0.04], "low": -0.1, "high": 0.3, "n": 50}
+    )  # fmt: skip
+    curve = pd.DataFrame(
+        {"kind": "subset", "size": [8, 4], "cosine": [0.8, 0.5], "cosine_low": [0.7, 0.2], "cosine_high": [0.85, 0.6], "change": [0.1, 0.02],
+         "change_low": [0.05, -0.01], "change_high": [0.2, 0.03]}
+    )  # fmt: skip
+    return SimpleNamespace(frame=frame, band=0.15, layer=2, curve=lambda: curve)
+
+
+def protocols() -> SimpleNamespace:
+    frame = pd.DataFrame(
+        {"protocol": ["rapid", "rapid", "plain"], "repetition": [0, 1, 0], "layer": 1, "candidates": 3, "attempts": 1, "reported_on": "train",
+         "reported": [0.3, 0.2, 0.05], "change": [0.1, -0.1, 0.06], "low": -0.2, "high": 0.2}
+    )  # fmt: skip
+    table = pd.DataFrame({"protocol": ["rapid", "plain"], "reported": [0.25, 0.05], "change": [0.0, 0.06], "bias": [0.25, -0.01]})
+    return SimpleNamespace(frame=frame, moves=None, summary=lambda: table)
+
+
+def kinds_of_vectors() -> SimpleNamespace:
+    kinds = pd.DataFrame(
+        {"kind": ["static", "modulated"], "n_parameters": [64, 4096], "change": [0.1, 0.02], "low": [0.04, -0.05], "high": [0.12, 0.1]}
+    )
+    runs = pd.DataFrame({"kind": ["modulated", "static"], "seed": [0, 1], "change": [0.03, 0.11]})
+    return SimpleNamespace(kinds=kinds, runs=runs, verdict="supported")
+
+
+def divergences() -> SimpleNamespace:
+    rows = pd.DataFrame(
+        {"correct": [True, True, False, False], "run": ["right", "right", "wrong", "wrong"], "part": ["prompt", "answer"] * 2, "tokens": 9, "n": 3,
+         "kl": [0.2, 0.5, 0.1, 0.3], "share": [0.4, 0.6, 0.7, 0.3]}
+    )  # fmt: skip
+    needed = pd.DataFrame({"needed_share": [0.1, 0.2, 0.9]})
+    return SimpleNamespace(alpha=2.0, layer=1, summary=lambda: rows, concentration=lambda share=0.9: needed)
+
+
+def transfers(names: tuple[str, str] = ("a", "b")) -> SimpleNamespace:
+    first, second = names
+    lines = [
+        (first, first, 0.1, 0.01, None),
+        (first, second, -0.2, 0.001, 0.002),
+        (second, first, 0.05, 0.04, 0.08),
+        (second, second, 0.0, 1.0, None),
+    ]
+    frame = pd.DataFrame(lines, columns=["source", "target", "change", "p", "p_holm"])
+    return SimpleNamespace(frame=frame.assign(method="learned", low=-0.5, high=0.5, n=40, random=0.0, shuffled=0.0, p_random=0.5))
+
+
+def streams() -> sl.EASComparison:
+    right = {"no_watcher": [True, False, False], "watcher": [True, True, False]}
+    lines = [(name, 0, step, correct) for name in right for step, correct in enumerate(right[name])]
+    logged = {"nudge": 1.0, "moved": 0.1, "entropy": 1.0, "updates": 0, "wins": 0}
+    frame = pd.DataFrame(lines, columns=["variant", "repeat", "step", "correct"]).assign(**logged)
+    return sl.EASComparison(frame, sl.Watcher(), 1, tuple(right), 1, pd.Series(dtype=float), "choice")
+
+
 def title(fig: go.Figure) -> str:
     """The title as it is read: without line breaks and tags."""
     text = fig.layout.title.text.replace("<br>", " ").replace("</span>", "")
@@ -126,7 +206,22 @@ ALL = {
     "token_magnitudes": lambda: plots.token_magnitudes(magnitudes(projection=1.0)),
     "null_distribution": lambda: plots.null_distribution(Control()),
     "training_curve": lambda: plots.training_curve(history()),
+    "separability": lambda: plots.separability(diagnostics(paired=True)),
+    "pareto": lambda: plots.pareto(effects()),
+    "forest": lambda: plots.forest(several_effects()),
+    "effect_against_kl": lambda: plots.effect_against_kl(*doses()),
+    "headroom": lambda: plots.headroom(headroom()),
+    "transfer_matrix": lambda: plots.transfer_matrix(transfers()),
+    "data_size_curve": lambda: plots.data_size_curve(sizes()),
+    "reported_against_fresh": lambda: plots.reported_against_fresh(protocols()),
+    "context_kinds": lambda: plots.context_kinds(kinds_of_vectors()),
+    "critical_tokens": lambda: plots.critical_tokens(divergences()),
+    "eas_stream": lambda: plots.eas_stream(streams()),
 }
+
+
+def test_every_figure_is_among_them():
+    assert sorted(ALL) == sorted(set(plots.__all__) - {"words"})
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -135,7 +230,7 @@ def test_every_figure_has_the_template_a_title_and_named_axes(name: str):
     assert fig.layout.template == theme.TEMPLATE
     assert title(fig)
     assert any(axis.title.text for axis in fig.select_xaxes())
-    assert name == "direction_heatmap" or all(axis.title.text for axis in fig.select_yaxes())
+    assert name in ("direction_heatmap", "forest") or all(axis.title.text for axis in fig.select_yaxes())
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -595,8 +690,7 @@ def test_the_bars_of_the_null_distribution_stand_over_the_changes_that_they_coun
 
 
 def test_a_forest_has_its_effects_from_top_to_bottom_with_their_own_intervals():
-    lines = [("a", 0.05, 0.02, 0.09), ("b", -0.01, -0.04, 0.03), ("c", -0.03, -0.07, -0.01), ("d", 0.02, None, None)]
-    fig = plots.forest(pd.DataFrame(lines, columns=["name", "change", "low", "high"]))
+    fig = plots.forest(several_effects())
     points = fig.data[0]
     assert (list(points.x), list(points.y)) == (pytest.approx([5, -1, -3, 2]), [4, 3, 2, 1])
     assert list(points.error_x.array) == pytest.approx([4, 4, 2, 0])
@@ -607,9 +701,7 @@ def test_a_forest_has_its_effects_from_top_to_bottom_with_their_own_intervals():
 
 
 def test_effects_against_kl_are_lines_in_the_order_of_kl_with_the_tested_level_filled():
-    lines = [("a", 3, 0.1, 0.02, True), ("a", 1, 0.01, -0.01, False), ("b", 3, 0.2, 0.05, True), ("b", 1, 0.3, 0.9, False)]
-    doses = pd.DataFrame(lines, columns=["method", "level", "kl", "change", "chosen"])
-    fig = plots.effect_against_kl(doses, pd.DataFrame({"kl": [0.05, 0.0], "change": [0.03, 0.5]}))
+    fig = plots.effect_against_kl(*doses())
     random, a, b = fig.data
     assert (list(random.x), list(random.y)) == ([0.05], [3])
     assert (list(a.x), list(a.y)) == ([0.01, 0.1], pytest.approx([-1, 2]))
@@ -620,28 +712,12 @@ def test_effects_against_kl_are_lines_in_the_order_of_kl_with_the_tested_level_f
 
 
 def test_headroom_has_what_was_seen_as_marks_and_what_was_expected_as_lines():
-    table = pd.DataFrame(
-        {"alpha": [2.0, -1.0], "fixed": [7, 1], "fixed_expected": [6.5, 2.5], "broken": [3, 8], "broken_expected": [4.5, 9.5],
-         "wrong": [20, 20], "right": [30, 30], "change": [0.08, -0.14], "change_expected": [0.04, -0.15]}
-    )  # fmt: skip
-    fig = plots.headroom(SimpleNamespace(layer=4, headroom=table))
+    fig = plots.headroom(headroom())
     assert all(list(trace.x) == [-1, 2] for trace in fig.data)
     assert panels(fig) == [[2.5, 6.5], [1, 7], [9.5, 4.5], [8, 3]]
     assert [trace.name for trace in fig.data] == ["fixed, expected", "fixed, observed", "broken, expected", "broken, observed"]
     assert "1 of 20 wrong answers fixed<br>2.5 expected" in fig.data[1].hovertext[0]
     assert "net change to within 4.0 points, and counts to within 2 answers" in title(fig)
-
-
-def transfers(names: tuple[str, str] = ("a", "b")) -> SimpleNamespace:
-    first, second = names
-    lines = [
-        (first, first, 0.1, 0.01, None),
-        (first, second, -0.2, 0.001, 0.002),
-        (second, first, 0.05, 0.04, 0.08),
-        (second, second, 0.0, 1.0, None),
-    ]
-    frame = pd.DataFrame(lines, columns=["source", "target", "change", "p", "p_holm"])
-    return SimpleNamespace(frame=frame.assign(method="learned", low=-0.5, high=0.5, n=40, random=0.0, shuffled=0.0, p_random=0.5))
 
 
 def test_a_transfer_stands_in_the_row_of_its_source_and_the_column_of_its_target():
@@ -673,16 +749,7 @@ def test_norms_and_projections_stand_at_their_positions_each_in_its_panel():
 
 
 def test_vectors_of_other_sizes_have_means_with_their_own_intervals():
-    names = ["reference", "v1", "v2", "v3"]
-    frame = pd.DataFrame(
-        {"name": names, "kind": ["reference", "subset", "subset", "subset"], "size": [8, 8, 4, 4], "cosine": [1.0, 0.8, 0.4, 0.6],
-         "change": [0.2, 0.1, 0.0, 0.04], "low": -0.1, "high": 0.3, "n": 50}
-    )  # fmt: skip
-    curve = pd.DataFrame(
-        {"kind": "subset", "size": [8, 4], "cosine": [0.8, 0.5], "cosine_low": [0.7, 0.2], "cosine_high": [0.85, 0.6], "change": [0.1, 0.02],
-         "change_low": [0.05, -0.01], "change_high": [0.2, 0.03]}
-    )  # fmt: skip
-    fig = plots.data_size_curve(SimpleNamespace(frame=frame, band=0.15, layer=2, curve=lambda: curve))
+    fig = plots.data_size_curve(sizes())
     each, means, each_change, means_change = fig.data
     assert (list(each.x), list(each.y)) == ([8, 4, 4], [0.8, 0.4, 0.6])
     assert list(each_change.y) == pytest.approx([10, 0, 4])
@@ -694,12 +761,7 @@ def test_vectors_of_other_sizes_have_means_with_their_own_intervals():
 
 
 def test_reported_gains_go_to_the_right_and_fresh_ones_upwards():
-    frame = pd.DataFrame(
-        {"protocol": ["rapid", "rapid", "plain"], "repetition": [0, 1, 0], "layer": 1, "candidates": 3, "attempts": 1, "reported_on": "train",
-         "reported": [0.3, 0.2, 0.05], "change": [0.1, -0.1, 0.06], "low": -0.2, "high": 0.2}
-    )  # fmt: skip
-    table = pd.DataFrame({"protocol": ["rapid", "plain"], "reported": [0.25, 0.05], "change": [0.0, 0.06], "bias": [0.25, -0.01]})
-    fig = plots.reported_against_fresh(SimpleNamespace(frame=frame, moves=None, summary=lambda: table))
+    fig = plots.reported_against_fresh(protocols())
     diagonal, rapid, plain = fig.data
     assert list(diagonal.x) == list(diagonal.y) == pytest.approx([-11, 31])
     assert (list(rapid.x), list(rapid.y)) == (pytest.approx([30, 20]), pytest.approx([10, -10]))
@@ -708,23 +770,16 @@ def test_reported_gains_go_to_the_right_and_fresh_ones_upwards():
 
 
 def test_kinds_of_vectors_have_their_means_with_their_own_intervals_beside_each_seed():
-    kinds = pd.DataFrame(
-        {"kind": ["static", "modulated"], "n_parameters": [64, 4096], "change": [0.1, 0.02], "low": [0.04, -0.05], "high": [0.12, 0.1]}
-    )
-    runs = pd.DataFrame({"kind": ["modulated", "static"], "seed": [0, 1], "change": [0.03, 0.11]})
-    each, means = plots.context_kinds(SimpleNamespace(kinds=kinds, runs=runs, verdict="supported")).data
+    fig = plots.context_kinds(kinds_of_vectors())
+    assert "Mean changes in points: static +10.0, modulated +2.0." in title(fig)
+    each, means = fig.data
     assert (list(each.x), list(each.y)) == (["modulated<br>4,096", "static<br>64"], pytest.approx([3, 11]))
     assert (list(means.x), list(means.y)) == (["static<br>64", "modulated<br>4,096"], pytest.approx([10, 2]))
     assert (list(means.error_y.array), list(means.error_y.arrayminus)) == (pytest.approx([2, 8]), pytest.approx([6, 7]))
 
 
 def test_the_divergence_of_parts_is_their_kl_and_the_title_has_the_median_text():
-    rows = pd.DataFrame(
-        {"correct": [True, True, False, False], "run": ["right", "right", "wrong", "wrong"], "part": ["prompt", "answer"] * 2, "tokens": 9, "n": 3,
-         "kl": [0.2, 0.5, 0.1, 0.3], "share": [0.4, 0.6, 0.7, 0.3]}
-    )  # fmt: skip
-    needed = pd.DataFrame({"needed_share": [0.1, 0.2, 0.9]})
-    fig = plots.critical_tokens(SimpleNamespace(alpha=2.0, layer=1, summary=lambda: rows, concentration=lambda share=0.9: needed))
+    fig = plots.critical_tokens(divergences())
     assert panels(fig) == [[0.2, 0.5], [0.1, 0.3]]
     assert [trace.name for trace in fig.data] == ["right answer, problem solved", "wrong answer, problem not solved"]
     assert [trace.marker.pattern.shape for trace in fig.data] == ["", "/"]

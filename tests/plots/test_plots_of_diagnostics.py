@@ -42,19 +42,6 @@ def title(fig) -> str:
     return fig.layout.title.text.replace("<br>", " ")
 
 
-ALL = {"separability": lambda: plots.separability(diagnostics(paired=True)), "pareto": lambda: plots.pareto(effects())}
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_every_figure_has_the_template_a_title_and_named_axes(name):
-    fig = ALL[name]()
-    assert fig.layout.template == theme.TEMPLATE
-    assert title(fig)
-    assert any(axis.title.text for axis in fig.select_xaxes())
-    assert all(axis.title.text for axis in fig.select_yaxes())
-    assert all(len(line) <= theme.TITLE_WIDTH for line in fig.layout.title.text.split("<span")[0].split("<br>"))
-
-
 @pytest.mark.parametrize("paired", [False, True])
 def test_separability_shows_what_was_measured_with_its_bands(paired):
     found = diagnostics(paired)

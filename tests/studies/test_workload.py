@@ -14,7 +14,7 @@ import steerlab as sl
 from steerlab import _progress
 from steerlab._progress import ProgressBar, with_options
 from steerlab.cli.options import Setup
-from steerlab.studies.workload import workload
+from steerlab.studies.protocol import workload
 
 SMALL = {"layers": [0, 1], "alphas": (-2.0, 0.0, 1.0), "n_controls": 4}
 TEXTS = ["2 + 3 = 5", "4 + 4 = 8", "7 - 2 = 5"]
@@ -121,6 +121,7 @@ def tasks() -> dict[str, sl.Task]:
     return {name: sl.load_task("arithmetic", variant=name, limit=24) for name in ("story", "equation", "largest")}
 
 
+LONGEST = ("transfer", "universal_booster")
 JOBS = {
     "transfer": (
         lambda model, task, rng: sl.transfer(
@@ -177,7 +178,7 @@ JOBS = {
 }
 
 
-@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LONGEST else name for name in JOBS])
 def test_other_jobs_of_several_stages_announce_them_all(toy_model, task, capsys, name):
     run, total = JOBS[name]
     run(toy_model("bridge"), task, np.random.default_rng(0))
