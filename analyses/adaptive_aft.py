@@ -34,8 +34,6 @@ class Config(Setup):
 @writes_run("adaptive_aft")
 def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
-    from steerlab.reports import runs
-
     model, task = config.load()
     found = sl.compare_protocols(
         model,
@@ -54,7 +52,7 @@ def main(config: Config, folder: Path) -> None:
         progress=True,
     )
     print(f"{found.summary().to_string(index=False, float_format='%.3f')}\n\n{found}")
-    runs.save_result(folder, found, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite)
+    config.save(folder, found, model, task)
 
 
 if __name__ == "__main__":

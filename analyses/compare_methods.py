@@ -40,8 +40,6 @@ class Config(Setup):
 @writes_run("compare_methods")
 def main(config: Config, folder: Path) -> None:
     """Compare, print, write the run folder."""
-    from steerlab.reports import runs
-
     model, task = config.load()
     task = replace(task, train=task.train[: config.train], validation=task.validation[: config.validation], test=task.test[: config.test])
     found = sl.compare_methods(
@@ -62,9 +60,7 @@ def main(config: Config, folder: Path) -> None:
     shown = ["matching", "method", "layers", "norm", "kl", "accuracy", "change", "low", "high", "p_holm", "p_controls", "p_controls_holm"]
     print(found.frame[shown].to_string(index=False, float_format="%.3f", na_rep="", justify="left"))
     print("\n" + "\n".join([str(found), *(f"warning: {warning}" for warning in found.warnings())]))
-    runs.save_result(
-        folder, found, runs.provenance(model, config.recorded(), task, comparison=dict(found.settings)), overwrite=config.overwrite
-    )
+    config.save(folder, found, model, task, about={"comparison": dict(found.settings)})
 
 
 if __name__ == "__main__":

@@ -12,35 +12,25 @@ from pathlib import Path
 from typing import Literal
 
 import steerlab as sl
-from steerlab.cli.options import Operator, Setup, stem, writes_run
+from steerlab.cli.options import OneDirection, Operator, writes_run
 from steerlab.cli.run import run
 
 
 @dataclass(frozen=True)
-class Config(Setup):
+class Config(OneDirection):
     """What the analysis needs to know."""
 
     layer: int | None = None  # where the direction is measured and acts; the middle layer by default
-    direction: str | None = None  # safetensors file of a direction; without it the mean difference is taken
-    other_model: bool = False  # use the direction although it was found in another model, such as the one that this is a variant of
     alpha: float = -1.0  # coefficient
     split: Literal["train", "validation", "test"] = "test"  # whose problems are run
     positions: str = "all"  # where it acts: all or last
     operator: Operator = "add"
 
-    def part(self) -> list[str]:
-        """What is run, and with which direction."""
-        return super().part() + ([] if self.direction is None else [stem(self.direction)])
-
 
 @writes_run("critical_tokens")
 def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
-    from steerlab.reports import runs
-
-    given = None if config.direction is None else sl.load_direction(config.direction)
-    model, task = config.load()
-    direction, layer = config.direction_at(model, task, config.layer, given, other_model=config.other_model)
+    model, task, direction, layer = config.load_with_direction(config.layer)
     found = sl.critical_tokens(
         model,
         getattr(task, config.split),
@@ -53,7 +43,7 @@ def main(config: Config, folder: Path) -> None:
     )
     page = found.report_parts(seed=config.seed)
     print(f"{page['answer']}\n\n{found.summary().to_string(index=False, float_format='%.3g')}")
-    runs.save_result(folder, page, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite)
+    config.save(folder, page, model, task)
 
 
 if __name__ == "__main__":

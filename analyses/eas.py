@@ -38,8 +38,6 @@ class Config(Setup):
 @writes_run("eas")
 def main(config: Config, folder: Path) -> None:
     """Run the stream, print the table, write the run folder."""
-    from steerlab.reports import runs
-
     watcher = sl.Watcher(attractors=config.attractors, strength=config.strength, clamp=config.clamp, every=config.every)
     model, task = config.load()
     layer = config.layer if config.layer is not None else model.cfg.n_layers // 2
@@ -56,7 +54,7 @@ def main(config: Config, folder: Path) -> None:
     claim, table = found.claim(points=config.points, updates=config.updates), found.summary()
     print(f"{table.to_string(index=False, float_format='%.3f')}\n\n{claim}\n")
     print("median seconds a problem: " + ", ".join(f"{name} {seconds:.4f}" for name, seconds in found.latency.items()))
-    runs.save_result(folder, found, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite, answer=str(claim))
+    config.save(folder, found, model, task, answer=str(claim))
 
 
 if __name__ == "__main__":

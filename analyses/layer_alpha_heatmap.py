@@ -26,8 +26,6 @@ class Config(Limited):
 @writes_run("layer_alpha_heatmap")
 def main(config: Config, folder: Path) -> None:
     """Sweep every layer, print the best cells, write the run folder."""
-    from steerlab.reports import runs
-
     model, task = config.load()
     directions = config.contrasts(model, task, config.layers)
     result = sl.sweep(
@@ -43,7 +41,7 @@ def main(config: Config, folder: Path) -> None:
     table = result.accuracy()
     print(table.sort_values("accuracy", ascending=False).head(10).to_string(index=False, float_format="%.3f"))
     question = f"At which layer and alpha does the mean difference of right and wrong answers move accuracy on {task.name}?"
-    runs.save_result(folder, result, runs.provenance(model, config.recorded(), task), overwrite=config.overwrite, question=question)
+    config.save(folder, result, model, task, question=question)
 
 
 if __name__ == "__main__":

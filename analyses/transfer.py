@@ -38,8 +38,6 @@ class Config(SeveralTasks):
 @writes_run("transfer")
 def main(config: Config, folder: Path) -> None:
     """Measure, print, write the run folder."""
-    from steerlab.reports import runs
-
     model, tasks = config.load_all()
     most = {split: min(len(getattr(task, split)) for task in tasks.values()) for split in ("train", "validation", "test")}
     found = sl.transfer(
@@ -62,7 +60,7 @@ def main(config: Config, folder: Path) -> None:
         ["method", "source", "target", "layer", "alpha", "baseline", "change", "low", "high", "p_holm", "p_random", "shuffled"]
     ]
     print(f"{shown.to_string(index=False, float_format='%.3f')}\n\n{found}")
-    runs.save_result(folder, found, runs.provenance(model, config.recorded(), tasks), overwrite=config.overwrite)
+    config.save(folder, found, model, tasks)
 
 
 if __name__ == "__main__":

@@ -203,6 +203,11 @@ class Plotted(Result):
         """The result's figure; options are those of its function in `steerlab.plots`."""
         return figure(self._figure, getattr(self, self._drawn)() if self._drawn else self, **options)
 
+    def _page(self, title: str, question: str, caption: str, tables: dict[str, tuple[str, pd.DataFrame]], **more: Any) -> dict[str, Any]:
+        """What `report_parts` of a study says: what it says of itself, its figure with a caption, its tables as {file: (caption, frame)}, and more."""
+        page = {"title": title, "question": question, "answer": str(self), "warnings": self.warnings(), "tables": tables} | more
+        return page if "figures" in more else page | {"figures": [(caption, self.plot())]}
+
 
 def figure(name: str, what: object, **options: Any) -> Any:
     """A figure of `steerlab.plots`; the one place where a result asks for it, so that no other module imports what stands above it."""

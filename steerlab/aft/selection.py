@@ -4,7 +4,7 @@
 the problems that are still answered wrongly.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -30,7 +30,7 @@ from steerlab.aft.aft import (
     vectors_work,
 )
 from steerlab.aft.learnables import StaticVector
-from steerlab.aft.training import FitOptions, Schedule, TrainingRun
+from steerlab.aft.training import AdaptiveOptions, FitOptions, Schedule, TrainingRun
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.model import Site, d_model, n_layers
@@ -100,6 +100,7 @@ class AdaptiveResult(Result, by="validation_accuracy"):
 
 
 @job("problems", "layers", "seeds", "l2s", "epochs")
+@takes_options
 def adaptive_aft(
     model: Model,
     problems: Sequence[Problem],
@@ -109,12 +110,12 @@ def adaptive_aft(
     step: int = 1,
     seeds: int | Sequence[int] = 3,
     l2s: float | Sequence[float] = 0.0,
-    epochs: int = 5,
+    lrs: float | Sequence[float] = 1e-2,
+    halve_every: int | None = None,
     extend: int = 5,
-    early_stopping: float | None = 0.02,
     select: str = "validation",
     outcome: Sequence[Problem] | None = None,
-    **options: Any,
+    **options: Unpack[AdaptiveOptions],
 ) -> AdaptiveResult:
     """The best of many learned vectors over layers, seeds and penalties, each trained with early stopping.
 
@@ -129,11 +130,12 @@ def adaptive_aft(
         layers: "all", "middle" (25% to 75% of the depth, as the sources' rapid protocol), or a list.
         step: every so many of these layers ("all" and "middle" only); the rapid protocol takes 2.
         seeds: how many (0, 1, …), or which; with select="retry" the most attempts.
-        l2s: penalties.
-        epochs, extend, early_stopping: see `steerlab.aft.aft.learn_vector`.
+        l2s, lrs, halve_every: penalties, learning rates and successive halving; see `steerlab.aft.aft.learn_vectors`.
+        extend: so many more epochs, at most, while the loss still falls by more than 1% an epoch.
         select: "validation" or "retry".
         outcome: with select="retry", the problems whose outcome decides whether to try again (the sources: the test problems themselves).
-        options: path (with select="retry" each attempt has a file of its own, named after it), and further options of `steerlab.aft.aft.learn_vectors`, such as lrs, batch_size, operator, positions, loss, scorer or progress.
+
+    With select="retry" each attempt has a file of its own, named after `path`.
 
     Raises:
         ValueError: as `learn_vectors`; an unknown rule; outcome problems missing, not wanted, or among those that were trained or validated on.
@@ -155,53 +157,36 @@ def adaptive_aft(
         as_problems(given, what)
     _check_outcome(model, select, outcome, [*problems, *validation])
     where = chosen_layers(n_layers(model), layers, step)
-    shared = {
+    shared: dict[str, Any] = {
         "layers": where,
         "l2s": l2s,
+        "lrs": lrs,
+        "halve_every": halve_every,
         "validation": validation,
-        "epochs": epochs,
         "extend": extend,
-        "early_stopping": early_stopping,
-        **options,
     }
+    shared |= options
     if select == "validation" or outcome is None:
         found = learn_vectors(model, problems, seeds=seeds, **shared)
         return _result([found], found.best(), [np.nan], select)
     tried: list[LearnedVectors] = []
     outcomes: list[float] = []
-    path = shared.pop("path", None)
+    path: Any = shared.pop("path")
     which = listed("seeds", range(seeds) if isinstance(seeds, int | np.integer) else seeds)
-    if options.get("progress"):
-        _foretold(model, problems, outcome, where, len(which), l2s, epochs, validation, options)
+    if options["progress"]:
+        n, how = len(which), only(options, Scoring)
+        known: dict[str, Any] = {"lrs": lrs, "epochs": options["epochs"], "batch_size": options["batch_size"], **how}
+        made_of = vectors_work(model, problems, layers=where, validation=validation, times=n * len(listed("l2s", l2s)), **known)
+        made_of.append(steered(model, outcome, 2 * n * rows_of(model, outcome, options["scorer"]), layers=where, together=1, **how))
+        forecast(model, made_of, show=True, extra=f" in {n} attempts, at most")
     for seed in which:
         own = None if path is None else Path(path).with_name(f"{Path(path).stem}-attempt{len(tried) + 1}{Path(path).suffix}")
         tried.append(learn_vectors(model, problems, seeds=[seed], path=own, **shared))
-        names = ("operator", "positions", "scorer", "max_tokens", "memory")
-        result = sweep(model, outcome, tried[-1].best(), alphas=1.0, **{name: options[name] for name in names if name in options})
+        result = sweep(model, outcome, tried[-1].best(), alphas=1.0, **only(options, Scoring))
         outcomes.append(float(result.accuracy()["change"].iloc[0]))
         if outcomes[-1] >= 0:
             break
     return _result(tried, tried[-1].best(), outcomes, select)
-
-
-def _foretold(
-    model: Model,
-    problems: Sequence[Problem],
-    outcome: Sequence[Problem],
-    layers: Sequence[int],
-    attempts: int,
-    l2s: float | Sequence[float],
-    epochs: int,
-    validation: Sequence[Problem],
-    options: Mapping[str, Any],
-) -> None:
-    """How long all attempts take, if all are needed."""
-    how = {name: options[name] for name in ("operator", "positions", "scorer") if name in options}
-    known = {name: options[name] for name in ("lrs", "batch_size") if name in options} | how
-    times = attempts * len(listed("l2s", l2s))
-    trained = vectors_work(model, problems, layers=layers, epochs=epochs, validation=validation, times=times, **known)
-    tested = steered(model, outcome, 2 * attempts * rows_of(model, outcome, how.get("scorer")), layers=layers, together=1, **how)
-    forecast(model, [*trained, tested], show=True, extra=f" in {attempts} attempts, at most")
 
 
 def _check_outcome(model: Model, select: str, outcome: Sequence[Problem] | None, others: Sequence[Problem]) -> None:

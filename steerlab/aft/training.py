@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -97,13 +97,9 @@ class Schedule:
         return self.batch_size * self.accumulation
 
 
-class FitOptions(ScoreOptions, total=False):
-    """Options of every training but for its length."""
+class StepOptions(ScoreOptions, total=False):
+    """Options of every training but for its length and what it is validated on."""
 
-    validation: Annotated[
-        Sequence[Problem] | None,
-        Option(None, "other problems, scored after each epoch; the epoch with the best accuracy gives the vector (the first of equals)"),
-    ]
     batch_size: Annotated[int, Option(4, "problems a batch")]
     accumulation: Annotated[int, Option(1, "batches a step of the optimiser; the losses of all their problems are summed")]
     shuffle: Annotated[
@@ -117,7 +113,6 @@ class FitOptions(ScoreOptions, total=False):
     early_stopping: Annotated[
         float | None, Option(0.02, "stop when validation accuracy is more than this below its best; None trains all epochs")
     ]
-    extend: Annotated[int, Option(0, "so many more epochs, at most, while the loss still falls by more than 1% an epoch")]
     site: Annotated[str, Option("resid_post", 'where the vector acts in its block: "resid_pre", "resid_mid" or "resid_post"')]
     loss: Annotated[
         str | Target,
@@ -128,7 +123,17 @@ class FitOptions(ScoreOptions, total=False):
     ]
 
 
-class TrainOptions(FitOptions, total=False):
+class FitOptions(StepOptions, total=False):
+    """Options of every training but for its length."""
+
+    validation: Annotated[
+        Sequence[Problem] | None,
+        Option(None, "other problems, scored after each epoch; the epoch with the best accuracy gives the vector (the first of equals)"),
+    ]
+    extend: Annotated[int, Option(0, "so many more epochs, at most, while the loss still falls by more than 1% an epoch")]
+
+
+class StartOptions(TypedDict, total=False):
     """Options of a training from the start."""
 
     epochs: Annotated[int, Option(5, "passes over the problems")]
@@ -138,6 +143,14 @@ class TrainOptions(FitOptions, total=False):
         str | Path | None,
         Option(None, "a file that is written after each epoch; after an interruption the same call goes on from it, to the same vector"),
     ]
+
+
+class TrainOptions(FitOptions, StartOptions, total=False):
+    """Options of a training of one or many vectors."""
+
+
+class AdaptiveOptions(StepOptions, StartOptions, total=False):
+    """Options of an adaptive protocol, which says itself what it validates on and how long it goes on."""
 
 
 class OneTraining(TrainOptions, total=False):

@@ -125,6 +125,13 @@ class Setup:
         named = [] if self.task_path is None else [stem(self.task_path)]
         return [word for word in dict.fromkeys([self.paradigm, self.form, *named]) if word is not None and word != self.task]
 
+    def save(self, folder: Path, result: Any, model: "Model", task: "sl.Task | dict[str, sl.Task]", **more: Any) -> None:
+        """Write the run folder of a result; `more` stands in place of what its page has, except for `about`, which provenance has, too."""
+        from steerlab.reports import runs
+
+        about = runs.provenance(model, self.recorded(), task, **more.pop("about", {}))
+        runs.save_result(folder, result, about, overwrite=self.overwrite, **more)
+
     def recorded(self) -> dict[str, Any]:
         """The configuration for provenance: as given, but paths by their last part and without the output folder."""
         values = asdict(self)
@@ -146,6 +153,24 @@ class Limited(Setup):
     def passes(self) -> "PassOptions":
         """How the model is run."""
         return {"max_tokens": self.max_tokens, "memory": self.memory, "progress": True}
+
+
+@dataclass(frozen=True)
+class OneDirection(Setup):
+    """Model, task, seed, output and the direction of a script."""
+
+    direction: str | None = None  # safetensors file of a direction; without it the mean difference of train problems is taken
+    other_model: bool = False  # use the direction although it was found in another model, such as the one that this is a variant of
+
+    def part(self) -> list[str]:
+        """What is run, and with which direction."""
+        return super().part() + ([] if self.direction is None else [stem(self.direction)])
+
+    def load_with_direction(self, layer: int | None) -> "tuple[Model, sl.Task, sl.Direction, int]":
+        """The model, the task, the direction of the file (else the mean difference at a layer), and where it acts; see `direction_at`."""
+        given = None if self.direction is None else sl.load_direction(self.direction)
+        model, task = self.load()
+        return model, task, *self.direction_at(model, task, layer, given, other_model=self.other_model)
 
 
 @dataclass(frozen=True)

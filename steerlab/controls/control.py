@@ -87,7 +87,6 @@ def random_control(
     """Outcomes of a direction and of n controls at one alpha, on the same problems.
 
     Args:
-        model: a TransformerLens model.
         problems: what to ask.
         direction: the direction under test.
         alpha: the coefficient, the same for all.
@@ -199,7 +198,6 @@ def match_kl(
     lengths that match. The operator is "add" or "rotate", or a function that does nothing for a vector of length 0.
 
     Args:
-        model: a TransformerLens model.
         direction: the direction under test.
         controls: any controls, such as ``steerlab.random_directions(direction, 99, rng=rng)``.
         texts: texts that have nothing to do with the task, or lists of token ids.
@@ -247,18 +245,16 @@ def match_kl(
         raise InputError(
             f"direction {direction.name!r} changes no distribution on these texts at alpha {alpha:g}; there is nothing to match"
         )
-    found = scales_for(
-        lambda which, scales: kl_of([_scaled(controls[k], scale) for k, scale in zip(which, scales, strict=True)]),
-        [target] * len(controls),
-        tolerance=tolerance,
-        max_scale=max_scale,
-    )
+
+    def scaled(which: Sequence[int], scales: Sequence[float]) -> np.ndarray:
+        return kl_of([controls[k].with_vector(controls[k].vector * scale) for k, scale in zip(which, scales, strict=True)])
+
+    found = scales_for(scaled, [target] * len(controls), tolerance=tolerance, max_scale=max_scale)
     lines, matched = [], []
     for control, (scale, kl, reached) in zip(controls, found, strict=True):
-        one = _scaled(control, scale)
         about = {**control.method, "matched": "output KL", "kl": kl, "target_kl": target, "alpha": alpha, "scale": scale}
-        matched.append(one.with_vector(one.vector, method=about))
-        lines.append((control.name, scale, one.norm, kl, reached))
+        matched.append(control.with_vector(control.vector * scale, method=about))
+        lines.append((control.name, scale, matched[-1].norm, kl, reached))
     frame = pd.DataFrame(lines, columns=["direction", "scale", "norm", "kl", "reached"])
     return MatchedControls(tuple(matched), frame, direction, target, alpha, tolerance)
 
@@ -268,13 +264,8 @@ def scales_for(
 ) -> list[tuple[float, float, bool]]:
     """How long each of several interventions must be for a wanted KL; all are searched side by side.
 
-    Args:
-        kl_of: the KLs of some of them, by number, each at a scale times its length.
-        targets: the wanted KL of each, above 0.
-        tolerance, max_scale: as in `match_kl`.
-
-    Returns:
-        For each the best scale that was tried, its KL, and whether that is near enough.
+    `kl_of` gives the KLs of some of them, by number, each at a scale times its length; what comes back is for each the best scale that was
+    tried, its KL, and whether that is near enough.
 
     Example:
         >>> ((scale, kl, reached),) = scales_for(lambda which, scales: 3.0 * np.square(scales), [12.0])
@@ -289,10 +280,6 @@ def scales_for(
         for k, kl in zip(open_, kl_of(open_, [searches[k].scale for k in open_]).tolist(), strict=True):
             searches[k].see(kl)
     return [(*search.best, search.reached) for search in searches]
-
-
-def _scaled(direction: Direction, scale: float) -> Direction:
-    return direction.with_vector(direction.vector * scale)
 
 
 class _Search:
@@ -329,9 +316,7 @@ class _Search:
 
     def _next(self, kl: float) -> float:
         (low, below), (high, above) = self._low, self._high
-        if np.isfinite(high) and np.isfinite(above):
-            return low + (high - low) * -below / (above - below)
-        if np.isfinite(high):  # too much by more than floating point holds
-            return (low + high) / 2
+        if np.isfinite(high):  # without `above`, it was too much by more than floating point holds
+            return low + (high - low) * -below / (above - below) if np.isfinite(above) else (low + high) / 2
         # Nothing was too much yet: as if the root of the KL grew linearly, a little further, at most fourfold.
         return min(self._most, self.scale * min(4.0, max(1.25, 1.1 * float(np.sqrt(self._target / kl)) if kl > 0 else 4.0)))

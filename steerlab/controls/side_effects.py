@@ -11,7 +11,6 @@ import pandas as pd
 from steerlab._checks import InputError, one_of, only, takes_options
 from steerlab._html import Result
 from steerlab._progress import job
-from steerlab.activations.positions import TokenPositions
 from steerlab.controls.control import ControlResult
 from steerlab.controls.texts import NEUTRAL_TEXTS
 from steerlab.directions.direction import Direction, Directions, moved
@@ -22,9 +21,8 @@ from steerlab.statistics.effects import pareto_front
 from steerlab.statistics.intervals import wilson_interval
 from steerlab.steering import ALPHAS
 from steerlab.steering.distributions import NUMBERS, compare_distributions, text_rows
-from steerlab.steering.operators import operator_label
 from steerlab.steering.options import ActedAt, SteerOptions, TextOptions
-from steerlab.sweeps.sweep import KEYS, SweepResult, cells_of
+from steerlab.sweeps.sweep import KEYS, SweepResult, cells_of, placed_in, settings_of
 from steerlab.tasks.problems import Problem, Text, as_problems, written
 
 __all__ = ["SideEffects", "changed_predictions", "side_effects", "side_texts"]
@@ -51,16 +49,17 @@ class SideEffects(Result, by="kl"):
     @cached_property
     def _frame(self) -> pd.DataFrame:
         sums = self.by_text.groupby(KEYS, sort=False)[["positions", "predicted", *NUMBERS]].sum().reset_index()
-        before = self._unsteered
-        table = sums[["direction", "layer", "alpha"]].copy()
-        table["kl"] = sums["kl"] / sums["positions"]
+        before, n = self._unsteered, sums["positions"]
         with np.errstate(over="ignore"):  # a perplexity beyond floating point is infinite, and says so
-            table["perplexity"] = np.exp((sums["nll"] / sums["predicted"]).to_numpy(float))
-        table["perplexity_change"] = table["perplexity"] - self.perplexity
-        table["entropy"] = sums["entropy"] / sums["positions"]
-        table["entropy_change"] = table["entropy"] - float(before["entropy"] / before["positions"])
-        table["changed_predictions"] = sums["changed"] / sums["positions"]
-        return table
+            perplexity = np.exp((sums["nll"] / sums["predicted"]).to_numpy(float))
+        return sums[["direction", "layer", "alpha"]].assign(
+            kl=sums["kl"] / n,
+            perplexity=perplexity,
+            perplexity_change=perplexity - self.perplexity,
+            entropy=sums["entropy"] / n,
+            entropy_change=sums["entropy"] / n - float(before["entropy"] / before["positions"]),
+            changed_predictions=sums["changed"] / n,
+        )
 
     @cached_property
     def _unsteered(self) -> pd.Series:
@@ -161,7 +160,6 @@ def side_effects(
     held for a few positions at a time only.
 
     Args:
-        model: a TransformerLens model.
         directions: one, several (each with its own name at its layer), or {layer: direction}. For a Pareto plot with
             controls, ``[ctl.direction, *ctl.controls]`` of a `ControlResult`.
         texts: texts that have nothing to do with the task, or lists of token ids; default 24 everyday sentences.
@@ -191,12 +189,8 @@ def side_effects(
         for cell, sums in zip(cells, steered, strict=True)
     ]
     baseline = pd.DataFrame(counts | dict(zip(NUMBERS, base.T, strict=True))).drop(columns=["kl", "changed"])
-    settings = {
-        "operator": operator_label(options["operator"]),
-        "positions": TokenPositions.of(options["positions"]).describe(),
-        "sites": sorted({one.at.site for cell in cells for one in cell.places}),
-    }
-    given = tuple(one.direction for one in dict.fromkeys(one for cell in cells for one in cell.places))
+    places = placed_in(cells)
+    settings, given = settings_of(options["operator"], options["positions"], places), tuple(one.direction for one in places)
     return SideEffects(pd.concat(parts, ignore_index=True), baseline, given, settings)
 
 
@@ -222,7 +216,6 @@ def side_texts(model: Model, problems: Sequence[Problem], *, n: int = len(NEUTRA
     """Texts to measure side effects on, and a description: everyday sentences, or prompts for a model that cannot read them.
 
     Args:
-        model: a TransformerLens model.
         problems: whose prompts (where there are none: first choices) stand in.
         n: at most so many prompts.
 
@@ -271,5 +264,7 @@ def changed_predictions(result: SweepResult | ControlResult, *, confidence: floa
     keys = [key for key in (*KEYS, "is_control") if key in frame]
     table = frame.groupby(keys, sort=False)["changed"].agg(n="size", changed="sum").reset_index()
     table["share"] = table["changed"] / table["n"]
-    intervals = [wilson_interval(int(k), int(n), confidence=confidence) for k, n in zip(table["changed"], table["n"], strict=True)]
-    return table.assign(low=[i.low for i in intervals], high=[i.high for i in intervals])
+    lows, highs = zip(
+        *(wilson_interval(int(k), int(n), confidence=confidence) for k, n in zip(table["changed"], table["n"], strict=True)), strict=True
+    )
+    return table.assign(low=lows, high=highs)

@@ -221,6 +221,8 @@ class KeyValueCache:
             if store is not None:
                 keys, values = (_rows(tensor[:, :, : taken.length], rows) for tensor in (store.keys, store.values))
                 taken._stores.of[block] = _Store(keys, values, frozen=not grows)
+        if self._padding is not None:
+            taken._padding = self._padding[rows]
         if backend_of(self._model) == "hooked":
             taken._cache.previous_attention_mask = self._cache.previous_attention_mask[rows, : taken.length]
         return taken

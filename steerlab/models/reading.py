@@ -1,6 +1,6 @@
 """Run a batch level by level, and read from it what its rows ask for; nothing else is unembedded."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,11 +130,6 @@ class Reader:
             kinds.append((log_prob, _index(line, device), _index(column, device), np.array(places), _index(vocabulary, device)))
         largest = max((token for _, read, _ in mine for token in read.tokens), default=-1)
         return Reads(_index([r for r, _ in lines], device), _index([c for _, c in lines], device), tuple(kinds), self._most, largest)
-
-    def of_rows(self, rows: Iterable[int]) -> list[int]:
-        """Places of the numbers that some rows ask for."""
-        wanted = set(rows)
-        return [start + t for i, read, start in self._found if i in wanted for t in range(len(read.tokens))]
 
     def answers(self, values: Float[np.ndarray, " number"]) -> list[Answer]:
         """The numbers, sorted into rows and reads."""

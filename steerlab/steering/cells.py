@@ -22,17 +22,17 @@ from steerlab.models.generation import generate_batch
 from steerlab.models.memory import generated_rows, logit_values, pass_tokens, shrinking
 from steerlab.models.model import Precision, backend_of, dtype_named, in_precision, is_hooked
 from steerlab.models.reading import Headers, Reader, run_batch
-from steerlab.models.shortcuts import runs_whole
 from steerlab.models.threads import on_suitable_threads
 from steerlab.steering.generation import generate_interventions
 from steerlab.steering.operators import check_operator, operator_named
 from steerlab.steering.options import CellOptions, Scoring
-from steerlab.steering.variants import Intervention, check_interventions, segments
+from steerlab.steering.variants import Intervention, check_interventions
 from steerlab.steering.wavefront import InterventionLog, SteeredPass
 from steerlab.tasks.evaluation import Evaluation, plan
 from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import scorer_for
 
+CHECK_COLUMNS = ["layer", "direction", "alpha", "calls", "resid_change", "score_change"]
 SAMPLE = 16  # problems, and cells, that a lower precision is compared on
 ROUNDING = {torch.float32: 8}  # differently shaped batches may give logits that differ by so many units in the last place of the largest
 
@@ -138,11 +138,9 @@ def _run_interventions(
 
 
 def _checks(cells: Sequence[Intervention], seen: dict[int, InterventionLog]) -> pd.DataFrame:
-    lines = []
-    for k, cell in enumerate(cells):
-        s = seen.get(k, InterventionLog())
-        lines.append((cell.layer, cell.name, cell.alpha, s.calls, s.resid_change, s.score_change))
-    return pd.DataFrame(lines, columns=["layer", "direction", "alpha", "calls", "resid_change", "score_change"])
+    logs = [seen.get(k, InterventionLog()) for k in range(len(cells))]
+    lines = [(c.layer, c.name, c.alpha, s.calls, s.resid_change, s.score_change) for c, s in zip(cells, logs, strict=True)]
+    return pd.DataFrame(lines, columns=CHECK_COLUMNS)
 
 
 class _Engine:
@@ -157,7 +155,9 @@ class _Engine:
     @torch.no_grad()
     def run(self, batch: Batch, room: int) -> tuple[list[Answer], list[list[Answer]]]:
         """The batch's answers, unsteered and under each cell."""
-        return self._generated(batch, room) if batch.rows[0].new_tokens else self._read(batch, room)
+        plain, steered = self._generated(batch, room) if batch.rows[0].new_tokens else self._read(batch, room)
+        self._compare(batch, steered)
+        return plain, steered
 
     def _generated(self, batch: Batch, room: int) -> tuple[list[Answer], list[list[Answer]]]:
         if not self._cells:
@@ -169,31 +169,20 @@ class _Engine:
         plain, *steered = generate_interventions(self._front, cells, batch, room, most, seen, self._headers)
         for one, theirs in zip(self.seen, steered, strict=True):
             one.score_change = max(one.score_change, float(theirs != plain))
-        self._compare(batch, steered)
         return plain, steered
 
     def _read(self, batch: Batch, room: int) -> tuple[list[Answer], list[list[Answer]]]:
         front, cells, reader = self._front, self._cells, Reader(batch, logit_values(self._memory))
-        mine = segments(batch, cells, front.positions, whole=runs_whole(front.model)) if cells else []
-        blocks = sorted({cell.resumes_at for cell in cells})
-        base = run_batch(front.model, batch, reader, blocks, keep=any(share[0].begin > 0 for share in mine), headers=self._headers)
-        values = np.tile(base.values, (len(cells), 1))
-        for share in mine:
-            size = max(1, int(room // front.cost(share)))
-            for first in range(0, len(cells), size):
-                which = slice(first, first + size)
-                found = front.run(cells[which], batch, share, base, reader, self.seen[which])
-                theirs = reader.of_rows(i for group in share[-1].rows for i in group)
-                values[which, theirs] = found[:, theirs]
+        blocks, keep = sorted({cell.resumes_at for cell in cells}), any(share[0].begin > 0 for share in front.shares(cells, batch))
+        base = run_batch(front.model, batch, reader, blocks, keep=keep, headers=self._headers)
+        values = front.run(cells, batch, base, reader, room, self.seen)
         changes = np.abs(values - base.values).max(axis=1, initial=0)
         dtype = next(iter(front.model.parameters())).dtype
         rounding = ROUNDING.get(dtype, 2) * torch.finfo(dtype).eps * np.abs(base.values).max(initial=1)
         changes[changes <= rounding] = 0
         for one, change in zip(self.seen, changes.tolist(), strict=True):
             one.score_change = float(np.maximum(one.score_change, change))  # NaN stays
-        steered = [reader.answers(line) for line in values]
-        self._compare(batch, steered)
-        return reader.answers(base.values), steered
+        return reader.answers(base.values), [reader.answers(line) for line in values]
 
     def _compare(self, batch: Batch, steered: Sequence[Sequence[Answer]]) -> None:
         """Compare the first (and shortest) row under two cells with plain runs, once for what is read and once for what is generated."""

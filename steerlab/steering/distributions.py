@@ -38,8 +38,7 @@ def text_rows(model: Model, texts: Sequence[str | Sequence[int]]) -> tuple[Token
 
     Raises:
         TypeError: a single text.
-        ValueError: no texts, no second token in any, empty ones, ones beyond the context, tokens that the model lacks, or
-            texts that are mostly unknown to its tokenizer.
+        ValueError: texts that the model cannot take, that are mostly unknown to its tokenizer, or in which there is nothing to predict.
     """
     found = []
     for i, text in enumerate(as_texts(texts)):
@@ -94,11 +93,6 @@ def compare_positions(
     its last one, unless a row reads a token there, which is then the next; 0 also where the next token is none that the model predicts), and
     changed whether the likeliest token is another one. Cells with alpha = 0 are the unsteered run itself.
 
-    Args:
-        model: the model; hooks that are on it act.
-        rows: the texts.
-        cells: interventions; of one place, or of several that act together.
-
     Returns:
         For each text, its numbers without steering and under each cell.
 
@@ -109,7 +103,9 @@ def compare_positions(
     operator, positions, memory, progress = options["operator"], options["positions"], options["memory"], options["progress"]
     check_operator(model, operator, (place.direction for cell in cells for place in cell.places))
     front = SteeredPass(model, operator_named(operator), positions)
-    _check(model, cells, positions, min(len(row.tokens) for row in rows))
+    if positions == "generated":
+        raise InputError("positions='generated': nothing is generated behind a text; use all, last or the indices of tokens")
+    check_interventions(model, cells, positions, min(len(row.tokens) for row in rows))
     room = pass_tokens(model, options["max_tokens"], memory)
     limit = LOGITS if memory is None else min(LOGITS, max(1, parse_memory(memory) // COPIES))
     acting = sorted((k for k, cell in enumerate(cells) if cell.acts), key=lambda k: (cells[k].resumes_at, k))
@@ -150,12 +146,6 @@ def compare_positions(
     return found
 
 
-def _check(model: Model, cells: Sequence[Intervention], positions: Positions, shortest: int) -> None:
-    if positions == "generated":
-        raise InputError("positions='generated': nothing is generated behind a text; use all, last or the indices of tokens")
-    check_interventions(model, cells, positions, shortest)
-
-
 def _run(front: SteeredPass, batch: Batch, cells: Sequence[Intervention], room: int, limit: int) -> tuple[np.ndarray, np.ndarray]:
     """The numbers of a batch's positions, row after row, ``[position number]``, and under each cell; cells come by the block that they resume at."""
     model, last = front.model, n_layers(front.model)
@@ -169,9 +159,7 @@ def _run(front: SteeredPass, batch: Batch, cells: Sequence[Intervention], room: 
         seen = [InterventionLog() for _ in some]
         steered = front.whole(some, batch, streams, seen).unflatten(0, (len(some), -1))
         for k, (one, numbers) in enumerate(zip(seen, _numbers(model, batch, final, steered, limit), strict=True), first):
-            found[k] = (
-                plain if one.resid_change == 0 else numbers
-            )  # a stream that did not move gives the unsteered run, whatever rounding says
+            found[k] = numbers if one.resid_change else plain  # a stream that did not move gives the unsteered run, whatever rounding says
     return plain, found
 
 
@@ -221,15 +209,9 @@ def _compared(
     p = before.exp()
     gaps = torch.where(p > 0, p * (before - after), 0.0)  # a token of probability 0 costs nothing
     nll = -after[:, torch.arange(len(following), device=after.device), torch.where(predicted, following, 0)]
-    return torch.stack(
-        [
-            gaps.sum(-1).clamp_min(0.0),  # it is never negative, but for rounding
-            torch.special.entr(after.exp()).sum(-1),
-            torch.where(predicted, nll, 0.0),
-            (before.argmax(-1) != after.argmax(-1)).double(),
-        ],
-        dim=-1,
-    )
+    kl = gaps.sum(-1).clamp_min(0.0)  # it is never negative, but for rounding
+    changed = (before.argmax(-1) != after.argmax(-1)).double()
+    return torch.stack([kl, torch.special.entr(after.exp()).sum(-1), torch.where(predicted, nll, 0.0), changed], dim=-1)
 
 
 def _compare(front: SteeredPass, cell: Intervention, row: TokenRow, found: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from steerlab.models.batches import Answer, Batch
 from steerlab.models.generation import Prefix, WholeRows, generate, heads, last_tokens, of_one_length
 from steerlab.models.kv_cache import CacheView, KeyValueCache
-from steerlab.models.model import HookFn, hooks, n_layers
+from steerlab.models.model import hooks, n_layers
 from steerlab.models.reading import Headers, Reader
 from steerlab.models.shortcuts import short_cuts
 from steerlab.steering.interventions import Patch
@@ -34,7 +34,6 @@ def generate_interventions(
     """Generated answers of each cell, for each row of the batch. A cell with alpha = 0 is the unsteered run.
 
     Args:
-        front: how cells are run.
         cells: sorted by the block that they resume at, after those with alpha = 0.
         batch: the prompts.
         room: positions that one pass runs, at most.
@@ -72,19 +71,32 @@ def _generate(
     cache = KeyValueCache.aligned(front.model, len(cells) * n, lent, new_tokens)
     del lent
     starts = torch.tensor([len(row.tokens) - 1 for row in batch.rows] * len(cells), device=batch.device)
-    acting = front.everywhere(cells, batch, batch.width + new_tokens)
-    steps = [_Steps(patch.windows(starts, new_tokens), n, seen) for _, patch in acting]
+    acting = [(point, patch.windows(starts, new_tokens)) for point, patch in front.everywhere(cells, batch, batch.width + new_tokens)]
+    flat = _steered(front, cache, last_tokens(batch).repeat(len(cells), 1), new_tokens, acting, n, seen)
+    return [flat[c * n : (c + 1) * n] for c in range(len(cells))]
+
+
+def _steered(
+    front: SteeredPass,
+    cache: KeyValueCache | WholeRows,
+    tokens: Tensor,
+    new_tokens: int,
+    acting: Sequence[tuple[str, Patch]],
+    n: int,
+    seen: Sequence[InterventionLog],
+) -> list[Answer]:
+    """What is generated under patches, in n rows a cell."""
+    steps = [_Steps(patch, n, seen, whole=isinstance(cache, WholeRows)) for _, patch in acting]
 
     def on_step(step: int, rows: Tensor) -> None:
         for one in steps:
             one.next(step, rows)
 
-    wanted: list[tuple[str, HookFn]] = [(point, one) for (point, _), one in zip(acting, steps, strict=True)]
-    with hooks(front.model, wanted):
-        flat = generate(front.model, cache, last_tokens(batch).repeat(len(cells), 1), new_tokens, on_step)
+    with hooks(front.model, [(point, one) for (point, _), one in zip(acting, steps, strict=True)]):
+        flat = generate(front.model, cache, tokens, new_tokens, on_step)
     for one in steps:
         one.tell()
-    return [flat[c * n : (c + 1) * n] for c in range(len(cells))]
+    return flat
 
 
 def _generate_whole(
@@ -97,19 +109,8 @@ def _generate_whole(
         n, length = len(part.rows), part.width + new_tokens
         for which in _even(len(cells), max(1, room // (n * length))):
             chosen = slice(which.start, which.stop)
-            acting = front.everywhere(cells[chosen], part, length)
-            steps = [_Steps(patch, n, seen[chosen], whole=True) for _, patch in acting]
-
-            def on_step(step: int, rows: Tensor, steps: Sequence[_Steps] = steps) -> None:
-                for one in steps:
-                    one.next(step, rows)
-
-            wanted: list[tuple[str, HookFn]] = [(point, one) for (point, _), one in zip(acting, steps, strict=True)]
-            with hooks(front.model, wanted):
-                rows = WholeRows(front.model, len(which) * n)
-                flat = generate(front.model, rows, part.tokens.repeat(len(which), 1), new_tokens, on_step)
-            for one in steps:
-                one.tell()
+            acting, rows = front.everywhere(cells[chosen], part, length), WholeRows(front.model, len(which) * n)
+            flat = _steered(front, rows, part.tokens.repeat(len(which), 1), new_tokens, acting, n, seen[chosen])
             for k, c in enumerate(which):
                 for place, i in enumerate(part.index):
                     found[c][i] = flat[k * n + place]
@@ -120,8 +121,7 @@ def _lent(
     front: SteeredPass, cells: Sequence[Intervention], head: Prefix, n: int, room: int, seen: Sequence[InterventionLog]
 ) -> Iterator[CacheView]:
     """Keys and values of some prompts under each cell; row r of cell c goes to place ``c * n + r``."""
-    batch, last = head.batch, n_layers(front.model)
-    reader = Reader(batch)
+    batch, last, reader = head.batch, n_layers(front.model), Reader(head.batch)
     unsteered = {c: set(range(len(batch.rows))) for c in range(len(cells))}
     first = next((c for c, cell in enumerate(cells) if cell.alpha), len(cells))
     for pieces in segments(batch, cells[first:], front.positions) if cells[first:] else ():
@@ -129,7 +129,7 @@ def _lent(
         for part in _even(len(cells) - first, max(1, int(room // front.cost(pieces)))):
             which = range(first + part.start, first + part.stop)
             some = slice(which.start, which.stop)
-            for cache, blocks, active in front.fill(cells[some], batch, pieces, head.run, reader, seen[some]):
+            for cache, blocks, active in front.fill(cells[some], pieces, batch, head.run, reader, seen[some]):
                 places = [c * n + batch.index[i] for c in which[:active] for i in mine]
                 lengths = [len(batch.rows[i].tokens) for i in mine] * active
                 yield CacheView(cache, blocks, range(len(places)), places, lengths)

@@ -6,8 +6,8 @@ Every operator leaves the stream untouched, bit for bit, where alpha is 0.
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,11 +24,7 @@ from steerlab.steering.operators import Operator, check_operator, operator_named
 
 
 def check_alpha(alpha: object) -> float:
-    """A finite number.
-
-    Raises:
-        ValueError: anything else.
-    """
+    """A finite number."""
     if isinstance(alpha, np.ndarray | Tensor) and alpha.ndim == 0:
         alpha = alpha.item()
     if not is_number(alpha):
@@ -37,20 +33,12 @@ def check_alpha(alpha: object) -> float:
 
 
 def acts_at(direction: Direction, positions: Positions) -> TokenPositions:
-    """Where a direction acts: one with a vector for each position there, any other where it is told to.
-
-    Raises:
-        ValueError: an unknown word, or something that is no whole number.
-    """
+    """Where a direction acts: one with a vector for each position there, any other where it is told to."""
     return TokenPositions(direction.positions) if direction.vector.ndim == 2 else TokenPositions.of(positions)
 
 
 def spread(direction: Direction, prompt_lengths: Sequence[int], length: int) -> tuple[Tensor, Tensor]:
-    """A per-position direction as ``[batch pos d_model]`` with zeros elsewhere, and the mask of where it is.
-
-    Raises:
-        ValueError: positions that do not say which rows they are.
-    """
+    """A per-position direction as ``[batch pos d_model]`` with zeros elsewhere, and the mask of where it is."""
     if isinstance(direction.positions, str):
         raise InputError(
             f"direction {direction.name!r} has {len(direction.vector)} vectors but positions={direction.positions!r}; "
@@ -99,14 +87,12 @@ class Patch:
             return values if len(values) == 1 else values[rows]
 
         mask = None if self.mask is None else some(self.mask)
-        return Patch(self.operator, some(self.vectors), some(self.alphas), mask, self.start, self.everywhere)
+        return replace(self, vectors=some(self.vectors), alphas=some(self.alphas), mask=mask)
 
     def windows(self, starts: Int[Tensor, " batch"], width: int) -> "Patch":
         """The same for as many columns of each row, from another column on in each; they become columns 0 to `width`."""
-        rows, columns = (
-            torch.arange(len(starts), device=starts.device)[:, None],
-            starts[:, None] + torch.arange(width, device=starts.device),
-        )
+        rows = torch.arange(len(starts), device=starts.device)[:, None]
+        columns = starts[:, None] + torch.arange(width, device=starts.device)
         vectors = self.vectors if self.vectors.shape[1] == 1 else self.vectors.expand(len(starts), -1, -1)[rows, columns]
         mask = None if self.mask is None else self.mask.expand(len(starts), -1)[rows, columns]
         return Patch(self.operator, vectors, self.alphas, mask, everywhere=self.everywhere)
@@ -255,10 +241,8 @@ def steer(
     check_alike(directions, layers=False)
     wanted: list[tuple[str, HookFn]] = []
     points: list[str] = []
-    steering: list[int] = []
-    fired: dict[int, int] = {}
-    longest = 0
-    warned = False
+    silent: dict[int, str] = {}  # hook points of hooks that did not fire yet
+    longest, warned = 0, False
 
     def told_of(length: int, at: Positions) -> None:
         """Indices are those of a call; in one of a single token behind a longer one they are hardly what was meant."""
@@ -293,22 +277,21 @@ def steer(
         seen = _Prompts() if positions == "prompt" and one.vector.ndim == 1 else None
 
         def fn(resid: Tensor, k: int = k, one: Direction = one, strength: float = strength, seen: "_Prompts | None" = seen) -> Tensor:
-            fired[k] = fired.get(k, 0) + 1
+            silent.pop(k, None)
             if seen is not None and seen.goes_on(resid):
                 return resid
             batch, length = resid.shape[:2]
             told_of(length, one.positions if one.vector.ndim == 2 else positions)
-            resolved = patch(
-                one, [strength], operator=operator, positions=positions, prompt_lengths=[length] * batch, length=length, device=resid.device
-            )
-            return resolved(resid)
+            rows: dict[str, Any] = {"prompt_lengths": [length] * batch, "length": length, "device": resid.device}
+            return patch(one, [strength], operator=operator, positions=positions, **rows)(resid)
 
         points.append(point)
         if strength:  # alpha = 0 is the model itself: nothing is attached
             wanted.append((point, fn))
-            steering.append(k)
+            silent[k] = point
     with hooks(model, wanted):
         yield points
-    silent = [points[k] for k in steering if k not in fired]
     if silent:
-        warnings.warn(f"steering never acted: no run of the model inside the block reached {', '.join(silent)}", UserWarning, stacklevel=3)
+        warnings.warn(
+            f"steering never acted: no run of the model inside the block reached {', '.join(silent.values())}", UserWarning, stacklevel=3
+        )

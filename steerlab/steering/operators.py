@@ -49,11 +49,7 @@ def rotate(resid: Tensor, vector: Tensor, alpha: Tensor) -> Tensor:
 
 
 def operator_named(operator: str | Operator) -> Operator:
-    """Look an operator up; a function of (resid, vector, alpha) is taken as it is.
-
-    Raises:
-        ValueError: an unknown name.
-    """
+    """Look an operator up; a function of (resid, vector, alpha) is taken as it is."""
     if callable(operator):
         return operator
     if operator not in OPERATORS:
@@ -63,11 +59,6 @@ def operator_named(operator: str | Operator) -> Operator:
 
 def check_operator(model: Model, operator: str | Operator, directions: Iterable[Direction] = ()) -> None:
     """Make sure that an operator can act in a model, and that it is the one that directions were learned under, where that was the user's own.
-
-    Args:
-        model: the model.
-        operator: a name, or a function; those that look along a direction of their own (`steerlab.conditional`) must be of this model.
-        directions: what it will act with.
 
     Raises:
         ValueError: an unknown name, a direction of another model to look along, or a built-in's name for vectors learned under another function.

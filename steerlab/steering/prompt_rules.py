@@ -32,13 +32,8 @@ Rule = Callable[[Float[Tensor, "row pos d_model"], Bool[Tensor, "row pos"]], Ten
 
 
 def prompts_of(model: Model, problems: Sequence[Problem], scorer: str | Scorer | None = None) -> list[Prompt]:
-    """The different prompts, as tokens, that a scorer asks of the problems.
-
-    Raises:
-        ValueError: problems that the scorer or the model cannot take.
-    """
-    rows = plan(model, problems, scorer_for(problems, scorer)).rows
-    return list(dict.fromkeys(row.prompt for row in rows))
+    """The different prompts, as tokens, that a scorer asks of the problems."""
+    return list(dict.fromkeys(row.prompt for row in plan(model, problems, scorer_for(problems, scorer)).rows))
 
 
 @takes_options
@@ -59,13 +54,10 @@ def vectors_of(
     """What a rule makes of the residual stream of each prompt.
 
     Args:
-        model: a TransformerLens model; hooks on it act.
-        prompts: their tokens.
         rule: from streams ``[row pos d_model]`` and where they hold prompts ``[row pos]`` to one vector a row, or one a position.
         layer, site: where the vectors will act.
         read: layer and site that the rule looks at; default the same.
         under: hooks under which prompts are run, from their tokens and the length that they are padded to.
-        name, method: of the result.
     """
     rows = [TokenRow(tuple(prompt), len(prompt)) for prompt in prompts]
     at, where = (layer, site) if read is None else read
@@ -243,15 +235,7 @@ def propagated_vectors(
 def propagate(
     shares: Float[Tensor, "row pos"], prompt: Bool[Tensor, "row pos"], gates: Float[Tensor, "row edge"], steps: int, update: Update
 ) -> Float[Tensor, "row pos"]:
-    """Update all positions at once, several times.
-
-    Args:
-        shares: at first.
-        prompt: where the rows hold their prompts; nothing leaves them. A neighbour outside counts as NaN, which rules leave out.
-        gates: between each position and the next one.
-        steps: updates.
-        update: function of (own, from left, from right).
-    """
+    """Update all positions at once, several times; a neighbour outside the prompt counts as NaN, which rules leave out."""
     outside = shares.new_full((len(shares), 1), torch.nan)
     shares = torch.where(prompt, shares, torch.nan)
     for _ in range(steps):

@@ -131,10 +131,9 @@ def nearest_mean(classes: Mapping[str, Activations], *, layer: int, cosine: bool
     means = []
     for name, acts in classes.items():
         for what in ("site", "positions", "model"):
-            if getattr(acts, what) != getattr(first, what):
-                raise InputError(
-                    f"class {name!r} differs in {what}: {getattr(acts, what)!r}, not {getattr(first, what)!r}; cache all alike"
-                )
+            mine, theirs = getattr(acts, what), getattr(first, what)
+            if mine != theirs:
+                raise InputError(f"class {name!r} differs in {what}: {mine!r}, not {theirs!r}; cache all alike")
         if not len(acts.problem_ids):
             raise InputError(f"class {name!r} is empty; every class needs a problem")
         means.append(_flat(acts, layer).mean(0))
@@ -201,11 +200,7 @@ class ReachProjection:
 
 
 def _flat(acts: Activations, layer: int) -> np.ndarray:
-    """Activations of a layer, one row a problem, in float64.
-
-    Raises:
-        ValueError: a layer that was not cached, or prompts of different lengths with all their positions.
-    """
+    """Activations of a layer, one row a problem, in float64."""
     if not bool(acts.mask.all()):
         raise InputError("prompts of different lengths were cached with positions='all'; use last, mean or indices to route by")
     return acts.at(layer).flatten(1).double().numpy()

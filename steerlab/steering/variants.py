@@ -61,13 +61,7 @@ class Intervention:
 
 
 def check_interventions(model: Model, cells: Sequence[Intervention], positions: Positions, shortest: int) -> None:
-    """Find what is wrong with cells before anything runs.
-
-    Args:
-        model: the model.
-        cells: what will be run.
-        positions: where directions of one vector act.
-        shortest: tokens of the shortest prompt; positions that it has, every prompt has.
+    """Find what is wrong with cells before anything runs; positions that a prompt of the `shortest` length has, every prompt has.
 
     Raises:
         ValueError: an alpha, direction, layer, site or position that the model or a prompt cannot take.
@@ -84,11 +78,7 @@ def check_interventions(model: Model, cells: Sequence[Intervention], positions: 
 
 
 def check_names(labels: Sequence[tuple[int, str]]) -> None:
-    """Make sure that results can be told apart by layer and name of direction.
-
-    Raises:
-        ValueError: two of one name at one layer.
-    """
+    """Make sure that results can be told apart by layer and name of direction."""
     if len(set(labels)) < len(labels):
         layer, name = next(label for label in labels if labels.count(label) > 1)
         raise InputError(f"two directions are called {name!r} at layer {layer}; give each a name of its own")

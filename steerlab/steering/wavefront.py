@@ -25,23 +25,16 @@ from steerlab.models.memory import keys_width, widest
 from steerlab.models.model import HookFn, Site, device_of, hook_name, hooks, n_layers
 from steerlab.models.passes import forward
 from steerlab.models.reading import Reader, Reads, Run
-from steerlab.models.shortcuts import mlp_only_at, run_from
+from steerlab.models.shortcuts import mlp_only_at, run_from, runs_whole
 from steerlab.steering.interventions import Patch, known_everywhere, resolved
 from steerlab.steering.operators import Operator
-from steerlab.steering.variants import Intervention, Segment
+from steerlab.steering.variants import Intervention, Segment, segments
 
 TOLERANCE = 1e-4  # of logits and what is made of them: so far they may be from a plain hooked run, as a share of the largest above 1
 
 
 class Act(NamedTuple):
-    """What acts on some rows of a pass at a site.
-
-    Attributes:
-        at: the site.
-        enters: whether the rows enter the pass there; otherwise it is in a block that runs.
-        rows: which.
-        act: gets the residual stream of these rows, and returns the new one.
-    """
+    """What acts on the residual stream of some rows of a pass at a site, where they enter the pass or in a block that runs."""
 
     at: Site
     enters: bool
@@ -71,8 +64,6 @@ def run_wave(
     """What leaves the last block, of rows that enter at different blocks and from there on share one pass.
 
     Args:
-        model: the model.
-        tokens: of all rows.
         entries: the block that each row enters, in ascending order.
         stream: gives what enters a block, for a range of rows.
         acts: what acts; at one site in this order.
@@ -139,13 +130,7 @@ class InterventionLog:
 
 @dataclass(frozen=True)
 class SteeredPass:
-    """How variants of a batch are run.
-
-    Attributes:
-        model: the model.
-        operator: how vector and stream combine.
-        positions: where directions of one vector act.
-    """
+    """How variants of a batch are run: in which model, how vector and stream combine, where directions of one vector act."""
 
     model: Model
     operator: Operator
@@ -157,35 +142,37 @@ class SteeredPass:
         return sum(piece.size + len(piece.rows) * piece.begin * looked_up for piece in pieces)
 
     def run(
-        self,
-        cells: Sequence[Intervention],
-        batch: Batch,
-        pieces: Sequence[Segment],
-        base: Run,
-        reader: Reader,
-        seen: Sequence[InterventionLog],
-    ) -> np.ndarray:
-        """The numbers of the batch under each cell, ``[cell number]``; what is not steered is the unsteered run's.
+        self, cells: Sequence[Intervention], batch: Batch, base: Run, reader: Reader, room: int, seen: Sequence[InterventionLog]
+    ) -> Float[np.ndarray, "cell number"]:
+        """The numbers of a batch under each cell; what is not steered is the unsteered run's.
 
         Args:
             cells: sorted by the block that they resume at.
             batch, base, reader: the batch, its unsteered run, its reader.
-            pieces: one of its shares.
+            room: positions that one pass runs, at most.
             seen: for each cell, what it did; added to.
         """
-        values, wave = np.tile(base.values, (len(cells), 1)), _Wave(self, cells, batch, pieces, base)
-        for j, piece in enumerate(pieces):
-            reads = reader.reads(piece.rows, piece.begin, piece.stop)
-            for which, places, numbers in reads.numbers(self.model, wave.run(j, reads, more=j + 1 < len(pieces)), len(cells)):
-                values[which, places] = numbers.cpu().numpy()
-        wave.tell(seen)
+        values = np.tile(base.values, (len(cells), 1))
+        for pieces in self.shares(cells, batch):
+            size = max(1, int(room // self.cost(pieces)))
+            for first in range(0, len(cells), size):
+                mine, wave = values[first : first + size], _Wave(self, cells[first : first + size], batch, pieces, base)
+                for j, piece in enumerate(pieces):
+                    reads = reader.reads(piece.rows, piece.begin, piece.stop)
+                    for which, places, numbers in reads.numbers(self.model, wave.run(j, reads, more=j + 1 < len(pieces)), len(mine)):
+                        mine[which, places] = numbers.cpu().numpy()
+                wave.tell(seen[first : first + size])
         return values
+
+    def shares(self, cells: Sequence[Intervention], batch: Batch) -> list[tuple[Segment, ...]]:
+        """The steered part of a batch whose answers are read."""
+        return segments(batch, cells, self.positions, whole=runs_whole(self.model)) if cells else []
 
     def fill(
         self,
         cells: Sequence[Intervention],
-        batch: Batch,
         pieces: Sequence[Segment],
+        batch: Batch,
         base: Run,
         reader: Reader,
         seen: Sequence[InterventionLog],
@@ -232,9 +219,9 @@ class SteeredPass:
         """What cells, stacked over each other, do to a whole batch up to some column: hook points and patches."""
         found = []
         for k, at in sorted({(k, at) for cell in cells for k, (_, at) in enumerate(cell.places)}):
-            mine = [cell.places[k] if k < len(cell.places) and cell.places[k].at == at else None for cell in cells]
-            some = next(one.direction for one in mine if one is not None)  # of a cell that acts there; alpha is 0 where one does not
-            parts = [(some, 0.0) if one is None else (one.direction, cell.alpha) for one, cell in zip(mine, cells, strict=True)]
+            mine = [(cell.places[k].direction, cell.alpha) if len(cell.places) > k and cell.places[k].at == at else None for cell in cells]
+            idle = next(one[0] for one in mine if one is not None), 0.0  # the direction of a cell that acts there, where one does not
+            parts = [idle if one is None else one for one in mine]
             found.append((hook_name(self.model, *at), self.stacked(parts, _everything(batch, stop), batch)[0]))
         return found
 
@@ -263,11 +250,7 @@ class SteeredPass:
         self.check_gaps(cell, gaps)
 
     def check_gaps(self, cell: Intervention, gaps: Iterable[tuple[float, float]]) -> None:
-        """Allow differences from a plain run that are rounding.
-
-        Args:
-            cell: what ran.
-            gaps: differences, each with the size of the logits or log-probabilities that it comes from.
+        """Allow differences from a plain run that are rounding: `gaps`, each with the size of the logits or log-probabilities that it comes from.
 
         Raises:
             RuntimeError: a larger one.
@@ -283,11 +266,9 @@ class SteeredPass:
 
 @dataclass
 class _Wave:
-    """A share of a batch under some cells, piece by piece.
+    """A share of a batch under some cells, piece by piece; see `SteeredPass.run`.
 
     Attributes:
-        how: how cells are run.
-        cells, batch, pieces, base: see `SteeredPass.run`.
         pasts: of stretches of blocks, keys and values of the pieces so far.
         notes: cells that acted, how often, and how far they moved the stream at most, on the model's device until it is told.
     """

@@ -22,15 +22,7 @@ from steerlab.tasks.scorers import Scorer, scorer_for
 
 
 def unsteered(model: Model, problems: Sequence[Problem], runs: int, *, again: int = 0, scorer: str | Scorer | None = None) -> Work:
-    """Rows that are evaluated as they are.
-
-    Args:
-        model: the model.
-        problems: what they are like.
-        runs: how many.
-        again: so many more that are run for something else, such as their activations; they take as long, and are not counted.
-        scorer: default the problems' own.
-    """
+    """So many rows that are evaluated as they are; `again` more that are run for something else, such as their activations, are not counted."""
 
     def run(some: Sequence[Problem]) -> int:
         evaluate(model, some, scorer=scorer)
@@ -52,13 +44,9 @@ def steered(
     """Rows that are scored under many interventions.
 
     Args:
-        model: the model.
-        problems: what the rows are like.
         runs: how many: of each row one under each intervention, and one without.
-        layers: where interventions act.
-        site: at which hook point.
+        layers, site: where interventions act.
         together: how many interventions a row runs under at once; a timed batch has no more than that.
-        how: as in `steerlab.sweep`.
     """
 
     def run(some: Sequence[Problem]) -> int:
@@ -72,16 +60,7 @@ def steered(
 def on_texts(
     model: Model, texts: Sequence[str | Sequence[int]], runs: int, *, layers: Sequence[int], search: int = 0, **acting: Unpack[Acting]
 ) -> Work:
-    """Texts whose next-token distributions are compared under many interventions.
-
-    Args:
-        model: the model.
-        texts: the texts.
-        runs: how many: of each text one under each intervention, and one without.
-        layers: where interventions act.
-        search: so many more, about, which depend on what is found.
-        acting: as in `steerlab.sweep`.
-    """
+    """Texts whose next-token distributions are compared in so many runs under interventions at layers; `search` more, about, are not counted."""
 
     def run(some: Sequence[TokenRow]) -> int:
         cells = _cells(model, layers, "resid_post", TIMED)

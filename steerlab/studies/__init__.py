@@ -1,6 +1,6 @@
 """Whole experiments.
 
-- `protocol`: `run_experiment`, the main protocol; `workload`: its runs, counted before it starts.
+- `protocol`: `run_experiment`, the main protocol.
 - `method_comparison`, `method_trials`, `method_vectors`: ways to find a vector, compared at equal norm and equal KL.
 - `transfer`, `mixtures`: vectors on other tasks, and from mixtures of tasks.
 - `stability`, `protocols`: other seeds and problems; the selection bias of protocols.

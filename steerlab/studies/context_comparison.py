@@ -1,6 +1,6 @@
 """Static against prompt-dependent vectors, of growing numbers of parameters, at one training budget and over several seeds."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Unpack
@@ -26,6 +26,7 @@ from steerlab.statistics.paired import sign_flip_test
 from steerlab.steering.cells import run_interventions
 from steerlab.steering.variants import Intervention, Placed
 from steerlab.steering.work import rows_of, steered
+from steerlab.sweeps.effects import points
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import Scorer
@@ -72,14 +73,13 @@ class ContextComparison(Plotted, figure="context_kinds"):
         """What was found, in a paragraph."""
         s = self.settings
         lines = [
-            f"{line['kind']} ({line['n_parameters']:,} parameters) {100 * line['change']:+.1f} points on test (95% interval "
-            f"{100 * line['low']:+.1f} to {100 * line['high']:+.1f}; p = {line['p_holm']:.4f} after Holm), train {100 * line['train_accuracy']:.1f}%"
-            for line in _records(self.kinds)
+            f"{line['kind']} ({line['n_parameters']:,} parameters) {points(line['change'])} points on test (95% interval "
+            f"{points(line['low'], line['high'])}; p = {line['p_holm']:.4f} after Holm), train {100 * line['train_accuracy']:.1f}%"
+            for line in self.kinds.to_dict("records")
         ]
         against = [
-            f"{line['smallest']} minus {line['kind']} {100 * line['difference']:+.1f} ({100 * line['low']:+.1f} to {100 * line['high']:+.1f}, "
-            f"p = {line['p_holm']:.4f})"
-            for line in _records(self.contrasts)
+            f"{line['smallest']} minus {line['kind']} {points(line['difference'])} ({points(line['low'], line['high'])}, p = {line['p_holm']:.4f})"
+            for line in self.contrasts.to_dict("records")
         ]
         says = {
             "supported": "Fewer parameters won: the smallest was better than every larger one.",
@@ -103,22 +103,18 @@ class ContextComparison(Plotted, figure="context_kinds"):
 
     def report_parts(self) -> dict[str, Any]:
         """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
-        return {
-            "title": "Static and context-dependent vectors",
-            "question": "With few problems to learn from, do vectors with fewer parameters win?",
-            "answer": str(self),
-            "warnings": self.warnings(),
-            "figures": [("Change of test accuracy by kind and seed.", self.plot(), str(self))],
-            "tables": {
-                "kinds": ("Each kind, over seeds.", self.kinds),
-                "contrasts": ("The smallest kind minus each larger one, on test.", self.contrasts),
-                "runs": ("Each kind and seed; intervals are paired, over problems.", self.runs),
-                "outcomes": ("", self.outcomes),
-            },
+        tables = {
+            "kinds": ("Each kind, over seeds.", self.kinds),
+            "contrasts": ("The smallest kind minus each larger one, on test.", self.contrasts),
+            "runs": ("Each kind and seed; intervals are paired, over problems.", self.runs),
+            "outcomes": ("", self.outcomes),
         }
+        figures = [("Change of test accuracy by kind and seed.", self.plot(), str(self))]
+        question = "With few problems to learn from, do vectors with fewer parameters win?"
+        return self._page("Static and context-dependent vectors", question, "", tables, figures=figures)
 
     def __repr__(self) -> str:
-        changes = ", ".join(f"{line['kind']} {line['change']:+.3f}" for line in _records(self.kinds))
+        changes = ", ".join(f"{line['kind']} {line['change']:+.3f}" for line in self.kinds.to_dict("records"))
         return f"ContextComparison({self.verdict}; {changes}; baseline {self.baseline.accuracy:.3f}, {len(self.settings['seeds'])} seeds)"
 
     @property
@@ -158,7 +154,6 @@ def compare_context_vectors(
     steps and learning rates; rate and epoch are chosen on validation.
 
     Args:
-        model: a TransformerLens model.
         train, validation, test: problems; no overlap.
         layer: where the vectors act (added to every position).
         rng: for intervals and tests.
@@ -211,14 +206,12 @@ def compare_context_vectors(
                 found = fit(model, some, candidates, learnable, schedule, how, validation=validation)
                 broken += [f"{name}, seed {seed}, lr {t.candidate.lr:g}: {t.stopped}." for t in found.trained if t.broke is not None]
                 best = min(found.trained, key=_rank)
-                accuracy, _ = _kept(best)
-                lines.append(
-                    {"kind": name, "n_parameters": _size(learnable), "seed": int(seed), "lr": best.candidate.lr, "epoch": best.epoch}
-                    | {"norm": learnable.norm(best.parameters), "validation_before": found.unsteered, "validation_accuracy": accuracy}
-                )
-                label = f"{name}, seed {seed}"
+                line: dict[str, Any] = {"kind": name, "n_parameters": _size(learnable), "seed": int(seed)}
+                line |= {"lr": best.candidate.lr, "epoch": best.epoch}
+                line |= {"norm": learnable.norm(best.parameters), "train_before": np.nan, "train_accuracy": np.nan}
+                lines.append(line | {"validation_before": found.unsteered, "validation_accuracy": -_rank(best)[0]})
                 for given, into in ((some, on_train), (test, cells)):
-                    into.append(_cell(model, given, learnable, best, layer, label, limits))
+                    into.append(_cell(model, given, learnable, best, layer, f"{name}, seed {seed}", limits))
                 bar.update()
             done = run_interventions(model, some, on_train, **limits)
             for line, frame in zip(lines[-len(made) :], done.frames, strict=True):
@@ -228,38 +221,25 @@ def compare_context_vectors(
     outcomes = []
     for line, frame in zip(lines, tested.frames, strict=True):
         after = frame["correct"].to_numpy(bool)
-        interval = paired_interval(before, after)
-        line |= {"test_accuracy": after.mean(), "change": after.mean() - before.mean(), "low": interval.low, "high": interval.high}
-        outcomes.append(frame[["problem_id", "correct", "margin"]].assign(kind=line["kind"], seed=line["seed"]))
+        low, high = paired_interval(before, after)
+        line |= {"test_accuracy": after.mean(), "change": after.mean() - before.mean(), "low": low, "high": high}
+        outcomes.append(frame.assign(kind=line["kind"], seed=line["seed"])[["kind", "seed", "problem_id", "correct", "margin"]])
     settings = {
         "layer": int(layer), "n_train": int(n_train), "seeds": [int(seed) for seed in seeds], "lrs": list(lrs), "epochs": epochs,
         "batch_size": batch_size, "l2": l2, "pooling": pooling, "broken": broken,
     }  # fmt: skip
-    columns = ["kind", "n_parameters", "seed", "lr", "epoch", "norm", "train_before", "train_accuracy"]
-    columns += ["validation_before", "validation_accuracy", "test_accuracy", "change", "low", "high"]
-    learned, frame = (
-        pd.DataFrame(lines)[columns],
-        pd.concat(outcomes, ignore_index=True)[["kind", "seed", "problem_id", "correct", "margin"]],
-    )
+    learned, frame = pd.DataFrame(lines), pd.concat(outcomes, ignore_index=True)
     return ContextComparison(learned, frame, *_tables(learned, frame, before, rng), tested.baseline, settings)
-
-
-def _records(table: pd.DataFrame) -> list[dict[Hashable, Any]]:
-    return table.to_dict("records")
 
 
 def _made(kinds: Sequence[str | ContextLearnable], width: int, pooling: str) -> dict[str, StaticVector | ContextLearnable]:
     made: dict[str, StaticVector | ContextLearnable] = {}
     for kind in kinds:
-        options = {"pooling": pooling} if isinstance(kind, str) else {}
-        one = StaticVector(width) if kind == STATIC else learnable_named(kind, width, **options)
-        name = (
-            kind
-            if isinstance(kind, str)
-            else f"{type(kind).__name__} ({one.n_parameters} parameters)"
-            if not isinstance(one, StaticVector)
-            else STATIC
-        )
+        if kind == STATIC:
+            one: StaticVector | ContextLearnable = StaticVector(width)
+        else:
+            one = learnable_named(kind, width, **({"pooling": pooling} if isinstance(kind, str) else {}))
+        name = kind if isinstance(kind, str) else f"{type(kind).__name__} ({_size(one)} parameters)"
         if name in made:
             raise InputError(f"kind {name!r} is given twice; give each once")
         made[name] = one
@@ -286,15 +266,10 @@ def _check(
         raise InputError("lrs=[]; give at least one learning rate, e.g. (1e-2,)")
 
 
-def _kept(trained: Trained) -> tuple[float, float]:
-    """Accuracy and nll on validation of the epoch that was kept."""
-    line = trained.history[trained.history["epoch"] == trained.epoch]
-    return (-1.0, np.inf) if line.empty else (float(line["validation_accuracy"].iloc[0]), float(line["validation_nll"].iloc[0]))
-
-
 def _rank(trained: Trained) -> tuple[float, float]:
-    accuracy, nll = _kept(trained)
-    return -accuracy, nll
+    """Minus the accuracy, and the nll, on validation, of the epoch that was kept."""
+    line = trained.history[trained.history["epoch"] == trained.epoch]
+    return (1.0, np.inf) if line.empty else (-float(line["validation_accuracy"].iloc[0]), float(line["validation_nll"].iloc[0]))
 
 
 def _cell(
@@ -313,28 +288,17 @@ def _cell(
 def _tables(runs: pd.DataFrame, outcomes: pd.DataFrame, before: np.ndarray, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Kinds against the unsteered model and against the smallest kind, corrected together."""
     names = list(dict.fromkeys(runs.sort_values("n_parameters", kind="stable")["kind"]))
-    right = {
-        name: outcomes[outcomes["kind"] == name]
-        .pivot_table(index="seed", columns="problem_id", values="correct", sort=False)
-        .to_numpy(float)
-        for name in names
-    }
+    wide = outcomes.pivot_table(index=["kind", "seed"], columns="problem_id", values="correct", sort=False)
+    right = {name: wide.loc[name].to_numpy(float) for name in names}
     kinds, contrasts = [], []
     for name in names:
         mine = runs[runs["kind"] == name]
         means = mine[["train_accuracy", "validation_accuracy", "test_accuracy"]].mean().to_dict()
-        gains = (mine["train_accuracy"] - mine["train_before"]).mean(), mine["change"].mean()
-        kinds.append(
-            {
-                "kind": name,
-                "n_parameters": int(mine["n_parameters"].iloc[0]),
-                **means,
-                "gap": round(gains[0] - gains[1], 12),
-                "change": round(gains[1], 12),
-            }
-            | _judged(right[name], np.broadcast_to(before.astype(float), right[name].shape), rng)
-            | {"worst": mine["change"].min(), "best": mine["change"].max()}
-        )
+        on_train, on_test = (mine["train_accuracy"] - mine["train_before"]).mean(), mine["change"].mean()
+        line = {"kind": name, "n_parameters": int(mine["n_parameters"].iloc[0]), **means}
+        line |= {"gap": round(on_train - on_test, 12), "change": round(on_test, 12)}
+        line |= _judged(right[name], np.broadcast_to(before.astype(float), right[name].shape), rng)
+        kinds.append(line | {"worst": mine["change"].min(), "best": mine["change"].max()})
     for name in names[1:]:
         difference = float((right[names[0]] - right[name]).mean())
         contrasts.append({"smallest": names[0], "kind": name, "difference": difference} | _judged(right[names[0]], right[name], rng))
@@ -346,8 +310,7 @@ def _tables(runs: pd.DataFrame, outcomes: pd.DataFrame, before: np.ndarray, rng:
 def _judged(one: np.ndarray, other: np.ndarray, rng: np.random.Generator, n: int = 2000) -> dict[str, float]:
     """Interval and p-value of a mean difference ``[seed problem]``."""
     low, high = crossed_interval(one - other, rng=rng, n_resamples=n)
-    p = sign_flip_test(other.mean(0), one.mean(0), rng=rng).pvalue
-    return {"low": low, "high": high, "p": float(p)}
+    return {"low": low, "high": high, "p": float(sign_flip_test(other.mean(0), one.mean(0), rng=rng).pvalue)}
 
 
 def crossed_interval(values: np.ndarray, *, rng: np.random.Generator, n_resamples: int = 2000) -> tuple[float, float]:

@@ -8,7 +8,7 @@ and a later call resumes from there.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -35,6 +35,7 @@ from steerlab.statistics._format import format_p
 from steerlab.statistics.multiplicity import LEVEL, benjamini_hochberg, holm
 from steerlab.steering.work import rows_of, steered
 from steerlab.studies.protocol import STREAMS
+from steerlab.sweeps.effects import points
 from steerlab.tasks.arithmetic import VARIANTS
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.loaders import load_task
@@ -84,20 +85,34 @@ class GridJob:
     @property
     def key(self) -> tuple[str, str]:
         """Model and dataset as tables name them: of paths the last part."""
-        return Path(self.model).name, short(self.dataset)
+        name, equals, path = self.dataset.partition("=")
+        return Path(self.model).name, f"{name}={Path(path).name}" if equals else name
+
+    def load_model(self) -> Model:
+        """The model."""
+        return load_model(self.model, backend=self.backend, device=self.device, dtype=self.dtype, prepend_bos=self.prepend_bos)
 
     def load_task(self) -> Task:
-        """The task, its splits cut to size.
-
-        Raises:
-            ValueError, OSError: what `steerlab.load_task` says.
-        """
+        """The task, its splits cut to size."""
         name, path, part = parsed(self.dataset)
         options: dict[str, Any] = {} if part is None else {"variant" if name == "arithmetic" else "paradigm": part}
         task = load_task(name, path=path, form=self.form, seed=self.seed, **options)
         task = task if self.scorer is None else task.scored_by(self.scorer)
         cut = {split: getattr(task, split)[: getattr(self, split)] for split in ("train", "validation", "test")}
         return Task(task.name, **cut, scorer=task.scorer, about=task.about)
+
+    def fitted(self, task: Task, model: Model) -> Task:
+        """The task without what the model cannot hold, where that was asked for.
+
+        Raises:
+            ValueError: a split without problems.
+        """
+        if self.too_long != "error":  # an error comes where such a problem is used
+            task = fit_to_context(model, task, too_long=self.too_long)
+        for split in ("train", "validation", "test"):
+            if not getattr(task, split):
+                raise InputError(f"the {split} split of {self.dataset} is empty; a cell needs all three")
+        return task
 
 
 def parsed(dataset: str) -> tuple[str, str | None, str | None]:
@@ -115,17 +130,6 @@ def parsed(dataset: str) -> tuple[str, str | None, str | None]:
     if not name or (equals and not path) or (colon and not part):
         raise InputError(f"dataset {dataset!r}; use TASK, TASK:VARIANT or TASK=PATH, e.g. arithmetic:bare or blimp=FILE.jsonl")
     return name, path or None, part or None
-
-
-def short(dataset: str) -> str:
-    """A dataset as tables name it.
-
-    Example:
-        >>> short("blimp=data/agreement.jsonl"), short("arithmetic:bare")
-        ('blimp=agreement.jsonl', 'arithmetic:bare')
-    """
-    name, equals, path = dataset.partition("=")
-    return f"{name}={Path(path).name}" if equals else name
 
 
 def model_task_grid(models: Sequence[str] = ("tiny-arithmetic",), datasets: Sequence[str] | None = None, **options: Any) -> list[GridJob]:
@@ -148,22 +152,18 @@ def model_task_grid(models: Sequence[str] = ("tiny-arithmetic",), datasets: Sequ
         parsed(dataset)
     cells = [GridJob(model, dataset, **options) for model in models for dataset in datasets]
     keys = [cell.key for cell in cells]
-    if not cells or len(set(keys)) < len(keys):
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        raise InputError(
-            "no models or no datasets given"
-            if twice is None
-            else f"{' on '.join(twice)} occurs twice; give each model and dataset once, under names that differ in their last part"
-        )
+    if not cells:
+        raise InputError("no models or no datasets given")
+    for key in keys:
+        if keys.count(key) > 1:
+            raise InputError(
+                f"{' on '.join(key)} occurs twice; give each model and dataset once, under names that differ in their last part"
+            )
     return cells
 
 
 def run_job(cell: GridJob, model: Model | None = None) -> dict[str, Any]:
     """The result of one job: a vector learned, chosen on validation and tested.
-
-    Args:
-        cell: what to do.
-        model: the cell's model, if it is loaded already.
 
     Returns:
         A record of plain numbers and words: baseline, steered and improvement (shares), low and high (95%, paired), became_right, became_wrong, n,
@@ -179,86 +179,36 @@ def run_job(cell: GridJob, model: Model | None = None) -> dict[str, Any]:
         (20, 3, 0.0)
     """
     task = cell.load_task()
-    _check(cell, task)
-    model = (
-        load_model(cell.model, backend=cell.backend, device=cell.device, dtype=cell.dtype, prepend_bos=cell.prepend_bos)
-        if model is None
-        else model
-    )
-    task = _fitted(cell, task, model)
-    layers = cell.layers if isinstance(cell.layers, str) else list(cell.layers)
-    learned = adaptive_aft(
-        model,
-        task.train,
-        validation=task.validation,
-        layers=layers,
-        seeds=[cell.seed],
-        epochs=cell.epochs,
-        extend=0,
-        lrs=cell.lr,
-        batch_size=cell.batch_size,
-    )
+    model = cell.load_model() if model is None else model
+    task = cell.fitted(task, model)
+    how: dict[str, Any] = {"validation": task.validation, "epochs": cell.epochs, "lrs": cell.lr, "batch_size": cell.batch_size}
+    learned = adaptive_aft(model, task.train, layers=cell.layers, seeds=[cell.seed], extend=0, **how)
     vector = learned.vector
     # Without controls one is still drawn, because it costs little and gives the same paired table; it is not reported.
     rng = np.random.default_rng([cell.seed, STREAMS["chosen"]])
     tested = random_control(model, task.test, vector, alpha=1.0, n=max(1, cell.controls), rng=rng)
-    sign = tested.sign_test()
+    sign, before = tested.sign_test(), tested.baseline.accuracy
     low, high = sign.interval()
     about = describe(model)
     return {
-        "baseline": tested.baseline.accuracy,
-        "steered": tested.baseline.accuracy + sign.change,
-        "improvement": sign.change,
-        "low": low,
-        "high": high,
-        "became_right": sign.became_right,
-        "became_wrong": sign.became_wrong,
-        "n": sign.n,
-        "p": sign.pvalue,
-        "validation_improvement": learned.improvement,
-        "candidates": len(learned.frame),
-        "layer": vector.layer,
-        "epoch": int(vector.method["epoch"]),
-        "norm": vector.norm,
-        "controls": cell.controls,
+        "baseline": before, "steered": before + sign.change, "improvement": sign.change, "low": low, "high": high,
+        "became_right": sign.became_right, "became_wrong": sign.became_wrong, "n": sign.n, "p": sign.pvalue,
+        "validation_improvement": learned.improvement, "candidates": len(learned.frame), "layer": vector.layer,
+        "epoch": int(vector.method["epoch"]), "norm": vector.norm, "controls": cell.controls,
         "p_controls": tested.rank_test().pvalue if cell.controls else None,
-        "n_train": len(task.train),
-        "n_validation": len(task.validation),
+        "n_train": len(task.train), "n_validation": len(task.validation),
         "warnings": [*vector.warnings(), *tested.warnings(), *task.left_out()],
-        "weights": brief(about),
-        "source": task.about.get("source"),
-    }
-
-
-def _check(cell: GridJob, task: Task) -> None:
-    for split in ("train", "validation", "test"):
-        if not getattr(task, split):
-            raise InputError(f"the {split} split of {cell.dataset} is empty; a cell needs all three")
-
-
-def _fitted(cell: GridJob, task: Task, model: Model) -> Task:
-    """The task without what the model cannot hold, where that was asked for."""
-    if cell.too_long == "error":  # it comes where such a problem is used
-        return task
-    task = fit_to_context(model, task, too_long=cell.too_long)
-    _check(cell, task)
-    return task
+        "weights": brief(about), "source": task.about.get("source"),
+    }  # fmt: skip
 
 
 def cell_work(cell: GridJob, model: Model) -> list[Work]:
-    """What `run_job` is made of, for a forecast.
-
-    Raises:
-        ValueError, OSError: what loading says.
-    """
-    task = _fitted(cell, cell.load_task(), model)
-    layers = chosen_layers(n_layers(model), cell.layers if isinstance(cell.layers, str) else list(cell.layers))
+    """What `run_job` is made of, for a forecast."""
+    task, n = cell.fitted(cell.load_task(), model), 1 + max(1, cell.controls)
+    layers = chosen_layers(n_layers(model), cell.layers)
     how: dict[str, Any] = {"epochs": cell.epochs, "lrs": cell.lr, "batch_size": cell.batch_size, "validation": task.validation}
-    n = 1 + max(1, cell.controls)
-    return [
-        *vectors_work(model, task.train, layers=layers, **how),
-        steered(model, task.test, (1 + n) * rows_of(model, task.test), layers=layers, together=n),
-    ]
+    tested = steered(model, task.test, (1 + n) * rows_of(model, task.test), layers=layers, together=n)
+    return [*vectors_work(model, task.train, layers=layers, **how), tested]
 
 
 def described(cell: GridJob) -> dict[str, Any]:
@@ -295,6 +245,11 @@ def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
 
 
 OUTCOMES = ("positive", "neutral", "negative")
+GRID_COLUMNS = [
+    "model", "dataset", "baseline", "steered", "improvement", "low", "high", "n", "became_right", "became_wrong", "p", "p_holm", "p_bh",
+    "outcome", "outcome_by_interval", "validation_improvement", "candidates", "layer", "epoch", "norm", "controls", "p_controls", "n_train",
+    "n_validation", "error",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,7 +279,9 @@ class Universality(Plotted, figure="forest", drawn="effects"):
             p = table.loc[done, "p"].to_numpy(float)
             table.loc[done, "p_holm"], table.loc[done, "p_bh"] = holm(p), benjamini_hochberg(p)
             for name, low, high in (("outcome", "improvement", "improvement"), ("outcome_by_interval", "low", "high")):
-                table.loc[done, name] = [sign_of(a, b) for a, b in zip(table.loc[done, low], table.loc[done, high], strict=True)]
+                table.loc[done, name] = np.select(
+                    [table.loc[done, low] > 0, table.loc[done, high] < 0], ["positive", "negative"], "neutral"
+                )
         return table
 
     def summary(self) -> pd.DataFrame:
@@ -355,9 +312,8 @@ class Universality(Plotted, figure="forest", drawn="effects"):
         dataset), and under "uncertainty" what it leaves out: intervals, corrected p-values, counts by interval, the sign test.
         """
         done, table = self._done(), self.frame
-        results: dict[str, dict[str, Any]] = {}
         keys = ("baseline", "steered", "improvement")
-        intervals: dict[str, dict[str, Any]] = {}
+        results, intervals = dict[str, dict[str, Any]](), dict[str, dict[str, Any]]()
         for row in table.to_dict("records"):
             ok = pd.isna(row["error"])
             results.setdefault(row["model"], {})[row["dataset"]] = {key: row[key] for key in keys} if ok else {"error": row["error"]}
@@ -378,7 +334,7 @@ class Universality(Plotted, figure="forest", drawn="effects"):
             "uncertainty": {"cells": intervals, "by_interval": by_interval, "after_holm": by_holm, "sign_test_p": self.sign_p()},
         }
         if len(done):
-            best = _best(done)
+            best = done.iloc[int(done["improvement"].to_numpy(float).argmax())].to_dict()
             summary["best_single_result"] = {key: best[key] for key in ("model", "dataset", *keys)}
             # The sources call the model most consistent whose least improvement is highest.
             summary["most_consistent_model"] = str(done.groupby("model")["improvement"].min().idxmax())
@@ -394,13 +350,13 @@ class Universality(Plotted, figure="forest", drawn="effects"):
         said.append("; ".join(f"by {name}: {', '.join(f'{row[kind]} {kind}' for kind in OUTCOMES)}" for name, row in rows.iterrows()) + ".")
         said.append(
             f"Sign test of positive against negative cells: {format_p(self.sign_p())} (as if cells were independent, which those of one model are not). "
-            f"The mean improvement is {100 * done['improvement'].mean():+.1f} points on test, where it is {100 * done['validation_improvement'].mean():+.1f} on the "
+            f"The mean improvement is {points(done['improvement'].mean())} points on test, where it is {points(done['validation_improvement'].mean())} on the "
             "validation problems that epoch and layer were chosen on."
         )
-        best = _best(done)
+        best = done.iloc[int(done["improvement"].to_numpy(float).argmax())].to_dict()
         said.append(
-            f"The largest of {len(done)} is {best['model']} on {best['dataset']}: {100 * best['improvement']:+.1f} points ({100 * best['low']:+.1f} to "
-            f"{100 * best['high']:+.1f}; {format_p(best['p_holm'], digits=2)} after Holm's correction)."
+            f"The largest of {len(done)} is {best['model']} on {best['dataset']}: {points(best['improvement'])} points ({points(best['low'], best['high'])}; "
+            f"{format_p(best['p_holm'], digits=2)} after Holm's correction)."
         )
         beside = done[done["p_controls"].notna()]
         if len(beside):
@@ -446,68 +402,18 @@ class Universality(Plotted, figure="forest", drawn="effects"):
     def report_parts(self) -> dict[str, Any]:
         """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
         models, datasets = (len(set(keys)) for keys in zip(*(cell.key for cell in self.cells), strict=True))
-        finished = len(self.effects()) > 0
-        return {
-            "title": f"Universality: {models} models, {datasets} datasets",
-            "question": "On which models and datasets does a learned vector change test accuracy, and on how many would chance alone have?",
-            "answer": str(self),
-            "warnings": self.warnings(),
-            "figures": [("Improvement on test of every finished cell, with 95% paired intervals of one cell each.", self.plot())]
-            if finished
-            else [],
-            "tables": {
-                "cells": ("Every cell. p: sign test against no steering; Holm and Benjamini-Hochberg over all finished cells.", self.frame),
-                "counts": ("Cells by outcome.", self.summary()),
-            },
-            "method": self.method(),
+        tables = {
+            "cells": ("Every cell. p: sign test against no steering; Holm and Benjamini-Hochberg over all finished cells.", self.frame),
+            "counts": ("Cells by outcome.", self.summary()),
         }
+        more: dict[str, Any] = {"method": self.method()} | ({} if len(self._done()) else {"figures": []})
+        question = "On which models and datasets does a learned vector change test accuracy, and on how many would chance alone have?"
+        caption = "Improvement on test of every finished cell, with 95% paired intervals of one cell each."
+        return self._page(f"Universality: {models} models, {datasets} datasets", question, caption, tables, **more)
 
     def __repr__(self) -> str:
         counts = self.summary().iloc[0]
         return f"Universality({len(self.cells)} cells: {', '.join(f'{counts[kind]} {kind}' for kind in OUTCOMES)} by point estimate, sign test p={self.sign_p():.3g})"
-
-
-def _best(done: pd.DataFrame) -> dict[Hashable, Any]:
-    return max(done.to_dict("records"), key=lambda row: float(row["improvement"]))
-
-
-def sign_of(low: float, high: float) -> str:
-    """Which side of zero an interval lies on; a point is an interval of its own.
-
-    Example:
-        >>> sign_of(0.1, 0.1), sign_of(-0.1, 0.2), sign_of(-0.2, -0.1)
-        ('positive', 'neutral', 'negative')
-    """
-    return "positive" if low > 0 else "negative" if high < 0 else "neutral"
-
-
-GRID_COLUMNS = [
-    "model",
-    "dataset",
-    "baseline",
-    "steered",
-    "improvement",
-    "low",
-    "high",
-    "n",
-    "became_right",
-    "became_wrong",
-    "p",
-    "p_holm",
-    "p_bh",
-    "outcome",
-    "outcome_by_interval",
-    "validation_improvement",
-    "candidates",
-    "layer",
-    "epoch",
-    "norm",
-    "controls",
-    "p_controls",
-    "n_train",
-    "n_validation",
-    "error",
-]
 
 
 GRID_FORMAT, CELL = "steerlab-grid-2", "steerlab-grid-cell-1"
@@ -529,19 +435,13 @@ def check_grid_folder(path: str | Path, cells: Sequence[GridJob]) -> Path:
         return folder
     kept = _files.read_sealed(folder / GRID, GRID_FORMAT, "give another folder, or remove this one to begin anew")
     wanted = json.loads(json.dumps([described(cell) for cell in cells]))
-    if kept.get("cells") != wanted:
-        raise InputError(
-            f"{folder} is of another grid: {_difference(kept.get('cells') or [], wanted)}; use its settings, or another folder"
-        )
+    cells_kept = kept.get("cells") or []
+    if cells_kept != wanted:
+        pairs = ((key, old.get(key), new[key]) for old, new in zip(cells_kept, wanted, strict=False) for key in new)
+        counts = f"it had {len(cells_kept)} cells, and {len(wanted)} are asked for now"
+        differs = next((f"{key} was {old!r} and is {new!r} now" for key, old, new in pairs if old != new), counts)
+        raise InputError(f"{folder} is of another grid: {differs}; use its settings, or another folder")
     return folder
-
-
-def _difference(kept: Sequence[Mapping[str, Any]], wanted: Sequence[Mapping[str, Any]]) -> str:
-    for old, new in zip(kept, wanted, strict=False):
-        for key in new:
-            if old.get(key) != new[key]:
-                return f"{key} was {old.get(key)!r} and is {new[key]!r} now"
-    return f"it had {len(kept)} cells, and {len(wanted)} are asked for now"
 
 
 @job("cells")
@@ -581,30 +481,22 @@ def run_grid(
         folder = check_grid_folder(path, cells)
         _files.writable_folder(folder / "cells")
         _files.write_sealed(folder / GRID, GRID_FORMAT, {"cells": [described(cell) for cell in cells]})
-        return _run_in(folder, cells, runner, progress)
+        names = [re.sub(r"[^A-Za-z0-9.=-]+", "-", "-".join(cell.key))[:80] for cell in cells]
+        paths = [folder / "cells" / f"{number:03d}-{name}.json" for number, name in enumerate(names)]
+        records = [_kept(file, cell) for file, cell in zip(paths, cells, strict=True)]
+        left = [k for k, record in enumerate(records) if "error" in record]
+        held: dict[tuple[Any, ...], Model] = {}
+        for k, cell in enumerate(progress_bar(cells, desc="cells", unit="cell", show=progress)):
+            if k in left:
+                records[k] = _run(cell, runner, held, len(left) if progress and runner is run_job else 0)
+                _files.write_sealed(paths[k], CELL, {"cell": described(cell), "record": records[k]})
+        return Universality(tuple(cells), tuple(records))
 
 
-def _run_in(folder: Path, cells: Sequence[GridJob], runner: Callable[..., dict[str, Any]], progress: bool) -> Universality:
-    held: dict[tuple[Any, ...], Model] = {}
-    paths = [
-        folder / "cells" / f"{number:03d}-{re.sub(r'[^A-Za-z0-9.=-]+', '-', '-'.join(cell.key))[:80]}.json"
-        for number, cell in enumerate(cells)
-    ]
-    found = {file: _kept(file, cell) for file, cell in zip(paths, cells, strict=True)}
-    left = sum(record is None or "error" in record for record in found.values())
-    records = []
-    for file, cell in zip(paths, progress_bar(cells, desc="cells", unit="cell", show=progress), strict=True):
-        record = found[file]
-        if record is None or "error" in record:
-            record = _run(cell, runner, held, left if progress and runner is run_job else 0)
-            _files.write_sealed(file, CELL, {"cell": described(cell), "record": record})
-        records.append(record)
-    return Universality(tuple(cells), tuple(records))
-
-
-def _kept(file: Path, cell: GridJob) -> dict[str, Any] | None:
+def _kept(file: Path, cell: GridJob) -> dict[str, Any]:
+    """The record of a cell that was run before."""
     if not file.is_file():
-        return None
+        return {"error": "not run yet"}
     loaded = _files.read_sealed(file, CELL, "remove it, and the cell is run again")
     if loaded.get("cell") != json.loads(json.dumps(described(cell))):
         raise InputError(f"{file} is of another cell; use another folder, or remove it")
@@ -620,7 +512,7 @@ def _run(cell: GridJob, runner: Callable[..., dict[str, Any]], held: dict[tuple[
     try:
         if key not in held:
             held.clear()
-            held[key] = load_model(cell.model, backend=cell.backend, device=cell.device, dtype=cell.dtype, prepend_bos=cell.prepend_bos)
+            held[key] = cell.load_model()
         if foretold and forecast_wanted():
             made_of = [replace(one, runs=foretold * one.runs) for one in cell_work(cell, held[key])]
             forecast(held[key], made_of, show=True, extra=f" in {foretold} cells, if all are like the first")

@@ -20,7 +20,7 @@ from steerlab.activations.positions import MEASURED, Positions, TokenPositions
 from steerlab.controls.side_effects import side_texts
 from steerlab.directions.direction import Direction
 from steerlab.models.backends import Model
-from steerlab.models.forecasts import forecast
+from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import n_layers
 from steerlab.statistics._format import format_p
 from steerlab.statistics.controls import rank_test
@@ -32,154 +32,20 @@ from steerlab.studies import KL_LEVELS, METHODS
 from steerlab.studies.method_trials import MATCHINGS, Setting, Tested, choose, score_selected, trials_work, validation_grid
 from steerlab.studies.method_vectors import MethodVectors, check_methods, contenders_work, label, method_vectors, wordings
 from steerlab.studies.protocol import STREAMS
+from steerlab.sweeps.effects import change_of, points
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.problems import Problem, Task, as_texts, check_task, in_both
 
 MOST_SHOWN = 5  # differences that the summary names
 SAID = {"norm": "at equal norm", "kl": "at equal KL", "own": "each at its own norm", "none": "without steering"}
-
-
-def summary(found: "MethodComparison") -> str:
-    """What was found, in a paragraph."""
-    base, table = found.baseline, found.frame[found.frame["method"] != "baseline"]
-    interval = base.interval()
-    said = [
-        f"Unsteered, {100 * base.accuracy:.1f}% of {base.n} test problems are answered rightly (95% interval {100 * interval.low:.1f}% to "
-        f"{100 * interval.high:.1f}%)."
-    ]
-    changed = table[table["p_holm"] < LEVEL]
-    said.append(
-        f"{len(changed)} of {len(table)} lines of the table differ from that after Holm's correction over all of them"
-        + (f": {'; '.join(_shown(row) for row in changed.to_dict('records'))}." if len(changed) else ".")
-    )
-    steered = table[table["controls"] > 0]
-    for matching, part in steered.groupby("matching", sort=False):
-        special = part[part["p_controls_holm"] < LEVEL]
-        names = ", ".join(f"{row['method']} ({format_p(row['p_controls_holm'], digits=2)})" for row in special.to_dict("records"))
-        at = f"norm {part['norm'].iloc[0]:.3g}" if matching == "norm" else f"KL {part['kl'].median():.3g} nats a token"
-        where = SAID[str(matching)] + ("" if matching == "own" else f" ({at})")
-        said.append(
-            f"{_begun(where)}, the effects of {len(special)} of {len(part)} methods on accuracy differ from those of random vectors at the same layers "
-            f"and level after Holm's correction over these methods{f': {names}' if names else ''}."
-        )
-    said += _differences(found.pairs)
-    return " ".join([*said, *_null(found)])
-
-
-def _differences(pairs: pd.DataFrame) -> list[str]:
-    """Which pairs differ: steering methods one by one, steering and prompting together."""
-    asking = (pairs[["method", "other"]] == "prompt").any(axis=1)
-    steering = pairs[~asking]
-    real = steering[steering["p_holm"] < LEVEL]
-    shown = "; ".join(
-        f"{row['method']} over {row['other']} {SAID[row['matching']]} by {100 * row['difference']:+.1f} points "
-        f"({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
-        for row in real.sort_values("p", kind="stable").head(MOST_SHOWN).to_dict("records")
-    )
-    more = f"; and {len(real) - MOST_SHOWN} more" if len(real) > MOST_SHOWN else ""
-    every = int((pairs["p_holm"] < LEVEL).sum())
-    said = [
-        f"Of {len(pairs)} differences between two methods, {every} are significant after Holm's correction over all of them, {len(real)} of these between two "
-        f"steering methods{f': {shown}{more}' if shown else ''}."
-    ]
-    against = pairs[asking]
-    if len(against):
-        # seen from steering, whichever stands first
-        gains = against["difference"].where(against["other"] == "prompt", -against["difference"])[against["p_holm"] < LEVEL]
-        for which, verb in ((gains[gains > 0], "steering"), (gains[gains < 0], "prompting")):
-            if len(which):
-                said.append(
-                    f"{len(which)} of {len(against)} comparisons of steering with prompting favour {verb} after that correction, by {100 * which.abs().min():.1f} to "
-                    f"{100 * which.abs().max():.1f} points."
-                )
-        if not len(gains):
-            said.append(f"None of {len(against)} comparisons of steering with prompting is significant after that correction.")
-    return said
-
-
-def _null(found: "MethodComparison") -> list[str]:
-    """Which differences this many problems could not have detected."""
-    quiet = found.pairs[found.pairs["p_holm"] >= LEVEL]
-    if quiet.empty:
-        return []
-    share = float(((quiet["only_method"] + quiet["only_other"]) / found.baseline.n).median())
-    smallest = smallest_detectable_change(found.baseline.n, discordant=share) if share > 0 else None
-    if smallest is None:
-        return [
-            f"The other pairs disagree on {100 * share:.1f}% of {found.baseline.n} problems (the median of them): too few for a difference of any size to be "
-            "found with 80% power."
-        ]
-    return [
-        f"For the other pairs there is no evidence either way: a pair that disagrees on {100 * share:.0f}% of {found.baseline.n} problems (the median of them) must differ by "
-        f"{100 * smallest:.1f} points to be found with 80% power, uncorrected."
-    ]
-
-
-def method(found: "MethodComparison") -> list[str]:
-    """How the numbers came about, in paragraphs."""
-    steered = found.frame[found.frame["controls"] > 0]
-    sizes = found.settings
-    return [
-        f"Every method found its vectors on the same {sizes['n_train']} train problems: "
-        + "; ".join(f"{name}: {about}" for name, about in found.notes.items())
-        + ".",
-        f"On {sizes['n_validation']} validation problems each method that adds a vector was compared {_counts(steered)} times: every candidate layer, "
-        "every level, both signs. Learned vectors trained for a fixed number of epochs and did not use them in training. The level is common to all "
-        "methods of a matching: the one with the highest mean of the methods' best accuracies. The prompt was compared once for each wording.",
-        f"On {sizes['n_test']} test problems the choices were scored once. The other levels were scored there, too, for the figure; nothing was "
-        "chosen by them. Norm is that of all that is added, over all layers where it acts. KL is that of next-token distributions, unsteered against "
-        f"steered, on {sizes['texts']}. Controls are random vectors at the same layers (and in the same proportions), of the same norm or KL; methods "
-        "that chose the same place share them, so their p-values are dependent, which Holm's correction allows.",
-    ]
-
-
-def cautions(found: "MethodComparison") -> list[str]:
-    """What a reader must know."""
-    said = [f"{name} was left out: {why}." for name, why in found.missing.items()]
-    said += [f"{name}: {about}." for name, about in found.notes.items() if "cannot read" in about]
-    steered = found.frame[found.frame["controls"] > 0]
-    for matching, part in steered.groupby("matching", sort=False):
-        least = len(part) / (int(part["controls"].min()) + 1)
-        if least >= LEVEL:
-            said.append(
-                f"With {part['controls'].min()} controls and {len(part)} methods {SAID[str(matching)]} the corrected p of a rank test cannot fall below "
-                f"{least:.2g}; use at least {int(len(part) / LEVEL)} controls."
-            )
-    for name, table in (("cells on validation", found.validation_grid), ("test cells", found.doses), ("controls", found.controls)):
-        if "reached" in table and len(missed := table[table["reached"].eq(other=False)]):
-            said.append(
-                f"{len(missed)} of {len(table)} {name} do not reach the KL of their level within 2% at any length tried and act at the nearest "
-                "found."
-            )
-    levels = found.settings.get("levels", {})
-    for matching in steered.loc[steered["matching"] != "own", "matching"].unique():
-        level = found.chosen.loc[found.chosen["matching"] == matching, "level"].iloc[0]
-        if len(levels[matching]) > 1 and level in (min(levels[matching]), max(levels[matching])):
-            end = "lowest" if level == min(levels[matching]) else "highest"
-            said.append(
-                f"{_begun(SAID[str(matching)])}, validation chose the {end} of the levels tried, {level:g}; a better one may lie beyond."
-            )
-    return said
-
-
-def _counts(lines: pd.DataFrame) -> str:
-    """Numbers of comparisons by matching, in words."""
-    parts = [
-        f"{'/'.join(str(int(n)) for n in sorted(part['comparisons'].unique()))} ({SAID[str(matching)]})"
-        for matching, part in lines.groupby("matching", sort=False)
-    ]
-    return " and ".join(parts) or "0"
-
-
-def _begun(text: str) -> str:
-    """A sentence's beginning; the rest keeps its capitals."""
-    return text[:1].upper() + text[1:]
-
-
-def _shown(row: dict[Hashable, Any]) -> str:
-    return (
-        f"{row['method']} {SAID[row['matching']]} {100 * row['change']:+.1f} points ({100 * row['low']:+.1f} to {100 * row['high']:+.1f})"
-    )
+METHOD_COLUMNS = [
+    "matching", "method", "layers", "alpha", "norm", "kl", "comparisons", "validation_change", "n", "accuracy", "change", "low", "high",
+    "became_right", "became_wrong", "p", "p_holm", "controls", "controls_change", "p_controls", "p_controls_holm", "p_margin",
+]  # fmt: skip
+PAIR_COLUMNS = {"matching": "matching", "method": "method", "other": "other", "change": "difference", "low": "low", "high": "high"}
+PAIR_COLUMNS |= {"became_right": "only_method", "became_wrong": "only_other", "p": "p"}
+NORM_SHARES = (0.1, 0.3, 1.0)
+TEXTS = 12  # prompts, where a model cannot read sentences: KL is measured thousands of times
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,28 +100,20 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
         return table
 
     def _line(self, row: dict[Hashable, Any]) -> dict[str, Any]:
-        mine = self._correct(row["matching"], row["method"])
-        before = self.baseline.frame
-        test = sign_test(before["correct"].to_numpy(bool), mine)
-        interval = test.interval()
-        line = {str(key): value for key, value in row.items() if key in METHOD_COLUMNS} | {
-            "n": test.n,
-            "accuracy": float(mine.mean()),
-            "change": test.change,
-            "low": interval.low,
-            "high": interval.high,
-            "became_right": test.became_right,
-            "became_wrong": test.became_wrong,
-            "p": test.pvalue,
-            "controls": 0,
-        }
+        mine = self._outcomes(row["matching"], row["method"])
+        change = change_of(sign_test(self.baseline.frame["correct"].to_numpy(bool), mine["correct"].to_numpy(bool)))
+        line = (
+            {str(key): value for key, value in row.items()}
+            | change
+            | {"accuracy": float(mine["correct"].to_numpy(bool).mean()), "controls": 0}
+        )
         if row["matching"] == "none":
             return line
         controls = self.controls[(self.controls["matching"] == row["matching"]) & (self.controls["method"] == row["method"])]
         effects = controls["accuracy"].to_numpy(float) - self.baseline.accuracy
         line |= {"controls": len(controls), "controls_change": float(effects.mean())}
-        line["p_controls"] = rank_test(test.change, effects).pvalue
-        margins, margin = controls["margin"].to_numpy(float), float(self._outcomes(row["matching"], row["method"])["margin"].mean())
+        line["p_controls"] = rank_test(change["change"], effects).pvalue
+        margins, margin = controls["margin"].to_numpy(float), float(mine["margin"].mean())
         if np.isfinite([*margins, margin]).all():
             line["p_margin"] = rank_test(margin, margins).pvalue
         return line
@@ -263,10 +121,6 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
     def _outcomes(self, matching: str, method: str) -> pd.DataFrame:
         rows = self.outcomes[(self.outcomes["matching"] == matching) & (self.outcomes["method"] == method)]
         return rows.set_index("problem_id").loc[self.baseline.frame["problem_id"]]
-
-    def _correct(self, matching: str, method: str) -> np.ndarray:
-        found: np.ndarray = self._outcomes(matching, method)["correct"].to_numpy(bool)
-        return found
 
     @property
     def pairs(self) -> pd.DataFrame:
@@ -281,25 +135,11 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
     def _pairs(self) -> pd.DataFrame:
         lines = []
         for matching in [m for m in dict.fromkeys(self.chosen.get("matching", [])) if m != "none"]:
-            names = [(row["matching"], row["method"]) for row in self.chosen.to_dict("records") if row["matching"] in (matching, "none")]
-            for one, other in combinations(names, 2):
-                test = sign_test(self._correct(*other), self._correct(*one))
-                interval = test.interval()
-                lines.append(
-                    (
-                        matching,
-                        one[1],
-                        other[1],
-                        test.change,
-                        interval.low,
-                        interval.high,
-                        test.became_right,
-                        test.became_wrong,
-                        test.pvalue,
-                    )
-                )
-        columns = ["matching", "method", "other", "difference", "low", "high", "only_method", "only_other", "p"]
-        table = pd.DataFrame(lines, columns=columns)
+            mine = self.chosen[self.chosen["matching"].isin([matching, "none"])]
+            right = {m: self._outcomes(k, m)["correct"].to_numpy(bool) for k, m in zip(mine["matching"], mine["method"], strict=True)}
+            for one, other in combinations(right, 2):
+                lines.append({"matching": matching, "method": one, "other": other, **change_of(sign_test(right[other], right[one]))})
+        table = pd.DataFrame(lines, columns=list(PAIR_COLUMNS)).rename(columns=PAIR_COLUMNS)
         return table.assign(p_holm=holm(table["p"].to_numpy(float)) if lines else np.array([]))
 
     def effects(self) -> pd.DataFrame:
@@ -321,17 +161,127 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
         doses, controls = (part.assign(change=part["accuracy"] - self.baseline.accuracy) for part in parts)
         return matching, doses, controls
 
+    @property
+    def _steered(self) -> pd.DataFrame:
+        return self._frame[self._frame["controls"] > 0]
+
     def __str__(self) -> str:
         """What was found, in a paragraph."""
-        return summary(self)
+        base, table = self.baseline, self._frame[self._frame["method"] != "baseline"]
+        interval = base.interval()
+        changed = table[table["p_holm"] < LEVEL]
+        shown = [
+            f"{row['method']} {SAID[row['matching']]} {points(row['change'])} points ({points(row['low'], row['high'])})"
+            for row in changed.to_dict("records")
+        ]
+        said = [
+            f"Unsteered, {100 * base.accuracy:.1f}% of {base.n} test problems are answered rightly (95% interval {100 * interval.low:.1f}% to "
+            f"{100 * interval.high:.1f}%).",
+            f"{len(changed)} of {len(table)} lines of the table differ from that after Holm's correction over all of them"
+            + (f": {'; '.join(shown)}." if shown else "."),
+        ]
+        for matching, part in self._steered.groupby("matching", sort=False):
+            special = part[part["p_controls_holm"] < LEVEL]
+            names = ", ".join(f"{row['method']} ({format_p(row['p_controls_holm'], digits=2)})" for row in special.to_dict("records"))
+            at = f"norm {part['norm'].iloc[0]:.3g}" if matching == "norm" else f"KL {part['kl'].median():.3g} nats a token"
+            where = SAID[str(matching)] + ("" if matching == "own" else f" ({at})")
+            said.append(
+                f"{_begun(where)}, the effects of {len(special)} of {len(part)} methods on accuracy differ from those of random vectors at the same layers "
+                f"and level after Holm's correction over these methods{f': {names}' if names else ''}."
+            )
+        return " ".join([*said, *self._differences(), *self._undetected()])
+
+    def _differences(self) -> list[str]:
+        """Which pairs differ: steering methods one by one, steering and prompting together."""
+        pairs = self._pairs
+        asking = (pairs[["method", "other"]] == "prompt").any(axis=1)
+        real = pairs[~asking & (pairs["p_holm"] < LEVEL)]
+        shown = "; ".join(
+            f"{row['method']} over {row['other']} {SAID[row['matching']]} by {points(row['difference'])} points ({points(row['low'], row['high'])})"
+            for row in real.sort_values("p", kind="stable").head(MOST_SHOWN).to_dict("records")
+        )
+        more = f"; and {len(real) - MOST_SHOWN} more" if len(real) > MOST_SHOWN else ""
+        every = int((pairs["p_holm"] < LEVEL).sum())
+        said = [
+            f"Of {len(pairs)} differences between two methods, {every} are significant after Holm's correction over all of them, {len(real)} of these between two "
+            f"steering methods{f': {shown}{more}' if shown else ''}."
+        ]
+        against = pairs[asking]
+        if len(against):
+            # seen from steering, whichever stands first
+            gains = against["difference"].where(against["other"] == "prompt", -against["difference"])[against["p_holm"] < LEVEL]
+            for which, verb in ((gains[gains > 0], "steering"), (gains[gains < 0], "prompting")):
+                if len(which):
+                    said.append(
+                        f"{len(which)} of {len(against)} comparisons of steering with prompting favour {verb} after that correction, by {100 * which.abs().min():.1f} to "
+                        f"{100 * which.abs().max():.1f} points."
+                    )
+            if not len(gains):
+                said.append(f"None of {len(against)} comparisons of steering with prompting is significant after that correction.")
+        return said
+
+    def _undetected(self) -> list[str]:
+        """Which differences this many problems could not have detected."""
+        quiet, n = self._pairs[self._pairs["p_holm"] >= LEVEL], self.baseline.n
+        if quiet.empty:
+            return []
+        share = float(((quiet["only_method"] + quiet["only_other"]) / n).median())
+        smallest = smallest_detectable_change(n, discordant=share) if share > 0 else None
+        if smallest is None:
+            return [
+                f"The other pairs disagree on {100 * share:.1f}% of {n} problems (the median of them): too few for a difference of any size to be "
+                "found with 80% power."
+            ]
+        return [
+            f"For the other pairs there is no evidence either way: a pair that disagrees on {100 * share:.0f}% of {n} problems (the median of them) must differ by "
+            f"{100 * smallest:.1f} points to be found with 80% power, uncorrected."
+        ]
 
     def method(self) -> list[str]:
         """How the numbers came about, in paragraphs."""
-        return method(self)
+        sizes = self.settings
+        counts = [
+            f"{'/'.join(str(int(n)) for n in sorted(part['comparisons'].unique()))} ({SAID[str(matching)]})"
+            for matching, part in self._steered.groupby("matching", sort=False)
+        ]
+        return [
+            f"Every method found its vectors on the same {sizes['n_train']} train problems: "
+            + "; ".join(f"{name}: {about}" for name, about in self.notes.items())
+            + ".",
+            f"On {sizes['n_validation']} validation problems each method that adds a vector was compared {' and '.join(counts) or '0'} times: every candidate layer, "
+            "every level, both signs. Learned vectors trained for a fixed number of epochs and did not use them in training. The level is common to all "
+            "methods of a matching: the one with the highest mean of the methods' best accuracies. The prompt was compared once for each wording.",
+            f"On {sizes['n_test']} test problems the choices were scored once. The other levels were scored there, too, for the figure; nothing was "
+            "chosen by them. Norm is that of all that is added, over all layers where it acts. KL is that of next-token distributions, unsteered against "
+            f"steered, on {sizes['texts']}. Controls are random vectors at the same layers (and in the same proportions), of the same norm or KL; methods "
+            "that chose the same place share them, so their p-values are dependent, which Holm's correction allows.",
+        ]
 
     def warnings(self) -> list[str]:
         """What a reader must know."""
-        return cautions(self)
+        said = [f"{name} was left out: {why}." for name, why in self.missing.items()]
+        said += [f"{name}: {about}." for name, about in self.notes.items() if "cannot read" in about]
+        for matching, part in self._steered.groupby("matching", sort=False):
+            least = len(part) / (int(part["controls"].min()) + 1)
+            if least >= LEVEL:
+                said.append(
+                    f"With {part['controls'].min()} controls and {len(part)} methods {SAID[str(matching)]} the corrected p of a rank test cannot fall below "
+                    f"{least:.2g}; use at least {int(len(part) / LEVEL)} controls."
+                )
+        for name, table in (("cells on validation", self.validation_grid), ("test cells", self.doses), ("controls", self.controls)):
+            if "reached" in table and len(missed := table[table["reached"].eq(other=False)]):
+                said.append(
+                    f"{len(missed)} of {len(table)} {name} do not reach the KL of their level within 2% at any length tried and act at the nearest found."
+                )
+        for matching in self._steered.loc[self._steered["matching"] != "own", "matching"].unique():
+            levels = self.settings["levels"][matching]
+            level = self.chosen.loc[self.chosen["matching"] == matching, "level"].iloc[0]
+            if len(levels) > 1 and level in (min(levels), max(levels)):
+                end = "lowest" if level == min(levels) else "highest"
+                said.append(
+                    f"{_begun(SAID[str(matching)])}, validation chose the {end} of the levels tried, {level:g}; a better one may lie beyond."
+                )
+        return said
 
     def report_parts(self) -> dict[str, Any]:
         """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
@@ -340,32 +290,24 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
             matching, doses, controls = self.against_kl()
             caption = f"Test accuracy against KL at the layer and sign chosen on validation ({matching} matched)."
             figures.append((caption, figure("effect_against_kl", doses, controls=controls)))
-        return {
-            "title": "Methods compared",
-            "question": "Which ways to steer change accuracy, more than random vectors of the same norm or KL, and which of their differences are more than chance?",
-            "answer": str(self),
-            "warnings": self.warnings(),
-            "figures": figures,
-            "tables": {
-                "methods": (
-                    "Every method on test. p: sign test against no steering (Holm over all lines); p_controls: rank among random vectors at the same "
-                    "place and level (Holm over the methods of a matching).",
-                    self.frame,
-                ),
-                "pairs": ("Methods against each other on the same problems; sign tests, Holm over all lines.", self.pairs),
-                "levels": ("Test accuracy at every level, at the layer and sign that were chosen.", self.doses),
-                "validation_grid": ("Every cell scored on validation.", self.validation_grid),
-                "controls": ("", self.controls),
-                "outcomes": ("", self.outcomes),
-            },
-            "directions": self.vectors,
-            "method": self.method(),
+        methods = (
+            "Every method on test. p: sign test against no steering (Holm over all lines); p_controls: rank among random vectors at the same place and "
+            "level (Holm over the methods of a matching)."
+        )
+        tables = {
+            "methods": (methods, self.frame),
+            "pairs": ("Methods against each other on the same problems; sign tests, Holm over all lines.", self.pairs),
+            "levels": ("Test accuracy at every level, at the layer and sign that were chosen.", self.doses),
+            "validation_grid": ("Every cell scored on validation.", self.validation_grid),
+            "controls": ("", self.controls),
+            "outcomes": ("", self.outcomes),
         }
+        question = "Which ways to steer change accuracy, more than random vectors of the same norm or KL, and which of their differences are more than chance?"
+        return self._page("Methods compared", question, "", tables, figures=figures, directions=self.vectors, method=self.method())
 
     def __repr__(self) -> str:
-        steered = self._frame[self._frame["controls"] > 0]
         return (
-            f"MethodComparison({steered['method'].nunique()} methods, {len(self._frame) - 1} lines, {self.baseline.n} test problems, "
+            f"MethodComparison({self._steered['method'].nunique()} methods, {len(self._frame) - 1} lines, {self.baseline.n} test problems, "
             f"{int((self._pairs['p_holm'] < LEVEL).sum())} of {len(self._pairs)} differences significant)"
         )
 
@@ -374,43 +316,9 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
         return self._frame[["matching", "method", "kl", "accuracy", "change", "low", "high", "p_holm", "p_controls_holm"]]
 
 
-METHOD_COLUMNS = [
-    "matching",
-    "method",
-    "layers",
-    "alpha",
-    "norm",
-    "kl",
-    "comparisons",
-    "validation_change",
-    "n",
-    "accuracy",
-    "change",
-    "low",
-    "high",
-    "became_right",
-    "became_wrong",
-    "p",
-    "p_holm",
-    "controls",
-    "controls_change",
-    "p_controls",
-    "p_controls_holm",
-    "p_margin",
-]
-
-
-NORM_SHARES = (0.1, 0.3, 1.0)
-TEXTS = 12  # prompts, where a model cannot read sentences: KL is measured thousands of times
-
-
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """The prompt baseline: its comparisons on validation, and its outcomes on test."""
-
-    validation_grid: pd.DataFrame
-    chosen: str
-    outcomes: pd.DataFrame
+def _begun(text: str) -> str:
+    """A sentence's beginning; the rest keeps its capitals."""
+    return text[:1].upper() + text[1:]
 
 
 @job("task", "methods", "matchings", "layers", "norms", "kls", "n_controls", "epochs")
@@ -436,7 +344,6 @@ def compare_methods(
     """Steering methods on one task, compared at equal norm and equal KL.
 
     Args:
-        model: a TransformerLens model.
         task: with train (vectors come from it), validation (choices) and test problems (claims).
         seed: of balancing, of the order of training and of the controls.
         methods: any of `steerlab.studies.KNOWN_METHODS`.
@@ -450,10 +357,6 @@ def compare_methods(
         texts: texts to measure KL on; default everyday sentences or, for a model that cannot read them, prompts of the validation split.
         cache_positions: where estimated directions are measured.
         positions: where all of them act.
-        progress: show progress bars.
-
-    Raises:
-        ValueError: bad input; see the functions called.
 
     Example:
         >>> import steerlab as sl
@@ -464,19 +367,17 @@ def compare_methods(
         >>> found.frame[["method", "norm", "comparisons"]].to_numpy().tolist()
         [['baseline', 0.0, 0], ['mean difference', 4.0, 4], ['probe', 4.0, 4]]
     """
-    methods = check_methods(methods)
+    methods, matchings = check_methods(methods), list(dict.fromkeys(matchings))
     _check(task, matchings, [*(norms or []), *kls], n_controls)
-    if texts is None:
-        texts, about = side_texts(model, task.validation, n=TEXTS)
-    else:
-        texts = as_texts(texts)
-        about = f"{len(texts)} given texts"
+    texts, about = side_texts(model, task.validation, n=TEXTS) if texts is None else (as_texts(texts), f"{len(texts)} given texts")
     learning: dict[str, Any] = {"epochs": epochs, "lr": lr, "batch_size": batch_size, "seed": seed, "positions": positions}
-    stages = Stages(2 + ("prompt" in methods) + len(set(matchings)), show=progress)
+    stages = Stages(2 + ("prompt" in methods) + len(matchings), show=progress)
     bench = Setting(model, texts, positions, progress)
     if progress:
         sizes = {"kl": len(kls), "norm": len(NORM_SHARES) if norms is None else len(norms)}
-        _foretell(bench, task, methods, list(dict.fromkeys(matchings)), layers, sizes, n_controls, epochs, batch_size, stages.total)
+        made_of = _work(bench, task, methods, matchings, layers, sizes, n_controls, epochs=epochs, batch_size=batch_size)
+        more = ", beside a search for equal KL" if "kl" in matchings and set(methods) != {"prompt"} else ""
+        forecast(model, made_of, show=True, extra=f" in {stages.total} stages, at most{more}")
     stages.next(f"find vectors in {len(methods)} ways")
     found, missing = method_vectors(
         model, task.train, methods=methods, layers=layers, cache_positions=cache_positions, progress=progress, **learning
@@ -492,32 +393,26 @@ def compare_methods(
     tried: dict[str, tuple[pd.DataFrame, pd.DataFrame, Tested]] = {}
     levels = {"kl": [float(kl) for kl in kls]}
     levels["norm"] = levels["own"] = _norms(found, norms)
-    for k, matching in enumerate(dict.fromkeys(matchings)):
+    for k, matching in enumerate(matchings):
         stages.next(f"choose and test, matched by {matching}")
         if not found:
             continue
         seen = validation_grid(bench, task.validation, found, levels[matching], matching)
         chosen = choose(seen, matching)
-        done = score_selected(
-            bench, task.test, found, chosen, levels[matching], matching, n_controls=n_controls, seed=[seed, STREAMS["chosen"], k]
+        stream = [seed, STREAMS["chosen"], k]
+        tried[matching] = (
+            seen,
+            chosen,
+            score_selected(bench, task.test, found, chosen, levels[matching], matching, n_controls=n_controls, seed=stream),
         )
-        tried[matching] = seen, chosen, done
-    settings = {
-        "task": task.name,
-        "n_train": len(task.train),
-        "n_validation": len(task.validation),
-        "n_test": len(task.test),
-        "levels": {matching: levels[matching] for matching in tried},
-        "n_controls": n_controls,
-        "texts": about,
-        "cache_positions": TokenPositions.of(cache_positions, MEASURED).describe(),
-        **{key: value for key, value in learning.items() if key != "positions"},
-        "positions": TokenPositions.of(positions).describe(),
-    }
+    settings: dict[str, Any] = {"task": task.name, **{f"n_{split}": len(getattr(task, split)) for split in ("train", "validation", "test")}}
+    settings |= {"levels": {matching: levels[matching] for matching in tried}, "n_controls": n_controls, "texts": about}
+    settings |= learning | {"cache_positions": TokenPositions.of(cache_positions, MEASURED).describe()}
+    settings["positions"] = TokenPositions.of(positions).describe()
     return _comparison(baseline, found, tried, asked, notes, missing, settings)
 
 
-def _foretell(
+def _work(
     bench: Setting,
     task: Task,
     methods: Sequence[str],
@@ -525,30 +420,23 @@ def _foretell(
     layers: Sequence[int] | None,
     levels: Mapping[str, int],
     n_controls: int,
-    epochs: int,
-    batch_size: int,
-    stages: int,
-) -> None:
-    """Where the comparison will take over a minute, say what it is made of."""
+    **learning: int,
+) -> list[Work]:
+    """What the comparison is made of."""
     model, where = bench.model, list(range(n_layers(bench.model))) if layers is None else list(layers)
     vectors = [method for method in methods if method != "prompt"]
     spread = "multilayer_aft" in vectors
-    made_of = contenders_work(
-        model, task.train, methods=vectors, layers=where, epochs=epochs, batch_size=batch_size, positions=bench.positions
-    )
+    made_of = contenders_work(model, task.train, methods=vectors, layers=where, positions=bench.positions, **learning)
     test, validation = rows_of(model, task.test), rows_of(model, task.validation)
     ways = len(wordings(model, task.train, [*task.validation, *task.test])[0]) if "prompt" in methods else 0
     made_of.append(unsteered(model, task.test, test * (1 + bool(ways)) + validation * (ways + bool(ways))))
     if vectors:
         # Methods that choose one layer and level share their controls; a multi-layer vector has its own.
         alone = len(vectors) - spread
-        count: dict[str, Any] = {"levels": {**levels, "own": levels["norm"]}, "contenders": len(vectors)}
-        count["places"] = {"own": min(alone, len(where) * levels["norm"]) + spread} | dict.fromkeys(
-            ("norm", "kl"), min(alone, len(where)) + spread
-        )
+        places = {"own": min(alone, len(where) * levels["norm"]) + spread} | dict.fromkeys(("norm", "kl"), min(alone, len(where)) + spread)
+        count: dict[str, Any] = {"levels": {**levels, "own": levels["norm"]}, "contenders": len(vectors), "places": places}
         made_of += trials_work(bench, task.validation, task.test, matchings, layers=where, n_controls=n_controls, **count)
-    more = ", beside a search for equal KL" if "kl" in matchings and vectors else ""
-    forecast(model, made_of, show=True, extra=f" in {stages} stages, at most{more}")
+    return made_of
 
 
 def _check(task: Task, matchings: Sequence[str], levels: Sequence[float], n_controls: int) -> None:
@@ -580,7 +468,8 @@ def _norms(found: Sequence[MethodVectors], norms: Sequence[float] | None) -> lis
     return [float(f"{share * middle:.3g}") for share in NORM_SHARES]
 
 
-def _asked(model: Model, task: Task, progress: bool) -> tuple[_Asked | None, str]:
+def _asked(model: Model, task: Task, progress: bool) -> tuple[tuple[pd.DataFrame, pd.DataFrame] | None, str]:
+    """The wordings of the prompt on validation, one of them chosen, and its outcomes on test; and what they are, or why there are none."""
     ways, about = wordings(model, task.train, [*task.validation, *task.test])
     if not ways:
         return None, about
@@ -590,31 +479,28 @@ def _asked(model: Model, task: Task, progress: bool) -> tuple[_Asked | None, str
 
     base = evaluate(model, task.validation, progress=progress)
     seen = [ask(task.validation, k) for k in range(len(ways))]
-    table = pd.DataFrame(
-        {
-            "method": label("prompt"),
-            "wording": [way.name for way in ways],
-            "accuracy": [one.accuracy for one in seen],
-            "change": [one.accuracy - base.accuracy for one in seen],
-            "margin": [float(one.frame["margin"].mean()) for one in seen],
-        }
-    )
+    lines = [
+        (way.name, one.accuracy, one.accuracy - base.accuracy, float(one.frame["margin"].mean()))
+        for way, one in zip(ways, seen, strict=True)
+    ]
+    table = pd.DataFrame(lines, columns=["wording", "accuracy", "change", "margin"])
+    table.insert(0, "method", label("prompt"))
     best = int(table.sort_values(["accuracy", "margin"], ascending=False, kind="stable").index[0])
     test = ask(task.test, best).frame.assign(method=label("prompt"))
-    return _Asked(table, ways[best].name, test), f"{about}; {ways[best].name} was chosen on validation"
+    return (table.assign(matching="none", chosen=table.index == best), test), f"{about}; {ways[best].name} was chosen on validation"
 
 
 def _comparison(
     baseline: Evaluation,
     found: Sequence[MethodVectors],
     tried: dict[str, tuple[pd.DataFrame, pd.DataFrame, Tested]],
-    asked: _Asked | None,
+    asked: tuple[pd.DataFrame, pd.DataFrame] | None,
     notes: dict[str, str],
     missing: dict[str, str],
     settings: dict[str, Any],
 ) -> MethodComparison:
     by_name = {one.name: one for one in found}
-    chosen, outcomes, controls, doses, seen = [], [], [], [], []
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in ("chosen", "outcomes", "controls", "doses", "validation_grid")}
     vectors: dict[str, Direction] = {}
     for matching, (table, picked, done) in tried.items():
         own = done.doses[done.doses["chosen"]].set_index("method")
@@ -627,32 +513,22 @@ def _comparison(
             ],
             **{column: picked["method"].map(own[column]) for column in ("alpha", "norm", "kl", "reached")},
         )
-        chosen.append(picks.rename(columns={"change": "validation_change"}))
-        outcomes.append(done.outcomes.assign(matching=matching))
-        controls.append(done.controls.assign(matching=matching))
-        doses.append(done.doses.assign(matching=matching))
         marked = table.merge(picks[["method", "layer", "sign", "level"]].assign(chosen=True), how="left")
-        seen.append(marked.assign(matching=matching, chosen=marked["chosen"].fillna(value=False).astype(bool)))
+        marked["chosen"] = marked["chosen"].fillna(value=False).astype(bool)
+        new = {"chosen": picks.rename(columns={"change": "validation_change"}), "validation_grid": marked}
+        new |= {"outcomes": done.outcomes, "controls": done.controls, "doses": done.doses}
+        for which, frame in new.items():
+            parts[which].append(frame.assign(matching=matching))
         for method, layer, alpha in zip(picks["method"], picks["layer"], picks["alpha"], strict=True):
             for direction in by_name[method].candidates[layer]:
                 name = f"{matching}-{method}-layer-{direction.layer:03d}".replace(" ", "-")
                 about = {**direction.method, "matching": matching, "alpha": float(alpha)}
                 vectors[name] = direction.with_vector(direction.vector * alpha, method=about)
     if asked is not None:
-        best = asked.validation_grid.set_index("wording").loc[asked.chosen]
-        line = {
-            "method": label("prompt"),
-            "matching": "none",
-            "comparisons": len(asked.validation_grid),
-            "validation_change": best["change"],
-        }
-        chosen.append(pd.DataFrame([line]))
-        outcomes.append(asked.outcomes.assign(matching="none"))
-        seen.append(asked.validation_grid.assign(matching="none", chosen=asked.validation_grid["wording"] == asked.chosen))
-
-    def stacked(parts: list[pd.DataFrame]) -> pd.DataFrame:
-        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-    return MethodComparison(
-        baseline, stacked(chosen), stacked(outcomes), stacked(controls), stacked(doses), stacked(seen), vectors, notes, missing, settings
-    )
+        table, test = asked
+        line = {"method": label("prompt"), "matching": "none", "comparisons": len(table)}
+        line["validation_change"] = table.loc[table["chosen"], "change"].iloc[0]
+        for which, frame in (("chosen", pd.DataFrame([line])), ("outcomes", test), ("validation_grid", table)):
+            parts[which].append(frame.assign(matching="none"))
+    tables = {name: pd.concat(some, ignore_index=True) if some else pd.DataFrame() for name, some in parts.items()}
+    return MethodComparison(baseline, **tables, vectors=vectors, notes=notes, missing=missing, settings=settings)

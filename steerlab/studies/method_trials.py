@@ -65,9 +65,7 @@ def trials_work(
     """What all comparisons and tests are made of; searches for a KL, whose passes depend on what is found, are not counted.
 
     Args:
-        bench, validation, test, matchings, layers, n_controls: what is compared.
         levels, places: of each matching, how many levels there are, and at how many places controls act, at most.
-        contenders: how many.
     """
     model, texts = bench.model, len(bench.texts)
     looked, tested, read, search = 0, 0, 0, 0
@@ -98,20 +96,13 @@ def scaled(
     levels: Sequence[float],
     matching: str,
     *,
-    start: float | None = None,
+    start: float = 0.0,
 ) -> pd.DataFrame:
-    """The alpha at which each group of directions reaches its level.
+    """One line a group of directions that act together: the alpha at which it reaches its level, norm, kl and reached (within 2% of a wanted KL).
 
     Args:
-        bench: where they act, and on which texts KL is measured.
-        groups: directions that act together, one group a line.
-        signs: 1 or -1.
         levels: the wanted norm or, with matching="kl", KL.
-        matching: see `MATCHINGS`.
-        start: the norm at which the search for a KL begins; default where that would be if KL grew with the norm's square from norm 1.
-
-    Returns:
-        One line a group: alpha, norm, kl and reached (within 2% of a wanted KL).
+        start: the norm at which the search for a KL begins; 0 begins where that would be if KL grew with the norm's square from norm 1.
     """
     norms = np.array([np.sqrt(sum(direction.norm**2 for direction in group)) for group in groups])
     wanted = np.asarray(levels, dtype=float)
@@ -120,8 +111,8 @@ def scaled(
         return bench.kl([cell_of(groups[k], signs[k] * size / norms[k]) for k, size in zip(which, sizes, strict=True)])
 
     if matching == "kl":
-        begin = np.full(len(groups), start or 1.0)
-        if start is None:
+        begin = np.full(len(groups), start)
+        if not start:
             first = {(id(group), sign): k for k, (group, sign) in enumerate(zip(groups, signs, strict=True))}
             at_one = dict(zip(first, kl_of(list(first.values()), [1.0] * len(first)), strict=True))
             found_at = np.array([at_one[id(group), sign] for group, sign in zip(groups, signs, strict=True)])
@@ -138,11 +129,7 @@ def scaled(
 def validation_grid(
     bench: Setting, problems: Sequence[Problem], contenders: Sequence[MethodVectors], levels: Sequence[float], matching: str
 ) -> pd.DataFrame:
-    """Every contender at every layer, level and sign on validation problems.
-
-    Returns:
-        One line a comparison: method, layer, sign, level, alpha, norm, kl, reached, accuracy, change, margin (mean).
-    """
+    """Every contender at every layer, level and sign: method, layer, sign, level, alpha, norm, kl, reached, accuracy, change, margin (mean)."""
     keys = [(one.name, layer, sign, level) for one in contenders for layer in one.candidates for level in levels for sign in (1, -1)]
     by_name = {one.name: one for one in contenders}
     groups = [by_name[name].candidates[layer] for name, layer, _, _ in keys]
@@ -183,16 +170,8 @@ def choose(table: pd.DataFrame, matching: str) -> pd.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class Tested:
-    """What the choices did on test.
+    """What the choices did on test; the frames are those of `MethodComparison`."""
 
-    Attributes:
-        baseline: unsteered.
-        outcomes: one line a method and problem.
-        controls: one line a method and random control: norm, kl, reached, accuracy and margin (means).
-        doses: one line a method and level, at the chosen layer and sign: alpha, norm, kl, reached, accuracy, chosen.
-    """
-
-    baseline: Evaluation
     outcomes: pd.DataFrame
     controls: pd.DataFrame
     doses: pd.DataFrame
@@ -215,17 +194,14 @@ def score_selected(
     as long as it takes for its KL. Methods that chose the same layers share controls.
     """
     by_name = {one.name: one for one in contenders}
-    picked: list[dict[str, Any]] = [{str(key): value for key, value in row.items()} for row in chosen.to_dict("records")]
-    groups = {row["method"]: by_name[row["method"]].candidates[int(row["layer"])] for row in picked}
-    others = pd.DataFrame(
-        [(row["method"], int(row["layer"]), int(row["sign"]), level) for row in picked for level in levels],
-        columns=["method", "layer", "sign", "level"],
-    )
+    groups = {name: by_name[name].candidates[int(layer)] for name, layer in zip(chosen["method"], chosen["layer"], strict=True)}
+    level_of = dict(zip(chosen["method"], chosen["level"], strict=True))
+    others = chosen[["method", "layer", "sign"]].merge(pd.DataFrame({"level": levels}), how="cross")
     of_dose = [groups[name] for name in others["method"]]
     doses = pd.concat([others, scaled(bench, of_dose, others["sign"].tolist(), others["level"].tolist(), matching)], axis=1)
     cells = [cell_of(group, alpha) for group, alpha in zip(of_dose, doses["alpha"], strict=True)]
     drawn: dict[Any, tuple[int, pd.DataFrame]] = {}
-    place_of = {row["method"]: _place(groups[row["method"]], float(row["level"])) for row in picked}
+    place_of = {name: _place(group, float(level_of[name])) for name, group in groups.items()}
     for place in dict.fromkeys(place_of.values()):
         rng = np.random.default_rng([*seed, *(layer for layer, _ in place[0])])
         name = next(name for name, at in place_of.items() if at == place)
@@ -234,10 +210,9 @@ def score_selected(
         at = scaled(bench, random, [1] * n_controls, [place[1]] * n_controls, matching, start=start)
         drawn[place] = len(cells), at
         cells += [cell_of(group, alpha) for group, alpha in zip(random, at["alpha"], strict=True)]
-    base, frames = bench.score(problems, cells, f"test ({matching})")
+    _, frames = bench.score(problems, cells, f"test ({matching})")
     doses["accuracy"] = [float(frame["correct"].mean()) for frame in frames[: len(doses)]]
-    levels_of = {row["method"]: row["level"] for row in picked}
-    doses["chosen"] = doses["level"] == doses["method"].map(levels_of)
+    doses["chosen"] = doses["level"] == doses["method"].map(level_of)
     outcomes = [frames[k].assign(method=doses["method"][k]) for k in range(len(doses)) if doses["chosen"][k]]
     controls = []
     for name, place in place_of.items():
@@ -245,7 +220,7 @@ def score_selected(
         mine = frames[first : first + n_controls]
         means = {key: [float(frame[column].mean()) for frame in mine] for key, column in (("accuracy", "correct"), ("margin", "margin"))}
         controls.append(at.assign(method=name, control=range(n_controls), **means))
-    return Tested(base, pd.concat(outcomes, ignore_index=True), pd.concat(controls, ignore_index=True), doses)
+    return Tested(pd.concat(outcomes, ignore_index=True), pd.concat(controls, ignore_index=True), doses)
 
 
 def _place(group: Sequence[Direction], level: float) -> tuple[tuple[tuple[int, float], ...], float]:

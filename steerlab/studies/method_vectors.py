@@ -31,13 +31,7 @@ LABELS = {"pca": "PCA", "lda": "LDA", "ica": "ICA", "aft": "AFT", "multilayer_af
 
 @dataclass(frozen=True, eq=False)
 class MethodVectors:
-    """A method, and what it adds at each candidate layer.
-
-    Attributes:
-        name: for tables.
-        candidates: by candidate layer, the directions that act together; one, or for a multi-layer vector several.
-        about: how they were found.
-    """
+    """A method by its name in tables, the directions that act together at each candidate layer (for a multi-layer vector several), and how they were found."""
 
     name: str
     candidates: Mapping[int, tuple[Direction, ...]]
@@ -92,15 +86,10 @@ def method_vectors(
     than another. The multi-layer vector of a layer has the sources' shape (10%, 50% and 80% of the depth), scaled so that its middle stands there.
 
     Args:
-        model: a TransformerLens model.
-        train: problems to learn and estimate from.
-        methods: any of `steerlab.studies.KNOWN_METHODS`; "prompt" adds no vector and is left to `steerlab.studies.method_vectors`.
+        methods: any of `steerlab.studies.KNOWN_METHODS`; "prompt" adds no vector and is left to `wordings`.
         layers: candidates; default all.
-        seed: of balancing and of the order of training.
-        epochs, lr, batch_size: of learned vectors.
         cache_positions: where estimated directions are measured.
         positions: where learned vectors act while they learn.
-        progress: show progress bars.
 
     Returns:
         The contenders, and for each method that has none the reason.
@@ -119,9 +108,7 @@ def method_vectors(
     where = list(range(n_layers(model))) if layers is None else list(layers)
     found: list[MethodVectors] = []
     missing: dict[str, str] = {}
-    estimated = [method for method in methods if method in ESTIMATORS]
-    right = wrong = None
-    if estimated:
+    if set(methods) & set(ESTIMATORS):
         evaluation, rng = evaluate(model, train, progress=progress), np.random.default_rng([seed, 0])
         _, right, wrong = balanced_activations(model, evaluation, rng=rng, layers=where, positions=cache_positions, progress=progress)
     learning: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "positions": positions, "progress": progress}
@@ -129,7 +116,7 @@ def method_vectors(
     vectors: dict[int, tuple[Direction, ...]]
     for method in methods:
         name = label(method)
-        if right is not None and wrong is not None and method in estimated:
+        if method in ESTIMATORS:
             vectors = {layer: (ESTIMATORS[method](right, wrong, layer=layer),) for layer in where}
             about = f"from {len(right.problem_ids)} right and as many wrong train problems"
         elif method == "function_vector":
@@ -140,15 +127,13 @@ def method_vectors(
             asked = prompt_contrast(model, pairs, layers=where, progress=progress)
             vectors = {layer: (mean_difference(*asked, layer=layer, name=name),) for layer in where}
         elif method == "aft":
-            learned = learn_vectors(model, train, layers=where, seeds=[seed], lrs=lr, **learning)
-            vectors = {vector.layer: (vector,) for vector in learned}
+            vectors = {vector.layer: (vector,) for vector in learn_vectors(model, train, layers=where, seeds=[seed], lrs=lr, **learning)}
             about = taught
         elif method == "multilayer_aft":
-            spread = {layer: spread_layers(model, layer) for layer in where}
-            vectors = {
-                layer: tuple(learn_multilayer(model, train, layers=at, scales=scales, seed=seed, lr=lr, **learning))
-                for layer, (at, scales) in spread.items()
-            }
+            vectors = {}
+            for layer in where:
+                at, scales = spread_layers(model, layer)
+                vectors[layer] = tuple(learn_multilayer(model, train, layers=at, scales=scales, seed=seed, lr=lr, **learning))
             about = f"{taught}, at several layers with learned scales"
         else:
             continue
@@ -175,12 +160,9 @@ def contenders_work(
         found += vectors_work(model, train, layers=layers, epochs=epochs, batch_size=batch_size, positions=positions)
     if "multilayer_aft" in methods:
         at, scales = spread_layers(model, layers[len(layers) // 2])
-        candidate, learnable = (
-            TrainingRun(tuple(Site(layer) for layer in at)),
-            StaticVector(d_model(model), tuple(scales), learn_scales=True),
-        )
+        run, learnable = TrainingRun(tuple(map(Site, at))), StaticVector(d_model(model), tuple(scales), learn_scales=True)
         schedule, how = Schedule(epochs, batch_size), ObjectiveOptions(positions=positions)
-        found += training_work(model, train, [candidate], learnable, schedule, how, times=len(layers))
+        found += training_work(model, train, [run], learnable, schedule, how, times=len(layers))
     return found
 
 
@@ -207,13 +189,7 @@ PAIRS = 64  # prompts with and without a solved example, at most
 
 @dataclass(frozen=True)
 class Wording:
-    """A way to ask a problem.
-
-    Attributes:
-        name: for tables.
-        before: text in front of the prompt, or, of prompts that are token ids, tokens.
-        cue: text in front of the prompt's last line.
-    """
+    """A way to ask a problem: text (or tokens) in front of the prompt, and a cue in front of its last line."""
 
     name: str
     before: Text = ""
@@ -233,7 +209,7 @@ class Wording:
 
 
 def solved(problem: Problem) -> Text:
-    """A problem with its right answer behind it, as it is scored and trained.
+    """A problem with its right answer behind it.
 
     Example:
         >>> solved(Problem("one", "2 + 2 =", target=" 4", choices=(" 3", " 4")))
@@ -254,13 +230,8 @@ def wordings(model: Model, train: Sequence[Problem], asked: Sequence[Problem]) -
     A prompt whose last line ends with a colon has an answer cue ("Answer:"); any other goes on in its answer, and words between the two would
     tear them apart. A model that cannot read the words gets one of the two shortest train problems, solved, in front.
 
-    Args:
-        model: a TransformerLens model.
-        train: where solved examples come from.
-        asked: the problems that will be asked, which must fit into the context.
-
     Returns:
-        The wordings, none if none fits, and what they are or why there are none.
+        The wordings in which all that is asked fits into the context, and what they are or why there are none.
 
     Example:
         >>> import steerlab as sl
@@ -279,14 +250,14 @@ def wordings(model: Model, train: Sequence[Problem], asked: Sequence[Problem]) -
         found = [Wording(f"solved example {i + 1}", before=_in_front(problem)) for i, problem in enumerate(shortest)]
         about = "one solved train problem in front of the prompt, because this model cannot read a request to think step by step"
     room = context_length(model)
-    kept = [wording for wording in found if all(max(_lengths(model, wording.asked(problem))) <= room for problem in asked)]
+    kept = [wording for wording in found if all(_longest(model, wording.asked(problem)) <= room for problem in asked)]
     return kept, about if kept else f"{about}: left out, because such prompts exceed this model's context of {room} tokens"
 
 
-def _lengths(model: Model, problem: Problem) -> list[int]:
+def _longest(model: Model, problem: Problem) -> int:
+    """Tokens of the prompt with the longest of its choices."""
     ends: Sequence[Text] = problem.choices or (problem.prompt[:0],)
-    wholes: list[Text] = [problem.prompt + end for end in ends]  # type: ignore[operator]  # both text, or both tokens
-    return [_length(model, whole) for whole in wholes]
+    return max(_length(model, problem.prompt + end) for end in ends)  # type: ignore[operator]  # both text, or both tokens
 
 
 def _length(model: Model, text: Text) -> int:
@@ -296,12 +267,8 @@ def _length(model: Model, text: Text) -> int:
 def contrast_pairs(model: Model, train: Sequence[Problem]) -> tuple[Sequence[tuple[Text, Text]], str]:
     """Pairs of prompts for a function vector: reasoning against direct, or, where a model cannot read them, with and without a solved example.
 
-    Args:
-        model: a TransformerLens model.
-        train: where examples, and prompts to put them before, come from.
-
     Returns:
-        The pairs, none if none fits into the context, and what they are.
+        The pairs that fit into the context, and what they are.
 
     Example:
         >>> import steerlab as sl

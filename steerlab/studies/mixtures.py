@@ -5,6 +5,7 @@ chosen on validation problems of the mixture, so the task that was left out has 
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,11 +24,15 @@ from steerlab.statistics.multiplicity import LEVEL, holm, rank_tests
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered
 from steerlab.studies.transfer import chosen_depths
-from steerlab.sweeps.effects import effect, score_vectors
+from steerlab.sweeps.effects import effect, points, score_vectors
 from steerlab.sweeps.sweep import inert
 from steerlab.tasks.problems import Task, check_tasks, drawn, mixture
 
 ALL = "mixture of all"
+GROUPS = {
+    "mixtures, in distribution": ("mixture", "in"), "mixtures, task left out": ("mixture", "out"), ALL: ("all", "in"),
+    "single tasks, own task": ("single", "in"), "single tasks, other tasks": ("single", "out"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +73,8 @@ class UniversalBooster(Plotted, figure="forest", drawn="effects"):
         for row in self.means.to_dict("records"):
             verdict = "rises" if row["low"] > 0 else "falls" if row["high"] < 0 else "does not measurably change"
             said.append(
-                f"{row['group'][0].upper()}{row['group'][1:]}: accuracy {verdict}, {100 * row['change']:+.1f} points on average over {row['tasks']} tasks (95% interval {100 * row['low']:+.1f} to "
-                f"{100 * row['high']:+.1f})."
+                f"{row['group'][0].upper()}{row['group'][1:]}: accuracy {verdict}, {points(row['change'])} points on average over {row['tasks']} tasks (95% interval "
+                f"{points(row['low'], row['high'])})."
             )
         mixed = self.frame[self.frame["kind"] != "single"]
         for where, words in (("in", "in distribution"), ("out", "on the left-out task")):
@@ -81,12 +86,11 @@ class UniversalBooster(Plotted, figure="forest", drawn="effects"):
                 "beyond random directions of their norm."
             )
         own = self.rivals[self.rivals["second"] == self.rivals["task"] + " alone"]
-        worse = int(((own["p_holm"] < LEVEL) & (own["difference"] < 0)).sum())
-        better = int(((own["p_holm"] < LEVEL) & (own["difference"] > 0)).sum())
+        worse, better = (int(((own["p_holm"] < LEVEL) & (own["difference"] * sign > 0)).sum()) for sign in (-1, 1))
         first: Mapping[Any, Any] = own.iloc[int(own["difference"].abs().argmax())].to_dict()
         said.append(
             f"Against the vector of the task itself, the mixture without it is worse on {worse} and better on {better} of {len(own)} tasks after correction; the largest "
-            f"difference is {100 * first['difference']:+.1f} points on {first['task']} (95% interval {100 * first['low']:+.1f} to {100 * first['high']:+.1f}, "
+            f"difference is {points(first['difference'])} points on {first['task']} (95% interval {points(first['low'], first['high'])}, "
             f"{format_p(first['p_holm'], digits=2)} corrected). No evidence of a difference is not evidence of equality."
         )
         return " ".join(said)
@@ -103,20 +107,18 @@ class UniversalBooster(Plotted, figure="forest", drawn="effects"):
 
     def report_parts(self) -> dict[str, Any]:
         """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
-        return {
-            "title": f"One vector for {self.frame['task'].nunique()} tasks",
-            "question": "Does one vector from a mixture of tasks raise accuracy on these tasks, and on one that was left out?",
-            "answer": str(self),
-            "warnings": self.warnings(),
-            "figures": [("Change of accuracy, in and out of distribution, with 95% intervals.", self.plot())],
-            "tables": {
-                "booster": ("Every vector on every task.", self.frame),
-                "means": ("Means over tasks, with 95% intervals over test problems.", self.means),
-                "rivals": ("Mixtures without a task against single tasks' vectors, on that task.", self.rivals),
-                "choices": ("What was chosen on validation problems of the training tasks.", self.choices),
-            },
-            "directions": list(self.vectors.values()),
+        question = "Does one vector from a mixture of tasks raise accuracy on these tasks, and on one that was left out?"
+        tables = {
+            "booster": ("Every vector on every task.", self.frame),
+            "means": ("Means over tasks, with 95% intervals over test problems.", self.means),
+            "rivals": ("Mixtures without a task against single tasks' vectors, on that task.", self.rivals),
+            "choices": ("What was chosen on validation problems of the training tasks.", self.choices),
         }
+        title, caption = (
+            f"One vector for {self.frame['task'].nunique()} tasks",
+            "Change of accuracy, in and out of distribution, with 95% intervals.",
+        )
+        return self._page(title, question, caption, tables, directions=list(self.vectors.values()))
 
     def __repr__(self) -> str:
         return f"UniversalBooster({self.frame['task'].nunique()} tasks, {len(self.vectors)} vectors, {self.frame['n'].iloc[0]:.0f} test problems a task)"
@@ -146,7 +148,6 @@ def universal_booster(
     """Effects of mixture vectors on the tasks of the mixture and on a task that was left out.
 
     Args:
-        model: a TransformerLens model.
         tasks: names and tasks, at least three, judged by one scorer.
         rng: the only source of chance: problems, seeds, random directions.
         layers: candidates; default a quarter, a half and three quarters of the depth.
@@ -155,7 +156,6 @@ def universal_booster(
             (default all).
         n_random: random directions for each mixture, of its norm and at its layer.
         epochs, lr, operator: see `steerlab.aft.aft.learn_vector`.
-        progress: show progress bars.
 
     Raises:
         ValueError: fewer than three tasks, an unknown one left out, too few problems, or tasks of different scorers.
@@ -183,9 +183,9 @@ def universal_booster(
     lines = []
     stages = Stages(len(parts) + len(tasks), show=progress)
     if progress:
-        # Which problems are drawn is chance; these are like them.
+        ahead = deepcopy(rng)  # the problems that the first mixture will draw; the run's own generator stays where it is
         some = {
-            split: mixture({name: getattr(task, split) for name, task in tasks.items()}, n, rng=np.random.default_rng(0))
+            split: mixture({name: getattr(task, split) for name, task in tasks.items()}, n, rng=ahead)
             for split, n in (("train", n_train), ("validation", n_validation))
         }
         how: dict[str, Any] = {"layers": where, "operator": operator}
@@ -224,13 +224,8 @@ def universal_booster(
         random.append(drawn_changes)
         for name, frame in after.items():
             kind, members = parts[name]
-            about = {
-                "vector": name,
-                "kind": kind,
-                "task": task,
-                "trained": "in" if task in members else "out",
-                "layer": vectors[name].layer,
-            }
+            about: dict[str, Any] = {"vector": name, "kind": kind, "task": task, "trained": "in" if task in members else "out"}
+            about["layer"] = vectors[name].layer
             rows.append(about | effect(done.baseline.frame, frame))
             moved[name, task] = frame["correct"].to_numpy(float) - done.baseline.frame["correct"].to_numpy(float)
         if task in out:
@@ -242,18 +237,8 @@ def universal_booster(
     frame = _judged(pd.DataFrame(rows), mixed, np.stack(random, axis=1))
     table = pd.DataFrame(rivals)
     table["p_holm"] = holm(table["p"].to_numpy(float))
-    means = pd.DataFrame(
-        [
-            _mean(group, frame[chosen], moved)
-            for group, chosen in (
-                ("mixtures, in distribution", (frame["kind"] == "mixture") & (frame["trained"] == "in")),
-                ("mixtures, task left out", (frame["kind"] == "mixture") & (frame["trained"] == "out")),
-                ("mixture of all", frame["kind"] == "all"),
-                ("single tasks, own task", (frame["kind"] == "single") & (frame["trained"] == "in")),
-                ("single tasks, other tasks", (frame["kind"] == "single") & (frame["trained"] == "out")),
-            )
-        ]
-    )
+    cells = {group: frame[(frame["kind"] == kind) & (frame["trained"] == trained)] for group, (kind, trained) in GROUPS.items()}
+    means = pd.DataFrame([_mean(group, some, moved) for group, some in cells.items()])
     return UniversalBooster(frame, means, table, choices, vectors, pd.concat(checks, ignore_index=True))
 
 
@@ -262,13 +247,10 @@ def _judged(frame: pd.DataFrame, mixed: Sequence[str], random: np.ndarray) -> pd
     tasks = list(dict.fromkeys(frame["task"]))
     lines = frame.index[frame["kind"] != "single"]
     draws = np.array([random[mixed.index(frame.at[i, "vector"]), tasks.index(frame.at[i, "task"])] for i in lines])
-    for column in ("p_holm", "random", "p_random", "p_random_all"):
-        frame[column] = np.nan
-    frame.loc[lines, "p_holm"] = holm(frame.loc[lines, "p"].to_numpy(float))
-    frame.loc[lines, "random"] = np.median(draws, axis=1)
     alone, together = rank_tests(frame.loc[lines, "change"].to_numpy(float), draws)
-    frame.loc[lines, "p_random"], frame.loc[lines, "p_random_all"] = alone, together
-    return frame
+    judged = {"p_holm": holm(frame.loc[lines, "p"].to_numpy(float)), "random": np.median(draws, axis=1)}
+    judged |= {"p_random": alone, "p_random_all": together}
+    return frame.join(pd.DataFrame(judged, index=lines))
 
 
 def _mean(group: str, cells: pd.DataFrame, moved: Mapping[tuple[str, str], np.ndarray]) -> dict[str, Any]:
@@ -276,11 +258,5 @@ def _mean(group: str, cells: pd.DataFrame, moved: Mapping[tuple[str, str], np.nd
     each = [np.mean([moved[v, str(task)] for v in part["vector"]], axis=0) for task, part in cells.groupby("task", sort=False)]
     mean = float(np.mean([d.mean() for d in each]))
     error = float(np.sqrt(sum(d.var(ddof=1) / len(d) for d in each)) / len(each)) if min(map(len, each)) > 1 else float("nan")
-    return {
-        "group": group,
-        "cells": len(cells),
-        "tasks": len(each),
-        "change": mean,
-        "low": mean - 1.96 * error,
-        "high": mean + 1.96 * error,
-    }
+    interval = {"low": mean - 1.96 * error, "high": mean + 1.96 * error}
+    return {"group": group, "cells": len(cells), "tasks": len(each), "change": mean, **interval}

@@ -25,7 +25,7 @@ from steerlab.directions.direction import Direction
 from steerlab.directions.estimators import mean_difference
 from steerlab.directions.random import random_directions
 from steerlab.models.backends import Model
-from steerlab.models.forecasts import forecast
+from steerlab.models.forecasts import Work, forecast
 from steerlab.models.memory import PassOptions
 from steerlab.models.model import n_layers
 from steerlab.models.threads import on_suitable_threads
@@ -33,13 +33,14 @@ from steerlab.steering import ALPHAS
 from steerlab.steering.distributions import positions_on_text
 from steerlab.steering.operators import Operator
 from steerlab.steering.options import Acting, JobOptions, TextOptions
-from steerlab.studies.workload import parts, workload
+from steerlab.steering.work import on_texts, rows_of, steered, unsteered
 from steerlab.sweeps.sweep import SweepResult, sweep
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.problems import Task, as_texts, check_task
 
 FOLDS = 5  # of the diagnostics, where there are problems enough
+SEARCH = 6  # passes over the texts that a search for controls of equal KL takes, about
 STREAMS = {"balance": 0, "chosen": 1, "suppression": 2, "questions": 3, "diagnostics": 4, "families": 5}  # of the seed
 
 
@@ -96,9 +97,8 @@ class Experiment(Plotted, figure="alpha_progression"):
 
     def warnings(self) -> list[str]:
         """What a reader must know of the interventions; `steerlab.Significance` has more to say."""
-        parts: list[Result] = [self.validation, self.test, *self.controls, *self.families, self.side_effects]
-        parts += [self.diagnostics] if self.diagnostics is not None else []
-        return list(dict.fromkeys(said for part in parts for said in part.warnings()))
+        parts: list[Result | None] = [self.validation, self.test, *self.controls, *self.families, self.side_effects, self.diagnostics]
+        return list(dict.fromkeys(said for part in parts if part is not None for said in part.warnings()))
 
     def plot(self, **options: Any) -> Any:
         """Accuracy over alpha on the test split, beside the controls'; options are those of `steerlab.plots.alpha_progression`."""
@@ -159,7 +159,6 @@ def run_experiment(
     """The main protocol on one model and task: choice on validation, effect and controls on test.
 
     Args:
-        model: a TransformerLens model.
         task: with train, validation and test problems.
         seed: balancing and controls draw from streams of their own that it determines.
         layers: candidates; default all.
@@ -174,9 +173,6 @@ def run_experiment(
         too_long: what to do with problems that do not fit into the model's context: "error", "drop" or "truncate"; see `steerlab.fit_to_context`.
         progress: show progress bars, the number of each stage, and what a job of more than a minute is made of.
 
-    Raises:
-        ValueError: bad input; see the functions called.
-
     Example:
         >>> import steerlab as sl
         >>> model = sl.load_model("tiny-arithmetic")
@@ -190,22 +186,21 @@ def run_experiment(
         raise InputError(f"n_controls={n_controls}; use at least 1 (99 give p-values down to 0.01)")
     if 0 not in alphas or min(alphas) >= 0:
         raise InputError(f"alphas={list(alphas)}; they must include 0 (the baseline) and a negative value (the suppression control)")
-    for split in ("train", "validation", "test"):
-        if not getattr(task, split):
-            raise InputError(f"the {split} split of task {task.name!r} is empty; the protocol needs all three")
+    _check_splits(task, "the", f"split of task {task.name!r} is empty; the protocol needs all three")
     task = fit_to_context(model, task, too_long=too_long)
-    for split in ("train", "validation", "test"):
-        if not getattr(task, split):
-            raise InputError(
-                f"no {split} problem of task {task.name!r} fits into this model's context; use too_long='truncate', or shorter ones"
-            )
+    _check_splits(task, "no", f"problem of task {task.name!r} fits into this model's context; use too_long='truncate', or shorter ones")
     operator, positions, passes = options["operator"], options["positions"], only(options, PassOptions)
     families = _families(families, operator)
-    if texts is None:
-        texts, about = side_texts(model, task.validation)
-    else:
-        texts, about = list(texts), f"{len(texts)} given texts"
-    stages = _begun(model, task, texts, layers, alphas, n_controls, families, only(options, Acting), show=options["progress"])
+    texts, about = side_texts(model, task.validation) if texts is None else (list(texts), f"{len(texts)} given texts")
+    stages = Stages(0, show=False)
+    if options["progress"]:
+        where = list(range(n_layers(model))) if layers is None else list(layers)
+        work = workload(model, task, texts, layers=len(where), alphas=alphas, n_controls=n_controls, families=families)
+        if where:  # without any, the job says what is wrong
+            more = ", beside a search for controls of equal KL" if work.search else ""
+            made_of = _parts(model, task, texts, work, layers=where, **only(options, Acting))
+            forecast(model, made_of, show=True, extra=f" in {work.stages} stages{more}")
+        stages = Stages(work.stages, show=True)
     stages.next(f"evaluate {len(task.train)} train problems")
     train = evaluate(model, task.train, **passes)
     stages.next("activations of right and wrong problems, and what their contrast is worth")
@@ -253,41 +248,77 @@ def run_experiment(
         control = random_control(model, task.test, direction, alpha=alpha, n=n_controls, rng=rng, draw=draw, **options)
         others.append(replace(control, family=family))
     settings = {
-        "seed": seed,
-        "cache_positions": cache_positions,
-        "positions": positions,
-        "operator": operator,
+        "seed": seed, "cache_positions": cache_positions, "positions": positions, "operator": operator,
         **({} if options["precision"] is None else {"precision": str(options["precision"])}),
-        "n_controls": n_controls,
-        "texts": about,
-        "families": remarks,
-        "task": dict(task.about),
-    }
+        "n_controls": n_controls, "texts": about, "families": remarks, "task": dict(task.about),
+    }  # fmt: skip
     return Experiment(task.name, train, directions, validation, layer, alpha, test, controls, tuple(others), diagnostics, effects, settings)
 
 
-def _begun(
+def _check_splits(task: Task, before: str, after: str) -> None:
+    for split in ("train", "validation", "test"):
+        if not getattr(task, split):
+            raise InputError(f"{before} {split} {after}")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Runs of the stages of the main job, in their order: `controls` are those at one of two coefficients, `search` is not counted."""
+
+    train: int
+    validation: int
+    test: int
+    controls: int
+    effects: int
+    families: dict[str, int]
+    search: int
+
+    @property
+    def stages(self) -> int:
+        """How many: evaluation, activations, two sweeps, controls at two coefficients, side effects, and the families."""
+        return 7 + len(self.families)
+
+    @property
+    def scored(self) -> int:
+        """Runs whose answers are judged."""
+        return self.validation + self.test + 2 * self.controls + sum(self.families.values())
+
+    @property
+    def runs(self) -> int:
+        """All that is counted."""
+        return self.train + self.scored + self.effects
+
+
+def workload(
     model: Model,
     task: Task,
     texts: Sequence[str | Sequence[int]],
-    layers: Sequence[int] | None,
+    *,
+    layers: int,
     alphas: Sequence[float],
     n_controls: int,
     families: Sequence[str],
-    acting: Acting,
-    *,
-    show: bool,
-) -> Stages:
-    """The stages of the job, the first of which is still to be announced; a long job is forecast."""
-    if not show:
-        return Stages(0, show=False)
-    where = list(range(n_layers(model))) if layers is None else list(layers)
-    work = workload(model, task, texts, layers=len(where), alphas=alphas, n_controls=n_controls, families=families)
-    if where:  # without any, the job says what is wrong
-        more = ", beside a search for controls of equal KL" if work.search else ""
-        made_of = parts(model, task, texts, work, layers=where, **acting)
-        forecast(model, made_of, show=True, extra=f" in {work.stages} stages{more}")
-    return Stages(work.stages, show=True)
+) -> Workload:
+    """The runs of the main job, counted before it starts, at so many layers."""
+    train, validation, test = (rows_of(model, problems) for problems in (task.train, task.validation, task.test))
+    acting = sum(alpha != 0 for alpha in alphas)
+    control = test * (2 + n_controls)  # the baseline, the direction, and its controls
+    effects = len(texts) * (1 + acting + 2 * (1 + n_controls))
+    search = len(texts) * (1 + n_controls) * SEARCH if "equal_kl" in families else 0
+    return Workload(
+        train, validation * (1 + layers * acting), test * (1 + acting), control, effects, dict.fromkeys(families, control), search
+    )
+
+
+def _parts(
+    model: Model, task: Task, texts: Sequence[str | Sequence[int]], work: Workload, *, layers: Sequence[int], **acting: Unpack[Acting]
+) -> list[Work]:
+    """The main job's runs by kind; what is evaluated is run again for its activations, at most, which is not counted."""
+    return [
+        unsteered(model, task.train, work.train, again=work.train),
+        steered(model, task.validation, work.scored, layers=layers, **acting),
+        on_texts(model, texts, work.effects, layers=layers, search=work.search, **acting),
+    ]
 
 
 def stream(seed: int, use: str, *number: int) -> np.random.Generator:

@@ -23,7 +23,7 @@ from steerlab.models.forecasts import forecast
 from steerlab.models.model import n_layers
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered
-from steerlab.sweeps.effects import effect, mean_interval, score_vectors
+from steerlab.sweeps.effects import effect, mean_interval, points, score_vectors
 from steerlab.sweeps.sweep import inert
 from steerlab.tasks.problems import Task, check_task, check_tasks, drawn
 
@@ -67,48 +67,40 @@ class ProtocolComparison(Plotted, figure="reported_against_fresh"):
         for name, part in self.frame.groupby("protocol", sort=False):
             moved = self.moves.loc[self.moves["protocol"] == name, "move"]
             error = 1.96 * float(moved.std(ddof=1)) / len(moved) ** 0.5
-            bias, change = (_wider(part[column].to_numpy(float), error) for column in ("bias", "change"))
-            counts = (len(part), float(part["candidates"].mean()), float(part["attempts"].mean()))
-            gains = (float(part["reported"].mean()), float(part["change"].mean()), *change, float(part["bias"].mean()), *bias)
-            lines.append(
-                (
-                    name,
-                    part["reported_on"].iloc[0],
-                    *counts,
-                    *gains,
-                    float((part["reported"] > 0).mean()),
-                    float((part["change"] > 0).mean()),
-                )
-            )
-        columns = ["protocol", "reported_on", "repetitions", "candidates", "attempts", "reported", "change", "change_low", "change_high"]
-        return pd.DataFrame(lines, columns=[*columns, "bias", "bias_low", "bias_high", "reported_positive", "positive"])
+            line: dict[str, Any] = {"protocol": name, "reported_on": part["reported_on"].iloc[0], "repetitions": len(part)}
+            line |= {column: float(part[column].mean()) for column in ("candidates", "attempts", "reported")}
+            for column in ("change", "bias"):
+                low, high = _wider(part[column].to_numpy(float), error)
+                line |= {column: float(part[column].mean()), f"{column}_low": low, f"{column}_high": high}
+            lines.append(line | {"reported_positive": float((part["reported"] > 0).mean()), "positive": float((part["change"] > 0).mean())})
+        return pd.DataFrame(lines)
 
     def __str__(self) -> str:
         """The selection bias of each protocol, in a sentence each."""
         said = []
         for row in self.summary().to_dict("records"):
             several = row["repetitions"] > 1
-            over = f" (95% interval {100 * row['bias_low']:+.1f} to {100 * row['bias_high']:+.1f})" if several else ""
-            spread = f" ({100 * row['change_low']:+.1f} to {100 * row['change_high']:+.1f})" if several else ""
+            over = f" (95% interval {points(row['bias_low'], row['bias_high'])})" if several else ""
+            spread = f" ({points(row['change_low'], row['change_high'])})" if several else ""
             tries = f", {row['attempts']:.1f} attempts" if "retried" in row["protocol"] else ""
             if tries:
                 part = self.frame[self.frame["protocol"] == row["protocol"]]
                 raised = (part["reported"] - part["first_attempt"]).to_numpy(float)
                 low, high = mean_interval(raised)
                 tries += f", retrying raised the report by {100 * raised.mean():.1f} points"
-                tries += f" ({100 * low:+.1f} to {100 * high:+.1f})" if np.isfinite(low) else ""
+                tries += f" ({points(low, high)})" if np.isfinite(low) else ""
             said.append(
-                f"{row['protocol'].capitalize()} ({row['candidates']:.0f} candidates{tries}): reports {100 * row['reported']:+.1f} points on {row['reported_on']} problems; "
-                f"on fresh problems {100 * row['change']:+.1f}{spread}; bias {100 * row['bias']:+.1f}{over}. Above 0 in {100 * row['reported_positive']:.0f}% of "
+                f"{row['protocol'].capitalize()} ({row['candidates']:.0f} candidates{tries}): reports {points(row['reported'])} points on {row['reported_on']} problems; "
+                f"on fresh problems {points(row['change'])}{spread}; bias {points(row['bias'])}{over}. Above 0 in {100 * row['reported_positive']:.0f}% of "
                 f"repetitions as reported, in {100 * row['positive']:.0f}% on fresh problems."
             )
         by = self.frame.pivot(index="repetition", columns="protocol", values="change")
         ours, theirs = "adaptive, chosen on validation", "rapid, chosen on outcome"
         gap = (by[ours] - by[theirs]).to_numpy(float)
         low, high = mean_interval(gap)
-        over = f" (95% interval {100 * low:+.1f} to {100 * high:+.1f})" if np.isfinite(low) else ""
+        over = f" (95% interval {points(low, high)})" if np.isfinite(low) else ""
         said.append(
-            f"On fresh problems the adaptive protocol stands {100 * gap.mean():+.1f} points to the rapid one as the sources ran it{over}."
+            f"On fresh problems the adaptive protocol stands {points(gap.mean())} points to the rapid one as the sources ran it{over}."
         )
         return " ".join(said)
 
@@ -122,21 +114,17 @@ class ProtocolComparison(Plotted, figure="reported_against_fresh"):
 
     def report_parts(self) -> dict[str, Any]:
         """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
-        return {
-            "title": "Rapid and adaptive protocols",
-            "question": "How much larger is the gain that a protocol reports than the gain of its vector on fresh problems?",
-            "answer": str(self),
-            "warnings": self.warnings(),
-            "figures": [("Reported gain against gain on fresh problems, a mark a repetition.", self.plot())],
-            "tables": {
-                "protocols": (
-                    "Means over repetitions, with 95% intervals; those of fresh problems and of the bias include the error of these problems, too.",
-                    self.summary(),
-                ),
-                "repetitions": ("Every repetition.", self.frame),
-                "candidates": ("", self.candidates),
-            },
+        question = "How much larger is the gain that a protocol reports than the gain of its vector on fresh problems?"
+        caption = "Reported gain against gain on fresh problems, a mark a repetition."
+        means = (
+            "Means over repetitions, with 95% intervals; those of fresh problems and of the bias include the error of these problems, too."
+        )
+        tables = {
+            "protocols": (means, self.summary()),
+            "repetitions": ("Every repetition.", self.frame),
+            "candidates": ("", self.candidates),
         }
+        return self._page("Rapid and adaptive protocols", question, caption, tables)
 
     def __repr__(self) -> str:
         return f"ProtocolComparison({self.frame['repetition'].nunique()} repetitions of {self.frame['protocol'].nunique()} protocols, {self.frame['n'].iloc[0]:.0f} fresh problems)"
@@ -170,7 +158,6 @@ def compare_protocols(
     attempt, its best layer on validation is taken, and the first attempt with a gain of at least 0 on the outcome problems is reported (the last one, if none has).
 
     Args:
-        model: a TransformerLens model.
         task: train problems are drawn from its train split, validation and outcome problems from its validation split; its test split is fresh.
         rng: the only source of chance.
         repetitions: how often everything is drawn and run again.
@@ -178,7 +165,6 @@ def compare_protocols(
         attempts: the most seeds.
         rapid_epochs: of the rapid protocol.
         epochs, extend, early_stopping, lr, batch_size, operator: see `steerlab.aft.aft.learn_vector`.
-        progress: show progress bars.
 
     Raises:
         ValueError: too few problems, or fewer than one repetition or attempt.
@@ -222,42 +208,27 @@ def compare_protocols(
         both = drawn(task.validation, n_validation + n_outcome, rng=rng, what="validation and outcome problems")
         validation = both[:n_validation]
         seeds = rng.choice(2**31, attempts, replace=False).tolist()
+        how = {"validation": validation, "epochs": epochs, "extend": extend, "early_stopping": early_stopping}
         grids = {
             "rapid": learn_vectors(model, train, layers=middle, seeds=seeds, epochs=rapid_epochs, **shared),
-            "adaptive": learn_vectors(
-                model, train, seeds=seeds, validation=validation, epochs=epochs, extend=extend, early_stopping=early_stopping, **shared
-            ),
+            "adaptive": learn_vectors(model, train, seeds=seeds, **how, **shared),
         }
         for grid, found in grids.items():
             vectors = list(found)
             done = score_vectors(model, both, [(v, 1.0) for v in vectors], operator=operator, progress=progress, label=f"choose ({grid})")
-            table = (
-                found.frame[["name", "layer", "seed", "epochs", "epoch", "norm"]]
-                .set_index("name")
-                .loc[[v.name for v in vectors]]
-                .reset_index()
-            )
+            about = found.frame.set_index("name").loc[[v.name for v in vectors], ["layer", "seed", "epochs", "epoch", "norm"]].reset_index()
             gains = _gains(done.baseline.frame, done.frames, n_validation)
-            table = pd.concat([table.assign(repetition=repetition, grid=grid), gains], axis=1)
+            table = pd.concat([about.assign(repetition=repetition, grid=grid), gains], axis=1)
             tables.append(table)
             for protocol, (which, reported_on, rule) in RULES.items():
                 if which == grid:
-                    place, candidates, tries = choose(
-                        table, seeds, rule, "outcome" if (rule, reported_on) == ("first", "outcome") else "validation"
-                    )
+                    by = "outcome" if (rule, reported_on) == ("first", "outcome") else "validation"
+                    place, candidates, tries = choose(table, seeds, rule, by)
+                    first = float(table["outcome"].iloc[choose(table, seeds, "first", "validation")[0]]) if rule == "retry" else np.nan
                     row = table.iloc[place]
-                    about = {
-                        "repetition": repetition,
-                        "protocol": protocol,
-                        "layer": int(row["layer"]),
-                        "seed": int(row["seed"]),
-                        "norm": float(row["norm"]),
-                    }
-                    about |= {"candidates": candidates, "attempts": tries, "reported_on": reported_on, "reported": float(row[reported_on])}
-                    about["first_attempt"] = (
-                        float(table["outcome"].iloc[choose(table, seeds, "first", "validation")[0]]) if rule == "retry" else np.nan
-                    )
-                    picked.append((about, vectors[place]))
+                    line = {"repetition": repetition, "protocol": protocol, "layer": int(row["layer"]), "seed": int(row["seed"])}
+                    line |= {"norm": float(row["norm"]), "candidates": candidates, "attempts": tries, "reported_on": reported_on}
+                    picked.append((line | {"reported": float(row[reported_on]), "first_attempt": first}, vectors[place]))
     stages.next(f"test on {len(fresh)} fresh problems")
     done = score_vectors(model, fresh, [(v, 1.0) for _, v in picked], operator=operator, progress=progress, label="fresh problems")
     lines = [about | effect(done.baseline.frame, after) for (about, _), after in zip(picked, done.frames, strict=True)]

@@ -22,11 +22,9 @@ from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import n_layers
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered
-from steerlab.sweeps.effects import cosine_band, effect, mean_interval, score_vectors
+from steerlab.sweeps.effects import cosine_band, effect, mean_interval, points, score_vectors
 from steerlab.sweeps.sweep import inert
 from steerlab.tasks.problems import Problem, Task, check_task, drawn, in_both, shuffled_targets
-
-VECTOR_KINDS = ("seed", "subset", "shuffled")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,34 +59,17 @@ class SeedStability(Plotted, figure="data_size_curve"):
         Cosines are averaged as Fisher's z. Student's intervals say how far vectors differ; test problems are the same for all. `pair_cosine` is the median between two of them.
         """
         lines = []
-        apart = self.frame.iloc[1:]
-        for (kind, size), part in apart.groupby(["kind", "size"], sort=False):
+        for (kind, size), part in self.frame.iloc[1:].groupby(["kind", "size"], sort=False):
             atanh = np.arctanh(part["cosine"].clip(-1 + 1e-12, 1 - 1e-12).to_numpy(float))  # Fisher's z, so that limits stay within ±1
-            cosine, change = np.tanh([*mean_interval(atanh)]), mean_interval(part["change"].to_numpy(float))
+            low, high = np.tanh([*mean_interval(atanh)]).tolist()
             both = self.pairs[(self.pairs["kind"] == kind) & (self.pairs["size"] == size)]["cosine"]
-            means = (
-                float(np.tanh(atanh.mean())),
-                *cosine.tolist(),
-                float(both.median()) if len(both) else np.nan,
-                float(part["norm"].mean()),
-            )
-            lines.append(
-                (kind, size, len(part), *means, round(float(part["change"].mean()), 12), *change, float(part["change"].std(ddof=1)))
-            )
-        columns = [
-            "kind",
-            "size",
-            "vectors",
-            "cosine",
-            "cosine_low",
-            "cosine_high",
-            "pair_cosine",
-            "norm",
-            "change",
-            "change_low",
-            "change_high",
-        ]
-        return pd.DataFrame(lines, columns=[*columns, "change_sd"])
+            line = {"kind": kind, "size": size, "vectors": len(part), "cosine": float(np.tanh(atanh.mean()))}
+            line |= {"cosine_low": low, "cosine_high": high, "pair_cosine": float(both.median()) if len(both) else np.nan}
+            line["norm"] = float(part["norm"].mean())
+            low, high = mean_interval(part["change"].to_numpy(float))
+            line |= {"change": round(float(part["change"].mean()), 12), "change_low": low, "change_high": high}
+            lines.append(line | {"change_sd": float(part["change"].std(ddof=1))})
+        return pd.DataFrame(lines)
 
     def __str__(self) -> str:
         """How alike vectors are and how alike their effects, in a few sentences."""
@@ -99,26 +80,23 @@ class SeedStability(Plotted, figure="data_size_curve"):
         mine = self.frame[self.frame["kind"] == "seed"]["change"]
         said = [
             f"Layer {self.layer}. {len(mine)} seeds on the same {first['size']:.0f} problems: pairwise cosines {seeds.min():.3f} to {seeds.max():.3f}, test effects "
-            f"{100 * mine.min():+.1f} to {100 * mine.max():+.1f} points (one effect on {n:.0f} problems is known to about ±{half:.1f})."
+            f"{points(mine.min(), mine.max())} points (one effect on {n:.0f} problems is known to about ±{half:.1f})."
         ]
         subsets = curve[curve["kind"] == "subset"]
         for which in dict.fromkeys([0, len(subsets) - 1] if len(subsets) else []):
             row: Mapping[Any, Any] = subsets.iloc[which].to_dict()
-            over = (
-                f" (95% interval over {row['vectors']} vectors {row['cosine_low']:.2f} to {row['cosine_high']:.2f})"
-                if np.isfinite(row["cosine_low"])
-                else ""
-            )
-            spread = f" ({100 * row['change_low']:+.1f} to {100 * row['change_high']:+.1f})" if np.isfinite(row["change_low"]) else ""
+            over = f" (95% interval over {row['vectors']} vectors {row['cosine_low']:.2f} to {row['cosine_high']:.2f})"
+            over = over if np.isfinite(row["cosine_low"]) else ""
+            spread = f" ({points(row['change_low'], row['change_high'])})" if np.isfinite(row["change_low"]) else ""
             said.append(
-                f"From {row['size']} other problems: cosine with the reference {row['cosine']:.2f}{over}, test effect {100 * row['change']:+.1f} points{spread}."
+                f"From {row['size']} other problems: cosine with the reference {row['cosine']:.2f}{over}, test effect {points(row['change'])} points{spread}."
             )
         shuffled = curve[curve["kind"] == "shuffled"]
         if len(shuffled):
             found: Mapping[Any, Any] = shuffled.iloc[0].to_dict()
             said.append(
                 f"From permuted targets, which mean nothing: cosine {found['cosine']:.2f} with the reference (median between two of them {found['pair_cosine']:.2f}), test "
-                f"effect {100 * found['change']:+.1f} points. "
+                f"effect {points(found['change'])} points. "
                 + ("What such vectors share with the reference is not about the task. " if found["cosine"] > self.band else "")
                 + f"95% of random directions lie within ±{self.band:.2f}."
             )
@@ -137,19 +115,14 @@ class SeedStability(Plotted, figure="data_size_curve"):
 
     def report_parts(self) -> dict[str, Any]:
         """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
-        return {
-            "title": "Stability of learned vectors",
-            "question": "Is a learned vector the same with another seed or other problems, and how many problems does it need?",
-            "answer": str(self),
-            "warnings": self.warnings(),
-            "figures": [("Cosine with the reference and change of test accuracy, by number of training problems.", self.plot())],
-            "tables": {
-                "curve": ("Means over vectors, with 95% intervals over vectors.", self.curve()),
-                "vectors": ("Every vector, with its paired interval on the test problems.", self.frame),
-                "pairs": ("", self.pairs),
-            },
-            "directions": [self.vectors[0]],
+        question = "Is a learned vector the same with another seed or other problems, and how many problems does it need?"
+        caption = "Cosine with the reference and change of test accuracy, by number of training problems."
+        tables = {
+            "curve": ("Means over vectors, with 95% intervals over vectors.", self.curve()),
+            "vectors": ("Every vector, with its paired interval on the test problems.", self.frame),
+            "pairs": ("", self.pairs),
         }
+        return self._page("Stability of learned vectors", question, caption, tables, directions=[self.vectors[0]])
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{kind}: {n}" for kind, n in self.frame["kind"].value_counts(sort=False).items())
@@ -181,7 +154,6 @@ def seed_stability(
     """Vectors learned with other seeds and from other problems, compared by cosine and test effect.
 
     Args:
-        model: a TransformerLens model.
         task: its train problems are trained on, its test problems score.
         rng: the only source of chance: problems, seeds, permutations.
         layer: default the middle one.
@@ -192,7 +164,6 @@ def seed_stability(
         n_test: test problems; default all.
         epochs: of the largest size; smaller ones take so many more that the number of steps is the same.
         lr, batch_size, operator: see `steerlab.aft.aft.learn_vector`.
-        progress: show progress bars.
 
     Raises:
         ValueError: sizes that repeat or that the train split does not have, fewer than two seeds, or no subsets.
@@ -222,8 +193,8 @@ def seed_stability(
     order = drawn(task.train, len(task.train), rng=rng)
     reference, rest = order[: numbers[-1]], order[numbers[-1] :]
     steps = -(-len(reference) // batch_size)
-    shared: dict[str, Any] = {"layers": [where], "lrs": lr, "batch_size": batch_size, "operator": operator, "init": "random"}
-    shared |= {"progress": progress}
+    shared: dict[str, Any] = {"layers": [where], "lrs": lr, "batch_size": batch_size, "operator": operator}
+    shared |= {"init": "random", "progress": progress}
     plan: list[tuple[str, list[Problem], list[int], int]] = [("seed", reference, _seeds(seeds, rng), epochs)]
     for size in numbers:
         more = max(1, round(epochs * steps / -(-size // batch_size)))
@@ -266,8 +237,7 @@ def seed_stability(
 
 
 def _seeds(n: int, rng: np.random.Generator) -> list[int]:
-    found: list[int] = rng.choice(2**31, n, replace=False).tolist()
-    return found
+    return list(rng.choice(2**31, n, replace=False).tolist())
 
 
 def _parts(rest: Sequence[Problem], reference: Sequence[Problem], size: int, n: int, rng: np.random.Generator) -> list[list[Problem]]:

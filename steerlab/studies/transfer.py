@@ -30,7 +30,7 @@ from steerlab.statistics.multiplicity import LEVEL, holm, rank_tests
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.studies import TRANSFER_ALPHAS
-from steerlab.sweeps.effects import cosine_band, effect, score_vectors
+from steerlab.sweeps.effects import cosine_band, effect, points, score_vectors
 from steerlab.sweeps.sweep import inert, sweep
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.problems import Problem, Task, check_tasks, drawn, shuffled_targets
@@ -57,7 +57,6 @@ class Found:
 
     Attributes:
         vector: alpha times what was found, so that it acts at 1.
-        layer, alpha: the choice.
         candidates: how many were compared for it.
         validation_change: of accuracy, of the chosen one.
         shuffled: vectors of the same making and length from labels that mean nothing.
@@ -78,11 +77,7 @@ class Found:
 
 
 def chosen_depths(model: Model, layers: Sequence[int] | None) -> list[int]:
-    """Layers as given, or at a quarter, a half and three quarters of the depth.
-
-    Raises:
-        ValueError: no layers, or one twice.
-    """
+    """Layers as given, or at a quarter, a half and three quarters of the depth."""
     n = n_layers(model)
     where = sorted({int(n * share) for share in (0.25, 0.5, 0.75)}) if layers is None else list(layers)
     if not where or len(set(where)) < len(where):
@@ -122,17 +117,15 @@ def learned_source(
     best = found.best()
     by_layer = {one.layer: one for one in found}
     halves = [learn_vectors(model, half, layers=where, epochs=learning.epochs, **shared) for half in _halves(train, rng)]
-    agreed = [{one.layer: one for one in half} for half in halves]
-    reliability = {
-        layer: full_reliability(cosine(agreed[0][layer], agreed[1][layer])) if all(layer in half for half in agreed) else float("nan")
-        for layer in by_layer
-    }
+    one, other = ({vector.layer: vector for vector in half} for half in halves)
+    both = set(one) & set(other)
+    reliability = {at: full_reliability(cosine(one[at], other[at])) if at in both else float("nan") for at in by_layer}
     shuffled = []
     for k in range(learning.n_shuffled):
         permuted = shuffled_targets(train, rng=rng)
-        (one,) = learn_vectors(model, permuted, layers=[best.layer], epochs=int(best.method["epoch"]), **shared)
-        about = {"estimator": "learned from permuted targets", "norm_before": one.norm}
-        shuffled.append(best.with_vector(one.vector * (best.norm / one.norm), f"shuffled-{k:03d} {LEARNED} {name}", about))
+        (null,) = learn_vectors(model, permuted, layers=[best.layer], epochs=int(best.method["epoch"]), **shared)
+        about = {"estimator": "learned from permuted targets", "norm_before": null.norm}
+        shuffled.append(best.with_vector(null.vector * (best.norm / null.norm), f"shuffled-{k:03d} {LEARNED} {name}", about))
     change = float(best.method["validation_accuracy"] - best.method["unsteered_validation_accuracy"])
     vector = best.with_vector(best.vector, f"{LEARNED} {name}", dict(best.method))
     return Found(vector, best.layer, 1.0, len(found.frame), change, tuple(shuffled), by_layer, reliability, {})
@@ -175,32 +168,24 @@ def contrast_source(
     return Found(vector, layer, alpha, len(where) * len(list(alphas)), float(best["change"]), shuffled, by_layer, reliability, by_draw)
 
 
-def learned_work(
-    model: Model, train: Sequence[Problem], validation: Sequence[Problem], layers: Sequence[int] | None, learning: Learning
-) -> list[Work]:
-    """What `learned_source` is made of; its shuffled vectors as if they trained for all epochs."""
-    how: dict[str, Any] = {"epochs": learning.epochs, "operator": learning.operator}
-    where, half = chosen_depths(model, layers), train[: len(train) // 2]
-    return [
-        *vectors_work(model, train, validation=validation, layers=where, **how),
-        *vectors_work(model, half, layers=where, times=2, **how),
-        *vectors_work(model, train, layers=where[len(where) // 2 :][:1], times=learning.n_shuffled, **how),
-    ]
-
-
-def contrast_work(
+def _work(
     model: Model,
+    method: str,
     train: Sequence[Problem],
     validation: Sequence[Problem],
-    layers: Sequence[int] | None,
+    where: list[int],
     alphas: Sequence[float],
-    *,
-    operator: str | Operator,
+    learning: Learning,
 ) -> list[Work]:
-    """What `contrast_source` is made of; train problems run once more for their activations, at most, which is not counted."""
-    where, rows = chosen_depths(model, layers), rows_of(model, train)
-    cells = len(where) * sum(alpha != 0 for alpha in alphas)
-    swept = steered(model, validation, (1 + cells) * rows_of(model, validation), layers=where, operator=operator, together=cells)
+    """What one task's vector is made of; activations, at most one more run of the train problems, are not counted, and nulls train for all epochs."""
+    if method == LEARNED:
+        how: dict[str, Any] = {"epochs": learning.epochs, "operator": learning.operator}
+        learned = vectors_work(model, train, validation=validation, layers=where, **how)
+        halves = vectors_work(model, train[: len(train) // 2], layers=where, times=2, **how)
+        return [*learned, *halves, *vectors_work(model, train, layers=where[len(where) // 2 :][:1], times=learning.n_shuffled, **how)]
+    rows, cells = rows_of(model, train), len(where) * sum(alpha != 0 for alpha in alphas)
+    runs = (1 + cells) * rows_of(model, validation)
+    swept = steered(model, validation, runs, layers=where, operator=learning.operator, together=cells)
     return [unsteered(model, train, rows, again=rows), swept]
 
 
@@ -225,6 +210,7 @@ def cosines(found: Mapping[tuple[str, str], Found], band: float) -> pd.DataFrame
 
 
 TRANSFER_KEYS = ["method", "source", "target"]
+MOVED = (("change", "correct"), ("margin_change", "margin"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -275,15 +261,13 @@ class TransferResult(Plotted, by="change", figure="transfer_matrix"):
             chance = int((other["p_random_all"] < LEVEL).sum())
             said.append(
                 f"{method}: on their own task {own_up} of {len(own)} vectors raise accuracy and {own_down} lower it (95% paired intervals without 0; mean "
-                f"{100 * own['change'].mean():+.1f} points). Of {len(other)} transfers {int(up.sum())} raise and {int(down.sum())} lower accuracy after Holm's "
-                f"correction over all {len(self.apart)} (mean {100 * other['change'].mean():+.1f} points); {chance} differ from random directions of the same norm "
-                f"after correction for all. The largest is {best['source']} to {best['target']}: {100 * best['change']:+.1f} points (95% interval "
-                f"{100 * best['low']:+.1f} to {100 * best['high']:+.1f}, {format_p(best['p_holm'], digits=2)} corrected), random directions "
-                f"{100 * best['random']:+.1f}, shuffled labels {100 * best['shuffled']:+.1f} in the median."
+                f"{points(own['change'].mean())} points). Of {len(other)} transfers {int(up.sum())} raise and {int(down.sum())} lower accuracy after Holm's "
+                f"correction over all {len(self.apart)} (mean {points(other['change'].mean())} points); {chance} differ from random directions of the same norm "
+                f"after correction for all. The largest is {best['source']} to {best['target']}: {points(best['change'])} points (95% interval "
+                f"{points(best['low'], best['high'])}, {format_p(best['p_holm'], digits=2)} corrected), random directions {points(best['random'])}, shuffled "
+                f"labels {points(best['shuffled'])} in the median."
             )
-        pairs = self.cosines.merge(
-            self.choices[["method", "source", "layer"]], left_on=["method", "first", "layer"], right_on=[*TRANSFER_KEYS[:2], "layer"]
-        )
+        pairs = self.cosines.merge(self.choices.rename(columns={"source": "first"})[["method", "first", "layer"]])
         if len(pairs):
             beyond = int((pairs["cosine"].abs() > pairs["random"]).sum())
             said.append(
@@ -305,20 +289,15 @@ class TransferResult(Plotted, by="change", figure="transfer_matrix"):
 
     def report_parts(self) -> dict[str, Any]:
         """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
-        return {
-            "title": f"Transfer between {self.frame['target'].nunique()} tasks",
-            "question": "Does a vector that is found on one task change accuracy on another, more than random and shuffled-label vectors do?",
-            "answer": str(self),
-            "warnings": self.warnings(),
-            "figures": [("Change of accuracy: rows found on, columns tested on.", self.plot())],
-            "tables": {
-                "transfer": ("Every vector on every task.", self.frame),
-                "cosines": ("Cosines between tasks' vectors, with ceiling and nulls.", self.cosines),
-                "choices": ("What was chosen on the source's validation problems.", self.choices),
-                "nulls": ("", self.nulls),
-            },
-            "directions": list(self.vectors.values()),
+        question = "Does a vector that is found on one task change accuracy on another, more than random and shuffled-label vectors do?"
+        tables = {
+            "transfer": ("Every vector on every task.", self.frame),
+            "cosines": ("Cosines between tasks' vectors, with ceiling and nulls.", self.cosines),
+            "choices": ("What was chosen on the source's validation problems.", self.choices),
+            "nulls": ("", self.nulls),
         }
+        title, caption = f"Transfer between {self.frame['target'].nunique()} tasks", "Change of accuracy: rows found on, columns tested on."
+        return self._page(title, question, caption, tables, directions=list(self.vectors.values()))
 
     def __repr__(self) -> str:
         return f"TransferResult({self.frame['source'].nunique()} tasks, methods {', '.join(self.frame['method'].unique())}, {self.frame['n'].iloc[0]:.0f} test problems each)"
@@ -347,7 +326,6 @@ def transfer(
     """Effects on every task's test problems of a vector found on each task by each method.
 
     Args:
-        model: a TransformerLens model.
         tasks: names and tasks, at least two.
         rng: the only source of chance: draws of problems, seeds of training, nulls.
         methods: "learned" (activation fine-tuning, which acts at alpha 1) and names of `steerlab.ESTIMATORS` (right against wrong train problems).
@@ -359,7 +337,6 @@ def transfer(
         n_shuffled, n_shuffled_learned: shuffled-label vectors for each estimate, and for each learned vector (each costs a training).
         epochs, lr: of the training.
         operator: how vectors act.
-        progress: show progress bars.
 
     Raises:
         ValueError: an unknown method, fewer than two tasks, too few problems, or a task that the model gets all right or all wrong.
@@ -387,15 +364,12 @@ def transfer(
     if progress:
         made_of = list[Work]()
         tested = len(tasks) * sum(1 + n_random + (n_shuffled_learned if method == LEARNED else n_shuffled) for method in methods)
+        where = chosen_depths(model, layers)
         for task in tasks.values():
-            train, validation, test = task.train[:n_train], task.validation[:n_validation], task.test[:n_test]
             for method in methods:
-                if method == LEARNED:
-                    made_of += learned_work(model, train, validation, layers, learning)
-                else:
-                    made_of += contrast_work(model, train, validation, layers, alphas, operator=operator)
-            runs = (1 + tested) * rows_of(model, test)
-            made_of.append(steered(model, test, runs, layers=chosen_depths(model, layers), operator=operator, together=tested))
+                made_of += _work(model, method, task.train[:n_train], task.validation[:n_validation], where, alphas, learning)
+            runs = (1 + tested) * rows_of(model, task.test[:n_test])
+            made_of.append(steered(model, task.test[:n_test], runs, layers=where, operator=operator, together=tested))
         forecast(model, made_of, show=True, extra=f" in {stages.total} stages, at most")
     for name, task in tasks.items():
         train = drawn(task.train, n_train, rng=rng, what=f"train problems of {name!r}")
@@ -404,10 +378,9 @@ def transfer(
             stages.next(f"{method} on {name}")
             if method == LEARNED:
                 found[method, name] = learned_source(model, name, train, validation, layers, learning, rng=rng)
-            else:
-                found[method, name] = contrast_source(
-                    model, name, method, train, validation, layers, alphas, n_shuffled, operator=operator, rng=rng, progress=progress
-                )
+                continue
+            how: dict[str, Any] = {"operator": operator, "rng": rng, "progress": progress}
+            found[method, name] = contrast_source(model, name, method, train, validation, layers, alphas, n_shuffled, **how)
     tests = {name: task.test if n_test is None else drawn(task.test, n_test, rng=rng, what="test problems") for name, task in tasks.items()}
     frame, nulls, checks = _test(model, tests, found, n_random, operator=operator, rng=rng, progress=progress, stages=stages)
     band = cosine_band(d_model(model))
@@ -430,12 +403,10 @@ def _test(
     """All vectors and all nulls on each task's test problems; the same draws on every task."""
     plan: list[tuple[tuple[str, str], str, int, Direction]] = []
     for key, one in found.items():
-        plan.append((key, "vector", 0, one.vector))
-        plan += [
-            (key, "random", k, d) for k, d in enumerate(random_directions(one.vector, n_random, rng=rng, name=f"random {' '.join(key)}"))
-        ]
-        plan += [(key, "shuffled", k, d) for k, d in enumerate(one.shuffled)]
-    lines, draws, checks = [], [], []
+        random = random_directions(one.vector, n_random, rng=rng, name=f"random {' '.join(key)}")
+        for family, drawn_like in (("vector", [one.vector]), ("random", random), ("shuffled", one.shuffled)):
+            plan += [(key, family, k, direction) for k, direction in enumerate(drawn_like)]
+    lines, draws, checks = list[dict[str, Any]](), [], []
     for target, problems in tests.items():
         stages.next(f"test on {target}")
         done = score_vectors(model, problems, [(d, 1.0) for *_, d in plan], operator=operator, progress=progress, label=f"test on {target}")
@@ -446,15 +417,12 @@ def _test(
                 about = found[method, source]
                 lines.append({**place, "layer": about.layer, "alpha": about.alpha, **effect(done.baseline.frame, after)})
             else:
-                change = float(after["correct"].mean() - done.baseline.frame["correct"].mean())
-                margin = float(after["margin"].mean() - done.baseline.frame["margin"].mean())
-                draws.append({**place, "family": family, "draw": k, "change": change, "margin_change": margin})
-    order = {key: k for k, key in enumerate(found)}
-    frame = pd.DataFrame(lines)
-    frame = frame.assign(order=[order[m, s] for m, s in zip(frame["method"], frame["source"], strict=True)])
-    frame = frame.assign(first=frame["method"].map({m: k for k, m in enumerate(dict.fromkeys(m for m, _ in found))}))
-    frame = frame.sort_values(["first", "order"], kind="stable", ignore_index=True).drop(columns=["first", "order"])
-    nulls = pd.DataFrame(draws)
+                moved = {name: float(after[of].mean() - done.baseline.frame[of].mean()) for name, of in MOVED}
+                draws.append({**place, "family": family, "draw": k, **moved})
+    methods = list(dict.fromkeys(method for method, _ in found))
+    order = {key: (methods.index(key[0]), k) for k, key in enumerate(found)}
+    lines.sort(key=lambda line: order[line["method"], line["source"]])
+    frame, nulls = pd.DataFrame(lines), pd.DataFrame(draws)
     return _judged(frame, nulls), nulls, pd.concat(checks, ignore_index=True)
 
 

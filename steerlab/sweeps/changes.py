@@ -17,6 +17,7 @@ from steerlab._checks import InputError, InputTypeError
 from steerlab._html import Plotted
 from steerlab.statistics._format import format_p
 from steerlab.statistics.multiplicity import LEVEL, holm
+from steerlab.sweeps.effects import points
 from steerlab.sweeps.sweep import KEYS, SweepResult
 from steerlab.tasks.problems import Problem, written
 
@@ -67,35 +68,25 @@ def changed_problems(
         cells = cells[cells[column] == wanted]
     before = sw.baseline.frame.set_index("problem_id")
     problems = {problem.id: problem for problem in sw.baseline.problems}
-    was = cells["problem_id"].map(before["correct"]).astype(bool)
-    now = cells["correct"].astype(bool)
+    was, now = cells["problem_id"].map(before["correct"]).astype(bool), cells["correct"].astype(bool)
     moved = cells.assign(margin_change=cells["margin"] - cells["problem_id"].map(before["margin"]))[was != now]
     ids = moved["problem_id"]
-    table = moved[KEYS].assign(
-        problem_id=ids,
+    table = moved[[*KEYS, "problem_id", "margin_change"]].assign(
         prompt=[question(problems[i]) for i in ids],
-        target=[wanted_answer(problems[i]) for i in ids],
+        target=[written(problems[i].answer).strip() for i in ids],  # as predictions are written
         before=ids.map(before["prediction"]),
         after=moved["prediction"],
         became=now[was != now].map({True: "right", False: "wrong"}),
-        margin_change=moved["margin_change"],
+        place=ids.map({i: k for k, i in enumerate(problems)}),
     )
-    if became is not None:
-        table = table[table["became"] == became]
-    place = {problem.id: k for k, problem in enumerate(sw.baseline.problems)}
-    order = [*KEYS, "became", "place"]
-    return table.assign(place=table["problem_id"].map(place)).sort_values(order, kind="stable")[CHANGE_COLUMNS].reset_index(drop=True)
+    table = table if became is None else table[table["became"] == became]
+    return table.sort_values([*KEYS, "became", "place"], kind="stable")[CHANGE_COLUMNS].reset_index(drop=True)
 
 
 def question(problem: Problem) -> str:
     """What a reader needs to see of a problem: its prompt, or its choices where there is none."""
     prompt = written(problem.prompt)
     return prompt if prompt.strip() or problem.choices is None else "\n".join(map(written, problem.choices))
-
-
-def wanted_answer(problem: Problem) -> str:
-    """The right answer as text, as predictions are written."""
-    return written(problem.answer).strip()
 
 
 GROUPS = ("fixed", "broken", "stayed right", "stayed wrong")
@@ -162,34 +153,32 @@ class FailureAnalysis(Plotted, figure="headroom"):
         """
         lines = []
         for alpha, part in self.frame.groupby("alpha", sort=True):
-            before, moved = part["margin"].to_numpy(float), part["margin_change"].to_numpy(float)
+            before, moved, n = part["margin"].to_numpy(float), part["margin_change"].to_numpy(float), len(part)
             right = before > 0
             after = before[:, None] + moved[None, :]
-            others = ~np.eye(len(part), dtype=bool)
-            lands = ((after > 0) & others).sum(1) / max(1, len(part) - 1)
+            lands = ((after > 0) & ~np.eye(n, dtype=bool)).sum(1) / max(1, n - 1)
             fixed, broken = (int((part["group"] == group).sum()) for group in ("fixed", "broken"))
             up, down = float(lands[~right].sum()), float((1 - lands[right]).sum())
-            n = len(part)
-            spread = moved.std(ddof=1) if n > 1 else np.nan
-            counts = (int((~right).sum()), int(right.sum()))
-            lines.append((alpha, *counts, moved.mean(), spread, fixed, up, broken, down, (fixed - broken) / n, (up - down) / n))
-        columns = ["alpha", "wrong", "right", "mean_shift", "spread", "fixed", "fixed_expected", "broken", "broken_expected"]
-        return pd.DataFrame(lines, columns=[*columns, "change", "change_expected"])
+            line = {"alpha": alpha, "wrong": int((~right).sum()), "right": int(right.sum())}
+            line |= {"mean_shift": moved.mean(), "spread": moved.std(ddof=1) if n > 1 else np.nan}
+            line |= {"fixed": fixed, "fixed_expected": up, "broken": broken, "broken_expected": down}
+            lines.append(line | {"change": (fixed - broken) / n, "change_expected": (up - down) / n})
+        return pd.DataFrame(lines)
 
     def __str__(self) -> str:
         """Why amplification fails, or suppression works, in a few sentences that follow from the tables."""
         table = self.headroom.set_index("alpha")
         parts = []
         for alpha in sorted({float(table.index.min()), float(table.index.max())}):
-            row = table.loc[alpha]
+            row: Mapping[Any, Any] = table.loc[alpha].to_dict()
             parts.append(
                 f"At alpha = {alpha:+g}, {row['fixed']:.0f} of {row['wrong']:.0f} wrong answers became right and {row['broken']:.0f} of {row['right']:.0f} "
                 f"right ones wrong; margins changed by {row['mean_shift']:+.3g} in the mean (standard deviation {row['spread']:.3g}). If these changes had been assigned to "
                 f"problems at random, {row['fixed_expected']:.1f} would have become right and {row['broken_expected']:.1f} wrong "
-                f"({100 * row['change']:+.1f} points observed, {100 * row['change_expected']:+.1f} expected)."
+                f"({points(row['change'])} points observed, {points(row['change_expected'])} expected)."
             )
         found = self.tests
-        clear = found[found["p_holm"] < LEVEL] if len(found) else found
+        clear = found[found["p_holm"] < LEVEL]
         if len(clear):
             first: Mapping[Any, Any] = clear.sort_values("p", kind="stable").iloc[0].to_dict()
             more, size = "larger" if first["auc"] > 0.5 else "smaller", " in absolute value" if first["covariate"] == "margin" else ""
@@ -205,21 +194,20 @@ class FailureAnalysis(Plotted, figure="headroom"):
 
     def report_parts(self) -> dict[str, Any]:
         """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
-        return {
-            "title": "Failure analysis",
-            "question": "Which problems became right and which wrong under steering, and do the counts say more than how near to 0 their margins were?",
-            "answer": str(self),
-            "figures": [("Answers that became right and wrong, observed and expected from margins alone.", self.plot(), str(self))],
-            "tables": {
-                "headroom": ("Headroom, changes of the margin, and counts observed and expected.", self.headroom),
-                "groups": ("Medians of each group; margins without steering.", self.groups()),
-                "tests": (
-                    "Problems that became right or wrong against the others (Mann-Whitney), with Holm's correction over all lines.",
-                    self.tests,
-                ),
-                "problems": ("", self.frame),
-            },
+        tables = {
+            "headroom": ("Headroom, changes of the margin, and counts observed and expected.", self.headroom),
+            "groups": ("Medians of each group; margins without steering.", self.groups()),
+            "tests": (
+                "Problems that became right or wrong against the others (Mann-Whitney), with Holm's correction over all lines.",
+                self.tests,
+            ),
+            "problems": ("", self.frame),
         }
+        figures = [("Answers that became right and wrong, observed and expected from margins alone.", self.plot(), str(self))]
+        question = (
+            "Which problems became right and which wrong under steering, and do the counts say more than how near to 0 their margins were?"
+        )
+        return self._page("Failure analysis", question, "", tables, figures=figures)
 
     def __repr__(self) -> str:
         return f"FailureAnalysis({self.frame['problem_id'].nunique()} problems, {self.frame['alpha'].nunique()} alphas, layer {self.layer}, {self.direction!r})"
@@ -249,17 +237,7 @@ def failure_analysis(sw: SweepResult, *, layer: int | None = None, direction: st
     """
     if not isinstance(sw, SweepResult):
         raise InputTypeError(f"sw is a {type(sw).__name__}; give what steerlab.sweep(model, problems, direction) returned")
-    lines = sw.frame[["layer", "direction"]].drop_duplicates()
-    if layer is not None:
-        lines = lines[lines["layer"] == layer]
-    if direction is not None:
-        lines = lines[lines["direction"] == direction]
-    if len(lines) != 1:
-        there = ", ".join(
-            f"layer {row['layer']} ({row['direction']})" for row in sw.frame[["layer", "direction"]].drop_duplicates().to_dict("records")
-        )
-        raise InputError(f"layer={layer}, direction={direction!r} leaves {len(lines)} of the sweep's lines; choose one of {there}")
-    at, name = int(lines["layer"].iloc[0]), str(lines["direction"].iloc[0])
+    at, name = sw.line(layer, direction)
     before = sw.baseline.frame.set_index("problem_id")
     if not ((before["margin"] > 0) == before["correct"].astype(bool)).all():
         raise InputError("margins do not tell right from wrong here (answers are generated); use a task with choices")
@@ -267,16 +245,10 @@ def failure_analysis(sw: SweepResult, *, layer: int | None = None, direction: st
     if rows.empty:
         raise InputError("the sweep has no alpha but 0; there is nothing to compare")
     was, now = rows["problem_id"].map(before["correct"]).astype(bool), rows["correct"].astype(bool)
-    extra = _covariates(sw)
-    frame = pd.DataFrame(
-        {
-            "alpha": rows["alpha"],
-            "problem_id": rows["problem_id"],
-            "group": np.select([~was & now, was & ~now, was & now], GROUPS[:3], GROUPS[3]),
-            "margin": rows["problem_id"].map(before["margin"]),
-            "margin_change": rows["margin"] - rows["problem_id"].map(before["margin"]),
-        }
-    ).merge(extra, left_on="problem_id", right_index=True, how="left", sort=False)
+    extra, group = _covariates(sw), np.select([~was & now, was & ~now, was & now], GROUPS[:3], GROUPS[3])
+    margin = rows["problem_id"].map(before["margin"])
+    frame = rows[["alpha", "problem_id"]].assign(group=group, margin=margin, margin_change=rows["margin"] - margin)
+    frame = frame.merge(extra, left_on="problem_id", right_index=True, how="left", sort=False)
     return FailureAnalysis(frame.reset_index(drop=True), at, name, ("margin", *extra.columns))
 
 

@@ -51,8 +51,7 @@ class HalvingResult(Result):
     @property
     def best(self) -> pd.Series:
         """The best cell of the last round, by accuracy, then the mean margin, as `SweepResult.best` has it."""
-        last = self.frame[self.frame["round"] == self.frame["round"].max()]
-        return ranked(last).iloc[0]
+        return self.summary().iloc[0]
 
     def __repr__(self) -> str:
         best = self.best
@@ -84,7 +83,6 @@ def successive_halving(
     Problems that a cell has seen are not run again under it.
 
     Args:
-        model: a TransformerLens model.
         problems: what to choose on; a validation split.
         directions, alphas: the grid, as in `steerlab.sweep`. Alpha = 0 is no candidate.
         rng: draws half of the order in which problems are used.
@@ -134,13 +132,9 @@ def successive_halving(
         baseline = pd.concat([baseline, done.baseline.frame])
         for k, frame in zip(left, done.frames, strict=True):
             measured[k] = pd.concat([measured[k], frame])
-        table = pd.DataFrame(
-            [
-                (k, r + 1, cells[k].layer, cells[k].name, cells[k].alpha, seen, measured[k]["correct"].mean(), measured[k]["margin"].mean())
-                for k in left
-            ],
-            columns=["cell", "round", *KEYS, "n", "accuracy", "margin_change"],
-        )
+        found = ((k, cells[k], measured[k][["correct", "margin"]].mean()) for k in left)
+        rows = [(k, r + 1, cell.layer, cell.name, cell.alpha, seen, *means) for k, cell, means in found]
+        table = pd.DataFrame(rows, columns=["cell", "round", *KEYS, "n", "accuracy", "margin_change"])
         table["change"] = table["accuracy"] - baseline["correct"].mean()
         table["margin_change"] -= baseline["margin"].mean()
         keep = ranked(table)["cell"].tolist()[: len(left) if r == rounds - 1 else _kept(len(left))]
@@ -162,7 +156,6 @@ def _plan(n_problems: int, n_cells: int, rounds: int) -> list[tuple[int, int]]:
 
 
 def _kept(cells: int) -> int:
-    """How many of so many cells go on after a round."""
     return max(1, int(KEEP * cells))
 
 
@@ -240,7 +233,6 @@ def coefficient_grid(
     """A direction's coefficient chosen on validation problems, and its effect on test problems, scored once.
 
     Args:
-        model: a TransformerLens model.
         validation: what to choose on. Should the layer have been chosen on them as well, that choice had a part in it.
         test: what to report; none of the validation problems.
         direction: at the layer chosen before.
@@ -260,8 +252,7 @@ def coefficient_grid(
     as_problems(validation, "validation")
     as_problems(test, "test")
     check_type(direction, "direction")
-    both = in_both(validation, test)
-    if both:
+    if both := in_both(validation, test):
         raise InputError(
             f"{len(both)} problems stand in validation and in test, {both[0].id!r} for one; a coefficient that is chosen on them must not be tested on them"
         )

@@ -1,7 +1,7 @@
 """Paired effects of many vectors against no vector in one batched run, and the nulls to compare them with."""
 
 from collections.abc import Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -12,13 +12,11 @@ from steerlab._checks import InputError, takes_options
 from steerlab.directions.direction import Direction, site_of
 from steerlab.models.backends import Model
 from steerlab.statistics.intervals import Interval
-from steerlab.statistics.paired import sign_test
+from steerlab.statistics.paired import SignTest, sign_test
 from steerlab.steering.cells import InterventionRun, run_interventions
 from steerlab.steering.options import ScoreOptions
 from steerlab.steering.variants import Intervention, Placed
 from steerlab.tasks.problems import Problem
-
-EFFECT = ["n", "baseline", "accuracy", "change", "low", "high", "p", "margin_change"]
 
 
 @takes_options
@@ -31,14 +29,6 @@ def score_vectors(
     **options: Unpack[ScoreOptions],
 ) -> InterventionRun:
     """Score problems under every vector, each where it was measured and at its own coefficient, in one batched run.
-
-    Args:
-        vectors: directions with their alphas.
-        model, problems: as in `steerlab.sweep`.
-        label: of the progress bar.
-
-    Raises:
-        ValueError: no vectors, or what `run_interventions` says.
 
     Example:
         >>> import steerlab as sl, torch
@@ -53,11 +43,25 @@ def score_vectors(
     return run_interventions(model, problems, cells, label=label, **options)
 
 
-def effect(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
-    """The paired effect of one vector: n, baseline, accuracy, change, low and high (95%, Newcombe), p (exact sign test), margin_change.
+def points(*shares: float) -> str:
+    """Shares as points of accuracy.
 
-    Args:
-        before, after: outcomes of the same problems in the same order, with correct and margin.
+    Example:
+        >>> points(0.015), points(-0.2, 0.1)
+        ('+1.5', '-20.0 to +10.0')
+    """
+    return " to ".join(f"{100 * share:+.1f}" for share in shares)
+
+
+def change_of(test: SignTest) -> dict[str, Any]:
+    """A sign test as tables have it: n, change with low and high (95%, Newcombe), became_right, became_wrong, p."""
+    low, high = test.interval()
+    found = {"n": test.n, "change": test.change, "low": low, "high": high}
+    return found | {"became_right": test.became_right, "became_wrong": test.became_wrong, "p": test.pvalue}
+
+
+def effect(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
+    """The paired effect of one vector on the same problems in one order: n, baseline, accuracy, change, low and high (95%, Newcombe), p (exact sign test), margin_change.
 
     Example:
         >>> before = pd.DataFrame({"correct": [True, False, False], "margin": [1.0, -1.0, -2.0]})
@@ -67,19 +71,14 @@ def effect(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
         (0.333, 1.0, 1.0)
     """
     was, now = before["correct"].to_numpy(bool), after["correct"].to_numpy(bool)
-    found = sign_test(was, now)
-    low, high = found.interval()
+    found = change_of(sign_test(was, now))
     moved = float((after["margin"].to_numpy(float) - before["margin"].to_numpy(float)).mean())
-    values = (found.n, float(was.mean()), float(now.mean()), found.change, low, high, found.pvalue, moved)
-    return dict(zip(EFFECT, values, strict=True))
+    kept = {name: found[name] for name in ("change", "low", "high", "p")}
+    return {"n": found["n"], "baseline": float(was.mean()), "accuracy": float(now.mean()), **kept, "margin_change": moved}
 
 
 def cosine_band(width: int, level: float = 0.05) -> float:
     """The absolute cosine that two independent isotropic directions exceed with this chance.
-
-    Args:
-        width: dimensions.
-        level: the chance.
 
     Source:
         The squared cosine of a random unit vector with a fixed one is Beta(1/2, (d - 1)/2).
@@ -99,8 +98,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
         >>> round(low, 4), round(high, 4)
         (-0.0048, 0.0448)
     """
-    given = np.asarray(values, float)
-    if given.size < 2 or np.ptp(given) <= 1e-12 * np.abs(given).max():
-        return Interval(float("nan"), float("nan"), confidence, "Student")
-    half = float(t.ppf((1 + confidence) / 2, given.size - 1) * given.std(ddof=1) / np.sqrt(given.size))
+    given, half = np.asarray(values, float), float("nan")
+    if given.size > 1 and np.ptp(given) > 1e-12 * np.abs(given).max():
+        half = float(t.ppf((1 + confidence) / 2, given.size - 1) * given.std(ddof=1) / np.sqrt(given.size))
     return Interval(float(given.mean()) - half, float(given.mean()) + half, confidence, "Student")

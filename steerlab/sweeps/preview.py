@@ -7,7 +7,7 @@ where to measure; compare it with a measured sweep.
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from torch import Tensor
 from steerlab._checks import InputError, takes_options
 from steerlab._html import OneLine, Plotted
 from steerlab._progress import job, progress_bar
-from steerlab.activations.positions import Positions, TokenPositions
+from steerlab.activations.positions import Positions
 from steerlab.directions.direction import Direction, Directions, as_directions, check_directions, site_of
 from steerlab.models.backends import Model
 from steerlab.models.batches import Answer, Batch, TokenRow
@@ -30,10 +30,10 @@ from steerlab.models.shortcuts import short_cuts
 from steerlab.models.threads import on_suitable_threads
 from steerlab.steering import ALPHAS
 from steerlab.steering.interventions import Patch, check_alpha, patch
-from steerlab.steering.operators import Operator, check_operator, operator_label, operator_named
+from steerlab.steering.operators import Operator, check_operator, operator_named
 from steerlab.steering.options import ScoreOptions
 from steerlab.steering.variants import Placed, check_names
-from steerlab.sweeps.sweep import KEYS, SweepResult
+from steerlab.sweeps.sweep import KEYS, SweepResult, settings_of
 from steerlab.tasks.evaluation import check_ids
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for
@@ -115,7 +115,6 @@ def preview(
     """First-order effects of directions at every layer and alpha, from one forward and one backward pass.
 
     Args:
-        model: a TransformerLens model.
         problems: what to ask. Of generated answers the margin is the log-odds of the target, as in a sweep.
         directions: one, which is tried at every layer; or a list or ``{layer: direction}``, each at its own.
         alphas: one or several coefficients.
@@ -161,12 +160,9 @@ def preview(
             owner = [k for k, i in enumerate(some) for _ in rows[i]]
             slopes[:, some] = _slopes(model, [problems[i] for i in some], batch, owner, places, chosen, act, positions)
             bar.update(len(some))
-    lines = [
-        (one.at.layer, one.direction.name, problem.id, float(slopes[p, i]))
-        for p, one in enumerate(places)
-        for i, problem in enumerate(problems)
-    ]
-    return Preview(pd.DataFrame(lines, columns=["layer", "direction", "problem_id", "slope"]), coefficients, sweep)
+    lines = [(one.at.layer, one.direction.name, problem.id) for one in places for problem in problems]
+    table = pd.DataFrame(lines, columns=["layer", "direction", "problem_id"]).assign(slope=slopes.ravel())
+    return Preview(table, coefficients, sweep)
 
 
 def _places(model: Model, directions: Directions, site: str | None) -> list[Placed]:
@@ -183,12 +179,7 @@ def _check_sweep(
     """Raises ValueError where a sweep measured something else than is predicted."""
     if [problem.id for problem in sweep.baseline.problems] != [problem.id for problem in problems]:
         raise InputError(f"sweep: it measured {sweep.baseline.n} other problems than the {len(problems)} given; give both the same list")
-    wanted = {
-        "positions": TokenPositions.of(positions).describe(),
-        "operator": operator_label(operator),
-        "sites": sorted({one.at.site for one in places}),
-    }
-    for key, value in wanted.items():
+    for key, value in settings_of(operator, positions, places).items():
         if sweep.settings.get(key) != value:
             raise InputError(f"sweep: its {key} is {sweep.settings.get(key)!r}, and the preview's is {value!r}; use the same")
     predicted = {(one.at.layer, one.direction.name) for one in places}
@@ -235,10 +226,8 @@ def _slopes(
             gradient = by_point[point]
             if gradient is None:  # nothing that is read depends on it
                 continue
-            width = gradient.shape[1]
-            resolved = patch(
-                one.direction, [1.0], operator=operator, positions=positions, prompt_lengths=lengths, length=width, device=batch.device
-            )
+            rows: dict[str, Any] = {"prompt_lengths": lengths, "length": gradient.shape[1], "device": batch.device}
+            resolved = patch(one.direction, [1.0], operator=operator, positions=positions, **rows)
             along = (gradient * _by_alpha(resolved, mine[point].detach())).sum(-1)
             if resolved.mask is not None:
                 along = along * resolved.mask
@@ -312,7 +301,6 @@ def _by_alpha(resolved: Patch, resid: Tensor) -> Tensor:
     with torch.no_grad():
         if not torch.allclose(resolved.operator(resid, vectors, zero), resid, atol=1e-5, rtol=1e-4):
             raise InputError("this operator acts at alpha = 0 (as clamp does), so its effect has no first order; use add, ablate or rotate")
-    derivative: Tensor = torch.autograd.functional.jvp(lambda alpha: resolved.operator(resid, vectors, alpha), zero, torch.ones_like(zero))[
-        1
-    ]
+    derivative: Tensor
+    _, derivative = torch.autograd.functional.jvp(lambda alpha: resolved.operator(resid, vectors, alpha), zero, torch.ones_like(zero))
     return derivative

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.models.memory import PassOptions
 from steerlab.statistics.intervals import wilson_interval
-from steerlab.steering.cells import run_interventions
+from steerlab.steering.cells import CHECK_COLUMNS, run_interventions
 from steerlab.steering.interventions import check_alpha
 from steerlab.steering.options import GridOptions, Scoring
 from steerlab.steering.routers import AlphaRule, Router
@@ -55,12 +55,10 @@ class RoutedResult(Result):
         lines = []
         for route, group in table.groupby("route", sort=True):
             before, after = group["before"], group["after"]
-            interval = wilson_interval(int(after.sum()), len(group))
-            moved = {"became_right": int((~before & after).sum()), "became_wrong": int((before & ~after).sum())}
-            lines.append(
-                {"route": route, "n": len(group), "correct": int(after.sum()), "accuracy": after.mean(), "low": interval.low}
-                | {"high": interval.high, "change": after.mean() - before.mean(), **moved}
-            )
+            low, high = wilson_interval(int(after.sum()), len(group))
+            line = {"route": route, "n": len(group), "correct": int(after.sum()), "accuracy": after.mean(), "low": low, "high": high}
+            line |= {"change": after.mean() - before.mean()}
+            lines.append(line | {"became_right": int((~before & after).sum()), "became_wrong": int((before & ~after).sum())})
         return pd.DataFrame(lines)
 
     def paired(self, measure: str = "correct") -> tuple[pd.Series, pd.Series]:
@@ -93,7 +91,6 @@ def evaluate_routed(
     Problems that share both are run together, on the fast path.
 
     Args:
-        model: a TransformerLens model.
         problems: what to ask.
         directions: of each route; None leaves its problems unsteered. A single direction needs no routes.
         routes: a router such as `KeywordRouter` or `nearest_mean`, or the route of each problem.
@@ -165,19 +162,11 @@ def evaluate_routed(
             before, after = done.baseline.frame, done.frames[0]
             checks.append(done.checks)
         plain.append(before.assign(place=places))
-        about: dict[str, Any] = {
-            "route": route,
-            "direction": "none" if one is None else one.name,
-            "alpha": 0.0 if one is None else strength,
-        }
-        moved.append(after.assign(**about, place=places))
+        name, alpha_of = ("none", 0.0) if one is None else (one.name, strength)
+        moved.append(after.assign(route=route, direction=name, alpha=alpha_of, place=places))
     before, after = (pd.concat(parts).sort_values("place").drop(columns="place").reset_index(drop=True) for parts in (plain, moved))
     outcome = list(before.columns)
     columns = ["problem_id", "route", "direction", "alpha", *(column for column in outcome if column != "problem_id")]
-    empty = pd.DataFrame(columns=["layer", "direction", "alpha", "calls", "resid_change", "score_change"])
-    return RoutedResult(
-        after[columns],
-        Evaluation(tuple(problems), before, judge.name),
-        Evaluation(tuple(problems), after[outcome], judge.name),
-        pd.concat(checks, ignore_index=True) if checks else empty,
-    )
+    every = pd.concat(checks, ignore_index=True) if checks else pd.DataFrame(columns=CHECK_COLUMNS)
+    before_all, after_all = (Evaluation(tuple(problems), frame, judge.name) for frame in (before, after[outcome]))
+    return RoutedResult(after[columns], before_all, after_all, every)

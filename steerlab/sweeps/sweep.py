@@ -11,7 +11,7 @@ import pandas as pd
 from steerlab._checks import Alternative, InputError, one_of, only, takes_options
 from steerlab._html import Plotted, few, figure
 from steerlab._progress import job
-from steerlab.activations.positions import TokenPositions
+from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, moved, site_of
 from steerlab.models.backends import Model
 from steerlab.models.model import Precision
@@ -21,7 +21,7 @@ from steerlab.statistics.multiplicity import MaxStatisticTest, max_statistic_tes
 from steerlab.steering import ALPHAS
 from steerlab.steering.cells import run_interventions
 from steerlab.steering.interventions import check_alpha
-from steerlab.steering.operators import operator_label
+from steerlab.steering.operators import Operator, operator_label
 from steerlab.steering.options import ActedAt, CellOptions, RunOptions
 from steerlab.steering.variants import Intervention, Placed, check_names
 from steerlab.tasks.evaluation import Evaluation
@@ -61,8 +61,9 @@ class SweepResult(Plotted, figure="layer_alpha_heatmap"):
         grouped = self.frame.groupby(KEYS, sort=True, observed=True)
         table = grouped.agg(n=("correct", "size"), correct=("correct", "sum"), margin=("margin", "mean")).reset_index()
         table["accuracy"] = table["correct"] / table["n"]
-        intervals = [wilson_interval(int(k), int(n)) for k, n in zip(table["correct"], table["n"], strict=True)]
-        table["low"], table["high"] = [i.low for i in intervals], [i.high for i in intervals]
+        table["low"], table["high"] = zip(
+            *(wilson_interval(int(k), int(n)) for k, n in zip(table["correct"], table["n"], strict=True)), strict=True
+        )
         table["change"] = table["accuracy"] - self.baseline.accuracy
         table["margin_change"] = table.pop("margin") - float(self.baseline.frame["margin"].mean())
         return table
@@ -71,12 +72,8 @@ class SweepResult(Plotted, figure="layer_alpha_heatmap"):
         """One line a cell: how many problems stayed right, became right, became wrong and stayed wrong."""
         before = self.frame["problem_id"].map(self.baseline.frame.set_index("problem_id")["correct"]).astype(bool)
         after = self.frame["correct"].astype(bool)
-        kinds = {
-            "stayed_right": before & after,
-            "became_right": ~before & after,
-            "became_wrong": before & ~after,
-            "stayed_wrong": ~before & ~after,
-        }
+        kinds = {"stayed_right": before & after, "became_right": ~before & after}
+        kinds |= {"became_wrong": before & ~after, "stayed_wrong": ~before & ~after}
         return self.frame[KEYS].assign(**kinds).groupby(KEYS, sort=True, observed=True).sum().reset_index()
 
     def paired(self, measure: str = "correct") -> tuple[pd.Series, pd.DataFrame]:
@@ -117,14 +114,23 @@ class SweepResult(Plotted, figure="layer_alpha_heatmap"):
             ValueError: several layers or directions and none chosen, none left, or fewer alphas than a trend needs.
         """
         _check_measure(measure)
+        at, name = self.line(layer, direction)
+        mine = self.frame[(self.frame["layer"] == at) & (self.frame["direction"] == name)]
+        values = mine.pivot_table(index="problem_id", columns="alpha", values=measure, aggfunc="first").astype(float)
+        return dose_response(values.columns.to_numpy(float), values.to_numpy(float), rng=rng)
+
+    def line(self, layer: int | None = None, direction: str | None = None) -> tuple[int, str]:
+        """The one layer and direction of the sweep, or of those chosen.
+
+        Raises:
+            ValueError: several, or none.
+        """
         lines = self.frame[["layer", "direction"]].drop_duplicates()
         chosen = lines[((lines["layer"] == layer) | (layer is None)) & ((lines["direction"] == direction) | (direction is None))]
         if len(chosen) != 1:
             shown = ", ".join(f"layer {line.layer} ({line.direction})" for line in (chosen if len(chosen) else lines).itertuples())
             raise InputError(f"layer={layer!r}, direction={direction!r} leaves {len(chosen)} of the sweep's lines; choose one of {shown}")
-        mine = self.frame.merge(chosen, on=["layer", "direction"])
-        values = mine.pivot_table(index="problem_id", columns="alpha", values=measure, aggfunc="first").astype(float)
-        return dose_response(values.columns.to_numpy(float), values.to_numpy(float), rng=rng)
+        return int(chosen["layer"].iloc[0]), str(chosen["direction"].iloc[0])
 
     def best(self, *, sign: int = 0) -> pd.Series:
         """The cell of highest accuracy, alpha = 0 left out; equals go to the larger mean margin, then the smaller alpha.
@@ -151,27 +157,20 @@ class SweepResult(Plotted, figure="layer_alpha_heatmap"):
 
         interval, best, changes = self.baseline.interval(), self.best(), changed_problems(self)
         if self.frame["layer"].nunique() > 1:
-            question, drawn = (
-                "At which layer and alpha does the direction move accuracy?",
-                [("Change of accuracy by layer and alpha.", self.plot())],
-            )
+            question = "At which layer and alpha does the direction move accuracy?"
+            drawn = [("Change of accuracy by layer and alpha.", self.plot())]
         else:
             question = f"How does accuracy depend on alpha at layer {int(best['layer'])}?"
-            drawn = [
-                ("Accuracy against alpha, with 95% Wilson intervals.", self.plot()),
-                ("Problems that became right or wrong.", figure("transition_matrix", self)),
-            ]
-        return {
-            "title": "Sweep",
-            "question": question,
-            "answer": f"Unsteered accuracy is {100 * self.baseline.accuracy:.1f}% of {self.baseline.n} problems (95% interval {100 * interval.low:.1f}% to "
-            f"{100 * interval.high:.1f}%). The highest of {len(self.accuracy())} cells is layer {int(best['layer'])}, alpha {best['alpha']:+g}, with "
-            f"{100 * best['change']:+.1f} points. It is the best of many, and no test was made; random_control.py makes one on problems of their own.",
-            "warnings": self.warnings(),
-            "figures": [(*one, "", changes) for one in drawn],
-            "tables": {"accuracy": ("Every cell, with 95% Wilson intervals.", self.accuracy()), "results": ("", self.frame)},
-            "directions": self.directions,
-        }
+            drawn = [("Accuracy against alpha, with 95% Wilson intervals.", self.plot())]
+            drawn.append(("Problems that became right or wrong.", figure("transition_matrix", self)))
+        answer = (
+            f"Unsteered accuracy is {100 * self.baseline.accuracy:.1f}% of {self.baseline.n} problems (95% interval {100 * interval.low:.1f}% to "
+            f"{100 * interval.high:.1f}%). The highest of {len(self._accuracy)} cells is layer {int(best['layer'])}, alpha {best['alpha']:+g}, with "
+            f"{100 * best['change']:+.1f} points. It is the best of many, and no test was made; random_control.py makes one on problems of their own."
+        )
+        tables = {"accuracy": ("Every cell, with 95% Wilson intervals.", self.accuracy()), "results": ("", self.frame)}
+        figures = [(*one, "", changes) for one in drawn]
+        return self._page("Sweep", question, "", tables, answer=answer, figures=figures, directions=self.directions)
 
     def __repr__(self) -> str:
         cells, n = len(self._accuracy), self.baseline.n
@@ -192,52 +191,37 @@ def _check_measure(measure: str) -> None:
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
     """Cells by accuracy, then the mean margin, then the smaller alpha, then the lower layer; best first."""
+    keys = ["accuracy", "margin_change", "size", "layer"]
     return (
-        table.assign(size=table["alpha"].abs())
-        .sort_values(["accuracy", "margin_change", "size", "layer"], ascending=[False, False, True, True], kind="stable")
-        .drop(columns="size")
+        table.assign(size=table["alpha"].abs()).sort_values(keys, ascending=[False, False, True, True], kind="stable").drop(columns="size")
     )
 
 
 def inert(checks: pd.DataFrame) -> list[str]:
     """Sentences on cells that are no evidence of "no effect": the hook never fired, or nothing that was read changed."""
     said = []
-    steered = checks[checks["alpha"] != 0]
-    for (layer, direction), cells in steered.groupby(["layer", "direction"], sort=True):
-        silent = cells[cells["calls"] == 0]
-        burst = cells[~np.isfinite(cells["resid_change"])]
-        if len(burst):
-            said.append(
-                f"Layer {layer}, {direction}: {len(burst)} of {len(cells)} cells moved the stream beyond what its dtype holds; their scores mean nothing. "
-                "Use a smaller alpha."
-            )
-        broken = cells[cells["score_change"].isna()]
-        if len(broken):
-            said.append(
-                f"Layer {layer}, {direction}: {len(broken)} of {len(cells)} cells gave NaN scores, which count as wrong; alpha is too large for this dtype."
-            )
-        still = cells[(cells["calls"] > 0) & (cells["score_change"] == 0)]
-        if len(silent):
-            said.append(
-                f"Layer {layer}, {direction}: the intervention never acted in {len(silent)} of {len(cells)} cells; those cells show nothing."
-            )
-        if len(still):
-            absorbed = still["resid_change"].max() > 0
-            why = "the stream was moved, but no position that is read depends on it" if absorbed else "it was too small to move the stream"
-            said.append(
-                f"Layer {layer}, {direction}: {len(still)} of {len(cells)} cells changed no number that is read ({why}); this is not evidence of no effect."
-            )
+    for (layer, direction), cells in checks[checks["alpha"] != 0].groupby(["layer", "direction"], sort=True):
+        still = (cells["calls"] > 0) & (cells["score_change"] == 0)
+        absorbed = cells.loc[still, "resid_change"].max() > 0
+        why = "the stream was moved, but no position that is read depends on it" if absorbed else "it was too small to move the stream"
+        kinds = (
+            (
+                ~np.isfinite(cells["resid_change"]),
+                "COUNTED moved the stream beyond what its dtype holds; their scores mean nothing. Use a smaller alpha.",
+            ),
+            (cells["score_change"].isna(), "COUNTED gave NaN scores, which count as wrong; alpha is too large for this dtype."),
+            (cells["calls"] == 0, "the intervention never acted in COUNTED; those cells show nothing."),
+            (still, f"COUNTED changed no number that is read ({why}); this is not evidence of no effect."),
+        )
+        counted = [(int(which.sum()), text) for which, text in kinds]
+        said += [f"Layer {layer}, {direction}: " + text.replace("COUNTED", f"{n} of {len(cells)} cells") for n, text in counted if n]
     return said
 
 
 def cells_of(
     directions: Directions, alphas: float | Sequence[float], *, layer: int | None = None, site: str | None = None, together: bool = False
 ) -> list[Intervention]:
-    """Every direction (or all of them together) at every alpha.
-
-    Raises:
-        ValueError: no directions, two of one name at one layer, or alphas that are none or repeated.
-    """
+    """Every direction (or all of them together) at every alpha."""
     placed = as_directions(directions, needs="a sweep needs at least one")
     if layer is not None and any(at is not None for _, at in placed):
         raise InputError(f"layer={layer}: the directions are given as {{layer: direction}}, which says where each acts; leave layer out")
@@ -251,6 +235,17 @@ def cells_of(
     cells = [Intervention(acting, alpha) for acting in interventions for alpha in alphas]
     check_names([(cell.layer, cell.name) for cell in cells[:: len(alphas)]])
     return cells
+
+
+def placed_in(cells: Sequence[Intervention]) -> list[Placed]:
+    """Every place of cells once, in their order."""
+    return list(dict.fromkeys(one for cell in cells for one in cell.places))
+
+
+def settings_of(operator: str | Operator, positions: Positions, places: Sequence[Placed]) -> dict[str, Any]:
+    """How directions acted, as results say it."""
+    sites = sorted({one.at.site for one in places})
+    return {"operator": operator_label(operator), "positions": TokenPositions.of(positions).describe(), "sites": sites}
 
 
 @job("problems", "directions", "alphas")
@@ -269,7 +264,6 @@ def sweep(
     Each batch runs once up to the steered blocks; every alpha and direction resumes from there, in one larger batch.
 
     Args:
-        model: a TransformerLens model.
         problems: what to ask.
         directions: one, a list, or ``{layer: direction}``, where each acts at its key.
         alphas: one or several coefficients; see `ALPHAS`.
@@ -294,12 +288,7 @@ def sweep(
     done = run_interventions(model, problems, cells, **only(options, CellOptions))
     parts = [frame.assign(layer=cell.layer, alpha=cell.alpha, direction=cell.name) for cell, frame in zip(cells, done.frames, strict=True)]
     columns = ["layer", "alpha", "direction", "problem_id", "prediction", "correct", "margin", "nll"]
-    settings = {
-        "operator": operator_label(options["operator"]),
-        "positions": TokenPositions.of(options["positions"]).describe(),
-        "sites": sorted({one.at.site for cell in cells for one in cell.places}),
-        "scorer": done.baseline.scorer,
-    }
-    frame = pd.concat(parts, ignore_index=True)[columns]
-    given = tuple(one.direction for one in dict.fromkeys(one for cell in cells for one in cell.places))
+    places = placed_in(cells)
+    settings = settings_of(options["operator"], options["positions"], places) | {"scorer": done.baseline.scorer}
+    frame, given = pd.concat(parts, ignore_index=True)[columns], tuple(one.direction for one in places)
     return SweepResult(frame, done.baseline, given, done.checks, settings, done.precision)

@@ -15,6 +15,7 @@ from steerlab.models.encoding import token_ids, token_names
 from steerlab.models.model import context_length, n_outputs
 from steerlab.tasks.numbers import decimal_text, exact_number, find_number, same_number
 from steerlab.tasks.problems import Problem, Text, as_problems, written
+from steerlab.tasks.templates import before_next_question
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ def _judge_generated(matches: Callable[[Problem, str], tuple[str, bool]]) -> Cal
             prediction, correct = written(generated), generated == problem.answer
         else:
             text = model.tokenizer.decode(generated, skip_special_tokens=True)
-            prediction, correct = matches(problem, text.split("Question:", 1)[0])
+            prediction, correct = matches(problem, before_next_question(text))
         log_p = _likelihood(answers[1])
         odds = log_p - math.log(-math.expm1(min(log_p, -1e-12)))
         return Outcome(prediction, correct, odds, -log_p)
@@ -332,11 +333,6 @@ def scorer_for(problems: Sequence[Problem], scorer: "str | Scorer | None" = None
 
 
 Target = Callable[[Model, Problem], TokenRow]
-
-
-def answer_text(problem: Problem) -> Text:
-    """The right answer as it is written behind the prompt, see `Problem.answer`: what scorers read is what is trained."""
-    return problem.answer
 
 
 def whole_answer(model: Model, problem: Problem) -> TokenRow:

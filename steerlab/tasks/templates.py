@@ -14,7 +14,13 @@ from steerlab.tasks.numbers import parse_number
 from steerlab.tasks.problems import Problem, lettered, naming, readings
 from steerlab.tasks.sources import Record, checked_texts, shown
 
+QUESTION = "Question:"  # begins a prompt; an answer that goes on with it asks the next question, which is not part of the answer
 SCORERS = ("choice", "continuation", "continuation_norm", "minimal_pair", "numeric", "text")
+
+
+def before_next_question(generated: str) -> str:
+    """What is generated as an answer, up to where the model begins to ask the next question as prompts here do."""
+    return generated.split(QUESTION, 1)[0]
 
 
 class Unusable(Exception):
@@ -126,7 +132,7 @@ def arc_choice(row: Record, prefix: str) -> Problem:
     question, texts, answer = _arc(row)
     lines, letters = lettered(texts)
     meta = {**_meta(row, "id"), "n_options": len(texts)}
-    return Problem(f"{prefix}-{_own_id(row, 'id')}", f"Question: {question}\n{lines}\nAnswer:", answer, letters, meta=meta)
+    return Problem(f"{prefix}-{_own_id(row, 'id')}", f"{QUESTION} {question}\n{lines}\nAnswer:", answer, letters, meta=meta)
 
 
 def arc_continuation(row: Record, prefix: str) -> Problem:
@@ -134,7 +140,7 @@ def arc_continuation(row: Record, prefix: str) -> Problem:
     question, texts, answer = _arc(row)
     choices = _apart([" " + text for text in texts])
     meta = {**_meta(row, "id"), "n_options": len(texts)}
-    return Problem(f"{prefix}-{_own_id(row, 'id')}", f"Question: {question}\nAnswer:", naming(choices, answer), choices, meta=meta)
+    return Problem(f"{prefix}-{_own_id(row, 'id')}", f"{QUESTION} {question}\nAnswer:", naming(choices, answer), choices, meta=meta)
 
 
 def gsm8k(row: Record, prefix: str) -> Problem:
@@ -147,12 +153,12 @@ def gsm8k(row: Record, prefix: str) -> Problem:
     if number is None:
         raise InputError(f"column 'answer' has {shown(final)} after '####'; it must be a number")
     meta = {"steps": solution.count("<<")}
-    return Problem(f"{prefix}-{_own_id(row, 'id')}", f"Question: {question}\nAnswer:", number, meta=meta)
+    return Problem(f"{prefix}-{_own_id(row, 'id')}", f"{QUESTION} {question}\nAnswer:", number, meta=meta)
 
 
 def svamp(row: Record, prefix: str) -> Problem:
     """Body and question on one line; the answer is a number."""
-    prompt = f"Question: {row.text('Body').strip()} {row.text('Question').strip()}\nAnswer:"
+    prompt = f"{QUESTION} {row.text('Body').strip()} {row.text('Question').strip()}\nAnswer:"
     meta = _meta(row, "ID", "Type", "Equation")
     return Problem(f"{prefix}-{_own_id(row, 'ID')}", prompt, row.number_in("Answer"), meta=meta)
 

@@ -63,30 +63,27 @@ class Magnitudes(Plotted, figure="token_magnitudes"):
         """
         one_of(aligned, "aligned", ("start", "end"))
         column = "position" if aligned == "start" else "from_end"
-        grouped = self.frame.groupby(["layer", column], sort=True)
-        table = grouped.agg(n=("norm", "size"), norm=("norm", "mean"), projection=("projection", "mean")).reset_index()
-        return table.rename(columns={column: "position"})
+        return self._means(["layer", column]).rename(columns={column: "position"})
 
     def by_token(self) -> pd.DataFrame:
         """Means over every occurrence of a token, largest norm first: layer, token, n, norm, projection."""
-        grouped = self.frame.groupby(["layer", "token"], sort=True)
-        table = grouped.agg(n=("norm", "size"), norm=("norm", "mean"), projection=("projection", "mean")).reset_index()
-        return table.sort_values(["layer", "norm"], ascending=[True, False], kind="stable", ignore_index=True)
+        return self._means(["layer", "token"]).sort_values(["layer", "norm"], ascending=[True, False], kind="stable", ignore_index=True)
+
+    def _means(self, keys: list[str]) -> pd.DataFrame:
+        grouped = self.frame.groupby(keys, sort=True)
+        return grouped.agg(n=("norm", "size"), norm=("norm", "mean"), projection=("projection", "mean")).reset_index()
 
     def report_parts(self) -> dict[str, Any]:
         """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
         along = "" if self.direction is None else f", and where does it lie along the direction of layer {self.direction.layer}"
-        return {
-            "title": "Per-token magnitudes",
-            "question": f"At which tokens is the residual stream large{along}?",
-            "figures": [("Mean norm and projection by position.", self.plot())],
-            "tables": {
-                "by_position": ("Means by position.", self.by_position()),
-                "by_token": ("Means by token, largest norm first.", self.by_token()),
-                "magnitudes": ("Every token of every prompt.", self.frame),
-            },
-            "directions": [] if self.direction is None else [self.direction],
+        tables = {
+            "by_position": ("Means by position.", self.by_position()),
+            "by_token": ("Means by token, largest norm first.", self.by_token()),
+            "magnitudes": ("Every token of every prompt.", self.frame),
         }
+        question, directions = f"At which tokens is the residual stream large{along}?", [] if self.direction is None else [self.direction]
+        figures = [("Mean norm and projection by position.", self.plot())]
+        return {"title": "Per-token magnitudes", "question": question, "figures": figures, "tables": tables, "directions": directions}
 
     def __repr__(self) -> str:
         problems, layers = self.frame["problem_id"].nunique(), sorted(set(self.frame["layer"]))
@@ -94,7 +91,7 @@ class Magnitudes(Plotted, figure="token_magnitudes"):
 
     def summary(self) -> pd.DataFrame:
         """Means over all tokens, one line a layer: layer, n, norm, projection."""
-        return self.frame.groupby("layer").agg(n=("norm", "size"), norm=("norm", "mean"), projection=("projection", "mean")).reset_index()
+        return self._means(["layer"])
 
 
 @job("problems", "layers")
@@ -198,15 +195,10 @@ class CriticalTokens(Plotted, figure="critical_tokens"):
         answers = self.frame[self.frame["part"] != "prompt"]
         keys = ["problem_id", "correct", "part", "run"]
         sums = answers.groupby(keys, sort=False)[["logprob", "logprob_steered"]].sum().unstack("run").fillna(0.0)
-        table = pd.DataFrame(
-            {
-                "margin": sums["logprob", "right"] - sums["logprob", "wrong"],
-                "margin_steered": sums["logprob_steered", "right"] - sums["logprob_steered", "wrong"],
-            }
-        )
+        before, after = (sums[column, "right"] - sums[column, "wrong"] for column in ("logprob", "logprob_steered"))
         right = answers[answers["run"] == "right"].groupby(keys[:3]).size()
-        table.insert(0, "tokens", right.reindex(table.index).fillna(0).astype(int))
-        return table.assign(change=table["margin_steered"] - table["margin"]).reset_index()
+        tokens = right.reindex(sums.index).fillna(0).astype(int)
+        return pd.DataFrame({"tokens": tokens, "margin": before, "margin_steered": after, "change": after - before}).reset_index()
 
     def concentration(self, share: float = 0.9) -> pd.DataFrame:
         """How many tokens have most of the divergence: one line a problem and run.
@@ -293,20 +285,16 @@ class CriticalTokens(Plotted, figure="critical_tokens"):
     def report_parts(self, *, seed: int = 0) -> dict[str, Any]:
         """What `steerlab.write_report` shows of it: question, answer, figures and tables in words; `seed` is that of the intervals."""
         answer = self.text(rng=np.random.default_rng([seed, 1]))
-        return {
-            "title": "Critical tokens",
-            "question": f"At which tokens does steering at layer {self.layer}, alpha {self.alpha:+g}, move the model, and at which do right and wrong answers diverge?",
-            "answer": answer,
-            "figures": [("Mean KL behind a token, by part of the text.", self.plot(), answer)],
-            "tables": {
-                "by_part": ("Mean KL behind a token, by part, answer and outcome.", self.summary()),
-                "by_token": ("Tokens that occur at least three times, largest mean KL first.", self.by_token().head(50)),
-                "margins": ("", self.margins()),
-                "concentration": ("", self.concentration()),
-                "tokens": ("", self.frame),
-            },
-            "directions": [self.direction],
+        question = f"At which tokens does steering at layer {self.layer}, alpha {self.alpha:+g}, move the model, and at which do right and wrong answers diverge?"
+        figures = [("Mean KL behind a token, by part of the text.", self.plot(), answer)]
+        tables = {
+            "by_part": ("Mean KL behind a token, by part, answer and outcome.", self.summary()),
+            "by_token": ("Tokens that occur at least three times, largest mean KL first.", self.by_token().head(50)),
+            "margins": ("", self.margins()),
+            "concentration": ("", self.concentration()),
+            "tokens": ("", self.frame),
         }
+        return self._page("Critical tokens", question, "", tables, answer=answer, figures=figures, directions=[self.direction])
 
     def __repr__(self) -> str:
         needed = self.concentration()["needed_share"]
@@ -357,15 +345,13 @@ def critical_tokens(
                 f"problem {problem.id!r} has no choices, so there is no wrong answer to compare with; give problems with choices"
             )
     at = site_of(direction, options["layer"], options["site"])
-    texts = [encode_choices(model, problem) for problem in problems]
-    every = [[TokenRow(tuple(tokens), start) for tokens in found] for found, start in texts]
-    beyond = next(
-        ((p.id, t) for p, rows in zip(problems, every, strict=True) for row in rows for t in row.tokens[1:] if t >= n_outputs(model)), None
-    )
-    if beyond is not None:
-        raise InputError(
-            f"problem {beyond[0]!r}: token {beyond[1]}, and this model predicts tokens 0 to {n_outputs(model) - 1} only; give problems in tokens that it predicts"
-        )
+    every = [[TokenRow(tuple(tokens), start) for tokens in found] for found, start in (encode_choices(model, p) for p in problems)]
+    last = n_outputs(model) - 1
+    for problem, rows in zip(problems, every, strict=True):
+        for token in (token for row in rows for token in row.tokens[1:] if token > last):
+            raise InputError(
+                f"problem {problem.id!r}: token {token}, and this model predicts tokens 0 to {last} only; give problems in tokens that it predicts"
+            )
     flat = tuple(_fed(model, row) for rows in every for row in rows)
     cells = [Intervention((Placed(direction, at),), float(alpha))]
     how = only(options, Acting)
@@ -389,21 +375,11 @@ def critical_tokens(
         labels = _parts(rows[wanted], rows[rival])
         for run, k, part in (("right", wanted, labels[0]), ("wrong", rival, labels[1])):
             base, steered, n = found[k][0], found[k][1][0], len(rows[k].tokens)
-            parts.append(
-                pd.DataFrame(
-                    {
-                        "problem_id": problem.id,
-                        "correct": bool(correct),
-                        "run": run,
-                        "position": range(n),
-                        "token": [token_text(model, token) for token in rows[k].tokens],
-                        "part": part,
-                        "kl": np.concatenate([steered[:, kl], [np.nan]])[:n],
-                        "logprob": np.concatenate([[np.nan], -base[: n - 1, nll]]),
-                        "logprob_steered": np.concatenate([[np.nan], -steered[: n - 1, nll]]),
-                    }
-                )
-            )
+            tokens = [token_text(model, token) for token in rows[k].tokens]
+            about = {"problem_id": problem.id, "correct": bool(correct), "run": run, "position": range(n), "token": tokens, "part": part}
+            log_probs = [np.concatenate([[np.nan], -numbers[: n - 1, nll]]) for numbers in (base, steered)]
+            numbers = {"kl": np.concatenate([steered[:, kl], [np.nan]])[:n], "logprob": log_probs[0], "logprob_steered": log_probs[1]}
+            parts.append(pd.DataFrame(about | numbers))
     return CriticalTokens(pd.concat(parts, ignore_index=True), direction, float(alpha), *at)
 
 

@@ -1,4 +1,4 @@
-"""Files of context-dependent vectors: safetensors that describe themselves; nothing is pickled."""
+"""Files of directions and of context-dependent vectors: safetensors that describe themselves; nothing is pickled."""
 
 import json
 from dataclasses import asdict

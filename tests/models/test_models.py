@@ -10,7 +10,7 @@ import steerlab as sl
 from steerlab.models import hooked
 from steerlab.models.encoding import token_ids
 from steerlab.models.generation import generate
-from steerlab.models.kv_cache import KeyValueCache
+from steerlab.models.kv_cache import CacheView, KeyValueCache
 from steerlab.models.model import backend_of, context_length, d_model, describe, device_of, hook_name, hooks, n_layers
 from steerlab.models.passes import entering, forward, residuals, run_to
 from steerlab.models.shortcuts import next_logits, read_out, run_from
@@ -287,6 +287,20 @@ def test_a_cache_counts_what_it_was_fed(model):
         next_logits(model, cache, TOKENS[:, :4])
         next_logits(model, cache, TOKENS[:, 4:5])
     assert cache.length == 5
+
+
+@torch.no_grad()
+def test_rows_taken_from_a_cache_of_different_lengths_do_not_attend_to_its_padding(model):
+    """Oracle: each row alone, run whole."""
+    cache, lengths = KeyValueCache(model, 3), (6, 4, 2)
+    next_logits(model, cache, TOKENS[:, :6])
+    part = CacheView(cache, range(n_layers(model)), rows=range(3), to=range(3), lengths=lengths)
+    rows = torch.tensor([2, 0, 2, 1])
+    taken = KeyValueCache.aligned(model, 3, [part], room=1).take(rows)
+    found = next_logits(model, taken, TOKENS[rows, 6:7])
+    for logits, row in zip(found, rows.tolist(), strict=True):
+        whole = torch.cat([TOKENS[row, : lengths[row]], TOKENS[row, 6:7]])[None]
+        torch.testing.assert_close(logits, forward(model, whole)[0, -1], **CLOSE)
 
 
 # Tokens

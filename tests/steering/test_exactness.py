@@ -145,6 +145,7 @@ def acted(operator, x, v, alpha):
         return x - alpha * (x @ unit) * unit
     if operator == "clamp":
         return x - (x @ unit) * unit + alpha * v
+    assert operator == "rotate", f"write {operator} out here"
     return (x + alpha * v) / (x + alpha * v).norm() * x.norm()
 
 

@@ -48,6 +48,20 @@ def boosted(model, tasks, **options):
     return sl.universal_booster(model, tasks, rng=np.random.default_rng(0), n_random=4, epochs=1, lr=0.1, **SIZES, **options)
 
 
+def test_the_forecast_of_a_booster_draws_what_the_run_draws_and_takes_nothing_from_its_generator(model, tasks, monkeypatch):
+    mixed, drawn = universal.mixture, []
+
+    def watched(problems, n, *, rng):
+        found = mixed(problems, n, rng=rng)
+        drawn.append([problem.id for problem in found])
+        return found
+
+    monkeypatch.setattr(universal, "mixture", watched)
+    monkeypatch.setattr(universal, "forecast", lambda *given, **options: None)
+    boosted(model, tasks, progress=True)
+    assert drawn[2:4] == drawn[:2]
+
+
 def reversed_problems(task):
     """The same task with other train and validation problems."""
     other = sl.load_task("arithmetic", variant=task.about["variant"], n_train=24, n_validation=12, n_test=1, seed=9)

@@ -14,7 +14,7 @@ import steerlab as sl
 from steerlab import _progress
 from steerlab._progress import ProgressBar, with_options
 from steerlab.cli.options import Setup
-from steerlab.studies.workload import workload
+from steerlab.studies.protocol import workload
 
 SMALL = {"layers": [0, 1], "alphas": (-2.0, 0.0, 1.0), "n_controls": 4}
 TEXTS = ["2 + 3 = 5", "4 + 4 = 8", "7 - 2 = 5"]

@@ -1,7 +1,9 @@
 """Generated text is read up to the next question, through `evaluate`, on models that say what they are built to say."""
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +11,10 @@ import transformers
 from configurations import SPECIAL, word_tokenizer
 
 import steerlab as sl
+from steerlab.models.batches import Answer
 from steerlab.tasks.problems import Problem
+from steerlab.tasks.scorers import SCORERS
+from steerlab.tasks.templates import QUESTION
 
 WORDS = ("Answer", "Question", ":", "7", "3", "5", "seven", "three", "is")
 
@@ -68,3 +73,27 @@ def test_a_loop_without_end_is_read_up_to_its_first_question(speaking):
     model = speaking({"Answer": "7", "7": "Question", "Question": ":", ":": "3", "3": ":"})
     row = sl.evaluate(model, [Problem("p", "5 is Answer", 7)]).frame.iloc[0]
     assert (row["prediction"], row["correct"]) == ("7", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("gsm8k", {"question": "How many?", "answer": "#### 7"}),
+        ("svamp", {"Body": "Ann has 7.", "Question": "How many?", "Answer": 7}),
+        ("jsonl", {"prompt": "How many?", "target": 7}),
+        ("arithmetic", None),
+    ],
+)
+def test_the_answers_of_every_shipped_task_that_generates_end_at_the_next_question(tmp_path, name, row):
+    if row is None:
+        problem = sl.load_task(name, form="numeric", limit=1).test[0]
+    else:
+        rows = [{key: f"{k}: {value}" if isinstance(value, str) else value for key, value in row.items()} for k in range(3)]
+        (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows))
+        problem = sl.load_task(name, path=tmp_path / "rows.jsonl").test[0]
+    said = f"{problem.target}\n\nQuestion: And then? 99"
+    model = SimpleNamespace(tokenizer=SimpleNamespace(decode=lambda ids, **how: said))
+    outcome = SCORERS[problem.scorer].judge(model, problem, [Answer(generated=(5,)), Answer(((-1.0,),))])
+    assert (outcome.prediction, outcome.correct) == (str(problem.target), True)
+    if name in ("gsm8k", "svamp"):
+        assert str(problem.prompt).startswith(QUESTION)

@@ -21,11 +21,12 @@ from steerlab.models.forecasts import Work, forecast
 from steerlab.models.memory import Limits, PassOptions
 from steerlab.models.model import d_model
 from steerlab.statistics._format import format_p
-from steerlab.statistics.intervals import paired_interval, wilson_interval
+from steerlab.statistics.intervals import wilson_interval
 from steerlab.statistics.multiplicity import holm
 from steerlab.statistics.paired import SignTest, sign_test
 from steerlab.studies.eas.stream import STREAM_COLUMNS, check_stream, run_eas, stream
 from steerlab.studies.eas.watcher import VARIANTS, Watcher, Watching, random_attractors, variant_named
+from steerlab.sweeps.effects import change_of, points
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import Scorer, scorer_for
 
@@ -62,14 +63,13 @@ class Claim(OneLine, shown="points updates n change low high pvalue verdict"):
         claim = f"The claim, {100 * self.points:+g} points within {self.updates} updates, "
         if self.verdict == "not tested":
             return claim + f"was not tested: the stream has {self.n} problems after update {self.updates}, and {FEWEST} are needed."
-        found = (
-            f"{100 * self.change:+.1f} points on the {self.n} problems after update {self.updates} (95% interval {100 * self.low:+.1f} to "
-            f"{100 * self.high:+.1f}, sign test {format_p(self.pvalue)})"
-        )
         random, p = self.over_random
-        beside = "" if math.isnan(random) else f" Against random attractors that never learn: {100 * random:+.1f} points, {format_p(p)}."
-        word = {"held": "held", "did not hold": "did not hold", "undecided": "is undecided"}[self.verdict]
-        return f"{claim}{word}: {found}.{beside}"
+        beside = "" if math.isnan(random) else f" Against random attractors that never learn: {points(random)} points, {format_p(p)}."
+        word = "is undecided" if self.verdict == "undecided" else self.verdict
+        return (
+            f"{claim}{word}: {points(self.change)} points on the {self.n} problems after update {self.updates} (95% interval "
+            f"{points(self.low, self.high)}, sign test {format_p(self.pvalue)}).{beside}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,34 +149,20 @@ class EASComparison(Plotted, figure="eas_stream"):
             tests = [self.sign_test(variant, against, repeat=r, window=window, updates=updates) for r in range(repeats)]
             mine = self.outcomes(variant)
             part = mine[self._window(mine, window, updates)]
-            wilson = wilson_interval(int(part["correct"].sum()), len(part))
-            change = tests[0].interval()
+            low, high = wilson_interval(int(part["correct"].sum()), len(part))
+            change = change_of(tests[0])
             acted = part.loc[part["nudge"] > 0, "moved"]
-            lines.append(
-                {
-                    "variant": variant,
-                    "n": len(part),
-                    "accuracy": part["correct"].mean(),
-                    "low": wilson.low,
-                    "high": wilson.high,
-                    "change": tests[0].change,
-                    "change_low": change.low,
-                    "change_high": change.high,
-                    "became_right": tests[0].became_right,
-                    "became_wrong": tests[0].became_wrong,
-                    "p": math.nan if variant == against else tests[0].pvalue,
-                    "worst": min(test.change for test in tests),
-                    "best": max(test.change for test in tests),
-                    "updates": int(mine["updates"].iloc[-1]),
-                    "entropy": mine["entropy"].iloc[-1],
-                    "moved": float(acted.median()) if len(acted) else 0.0,
-                }
-            )
+            line = {"variant": variant, "n": len(part), "accuracy": part["correct"].mean(), "low": low, "high": high}
+            line |= {"change": change["change"], "change_low": change["low"], "change_high": change["high"]}
+            line |= {"became_right": change["became_right"], "became_wrong": change["became_wrong"]}
+            line |= {"p": math.nan if variant == against else change["p"], "p_holm": math.nan}
+            line |= {"worst": min(test.change for test in tests), "best": max(test.change for test in tests)}
+            line |= {"updates": int(mine["updates"].iloc[-1]), "entropy": mine["entropy"].iloc[-1]}
+            lines.append(line | {"moved": float(acted.median()) if len(acted) else 0.0})
         table = pd.DataFrame(lines)
-        tested = table["p"].notna()
-        table.insert(list(table.columns).index("p") + 1, "p_holm", math.nan)
-        if tested.any():
-            table.loc[tested, "p_holm"] = holm(table.loc[tested, "p"])
+        compared = table["p"].notna()
+        if compared.any():
+            table.loc[compared, "p_holm"] = holm(table.loc[compared, "p"])
         return table
 
     def claim(self, *, points: float = 0.15, updates: int = 30) -> Claim:
@@ -196,35 +182,33 @@ class EASComparison(Plotted, figure="eas_stream"):
         if "no_updates" in self.variants:
             other = sign_test(self.outcomes("no_updates")["correct"][late], mine["correct"][late])
             random = other.change, other.pvalue
-        interval = paired_interval(plain["correct"][late], mine["correct"][late])
-        verdict: Verdict = "held" if interval.low >= points else "did not hold" if interval.high < points else "undecided"
-        return Claim(points, updates, n, test.change, interval.low, interval.high, test.pvalue, random, verdict)
+        low, high = test.interval()
+        verdict: Verdict = "held" if low >= points else "did not hold" if high < points else "undecided"
+        return Claim(points, updates, n, test.change, low, high, test.pvalue, random, verdict)
 
     def report_parts(self) -> dict[str, Any]:
         """What `steerlab.write_report` shows of it: question, answer, figures and tables in words."""
         table = self.summary()
         changes = table[table["variant"] != "no_watcher"].drop(columns=["low", "high"])
         changes = changes.rename(columns={"variant": "name", "change_low": "low", "change_high": "high"})
-        return {
-            "title": "Emergent Activation Snapping",
-            "question": f"Does a Watcher at layer {self.layer} raise accuracy along a stream of problems as it learns?",
-            "answer": str(self.claim()),
-            "figures": [
-                (
-                    "Change in accuracy against no Watcher, over the whole stream.",
-                    figure("forest", changes),
-                    "Change in accuracy of each variant.",
-                ),
-                ("Right answers won along the stream.", self.plot(), "Cumulated difference to no Watcher."),
-                ("How evenly the attractors are used.", self.plot(measure="entropy"), "Entropy of attractor use."),
-                ("How far the nudges go.", self.plot(measure="moved"), "Size of the nudges relative to the stream."),
-            ],
-            "tables": {
-                "variants": ("Against no Watcher: paired changes, exact sign tests, p corrected by Holm over the variants.", table),
-                "against_random": ("Against attractors that never learn.", self.summary(against="no_updates")),
-                "results": ("", self.frame),
-            },
+        question = f"Does a Watcher at layer {self.layer} raise accuracy along a stream of problems as it learns?"
+        figures = [
+            (
+                "Change in accuracy against no Watcher, over the whole stream.",
+                figure("forest", changes),
+                "Change in accuracy of each variant.",
+            ),
+            ("Right answers won along the stream.", self.plot(), "Cumulated difference to no Watcher."),
+            ("How evenly the attractors are used.", self.plot(measure="entropy"), "Entropy of attractor use."),
+            ("How far the nudges go.", self.plot(measure="moved"), "Size of the nudges relative to the stream."),
+        ]
+        tables = {
+            "variants": ("Against no Watcher: paired changes, exact sign tests, p corrected by Holm over the variants.", table),
+            "against_random": ("Against attractors that never learn.", self.summary(against="no_updates")),
+            "results": ("", self.frame),
         }
+        answer = str(self.claim())
+        return self._page("Emergent Activation Snapping", question, "", tables, answer=answer, figures=figures)
 
     def __repr__(self) -> str:
         n = len(self.frame) // len(self.frame[["variant", "repeat"]].drop_duplicates())
@@ -286,23 +270,12 @@ def compare_eas(
 
         # A problem alone under one variant takes about as long as under all of them.
         alone = len(problems[:timed]) * len(names) * len(states)
-        forecast(
-            model, [Work("stream", len(problems) * len(states), problems, some_of, alone)], show=True, extra=f" in {len(problems)} problems"
-        )
+        work = Work("stream", len(problems) * len(states), problems, some_of, alone)
+        forecast(model, [work], show=True, extra=f" in {len(problems)} problems")
     frames, _ = stream(model, problems, states, layer=layer, scorer=scorer, **options)
     frame = pd.concat([f.assign(variant=name, repeat=r) for (name, r, _), f in zip(runs, frames, strict=True)], ignore_index=True)
-    latency = {}
-    for name in names if timed else ():
-        few = run_eas(
-            model, problems[:timed], layer=layer, rng=np.random.default_rng(0), watcher=watcher, variant=name, scorer=scorer, **limits
-        )
-        latency[name] = float(np.median(few.seconds))
-    return EASComparison(
-        frame[["variant", "repeat", *STREAM_COLUMNS]],
-        watcher,
-        int(layer),
-        names,
-        repeats,
-        pd.Series(latency, dtype=float, name="seconds"),
-        scorer_for(problems, scorer).name,
-    )
+    frame = frame[["variant", "repeat", *STREAM_COLUMNS]]
+    how: dict[str, Any] = {"layer": layer, "watcher": watcher, "scorer": scorer, **limits}
+    few = {name: run_eas(model, problems[:timed], rng=np.random.default_rng(0), variant=name, **how) for name in (names if timed else ())}
+    latency = pd.Series({name: float(np.median(one.seconds)) for name, one in few.items()}, dtype=float, name="seconds")
+    return EASComparison(frame, watcher, int(layer), names, repeats, latency, scorer_for(problems, scorer).name)

@@ -27,12 +27,11 @@ from steerlab.models.memory import Limits, PassOptions, generated_rows, logit_va
 from steerlab.models.model import Site, backend_of, d_model, hook_name, is_hooked
 from steerlab.models.passes import entering
 from steerlab.models.reading import Reader, Run
-from steerlab.models.shortcuts import runs_whole
 from steerlab.models.threads import on_suitable_threads
 from steerlab.statistics.intervals import wilson_interval
 from steerlab.steering import OPERATORS
 from steerlab.steering.generation import generate_interventions
-from steerlab.steering.variants import Intervention, Placed, segments
+from steerlab.steering.variants import Intervention, Placed
 from steerlab.steering.wavefront import InterventionLog, SteeredPass
 from steerlab.studies.eas.watcher import Glance, Watcher, Watching, random_attractors, variant_named
 from steerlab.tasks.evaluation import Plan, check_ids, plan
@@ -43,13 +42,7 @@ Nudge = Float[np.ndarray, " d_model"] | None  # what is added at every position;
 
 
 class OnlineRunner:
-    """Runs a problem up to the output of a layer, and on from there under several nudges.
-
-    Args:
-        model: the model.
-        layer: the block whose output is looked at and nudged.
-        limits: as elsewhere.
-    """
+    """Runs a problem up to the output of a layer, and on from there under several nudges."""
 
     def __init__(self, model: Model, layer: int, **limits: Unpack[Limits]) -> None:
         self._model, self._layer, self._memory = model, int(layer), limits.get("memory")
@@ -85,17 +78,9 @@ class OnlineRunner:
         seen = [InterventionLog() for _ in cells]
         answers = [[Answer()] * len(work.rows) for _ in cells]
         for batch, reader, run in self._read:
-            whole = runs_whole(self._model)
-            for share in segments(batch, cells, "all", whole=whole):
-                size = max(1, int(self._room // self._front.cost(share)))
-                for first in range(0, len(cells), size):
-                    which = slice(first, first + size)
-                    values = self._front.run(cells[which], batch, share, run, reader, seen[which])
-                    rows = [i for group in share[-1].rows for i in group]
-                    for c, line in zip(range(len(cells))[which], values, strict=True):
-                        found = reader.answers(line)
-                        for i in rows:
-                            answers[c][batch.index[i]] = found[i]
+            for mine, line in zip(answers, self._front.run(cells, batch, run, reader, self._room, seen), strict=True):
+                for i, answer in zip(batch.index, reader.answers(line), strict=True):
+                    mine[i] = answer
         for batch in work.batches(self._model, self._room):
             if batch.rows[0].new_tokens:
                 self._generate(batch, cells, seen, answers)
@@ -166,36 +151,18 @@ class EASResult(Result):
 
     def summary(self) -> pd.DataFrame:
         """What was logged, in one line: n, accuracy with its Wilson interval, updates, entropy, nudges and the median latency."""
-        low, high = _wilson(self.frame["correct"])
+        low, high = wilson_interval(int(self.frame["correct"].sum()), self.n)
         acted = self.frame[self.frame["nudge"] > 0]
-        wins = int(
-            (self.frame["correct"].astype(bool) & (self.frame["attractor"] >= 0)).sum()
-        )  # a right answer that was not looked at moves nothing
-        return pd.DataFrame(
-            [
-                {
-                    "variant": self.variant,
-                    "n": self.n,
-                    "accuracy": self.accuracy,
-                    "low": low,
-                    "high": high,
-                    "updates": 0 if self.watcher is None or not self.watcher.updates else wins // self.watcher.every,
-                    "entropy": float(self.frame["entropy"].iloc[-1]),
-                    "nudged": len(acted) / self.n,
-                    "moved": float(acted["moved"].median()) if len(acted) else 0.0,
-                    "seconds": float(np.median(self.seconds)),
-                }
-            ]
-        )
+        wins = int((self.frame["correct"].astype(bool) & (self.frame["attractor"] >= 0)).sum())  # what was not looked at moves nothing
+        line = {"variant": self.variant, "n": self.n, "accuracy": self.accuracy, "low": low, "high": high}
+        line |= {"updates": 0 if self.watcher is None or not self.watcher.updates else wins // self.watcher.every}
+        line |= {"entropy": float(self.frame["entropy"].iloc[-1]), "nudged": len(acted) / self.n}
+        line |= {"moved": float(acted["moved"].median()) if len(acted) else 0.0, "seconds": float(np.median(self.seconds))}
+        return pd.DataFrame([line])
 
     def __repr__(self) -> str:
-        low, high = _wilson(self.frame["correct"])
+        low, high = wilson_interval(int(self.frame["correct"].sum()), self.n)
         return f"EASResult({self.variant!r}, layer={self.layer}, accuracy={self.accuracy:.3f} [{low:.3f}, {high:.3f}], n={self.n})"
-
-
-def _wilson(correct: "pd.Series[Any]") -> tuple[float, float]:
-    interval = wilson_interval(int(correct.sum()), len(correct))
-    return interval.low, interval.high
 
 
 @job("problems")
@@ -214,7 +181,6 @@ def run_eas(
     """Outcomes of a stream of problems, one at a time, while a Watcher nudges the model and learns from right answers.
 
     Args:
-        model: a TransformerLens model.
         problems: the stream, in this order.
         layer: the watched block; its output is watched and nudged, at every position, generated ones included.
         rng: draws the attractors.
@@ -244,12 +210,7 @@ def run_eas(
 
 
 def check_stream(model: Model, problems: Sequence[Problem], layer: int, rng: np.random.Generator) -> None:
-    """Find what is wrong with a stream before anything runs.
-
-    Raises:
-        TypeError: no model, no list of problems or no generator.
-        ValueError: a layer that the model lacks, no problems, or repeated ids.
-    """
+    """Find what is wrong with a stream before anything runs."""
     backend_of(model)
     check_rng(rng)
     as_problems(problems)
@@ -294,7 +255,8 @@ def stream(
         outcomes, moved = engine.answer(work, [None if glance is None else glance.added for glance in glances])
         for r, (state, glance, outcome) in enumerate(zip(states, glances, outcomes, strict=True)):
             updates = 0 if state is None else state.updates
-            lines[r].append((step, problem.id, *_told(outcome), *_seen(glance), moved[r], *_shape(glance), wins[r], updates))
+            said = (outcome.prediction, outcome.correct, outcome.margin, outcome.nll)
+            lines[r].append((step, problem.id, *said, *_seen(glance, moved[r]), wins[r], updates))
             wins[r] += outcome.correct
             if state is not None:
                 state.learn(correct=outcome.correct)
@@ -302,15 +264,9 @@ def stream(
     return [pd.DataFrame(mine, columns=STREAM_COLUMNS) for mine in lines], seconds
 
 
-def _told(outcome: Outcome) -> tuple[str, bool, float, float]:
-    return outcome.prediction, outcome.correct, outcome.margin, outcome.nll
-
-
-def _seen(glance: Glance | None) -> tuple[int, float, float, float]:
+def _seen(glance: Glance | None, moved: float) -> tuple[int | float, ...]:
+    """What a frame says of a glance: from the nearest attractor to the entropy."""
     if glance is None:
-        return -1, np.nan, 0.0, 0.0
-    return glance.attractor, glance.similarity, glance.strength, 0.0 if glance.added is None else float(np.linalg.norm(glance.added))
-
-
-def _shape(glance: Glance | None) -> tuple[float, float, float]:
-    return (0.0, np.nan, 0.0) if glance is None else (glance.clamped, glance.aligned, glance.entropy)
+        return -1, np.nan, 0.0, 0.0, moved, 0.0, np.nan, 0.0
+    nudge = 0.0 if glance.added is None else float(np.linalg.norm(glance.added))
+    return glance.attractor, glance.similarity, glance.strength, nudge, moved, glance.clamped, glance.aligned, glance.entropy

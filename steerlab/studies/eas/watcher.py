@@ -55,15 +55,12 @@ class Watcher:
     epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        for name, least in (("attractors", 1), ("every", 1)):
+        for name in ("attractors", "every"):
+            if not is_whole(getattr(self, name), 1):
+                raise InputError(f"{name}={getattr(self, name)!r}; use a whole number from 1 up")
+        for name, rest in (("strength", ""), ("clamp", ", or None for none"), ("epsilon", "")):
             value = getattr(self, name)
-            if not is_whole(value, least):
-                raise InputError(f"{name}={value!r}; use a whole number from {least} up")
-        for name, value in (("strength", self.strength), ("clamp", self.clamp), ("epsilon", self.epsilon)):
-            if name == "clamp" and value is None:
-                continue
-            if not is_number(value, 0):
-                rest = ", or None for none" if name == "clamp" else ""
+            if not is_number(value, 0) and not (rest and value is None):
                 raise InputError(f"{name}={value!r}; use a number above 0{rest}")
         one_of(self.form, "form", get_args(Form))
         one_of(self.target, "target", get_args(Target))
@@ -82,9 +79,6 @@ VARIANTS: dict[str, Callable[[Watcher], Watcher | None]] = {
 
 def variant_named(watcher: Watcher, variant: str) -> Watcher | None:
     """The settings of a named baseline: those given, with one thing changed; None is no Watcher.
-
-    Raises:
-        ValueError: an unknown name.
 
     Example:
         >>> variant_named(Watcher(), "no_clamp").clamp is None
@@ -156,9 +150,7 @@ class Watching:
         self._mean = self._mean + before / self._seen
         self._squares = self._squares + before * (vector - self._mean)
         self._last = None
-        if self._seen == 1:
-            return Glance(None, -1, math.nan, 0.0, 0.0, math.nan, self._entropy())
-        sigma = np.sqrt(self._squares / (self._seen - 1))
+        sigma = np.sqrt(self._squares / max(1, self._seen - 1))
         white = (vector - self._mean) / (sigma + self.watcher.epsilon)
         size = float(np.linalg.norm(white))
         if not 0 < size < math.inf:
