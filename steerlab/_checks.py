@@ -275,6 +275,27 @@ def check_pairs(before: ArrayLike, after: ArrayLike) -> None:
         raise InputError("before and after are indexed in different orders; use after.reindex(before.index)")
 
 
+def group_numbers(groups: "ArrayLike | None", n: int) -> "NDArray[np.intp]":
+    """Each of n problems' group as a number from 0, in the order in which groups first appear; without labels each problem is its own.
+
+    Raises:
+        ValueError: labels of another length or missing, or fewer than 2 groups.
+    """
+    import pandas as pd
+
+    if groups is None:
+        return np.arange(n)
+    labels = np.asarray(groups, dtype=object).ravel()
+    if len(labels) != n:
+        raise InputError(f"groups: {len(labels)} labels for {n} problems; give one a problem")
+    numbers, found = pd.factorize(labels)
+    if (numbers < 0).any():
+        raise InputError(f"groups[{numbers.argmin()}] is missing; give every problem a label")
+    if len(found) < 2:
+        raise InputError(f"groups: all {n} problems are in group {labels[0]!r}; at least 2 groups needed")
+    return np.asarray(numbers, dtype=np.intp)
+
+
 def probabilities(pvalues: ArrayLike, name: str) -> NDArray[np.float64]:
     """P-values in any shape (a heatmap's cells too), at least one, each from 0 to 1."""
     array = unmasked(pvalues, name)

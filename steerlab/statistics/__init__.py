@@ -3,6 +3,7 @@
 - `paired`: the same problems before and after: sign test, signed ranks, sign flips, paired t.
 - `controls`: one effect among those of control directions: the rank test and its like.
 - `multiplicity`: Holm, Benjamini-Hochberg, the best cell of a grid.
+- `groups`: problems that are not independent: the design effect.
 - `intervals`, `effects`, `t_tests`: intervals and the bootstrap; effect sizes; Student's t and Welch's.
 - `dose_response`, `dose_models`: does the response follow alpha, and how?
 - `equivalence`, `power`: no effect larger than a margin; what a test could have seen, and planning.

@@ -40,6 +40,7 @@ from .effects import (
     pareto_front as pareto_front,
 )
 from .equivalence import EquivalenceTest as EquivalenceTest, equivalence_test as equivalence_test
+from .groups import DesignEffect as DesignEffect, design_effect as design_effect
 from .intervals import (
     Bootstrap as Bootstrap,
     Interval as Interval,

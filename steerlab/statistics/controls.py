@@ -10,7 +10,6 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from steerlab._checks import (
     RELATIVE_NOISE,
@@ -27,9 +26,9 @@ from steerlab._checks import (
 )
 from steerlab._html import OneLine, Plotted
 from steerlab.statistics._format import format_p
-from steerlab.statistics.intervals import Interval
+from steerlab.statistics.intervals import Interval, t_interval
 from steerlab.statistics.paired import SignTest, sign_test
-from steerlab.statistics.t_tests import TTest, positive_p, student_t
+from steerlab.statistics.t_tests import TTest, positive_p, student_t, t_tail
 
 
 @dataclass(frozen=True)
@@ -183,9 +182,7 @@ class PredictionTest(
         Raises:
             ValueError: a confidence outside (0, 1).
         """
-        k = len(self.controls)
-        half = float(stats.t.isf((1 - open_share(confidence, "confidence")) / 2, self.df)) * self.sd * math.sqrt(1 + 1 / k)
-        return Interval(self.mean - half, self.mean + half, float(confidence), "prediction")
+        return t_interval(self.mean, self.sd * math.sqrt(1 + 1 / len(self.controls)), self.df, confidence, "prediction")
 
     @property
     def cohens_d(self) -> float:
@@ -235,8 +232,7 @@ def prediction_test(observed: float, controls: ArrayLike, *, alternative: Altern
         raise InputError(f"all {k} controls equal {draws[0]:.6g}: t needs controls that vary; use rank_test")
     sd = float(draws.std(ddof=1))
     t = (observed - mean) / (sd * math.sqrt(1 + 1 / k))
-    tails = {"greater": stats.t.sf(t, k - 1), "less": stats.t.cdf(t, k - 1), "two-sided": 2 * stats.t.sf(abs(t), k - 1)}
-    return PredictionTest(observed, given, t, k - 1, positive_p(tails[alternative]), mean, sd, alternative)
+    return PredictionTest(observed, given, t, k - 1, positive_p(t_tail(t, k - 1, alternative)), mean, sd, alternative)
 
 
 def one_sample_t_test(values: ArrayLike, popmean: float, *, alternative: Alternative = "two-sided") -> TTest:

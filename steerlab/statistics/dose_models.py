@@ -13,7 +13,8 @@ from scipy.stats import rankdata
 
 from steerlab._checks import RELATIVE_NOISE, InputError, check_rng, common_scale, count, open_share, problem_table, reals
 from steerlab._html import OneLine, Result
-from steerlab.statistics.intervals import Interval
+from steerlab.statistics.groups import standard_error
+from steerlab.statistics.intervals import Interval, t_interval
 
 BLOCK = 1 << 21
 
@@ -309,7 +310,7 @@ class LinearFit(OneLine, title="Linear fit", shown="slope interval intercept int
         Raises:
             ValueError: a confidence outside (0, 1).
         """
-        return _t_interval(self.slope, self.slope_error, self.df, confidence)
+        return t_interval(self.slope, self.slope_error, self.df, confidence)
 
     def intercept_interval(self, confidence: float = 0.95) -> Interval:
         """Two-sided t interval of the intercept.
@@ -317,7 +318,7 @@ class LinearFit(OneLine, title="Linear fit", shown="slope interval intercept int
         Raises:
             ValueError: a confidence outside (0, 1).
         """
-        return _t_interval(self.intercept, self.intercept_error, self.df, confidence)
+        return t_interval(self.intercept, self.intercept_error, self.df, confidence)
 
     def __str__(self) -> str:
         over = f"{self.n_doses} means" if self.n_problems is None else f"{self.n_problems} problems"
@@ -350,7 +351,7 @@ class Asymmetry(Result, title="Amplification and suppression", shown="mean error
         if self.error is None or self.n_problems is None:
             open_share(confidence, "confidence")
             raise InputError("computed from means: an interval needs values [problem, alpha]")
-        return _t_interval(self.mean, self.error, self.n_problems - 1, confidence)
+        return t_interval(self.mean, self.error, self.n_problems - 1, confidence)
 
     def __str__(self) -> str:
         sizes = ", ".join(f"{size:g}" for size in self.frame["size"])
@@ -398,7 +399,7 @@ def line_of(doses: Doses) -> LinearFit:
     slopes = doses.table @ away / (away @ away)
     intercepts = doses.table.mean(axis=1) - slopes * centre
     n = slopes.size
-    errors = _error(slopes, doses.noise / float(np.abs(away).max())), _error(intercepts, doses.noise)
+    errors = standard_error(slopes, None, doses.noise / float(np.abs(away).max())), standard_error(intercepts, None, doses.noise)
     return LinearFit(float(slopes.mean()), float(intercepts.mean()), *errors, n - 1, n, n_doses)
 
 
@@ -449,15 +450,5 @@ def asymmetry_of(doses: Doses, pairs: list[tuple[int, int]]) -> Asymmetry:
             "total": totals.mean(axis=0),
         }
     )
-    error = _error(totals.mean(axis=1), doses.noise) if doses.by_problem else None
+    error = standard_error(totals.mean(axis=1), None, doses.noise) if doses.by_problem else None
     return Asymmetry(frame, float(totals.mean()), error, doses.n_problems)
-
-
-def _error(values: NDArray[np.float64], noise: float) -> float:
-    """Standard error of a mean; 0 if the values differ by rounding only."""
-    return float(values.std(ddof=1)) / math.sqrt(values.size) if np.ptp(values) > noise else 0.0
-
-
-def _t_interval(estimate: float, error: float, df: int, confidence: float) -> Interval:
-    half = float(stats.t.isf((1 - open_share(confidence, "confidence")) / 2, df)) * error
-    return Interval(estimate - half, estimate + half, float(confidence), "t" if error else "t, no spread")

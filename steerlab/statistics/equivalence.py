@@ -2,16 +2,29 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import minimize_scalar
 
-from steerlab._checks import RELATIVE_NOISE, InputError, are_outcomes, check_pairs, common_scale, finite, open_share, outcomes, reals
+from steerlab._checks import (
+    RELATIVE_NOISE,
+    InputError,
+    are_outcomes,
+    check_pairs,
+    common_scale,
+    finite,
+    group_numbers,
+    open_share,
+    outcomes,
+    reals,
+)
 from steerlab._html import OneLine
 from steerlab.statistics._format import format_p
-from steerlab.statistics.intervals import Interval, paired_interval
+from steerlab.statistics.groups import standard_error
+from steerlab.statistics.intervals import Interval, mean_interval, paired_interval
 from steerlab.statistics.t_tests import positive_p
 
 # Values of the nuisance parameter that are tried before the best of them are refined; dense at the ends, where few
@@ -34,8 +47,9 @@ class EquivalenceTest(
         statistic_above, statistic_below: t or Tango's score z, against -margin and against margin; the number of
             differences on the right side of the margin for the sign test.
         n: how many pairs there were.
-        method: "paired t", "exact unconditional" for outcomes, or "sign" for differences that do not vary.
+        method: "paired t", "cluster-robust t" by group, "exact unconditional" for outcomes, or "sign" for differences that do not vary.
         before, after: the inputs, as booleans or numbers.
+        groups: each pair's group as a number from 0; None where every pair is its own.
     """
 
     change: float
@@ -49,6 +63,7 @@ class EquivalenceTest(
     method: str
     before: NDArray[np.bool_] | NDArray[np.float64]
     after: NDArray[np.bool_] | NDArray[np.float64]
+    groups: NDArray[np.intp] | None = None
 
     def equivalent(self, level: float = 0.05) -> bool:
         """Whether changes as large as the margin are rejected in both directions.
@@ -61,27 +76,26 @@ class EquivalenceTest(
     def interval(self, confidence: float = 0.9) -> Interval:
         """Two-sided interval of the change; the one that goes with a test at a level has confidence 1 - 2 level.
 
-        For real values it lies within the margins exactly where the test rejects. For outcomes it is Newcombe's paired
-        interval, which is approximate and may disagree with the exact test close to the level.
+        For real values, and by group, it lies within the margins exactly where the test rejects. For independent outcomes it is
+        Newcombe's paired interval, which is approximate and may disagree with the exact test close to the level.
 
         Raises:
             ValueError: a confidence outside (0, 1).
         """
         if self.before.dtype == np.bool_:
-            return paired_interval(self.before, self.after, confidence=confidence)
-        error = 0.0 if self.method == "sign" else _standard_error(np.subtract(self.after, self.before))
-        half = float(stats.t.isf((1 - open_share(confidence, "confidence")) / 2, self.n - 1)) * error
-        return Interval(self.change - half, self.change + half, float(confidence), "t" if error else "t, no spread")
+            return paired_interval(self.before, self.after, groups=self.groups, confidence=confidence)
+        noise = RELATIVE_NOISE * common_scale(self.before, self.after)
+        return mean_interval(np.subtract(self.after, self.before), self.groups, noise, confidence)
 
     def __str__(self) -> str:
         verdict = "within" if self.equivalent() else "not shown to be within"
         return (
             f"change {self.change:+.4g} {verdict} ±{self.margin:g} at 0.05, {format_p(self.pvalue)} "
-            f"(equivalence, {self.method}, n = {self.n})"
+            f"(equivalence, {self.method}, n = {self.n}{'' if self.groups is None else f' in {self.groups.max() + 1} groups'})"
         )
 
 
-def equivalence_test(before: ArrayLike, after: ArrayLike, *, margin: float) -> EquivalenceTest:
+def equivalence_test(before: ArrayLike, after: ArrayLike, *, margin: float, groups: ArrayLike | None = None) -> EquivalenceTest:
     """Test that a paired change is smaller than a margin in both directions (TOST).
 
     Outcomes (booleans, or integers that are all 0 or 1) are tested exactly. Neither the sign test nor McNemar's
@@ -95,22 +109,26 @@ def equivalence_test(before: ArrayLike, after: ArrayLike, *, margin: float) -> E
     the differences do not vary there is no t, and the sign test of their median is used instead: 2^-n if all of them
     are within the margins, so that no spread is not mistaken for certainty.
 
+    With groups both kinds of values are tested by cluster-robust t (by the sign test of the groups' means where groups do not vary).
+
     Args:
         before: one value per problem without the intervention: outcomes or real numbers.
         after: the same problems, in the same order, with it.
         margin: the smallest change that would matter: a proportion for outcomes (0.05 is five points), else in the
             units of the values. State it before looking.
+        groups: one label a problem, where problems of one group are not independent; None: each is its own.
 
     Returns:
         The test; pvalue <= level says that the change is smaller than the margin.
 
     Raises:
-        ValueError: unequal lengths, no pairs of outcomes or fewer than 2 pairs of real values, NaN or infinite values,
-            two Series whose labels are in different orders, or a margin that is not above 0 (and below 1 for outcomes).
+        ValueError: unequal lengths, no pairs of outcomes or fewer than 2 pairs of real values or groups, NaN or infinite values, labels of
+            another length or missing, two Series whose labels are in different orders, or a margin that is not above 0 (and below 1
+            for outcomes).
 
     Source:
         Schuirmann (1987), J. Pharmacokinet. Biopharm. 15; Tango (1998), Statistics in Medicine 17, for the score;
-        Hsueh, Liu and Chen (2001), Biometrics 57, for the exact test.
+        Hsueh, Liu and Chen (2001), Biometrics 57, for the exact test. By group as `paired_interval`.
 
     Example:
         >>> before, after = [1] * 45 + [0] * 45, [1] * 44 + [0] * 45 + [1]
@@ -122,31 +140,29 @@ def equivalence_test(before: ArrayLike, after: ArrayLike, *, margin: float) -> E
     if margin <= 0:
         raise InputError(f"margin={margin:g}: use the smallest change that would matter, above 0")
     if not are_outcomes(before, after):
-        return _of_reals(reals(before, "before", at_least=2), reals(after, "after", at_least=2), margin)
+        was, now = reals(before, "before", at_least=2), reals(after, "after", at_least=2)
+        return _by_t(was, now, margin, None if groups is None else group_numbers(groups, was.size))
     if margin >= 1:
         raise InputError(f"margin={margin:g}: outcomes change by proportions; use a margin below 1 (0.05 is five points)")
-    return _of_outcomes(outcomes(before, "before"), outcomes(after, "after"), margin)
+    right, left = outcomes(before, "before"), outcomes(after, "after")
+    return _of_outcomes(right, left, margin) if groups is None else _by_t(right, left, margin, group_numbers(groups, right.size))
 
 
-def _of_reals(was: NDArray[np.float64], now: NDArray[np.float64], margin: float) -> EquivalenceTest:
-    differences, n = now - was, was.size
+def _by_t(was: NDArray[Any], now: NDArray[Any], margin: float, numbers: NDArray[np.intp] | None) -> EquivalenceTest:
+    differences = np.subtract(now, was, dtype=np.float64)
     noise = RELATIVE_NOISE * common_scale(was, now)
-    mean = float(differences.mean())
-    if np.ptp(differences) > noise:
-        error = _standard_error(differences)
-        statistics = (mean + margin) / error, (mean - margin) / error
-        p_above, p_below = positive_p(stats.t.sf(statistics[0], n - 1)), positive_p(stats.t.cdf(statistics[1], n - 1))
-        method = "paired t"
+    mean, error = float(differences.mean()), standard_error(differences, numbers, noise)
+    units = differences if numbers is None else np.bincount(numbers, weights=differences) / np.bincount(numbers)
+    if error:
+        statistics, df = ((mean + margin) / error, (mean - margin) / error), units.size - 1
+        p_above, p_below = positive_p(stats.t.sf(statistics[0], df)), positive_p(stats.t.cdf(statistics[1], df))
+        method = "paired t" if numbers is None else "cluster-robust t"
     else:
-        right = int((differences > -margin + noise).sum()), int((differences < margin - noise).sum())
+        right = int((units > -margin + noise).sum()), int((units < margin - noise).sum())
         statistics = float(right[0]), float(right[1])
-        p_above, p_below = (positive_p(stats.binom.sf(k - 1, n, 0.5)) for k in right)
+        p_above, p_below = (positive_p(stats.binom.sf(k - 1, units.size, 0.5)) for k in right)
         method = "sign"
-    return EquivalenceTest(mean, margin, p_above, p_below, max(p_above, p_below), *statistics, n, method, was, now)
-
-
-def _standard_error(values: NDArray[np.float64]) -> float:
-    return float(values.std(ddof=1)) / math.sqrt(values.size)
+    return EquivalenceTest(mean, margin, p_above, p_below, max(p_above, p_below), *statistics, was.size, method, was, now, numbers)
 
 
 def _of_outcomes(was: NDArray[np.bool_], now: NDArray[np.bool_], margin: float) -> EquivalenceTest:

@@ -6,12 +6,27 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 from scipy.stats import binomtest, norm
 
-from steerlab._checks import RELATIVE_NOISE, InputError, check_pairs, check_rng, count, finite, open_share, outcomes, unmasked
+from steerlab._checks import (
+    RELATIVE_NOISE,
+    InputError,
+    are_outcomes,
+    check_pairs,
+    check_rng,
+    common_scale,
+    count,
+    finite,
+    group_numbers,
+    open_share,
+    outcomes,
+    reals,
+    unmasked,
+)
 from steerlab._html import OneLine
+from steerlab.statistics.groups import standard_error
 
 
 @dataclass(frozen=True)
@@ -102,38 +117,73 @@ def _holding(estimate: float, low: float, high: float, confidence: float, method
     return Interval(max(low, 0.0), min(high, 1.0), float(confidence), method)
 
 
-def paired_interval(before: ArrayLike, after: ArrayLike, *, confidence: float = 0.95) -> Interval:
-    """Newcombe's hybrid score interval (method 10) for the change in accuracy of paired outcomes.
+def paired_interval(before: ArrayLike, after: ArrayLike, *, groups: ArrayLike | None = None, confidence: float = 0.95) -> Interval:
+    """Interval of a paired change: Newcombe's hybrid score interval (method 10) for outcomes, a cluster-robust t interval by group.
 
     Args:
-        before: right or wrong for each problem without the intervention; booleans, or integers 0 and 1.
+        before: right or wrong for each problem without the intervention; booleans, or integers 0 and 1. With groups also real numbers.
         after: the same problems, in the same order, with it.
+        groups: one label a problem; problems of one group (a template, a lexical pair) are not independent. None: each is its own.
         confidence: between 0 and 1.
 
     Returns:
-        The interval of accuracy after minus accuracy before, in proportions, within [-1, 1]. It is approximate,
-        keeps a width when no outcome changed, and may disagree with the exact sign test close to the level.
+        The interval of the mean of after minus that of before; of outcomes, in proportions, within [-1, 1]. Without groups
+        it is approximate, keeps a width when no outcome changed, and may disagree with the exact sign test close to the level; real
+        numbers without groups have `paired_t_test`. With groups it is the mean change plus or minus t, with one degree of freedom
+        less than groups; where outcomes changed alike in all groups, which tells nothing of their spread, Newcombe's with the
+        groups counted as the problems.
 
     Raises:
-        ValueError: unequal lengths, no pairs, values that are not outcomes, two Series whose labels are in
-            different orders, or a confidence outside (0, 1).
+        ValueError: unequal lengths, no pairs, values that are not outcomes (with groups: not finite), labels of another length or
+            missing, fewer than 2 groups, two Series whose labels are in different orders, or a confidence outside (0, 1).
 
     Source:
-        Newcombe (1998), Statistics in Medicine 17, 2635-2650, method 10 (with its correction of phi).
+        Newcombe (1998), Statistics in Medicine 17, 2635-2650, method 10 (with its correction of phi); by group Liang and Zeger (1986),
+        Biometrika 73, with the factor G / (G - 1) for G groups, as in statsmodels.
 
     Example:
         >>> print(paired_interval([0, 0, 0, 1, 1, 1], [1, 1, 1, 1, 1, 0]))
         95% interval -0.2716 to 0.7263 (Newcombe paired)
+        >>> print(paired_interval([0, 0, 0, 1, 1, 1], [1, 1, 1, 1, 1, 0], groups=list("aabbcc")))
+        95% interval -1 to 1 (cluster-robust t)
     """
     check_pairs(before, after)
-    was, now = outcomes(before, "before"), outcomes(after, "after")
-    return newcombe_interval(
-        became_right=int((~was & now).sum()),
-        became_wrong=int((was & ~now).sum()),
-        stayed_right=int((was & now).sum()),
-        stayed_wrong=int((~was & ~now).sum()),
-        confidence=confidence,
+    if groups is not None and not are_outcomes(before, after):
+        was, now = reals(before, "before", at_least=2), reals(after, "after", at_least=2)
+        return mean_interval(now - was, group_numbers(groups, was.size), RELATIVE_NOISE * common_scale(was, now), confidence)
+    right, left = outcomes(before, "before"), outcomes(after, "after")
+    cells = {
+        "became_right": int((~right & left).sum()),
+        "became_wrong": int((right & ~left).sum()),
+        "stayed_right": int((right & left).sum()),
+        "stayed_wrong": int((~right & ~left).sum()),
+    }
+    if groups is None:
+        return newcombe_interval(**cells, confidence=confidence)
+    numbers = group_numbers(groups, right.size)
+    change = left.astype(np.float64) - right
+    found = mean_interval(change, numbers, RELATIVE_NOISE, confidence)
+    if found.low == found.high:
+        share = (int(numbers.max()) + 1) / right.size
+        found = newcombe_interval(**{cell: int(number * share + 0.5) for cell, number in cells.items()}, confidence=confidence)
+        return Interval(
+            min(found.low, change.mean()), max(found.high, change.mean()), found.confidence, "Newcombe paired, groups as problems"
+        )
+    return Interval(max(found.low, -1.0), min(found.high, 1.0), found.confidence, found.method)
+
+
+def mean_interval(values: NDArray[np.float64], numbers: NDArray[np.intp] | None, noise: float, confidence: float) -> Interval:
+    """Two-sided t interval of the mean of values, by group where each one's group is given."""
+    df = (values.size if numbers is None else int(numbers.max()) + 1) - 1
+    return t_interval(
+        float(values.mean()), standard_error(values, numbers, noise), df, confidence, "t" if numbers is None else "cluster-robust t"
     )
+
+
+def t_interval(estimate: float, error: float, df: float, confidence: float, method: str = "t") -> Interval:
+    """Two-sided t interval of an estimate; zero width where its error is 0."""
+    half = float(stats.t.isf((1 - open_share(confidence, "confidence")) / 2, df)) * error
+    return Interval(estimate - half, estimate + half, float(confidence), method if error else f"{method}, no spread")
 
 
 def newcombe_interval(*, became_right: int, became_wrong: int, stayed_right: int, stayed_wrong: int, confidence: float) -> Interval:
@@ -185,7 +235,7 @@ class Bootstrap(OneLine, title="Bootstrap", shown="estimate standard_error inter
         draws: the statistic of each resample.
         left_out: the statistic without each unit in turn (jackknife), for BCa.
         n: problems.
-        n_units: what is drawn: problems, or clusters of them.
+        n_units: what is drawn: problems, or groups of them.
         clustered: which of both.
     """
 
@@ -249,7 +299,7 @@ class Bootstrap(OneLine, title="Bootstrap", shown="estimate standard_error inter
 
     @property
     def _unit(self) -> str:
-        return "clusters" if self.clustered else "problems"
+        return "groups" if self.clustered else "problems"
 
 
 def bootstrap(
@@ -257,26 +307,26 @@ def bootstrap(
     statistic: Statistic = np.mean,
     *,
     rng: np.random.Generator,
-    clusters: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
     n_resamples: int = 9999,
 ) -> Bootstrap:
-    """Bootstrap distribution of a statistic, over problems or over clusters of problems that belong together.
+    """Bootstrap distribution of a statistic, over problems or over groups of problems that belong together.
 
-    Problems that share a template or a question are not independent. With `clusters` whole clusters are drawn, so the interval is
-    as wide as the number of clusters, not of problems, warrants.
+    Problems that share a template or a question are not independent. With `groups` whole groups are drawn, so the interval is
+    as wide as the number of groups, not of problems, warrants.
 
     Args:
         values: one row a problem; paired columns (before, after) stay together.
         statistic: takes rows, gives one finite number; default the mean.
         rng: draws the resamples.
-        clusters: one label a problem: its template, its question.
+        groups: one label a problem: its template, its question.
         n_resamples: how many.
 
     Returns:
         Estimate and draws; `interval` gives the BCa or the percentile interval.
 
     Raises:
-        ValueError: fewer than 2 problems or clusters, labels of another length or missing, values that are not finite, a statistic
+        ValueError: fewer than 2 problems or groups, labels of another length or missing, values that are not finite, a statistic
             that is not one finite number, or n_resamples < 2.
         TypeError: rng is no generator.
 
@@ -285,23 +335,24 @@ def bootstrap(
 
     Example:
         >>> moved = [0, 0, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1]
-        >>> found = bootstrap(moved, rng=np.random.default_rng(0), clusters=list("aaabbbcccddd"))
+        >>> found = bootstrap(moved, rng=np.random.default_rng(0), groups=list("aaabbbcccddd"))
         >>> print(found.interval(method="percentile"))
         95% interval 0.4167 to 0.9167 (clustered bootstrap, percentile)
     """
     check_rng(rng)
     n_resamples = count(n_resamples, "n_resamples", at_least=2)
     rows = _rows(values)
-    members = _members(rows, clusters)
+    numbers = group_numbers(groups, len(rows))
+    members = np.split(np.argsort(numbers, kind="stable"), np.cumsum(np.bincount(numbers))[:-1])
     units = len(members)
 
     def one(drawn: NDArray[np.int_]) -> float:
-        return _number(statistic, rows[drawn] if clusters is None else rows[np.concatenate([members[unit] for unit in drawn])])
+        return _number(statistic, rows[drawn] if groups is None else rows[np.concatenate([members[unit] for unit in drawn])])
 
     estimate = _number(statistic, rows)
     draws = np.array([one(rng.integers(0, units, units)) for _ in range(n_resamples)])
     left_out = np.array([one(np.delete(np.arange(units), unit)) for unit in range(units)])
-    return Bootstrap(rows, estimate, draws, left_out, len(rows), units, clusters is not None)
+    return Bootstrap(rows, estimate, draws, left_out, len(rows), units, groups is not None)
 
 
 def _rows(values: ArrayLike) -> NDArray[Any]:
@@ -314,23 +365,6 @@ def _rows(values: ArrayLike) -> NDArray[Any]:
     if bad.size:
         raise InputError(f"values[{bad[0]}]={rows[bad[0]]}: not finite; drop or repair it before testing")
     return rows
-
-
-def _members(rows: NDArray[Any], clusters: ArrayLike | None) -> list[NDArray[np.int_]]:
-    """The problems of each cluster, clusters in the order in which they first appear."""
-    if clusters is None:
-        return [np.array([i]) for i in range(len(rows))]
-    labels = list(np.asarray(clusters, dtype=object).ravel())
-    if len(labels) != len(rows):
-        raise InputError(f"clusters: {len(labels)} labels for {len(rows)} problems; give one a problem")
-    groups: dict[Any, list[int]] = {}
-    for i, label in enumerate(labels):
-        if pd.api.types.is_scalar(label) and pd.isna(label):
-            raise InputError(f"clusters[{i}] is missing; give every problem a label")
-        groups.setdefault(label, []).append(i)
-    if len(groups) < 2:
-        raise InputError(f"clusters: all {len(labels)} problems are in cluster {labels[0]!r}; at least 2 clusters needed")
-    return [np.array(group) for group in groups.values()]
 
 
 def _number(statistic: Statistic, rows: NDArray[Any]) -> float:

@@ -8,7 +8,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 from scipy.stats import false_discovery_control
 
 from steerlab._checks import (
@@ -21,6 +20,7 @@ from steerlab._checks import (
     check_rng,
     common_scale,
     count,
+    group_numbers,
     open_share,
     probabilities,
     problem_table,
@@ -31,7 +31,7 @@ from steerlab._html import Result
 from steerlab.statistics._format import format_p
 from steerlab.statistics._sign_flips import enumerable, exceedance, flipped_sums
 from steerlab.statistics.controls import rank_test
-from steerlab.statistics.intervals import Interval, paired_interval
+from steerlab.statistics.intervals import Interval, mean_interval, paired_interval
 
 LEVEL = 0.05  # below which a corrected p-value counts, in every verdict of the library
 
@@ -108,7 +108,7 @@ class MaxStatisticTest(
         pvalue: of the best cell, adjusted.
         n_cells: how many cells were tried.
         n_problems: how many problems there were.
-        n_moved: how many of them differ from before in some cell; only these can be flipped.
+        n_moved: how many of them, or of their groups, differ from before in some cell; only these can be flipped.
         null: the most extreme statistic of each flip, the null draws; absolute values if two-sided, and the opposite
             of the statistic if "less".
         exact: whether null holds every possible flip rather than random ones.
@@ -116,6 +116,7 @@ class MaxStatisticTest(
         alternative: "greater" asks whether after is larger than before in some cell.
         before, after: the inputs, as numbers.
         binary: whether they are outcomes, right or wrong.
+        groups: each problem's group as a number from 0; None where every problem is its own.
     """
 
     frame: pd.DataFrame
@@ -132,6 +133,7 @@ class MaxStatisticTest(
     before: NDArray[np.float64]
     after: NDArray[np.float64]
     binary: bool
+    groups: NDArray[np.intp] | None = None
 
     @property
     def smallest_p(self) -> float:
@@ -159,23 +161,19 @@ class MaxStatisticTest(
     def interval(self, confidence: float = 0.95) -> Interval:
         """Interval of the change in the best cell that allows for its having been chosen.
 
-        Newcombe's paired interval for outcomes and a t interval for real values, each with its error divided by the
+        `paired_interval` for outcomes, or by group, and a t interval for real values, each with its error divided by the
         number of cells (Bonferroni): so all cells' intervals hold at once, the chosen one's among them.
 
         Raises:
             ValueError: a confidence outside (0, 1).
         """
-        error = (1 - open_share(confidence, "confidence")) / self.n_cells
-        after = self.after[:, self._position]
+        each = 1 - (1 - open_share(confidence, "confidence")) / self.n_cells
+        before, after = self.before, self.after[:, self._position]
         if self.binary:
-            low, high = paired_interval(self.before == 1, after == 1, confidence=1 - error)
-            name = "Newcombe paired"
+            found = paired_interval(before == 1, after == 1, groups=self.groups, confidence=each)
         else:
-            difference = after - self.before
-            half = float(stats.t.isf(error / 2, self.n_problems - 1)) * difference.std(ddof=1) / math.sqrt(self.n_problems)
-            low, high = self.change - half, self.change + half
-            name = "t"
-        return Interval(float(low), float(high), float(confidence), f"{name}, Bonferroni over {self.n_cells} cells")
+            found = mean_interval(after - before, self.groups, RELATIVE_NOISE * common_scale(before, after), each)
+        return Interval(found.low, found.high, float(confidence), f"{found.method}, Bonferroni over {self.n_cells} cells")
 
     @property
     def _position(self) -> int:
@@ -197,6 +195,7 @@ def max_statistic_test(
     after: ArrayLike | pd.DataFrame,
     *,
     rng: np.random.Generator,
+    groups: ArrayLike | None = None,
     statistic: Statistic = "studentized",
     alternative: Alternative = "two-sided",
     n_resamples: int = 9999,
@@ -209,7 +208,7 @@ def max_statistic_test(
     as extreme as it (single-step max-T); it bounds the chance of one or more false rejections among all cells,
     whichever of them have an effect.
 
-    What it assumes: independent problems, and that symmetry. For one cell of right and wrong outcomes the symmetry is
+    What it assumes: independent problems (or groups), and that symmetry. For one cell of right and wrong outcomes the symmetry is
     the null of the sign test, conditional on the problems that changed. For several cells that share one baseline it
     says more than "no cell changes the accuracy": a pattern of losses over the cells must be as likely as the same
     pattern of gains, which need not hold where the baseline is far from half right. Then the flips are a multiplier
@@ -224,6 +223,8 @@ def max_statistic_test(
         after: [problem, cell], the same problems in the same order; a frame keeps the labels of its columns, which
             may be a MultiIndex such as (layer, alpha).
         rng: draws the flips.
+        groups: one label a problem, where problems of one group are not independent: the rows of a group are summed and flip together.
+            None: each problem is its own.
         statistic: "studentized" is the sum of the differences over the root of the sum of their squares, McNemar's z
             for outcomes, and gives the p-values of the t statistic, of which it is an increasing function; it treats
             noisy and quiet cells alike. "mean" is the mean difference, which favours noisy cells. Either is 0 in a
@@ -237,7 +238,7 @@ def max_statistic_test(
 
     Raises:
         ValueError: other than one row of after per value of before, fewer than 2 problems, NaN or infinite values,
-            labels that repeat or are in different orders, or an unknown option.
+            labels that repeat or are in different orders, groups as in `sign_flip_test`, or an unknown option.
         TypeError: rng is not a generator.
 
     Source:
@@ -262,10 +263,15 @@ def max_statistic_test(
     n, scale = was.size, common_scale(was, now)
     differences = now - was[:, None]
     differences[np.abs(differences) <= RELATIVE_NOISE * scale] = 0.0
-    moved = differences.any(axis=1)
-    divisor, noise = _divisors(differences, statistic, scale)
+    units, numbers = differences, None
+    if groups is not None:
+        numbers = group_numbers(groups, n)
+        units = np.stack([np.bincount(numbers, weights=cell) for cell in differences.T], axis=1)
+        units[np.abs(units) <= RELATIVE_NOISE * scale] = 0.0
+    moved = units.any(axis=1)
+    divisor, noise = _divisors(units, n, statistic, scale)
     statistics = differences.sum(axis=0) / divisor
-    null = np.concatenate([_extreme(sums / divisor, alternative) for sums in flipped_sums(differences[moved], n_resamples, rng)])
+    null = np.concatenate([_extreme(sums / divisor, alternative) for sums in flipped_sums(units[moved], n_resamples, rng)])
     exact = enumerable(int(moved.sum()), n_resamples)
     scores = _oriented(statistics, alternative)
     pvalues = exceedance(null, scores, noise, exact=exact)
@@ -285,12 +291,12 @@ def max_statistic_test(
         before=was,
         after=now,
         binary=are_outcomes(before, after),
+        groups=numbers,
     )
 
 
-def _divisors(differences: NDArray[np.float64], statistic: Statistic, scale: float) -> tuple[NDArray[np.float64], float]:
-    """What the sums of differences are divided by, cell by cell, and how large a rounding error of the result may be."""
-    n = differences.shape[0]
+def _divisors(differences: NDArray[np.float64], n: int, statistic: Statistic, scale: float) -> tuple[NDArray[np.float64], float]:
+    """What the sums of n problems' differences are divided by, cell by cell, and how large a rounding error of the result may be."""
     if statistic == "mean":
         return np.full(differences.shape[1], float(n)), RELATIVE_NOISE * scale
     # The sum of squares does not change when signs are flipped, so one division serves the data and all flips.

@@ -16,6 +16,7 @@ from steerlab._checks import (
     check_rng,
     common_scale,
     count,
+    group_numbers,
     open_share,
     outcomes,
     reals,
@@ -23,7 +24,7 @@ from steerlab._checks import (
 from steerlab._html import OneLine
 from steerlab.statistics._format import format_p
 from steerlab.statistics._sign_flips import enumerable, exceedance, flipped_sums
-from steerlab.statistics.intervals import Interval, newcombe_interval
+from steerlab.statistics.intervals import Interval, mean_interval, newcombe_interval
 from steerlab.statistics.t_tests import TTest, positive_p, student_t
 
 
@@ -99,7 +100,8 @@ def sign_test(before: ArrayLike, after: ArrayLike, *, alternative: Alternative =
         mid_p: use the mid-p variant.
 
     Returns:
-        The counts and the p-value; p is 1 when no outcome changed. Problems are taken as independent of each other.
+        The counts and the p-value; p is 1 when no outcome changed. It is exact for independent problems only; for problems that come
+        in groups use ``sign_flip_test(groups=...)``, which without groups is the same test.
 
     Raises:
         ValueError: unequal lengths, no pairs, values that are not outcomes, two Series whose labels are in
@@ -145,24 +147,26 @@ def _mid_p(became_right: int, changed: int, alternative: Alternative) -> float:
     return {"greater": greater, "less": less, "two-sided": min(1.0, 2 * min(greater, less))}[alternative]
 
 
-def paired_t_test(before: ArrayLike, after: ArrayLike, *, alternative: Alternative = "two-sided") -> TTest:
+def paired_t_test(before: ArrayLike, after: ArrayLike, *, groups: ArrayLike | None = None, alternative: Alternative = "two-sided") -> TTest:
     """Paired t-test of the mean difference after - before, for real values such as margins.
 
     Args:
         before: one value per problem without the intervention.
         after: the same problems, in the same order, with it; the same units.
+        groups: one label a problem, where problems of one group are not independent: the error is cluster-robust, with one degree
+            of freedom less than groups.
         alternative: "greater" means that after is larger.
 
     Returns:
-        The test; p is 1 when every difference is zero. It assumes independent problems and differences that are
+        The test; p is 1 when every difference is zero. It assumes independent problems (or groups) and differences that are
         roughly normal, or many.
 
     Raises:
-        ValueError: unequal lengths, fewer than 2 pairs, NaN or infinite values, two Series whose labels are in
-            different orders, an unknown alternative, or differences that are all equal and not zero.
+        ValueError: unequal lengths, fewer than 2 pairs or groups, NaN or infinite values, labels of another length or missing, two
+            Series whose labels are in different orders, an unknown alternative, or differences that are all equal and not zero.
 
     Source:
-        Student (1908), Biometrika 6; computed by SciPy.
+        Student (1908), Biometrika 6; computed by SciPy. By group as `paired_interval`.
 
     Example:
         >>> print(paired_t_test([0.1, 0.4, 0.2, 0.3], [0.6, 0.7, 0.9, 0.4]))
@@ -172,7 +176,8 @@ def paired_t_test(before: ArrayLike, after: ArrayLike, *, alternative: Alternati
     check_pairs(before, after)
     was, now = reals(before, "before", at_least=2), reals(after, "after", at_least=2)
     scale = common_scale(was, now)
-    return student_t(now - was, 0.0, alternative=alternative, scale=scale, what="differences")
+    numbers = None if groups is None else group_numbers(groups, was.size)
+    return student_t(now - was, 0.0, alternative=alternative, scale=scale, what="differences", numbers=numbers)
 
 
 EXACT_RANKS = 200  # changed pairs up to which the distribution of the rank sum is computed exactly, ties and all
@@ -279,6 +284,7 @@ class SignFlipTest(OneLine, title="Sign-flip permutation test", shown="statistic
         null: the means under flipped signs; all of them where `exact`, else random ones.
         exact: whether all flips were gone through.
         alternative: "greater" asks whether after is larger.
+        groups: each pair's group as a number from 0; None where every pair is its own.
     """
 
     differences: tuple[float, ...]
@@ -288,6 +294,12 @@ class SignFlipTest(OneLine, title="Sign-flip permutation test", shown="statistic
     null: NDArray[np.float64]
     exact: bool
     alternative: Alternative
+    groups: NDArray[np.intp] | None = None
+
+    @property
+    def n_groups(self) -> int:
+        """How many groups there are, each flipped as a whole."""
+        return self.n if self.groups is None else int(self.groups.max()) + 1
 
     @property
     def smallest_p(self) -> float:
@@ -302,41 +314,49 @@ class SignFlipTest(OneLine, title="Sign-flip permutation test", shown="statistic
         return self.statistic / float(np.std(self.differences, ddof=1))
 
     def interval(self, confidence: float = 0.95) -> Interval:
-        """Student's interval of the mean difference.
+        """Student's interval of the mean difference, by group where there are groups.
 
         Raises:
             ValueError: a confidence outside (0, 1).
         """
         values = np.array(self.differences)
-        sd = float(values.std(ddof=1)) if np.ptp(values) else 0.0
-        return TTest(0.0, self.n - 1, 1.0, self.statistic, sd, self.n, "two-sided", 0.0).interval(confidence)
+        return mean_interval(values, self.groups, RELATIVE_NOISE * common_scale(values), confidence)
 
     def __str__(self) -> str:
         flips = "all" if self.exact else "random"
         return (
             f"mean difference {self.statistic:.4g}, {format_p(self.pvalue)} "
             f"({self.alternative} sign-flip test, {len(self.null)} {flips} flips), n = {self.n}"
+            f"{'' if self.groups is None else f' in {self.n_groups} groups'}"
         )
 
 
 def sign_flip_test(
-    before: ArrayLike, after: ArrayLike, *, rng: np.random.Generator, n_resamples: int = 9999, alternative: Alternative = "two-sided"
+    before: ArrayLike,
+    after: ArrayLike,
+    *,
+    rng: np.random.Generator,
+    groups: ArrayLike | None = None,
+    n_resamples: int = 9999,
+    alternative: Alternative = "two-sided",
 ) -> SignFlipTest:
-    """Permutation test of the mean difference: under the null, before and after may be exchanged within each problem.
+    """Permutation test of the mean difference: under the null, before and after may be exchanged within each problem, or each group.
 
     Args:
         before: one value per problem without the intervention.
         after: the same problems, in the same order, with it.
         rng: draws the flips.
-        n_resamples: how many; where the changed pairs have no more than so many in all, each is gone through once and p is exact.
+        groups: one label a problem, where problems of one group (a template, a lexical pair) are not independent: whole groups flip
+            together, so that a group's sum of differences is the unit. None: each problem is its own.
+        n_resamples: how many; where the changed pairs (or groups) have no more than so many in all, each is gone through once and p is exact.
         alternative: "greater" means that after is larger.
 
     Returns:
         The test; p = (1 + flips at least as extreme) / (n_resamples + 1), or their share among all flips. Ties count against us.
 
     Raises:
-        ValueError: unequal lengths, fewer than 2 pairs, NaN or infinite values, two Series whose labels are in different
-            orders, an unknown alternative, or n_resamples < 1.
+        ValueError: unequal lengths, fewer than 2 pairs or groups, NaN or infinite values, labels of another length or missing, two
+            Series whose labels are in different orders, an unknown alternative, or n_resamples < 1.
         TypeError: rng is no generator.
 
     Source:
@@ -346,19 +366,23 @@ def sign_flip_test(
         >>> rng = np.random.default_rng(0)
         >>> print(sign_flip_test([0.1, 0.4, 0.2, 0.3], [0.6, 0.7, 0.9, 0.4], rng=rng))
         mean difference 0.4, p = 0.1250 (two-sided sign-flip test, 16 all flips), n = 4
+        >>> print(sign_flip_test([0.1, 0.4, 0.2, 0.3], [0.6, 0.7, 0.9, 0.4], rng=rng, groups=["a", "a", "b", "b"]))
+        mean difference 0.4, p = 0.5000 (two-sided sign-flip test, 4 all flips), n = 4 in 2 groups
     """
     check_rng(rng)
     n_resamples = count(n_resamples, "n_resamples", at_least=1)
     differences = _differences(before, after, alternative)
-    n, changed = differences.size, differences[differences != 0]
+    noise = RELATIVE_NOISE * common_scale(differences)
+    n, numbers = differences.size, None if groups is None else group_numbers(groups, differences.size)
+    units = differences if numbers is None else np.bincount(numbers, weights=differences).astype(np.float64)
+    changed = units[units != 0 if numbers is None else np.abs(units) > noise]
     exact = enumerable(changed.size, n_resamples)
     sums = [block[:, 0] for block in flipped_sums(changed[:, None], n_resamples, rng)]
     null, observed = np.concatenate(sums) / n, float(changed.sum()) / n
-    noise = RELATIVE_NOISE * common_scale(differences)
     sign = -1.0 if alternative == "less" else 1.0
     scores, score = (np.abs(null), abs(observed)) if alternative == "two-sided" else (sign * null, sign * observed)
     p = float(exceedance(scores, np.array([score]), noise, exact=exact)[0])
-    return SignFlipTest(tuple(differences.tolist()), observed, positive_p(p), n, null, exact, alternative)
+    return SignFlipTest(tuple(differences.tolist()), observed, positive_p(p), n, null, exact, alternative, numbers)
 
 
 def _differences(before: ArrayLike, after: ArrayLike, alternative: Alternative) -> NDArray[np.float64]:

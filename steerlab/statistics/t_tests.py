@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from steerlab._checks import RELATIVE_NOISE, Alternative, InputError, check_alternative, common_scale, open_share, reals
+from steerlab._checks import RELATIVE_NOISE, Alternative, InputError, check_alternative, common_scale, reals
 from steerlab._html import OneLine
 from steerlab.statistics._format import format_p
-from steerlab.statistics.intervals import Interval
+from steerlab.statistics.groups import standard_error
+from steerlab.statistics.intervals import Interval, t_interval
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class TTest(OneLine, title="t-test", shown="statistic df pvalue alternative mean
 
     Attributes:
         statistic: t, signed like mean - popmean.
-        df: degrees of freedom, n - 1.
+        df: degrees of freedom, n - 1, or groups - 1.
         pvalue: in (0, 1].
         mean: of the differences after - before, or of the values of a one-sample test; in their units.
         sd: their sample standard deviation (n - 1 in the denominator).
@@ -27,6 +28,7 @@ class TTest(OneLine, title="t-test", shown="statistic df pvalue alternative mean
         alternative: "greater" asks whether the mean lies above popmean.
         popmean: the reference; 0 for a paired test.
         values: what was tested: the differences after - before, or the values, in the order given.
+        standard_error: of the mean by group; None where problems are independent, when it is sd / sqrt(n).
     """
 
     statistic: float
@@ -38,6 +40,7 @@ class TTest(OneLine, title="t-test", shown="statistic df pvalue alternative mean
     alternative: Alternative
     popmean: float = 0.0
     values: tuple[float, ...] = ()
+    standard_error: float | None = None
 
     def interval(self, confidence: float = 0.95) -> Interval:
         """Two-sided t interval of the mean, whatever the alternative; zero width if every value was the same.
@@ -45,8 +48,9 @@ class TTest(OneLine, title="t-test", shown="statistic df pvalue alternative mean
         Raises:
             ValueError: a confidence outside (0, 1).
         """
-        half = float(stats.t.isf((1 - open_share(confidence, "confidence")) / 2, self.df)) * self.sd / math.sqrt(self.n)
-        return Interval(self.mean - half, self.mean + half, float(confidence), "t" if self.sd else "t, no spread")
+        if self.standard_error is None:
+            return t_interval(self.mean, self.sd / math.sqrt(self.n), self.df, confidence)
+        return t_interval(self.mean, self.standard_error, self.df, confidence, "cluster-robust t")
 
     @property
     def cohens_d(self) -> float:
@@ -55,13 +59,22 @@ class TTest(OneLine, title="t-test", shown="statistic df pvalue alternative mean
 
     def __str__(self) -> str:
         against = f" against {self.popmean:.4g}" if self.popmean else ""
+        by_group = "" if self.standard_error is None else f" in {self.df + 1} groups"
         return (
             f"t({self.df}) = {self.statistic:.3f}, {format_p(self.pvalue)} ({self.alternative}), "
-            f"mean {self.mean:.4g}{against}, d = {self.cohens_d:.3f}, n = {self.n}"
+            f"mean {self.mean:.4g}{against}, d = {self.cohens_d:.3f}, n = {self.n}{by_group}"
         )
 
 
-def student_t(values: NDArray[np.float64], popmean: float, *, alternative: Alternative, scale: float, what: str) -> TTest:
+def student_t(
+    values: NDArray[np.float64],
+    popmean: float,
+    *,
+    alternative: Alternative,
+    scale: float,
+    what: str,
+    numbers: NDArray[np.intp] | None = None,
+) -> TTest:
     """Test the mean of values against popmean.
 
     Args:
@@ -70,27 +83,30 @@ def student_t(values: NDArray[np.float64], popmean: float, *, alternative: Alter
         alternative: already checked.
         scale: size of the numbers that values were computed from; rounding errors are judged against it.
         what: plural name of the values, for error messages.
+        numbers: each value's group, where they come in groups.
 
     Raises:
-        ValueError: the values do not vary and differ from popmean, so that t would be infinite.
+        ValueError: the values, or those of groups, do not vary and differ from popmean, so that t would be infinite.
     """
     n, noise, given = values.size, RELATIVE_NOISE * scale, tuple(values.tolist())
-    if np.ptp(values) <= noise:
-        if np.abs(values - popmean).max() <= noise:
-            return TTest(0.0, n - 1, 1.0, popmean, 0.0, n, alternative, popmean, given)
-        raise InputError(f"all {n} {what} equal {values[0]:.6g}: t needs values that vary; use a rank or a sign test")
-    result = stats.ttest_1samp(values, popmean, alternative=alternative)
-    return TTest(
-        statistic=float(result.statistic),
-        df=n - 1,
-        pvalue=positive_p(result.pvalue),
-        mean=float(values.mean()),
-        sd=float(values.std(ddof=1)),
-        n=n,
-        alternative=alternative,
-        popmean=popmean,
-        values=given,
-    )
+    error = None if numbers is None else standard_error(values, numbers, noise)
+    df, mean = (n if numbers is None else int(numbers.max()) + 1) - 1, float(values.mean())
+    if np.ptp(values) <= noise or error == 0:
+        if abs(mean - popmean) <= noise:
+            return TTest(0.0, df, 1.0, popmean, 0.0, n, alternative, popmean, given, error)
+        same = f"all {n} {what} equal {values[0]:.6g}" if error is None else f"all {df + 1} groups change alike, by {mean:.6g}"
+        raise InputError(f"{same}: t needs values that vary; use a rank or a sign test")
+    sd = float(values.std(ddof=1))
+    if error is None:
+        result = stats.ttest_1samp(values, popmean, alternative=alternative)
+        return TTest(float(result.statistic), df, positive_p(result.pvalue), mean, sd, n, alternative, popmean, given)
+    t = (mean - popmean) / error
+    return TTest(t, df, positive_p(t_tail(t, df, alternative)), mean, sd, n, alternative, popmean, given, error)
+
+
+def t_tail(t: float, df: float, alternative: Alternative) -> float:
+    """P of Student's t."""
+    return float({"greater": stats.t.sf(t, df), "less": stats.t.cdf(t, df), "two-sided": 2 * stats.t.sf(abs(t), df)}[alternative])
 
 
 def positive_p(p: float) -> float:
@@ -129,8 +145,7 @@ class WelchTest(
         Raises:
             ValueError: a confidence outside (0, 1).
         """
-        half = float(stats.t.isf((1 - open_share(confidence, "confidence")) / 2, self.df)) * self.standard_error
-        return Interval(self.difference - half, self.difference + half, float(confidence), "Welch")
+        return t_interval(self.difference, self.standard_error, self.df, confidence, "Welch")
 
     @property
     def hedges_g(self) -> float:
@@ -181,5 +196,4 @@ def welch_t_test(first: ArrayLike, second: ArrayLike, *, alternative: Alternativ
     error = math.sqrt(sum(parts))
     df = sum(parts) ** 2 / sum(part**2 / (size - 1) for part, size in zip(parts, (one.size, two.size), strict=True))
     t = difference / error
-    tails = {"greater": stats.t.sf(t, df), "less": stats.t.cdf(t, df), "two-sided": 2 * stats.t.sf(abs(t), df)}
-    return WelchTest(*given, t, df, positive_p(tails[alternative]), difference, error, alternative)
+    return WelchTest(*given, t, df, positive_p(t_tail(t, df, alternative)), difference, error, alternative)

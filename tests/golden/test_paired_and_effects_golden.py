@@ -196,7 +196,7 @@ def test_the_bootstrap_of_skewed_values(method):
 def test_clusters_of_copies_count_once():
     """Oracle: by hand. Ten values, each five times over, have the standard error of ten values: sd / sqrt(10)."""
     values = np.random.default_rng(4).normal(size=10)
-    found = st.bootstrap(np.repeat(values, 5), rng=np.random.default_rng(5), clusters=np.repeat(np.arange(10), 5))
+    found = st.bootstrap(np.repeat(values, 5), rng=np.random.default_rng(5), groups=np.repeat(np.arange(10), 5))
     assert found.standard_error == pytest.approx(values.std() / math.sqrt(10), rel=0.03)
 
 

@@ -146,7 +146,7 @@ def test_the_jackknife_of_a_clustered_bootstrap_leaves_out_whole_clusters():
     sizes = [1, 9, 2, 3, 2, 4]
     labels = np.repeat(list("abcdef"), sizes)
     values = np.repeat([8.0, 0.0, 1.0, 0.5, 1.5, 0.2], sizes) + chance(2).normal(0, 0.3, sum(sizes))
-    found = st.bootstrap(values, rng=chance(), clusters=labels, n_resamples=400)
+    found = st.bootstrap(values, rng=chance(), groups=labels, n_resamples=400)
     left_out = [values[labels != label].mean() for label in "abcdef"]
     assert (found.n, found.n_units, found.clustered) == (21, 6, True)
     assert found.left_out == pytest.approx(left_out)
@@ -168,5 +168,5 @@ def test_a_resample_has_as_many_units_as_the_sample():
     values = chance(4).normal(size=6)
     assert st.bootstrap(values, rng=chance(), n_resamples=4000).standard_error == pytest.approx(values.std() / np.sqrt(6), rel=0.05)
     groups = np.repeat(values, 3)
-    clustered = st.bootstrap(groups, rng=chance(), clusters=np.repeat(range(6), 3), n_resamples=4000)
+    clustered = st.bootstrap(groups, rng=chance(), groups=np.repeat(range(6), 3), n_resamples=4000)
     assert clustered.standard_error == pytest.approx(values.std() / np.sqrt(6), rel=0.05)

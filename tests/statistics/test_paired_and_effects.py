@@ -112,9 +112,9 @@ def test_a_bootstrap_keeps_paired_columns_together():
         ([1.0], {}, "1 given; at least 2 problems"),
         ([1.0, math.inf], {}, r"values\[1\]=inf"),
         (["a", "b"], {}, "dtype"),
-        ([1.0, 2.0], {"clusters": ["a"]}, "1 labels for 2 problems"),
-        ([1.0, 2.0], {"clusters": ["a", "a"]}, "all 2 problems are in cluster 'a'"),
-        ([1.0, 2.0], {"clusters": ["a", None]}, r"clusters\[1\] is missing"),
+        ([1.0, 2.0], {"groups": ["a"]}, "1 labels for 2 problems"),
+        ([1.0, 2.0], {"groups": ["a", "a"]}, "all 2 problems are in group 'a'"),
+        ([1.0, 2.0], {"groups": ["a", None]}, r"groups\[1\] is missing"),
         ([1.0, 2.0], {"n_resamples": 1}, "n_resamples=1"),
         ([1.0, 2.0], {"statistic": lambda rows: math.nan}, "statistic of a resample=nan"),
     ],
@@ -202,8 +202,8 @@ def test_differences_that_vary_by_rounding_alone_are_equal():
 
 def test_a_cluster_label_that_pandas_calls_missing_is_refused():
     labels = pd.Series(["a", "b", pd.NA, pd.NA], dtype="string")
-    with pytest.raises(ValueError, match=r"clusters\[2\] is missing"):
-        st.bootstrap([1, 2, 3, 4], rng=rng(), clusters=labels)
+    with pytest.raises(ValueError, match=r"groups\[2\] is missing"):
+        st.bootstrap([1, 2, 3, 4], rng=rng(), groups=labels)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_the_prediction_test_rejects_a_true_null_as_often_as_it_says():
 @given(hs.lists(numbers, min_size=2, max_size=15), hs.booleans())
 def test_the_same_seed_gives_the_same_bytes(values, clustered):
     clusters = [i % 3 if len(values) > 3 else i for i in range(len(values))] if clustered else None
-    one, two = (st.bootstrap(values, rng=np.random.default_rng(7), clusters=clusters, n_resamples=99) for _ in range(2))
+    one, two = (st.bootstrap(values, rng=np.random.default_rng(7), groups=clusters, n_resamples=99) for _ in range(2))
     assert one.draws.tobytes() == two.draws.tobytes()
     low, high = one.interval()
     assert low <= high

@@ -63,7 +63,7 @@ def _paired_effect(n: int, d: float, rng: np.random.Generator) -> NDArray[np.flo
 def _bootstrap(clusters: int, each: int, method: str, rng: np.random.Generator, *, ignored: bool = False) -> NDArray[np.float64]:
     values = np.repeat(rng.normal(size=clusters), each) + rng.normal(size=clusters * each)
     labels = None if ignored or each == 1 else np.repeat(np.arange(clusters), each)
-    found = st.bootstrap(values, rng=rng, clusters=labels, n_resamples=499)
+    found = st.bootstrap(values, rng=rng, groups=labels, n_resamples=499)
     return missed(lambda confidence: found.interval(confidence, method=method), 0.0)  # type: ignore[arg-type]
 
 
