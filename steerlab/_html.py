@@ -195,6 +195,11 @@ class OneLine(Result):
         """One line: the numbers of `summary`."""
         return self.summary()
 
+    def warnings(self) -> list[str]:
+        """What a reader must know: where the interval is approximate."""
+        found = self._facts().get("interval")
+        return found.warnings() if isinstance(found, Result) else []
+
 
 class Plotted(Result):
     """A result with one obvious figure."""

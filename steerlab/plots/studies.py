@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 from steerlab._checks import InputError
 from steerlab.plots import _input, theme
 from steerlab.statistics._format import format_p
-from steerlab.statistics.multiplicity import LEVEL
+from steerlab.statistics.multiplicity import significant
 
 CLAIMS_HEIGHT = 380
 
@@ -341,7 +341,7 @@ CELL = 44
 def transfer_matrix(found: _input.Framed) -> go.Figure:
     """Change of accuracy on each task's test problems under each task's vector; one panel a method.
 
-    Rows say where a vector comes from, columns where it is tested. Cells whose corrected p-value is below 0.05 have a star; the hover states
+    Rows say where a vector comes from, columns where it is tested. Cells whose corrected p-value is at most 0.05 have a star; the hover states
     the interval and what random and shuffled-label vectors did.
 
     Args:
@@ -372,7 +372,7 @@ def transfer_matrix(found: _input.Framed) -> go.Figure:
         for row in rows[rows["method"] == method].to_dict("records"):
             at = names.index(row["source"]), names.index(row["target"])
             values[at] = 100 * row["change"]
-            text[at] = theme.signed(values[at], 1) + ("*" if row["p_holm"] < LEVEL else "")
+            text[at] = theme.signed(values[at], 1) + ("*" if significant(row["p_holm"]) else "")
             hover[at] = _hover(row)
         trace = go.Heatmap(
             z=values, text=text.tolist(), texttemplate="%{text}", hovertext=hover.tolist(), hoverinfo="text",
@@ -389,7 +389,7 @@ def transfer_matrix(found: _input.Framed) -> go.Figure:
     bar = theme.colorbar_below("change in accuracy (points)", inner)
     fig.update_layout(coloraxis={"autocolorscale": True, "cmin": -limit, "cmax": limit, "colorbar": bar})
     apart = rows[rows["source"] != rows["target"]]
-    clear = int((apart["p_holm"] < LEVEL).sum())
+    clear = int(significant(apart["p_holm"]).sum())
     headline = f"{clear} of {len(apart)} transfers change accuracy after correction"
     notes = ("*: exact sign test, Holm's correction over all cells off the diagonal; hover for intervals and nulls.",)
     return theme.style(fig, headline, notes, inner + 140, bottom=130)

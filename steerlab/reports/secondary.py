@@ -14,7 +14,7 @@ from steerlab.statistics._format import format_p
 from steerlab.statistics.dose_response import DoseResponse
 from steerlab.statistics.effects import anti_steerable_share, discordant_odds_ratio, paired_effect_size
 from steerlab.statistics.equivalence import equivalence_test
-from steerlab.statistics.multiplicity import MaxStatisticTest
+from steerlab.statistics.multiplicity import LEVEL, MaxStatisticTest
 from steerlab.statistics.paired import sign_flip_test
 from steerlab.statistics.power import plan
 from steerlab.studies.protocol import Experiment, stream
@@ -145,7 +145,7 @@ class Questions(Result):
             *self.contrast(),
             (
                 f"Is the most extreme of {tested.n_cells} cells more than chance (validation)?",
-                f"largest test statistic {self._most_extreme()}; {survivors} of {tested.n_cells} cells have p below 0.05",
+                f"largest test statistic {self._most_extreme()}; {survivors} of {tested.n_cells} cells have p of at most {LEVEL}",
             ),
             ("Is the chosen cell, corrected for all that were compared (validation)?", format_p(self.chosen_p)),
             ("Does accuracy follow alpha at the chosen layer (test)?", str(self.dose.trend)),
@@ -161,7 +161,9 @@ class Questions(Result):
             lines += self.about(control)
             lines.append((f"What else changes at alpha = {control.alpha:+g} (on {e.settings['texts']})?", self.beside(control)))
         lines += self.others()
-        lines.append(("What would a repetition need to detect this change from the baseline at p = 0.01 with 80% power?", self._next()))
+        lines.append(
+            (f"What would a repetition need to detect this change from the baseline at level {LEVEL} with 80% power?", self._next())
+        )
         return pd.DataFrame(lines, columns=["question", "answer"])
 
     def _most_extreme(self) -> str:
@@ -172,7 +174,7 @@ class Questions(Result):
         return f"at layer {layer}, alpha {alpha:+g} (accuracy {100 * change:+.1f} points), {format_p(self.best_cell.pvalue)}"
 
     def _monotonic(self) -> list[str]:
-        return self.dose.warnings() or ["yes: no step goes against the trend"]
+        return [str(self.dose.reversal)] if self.dose.reversal else ["yes: no step goes against the trend"]
 
     def _next(self) -> str:
         """Controls and problems for a repetition of what was seen at the chosen alpha."""
@@ -181,7 +183,7 @@ class Questions(Result):
         share, change = (sign.became_right + sign.became_wrong) / sign.n, abs(sign.change)
         if change == 0 or change > share:
             return "the chosen alpha did not change accuracy; there is nothing to plan a repetition for"
-        return str(plan(change=change, discordant=share, p=0.01))
+        return str(plan(change=change, discordant=share, level=LEVEL))
 
     def __str__(self) -> str:
         """A few lines for the terminal."""
@@ -198,7 +200,7 @@ class Questions(Result):
             [
                 *contrast,
                 f"comparisons {tested.n_cells} cells compared on validation; corrected for all of them, the chosen one has {format_p(self.chosen_p)}; the "
-                f"most extreme is {self._most_extreme()}; {len(tested.survivors())} have p below 0.05",
+                f"most extreme is {self._most_extreme()}; {len(tested.survivors())} have p of at most {LEVEL}",
                 f"trend       {dose.trend}",
             ]
         )

@@ -144,8 +144,8 @@ def _chance(e: Experiment, chosen_p: float) -> list[str]:
         return []
     cells = int((e.validation.accuracy()["alpha"] != 0).sum())
     return [
-        f"{cells} cells compared on validation; the chosen one is consistent with chance (max-statistic test, {format_p(chosen_p, digits=2)}): layer and "
-        "alpha might as well have been drawn at random."
+        f"{cells} cells compared on validation; the chosen one is consistent with chance (max-statistic test, {format_p(chosen_p, digits=2)}): no "
+        "evidence that this layer and alpha do more than any others."
     ]
 
 

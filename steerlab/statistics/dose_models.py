@@ -14,7 +14,7 @@ from scipy.stats import rankdata
 from steerlab._checks import RELATIVE_NOISE, InputError, check_rng, common_scale, count, open_share, problem_table, reals
 from steerlab._html import OneLine, Result
 from steerlab.statistics.groups import standard_error
-from steerlab.statistics.intervals import Interval, t_interval
+from steerlab.statistics.intervals import Interval, few_of, t_interval
 
 BLOCK = 1 << 21
 
@@ -105,6 +105,7 @@ class IsotonicFit(Result, title="Isotonic fit"):
         fitted: the curve.
         increasing: its direction.
         draws: the curves [draw, alpha] of problems drawn with replacement; None for means.
+        n_problems: None for means.
     """
 
     alphas: NDArray[np.float64]
@@ -112,6 +113,7 @@ class IsotonicFit(Result, title="Isotonic fit"):
     fitted: NDArray[np.float64]
     increasing: bool
     draws: NDArray[np.float64] | None
+    n_problems: int | None = None
 
     @property
     def largest_gap(self) -> float:
@@ -134,6 +136,15 @@ class IsotonicFit(Result, title="Isotonic fit"):
     def __str__(self) -> str:
         course = "increasing" if self.increasing else "decreasing"
         return f"{course} from {self.fitted[0]:.4g} to {self.fitted[-1]:.4g} over {self.alphas.size} alphas, largest gap {self.largest_gap:.4g}"
+
+    def warnings(self) -> list[str]:
+        """Where the limits are approximate."""
+        few = few_of(self.n_problems, "problems") if self.n_problems else ""
+        return (
+            [f"The limits of the isotonic fit are approximate: with only {few} they miss the truth more often than they say."]
+            if few
+            else []
+        )
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -173,7 +184,8 @@ class SpearmanCorrelation(OneLine, title="Spearman's rank correlation", shown="r
         if self.draws is not None:
             low, high = (float(limit) for limit in np.quantile(self.draws, [tail, 1 - tail]))
             half = max(self.rho - low, high - self.rho, 0.0)
-            return Interval(max(self.rho - half, -1.0), min(self.rho + half, 1.0), float(confidence), "bootstrap over problems")
+            few = few_of(self.n_problems, "problems") if self.n_problems else ""
+            return Interval(max(self.rho - half, -1.0), min(self.rho + half, 1.0), float(confidence), "bootstrap over problems", few)
         if self.n_doses < 4:
             raise InputError(f"{self.n_doses} means: an interval of Spearman's rho needs at least 4, or values [problem, alpha]")
         if abs(self.rho) >= 1:
@@ -235,7 +247,7 @@ def curve_of(doses: Doses, resampled: NDArray[np.float64] | None, increasing: bo
         rising, falling = (float(((_monotone(means, up) - means) ** 2).sum()) for up in (True, False))
         increasing = rising <= falling + doses.noise**2
     draws = None if resampled is None else np.stack([_monotone(row, increasing) for row in resampled])
-    return IsotonicFit(doses.alphas, means, _monotone(means, increasing), increasing, draws)
+    return IsotonicFit(doses.alphas, means, _monotone(means, increasing), increasing, draws, doses.n_problems)
 
 
 def spearman(

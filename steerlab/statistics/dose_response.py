@@ -28,7 +28,7 @@ from steerlab.statistics.dose_models import (
     read_doses,
     rho_of,
 )
-from steerlab.statistics.multiplicity import max_statistic_test
+from steerlab.statistics.multiplicity import LEVEL, max_statistic_test, significant
 
 Null = Literal["reversal", "permutation"]
 
@@ -213,8 +213,8 @@ class Reversal(OneLine, shown="alpha_from alpha_to size increasing pvalue n_pair
         )
         if self.pvalue is None:
             return f"{sentence}; means alone cannot tell whether that exceeds chance."
-        verdict = "more than" if self.pvalue <= 0.05 else "no more than"
-        return f"{sentence}, {verdict} chance explains at 0.05 ({format_p(self.pvalue)}, adjusted for {self.n_pairs} pairs of alphas)."
+        verdict = f"more than chance explains at {LEVEL}" if significant(self.pvalue) else "which is consistent with chance"
+        return f"{sentence}, {verdict} ({format_p(self.pvalue)}, adjusted for {self.n_pairs} pairs of alphas)."
 
 
 def largest_reversal(
@@ -309,8 +309,8 @@ class DoseResponse(Result, title="Dose-response"):
         return self.reversal is None
 
     def warnings(self) -> list[str]:
-        """What a reader of the line or of the trend must know: where the response is not monotonic."""
-        return [] if self.reversal is None else [str(self.reversal)]
+        """What a reader of the line or of the trend must know: where the response is not monotonic, and where intervals are approximate."""
+        return [*([] if self.reversal is None else [str(self.reversal)]), *self.spearman.warnings(), *self.isotonic.warnings()]
 
     def __str__(self) -> str:
         over = "means" if self.n_problems is None else f"{self.n_problems} problems"

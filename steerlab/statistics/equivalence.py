@@ -25,6 +25,7 @@ from steerlab._html import OneLine
 from steerlab.statistics._format import format_p
 from steerlab.statistics.groups import standard_error
 from steerlab.statistics.intervals import Interval, mean_interval, paired_interval
+from steerlab.statistics.multiplicity import LEVEL, significant
 from steerlab.statistics.t_tests import positive_p
 
 # Values of the nuisance parameter that are tried before the best of them are refined; dense at the ends, where few
@@ -65,13 +66,13 @@ class EquivalenceTest(
     after: NDArray[np.bool_] | NDArray[np.float64]
     groups: NDArray[np.intp] | None = None
 
-    def equivalent(self, level: float = 0.05) -> bool:
+    def equivalent(self, level: float = LEVEL) -> bool:
         """Whether changes as large as the margin are rejected in both directions.
 
         Raises:
             ValueError: a level outside (0, 1).
         """
-        return self.pvalue <= open_share(level, "level")
+        return significant(self.pvalue, open_share(level, "level"))
 
     def interval(self, confidence: float = 0.9) -> Interval:
         """Two-sided interval of the change; the one that goes with a test at a level has confidence 1 - 2 level.
@@ -90,7 +91,7 @@ class EquivalenceTest(
     def __str__(self) -> str:
         verdict = "within" if self.equivalent() else "not shown to be within"
         return (
-            f"change {self.change:+.4g} {verdict} ±{self.margin:g} at 0.05, {format_p(self.pvalue)} "
+            f"change {self.change:+.4g} {verdict} ±{self.margin:g} at {LEVEL}, {format_p(self.pvalue)} "
             f"(equivalence, {self.method}, n = {self.n}{'' if self.groups is None else f' in {self.groups.max() + 1} groups'})"
         )
 

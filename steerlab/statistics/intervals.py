@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -37,18 +37,36 @@ class Interval(OneLine, title="Confidence interval", shown="low high confidence 
         low, high: the limits, in the units of what was estimated.
         confidence: the share of such intervals that hold the truth, e.g. 0.95.
         method: how it was computed.
+        few: what there is too little of for the method, such as "7 problems"; it then misses the truth more often than it says.
     """
 
     low: float
     high: float
     confidence: float
     method: str
+    few: str = ""
 
     def __iter__(self) -> Iterator[float]:
         return iter((self.low, self.high))
 
     def __str__(self) -> str:
-        return f"{_percent(self.confidence)} interval {self.low:.4g} to {self.high:.4g} ({self.method})"
+        few = f"; approximate: only {self.few}" if self.few else ""
+        return f"{_percent(self.confidence)} interval {self.low:.4g} to {self.high:.4g} ({self.method}{few})"
+
+    def warnings(self) -> list[str]:
+        """Where the interval is approximate."""
+        missed = f"it may miss the truth more often than in {_percent(1 - self.confidence)} of cases"
+        return [f"The interval is approximate: with only {self.few} {missed} ({self.method})."] if self.few else []
+
+
+# In simulations 95% intervals of a mean miss it so often with 5, 10, 20 and 30 units: the BCa bootstrap of skewed values 22%, 14%, 9% and 9%; by
+# groups of very unlike sizes 14%, 12%, 11% and 8%.
+FEW = 30
+
+
+def few_of(n: int, what: str, enough: int = FEW) -> str:
+    """What there is too little of, as `Interval` says it; nothing where there is enough."""
+    return f"{n} {what}" if n < enough else ""
 
 
 def wilson_interval(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
@@ -145,7 +163,7 @@ def paired_interval(before: ArrayLike, after: ArrayLike, *, groups: ArrayLike | 
         >>> print(paired_interval([0, 0, 0, 1, 1, 1], [1, 1, 1, 1, 1, 0]))
         95% interval -0.2716 to 0.7263 (Newcombe paired)
         >>> print(paired_interval([0, 0, 0, 1, 1, 1], [1, 1, 1, 1, 1, 0], groups=list("aabbcc")))
-        95% interval -1 to 1 (cluster-robust t)
+        95% interval -1 to 1 (cluster-robust t; approximate: only 3 groups)
     """
     check_pairs(before, after)
     if groups is not None and not are_outcomes(before, after):
@@ -166,18 +184,22 @@ def paired_interval(before: ArrayLike, after: ArrayLike, *, groups: ArrayLike | 
     if found.low == found.high:
         share = (int(numbers.max()) + 1) / right.size
         found = newcombe_interval(**{cell: int(number * share + 0.5) for cell, number in cells.items()}, confidence=confidence)
-        return Interval(
-            min(found.low, change.mean()), max(found.high, change.mean()), found.confidence, "Newcombe paired, groups as problems"
-        )
-    return Interval(max(found.low, -1.0), min(found.high, 1.0), found.confidence, found.method)
+        low, high, name = min(found.low, float(change.mean())), max(found.high, float(change.mean())), "Newcombe paired, groups as problems"
+        return Interval(low, high, found.confidence, name)
+    return Interval(max(found.low, -1.0), min(found.high, 1.0), found.confidence, found.method, found.few)
 
 
 def mean_interval(values: NDArray[np.float64], numbers: NDArray[np.intp] | None, noise: float, confidence: float) -> Interval:
     """Two-sided t interval of the mean of values, by group where each one's group is given."""
-    df = (values.size if numbers is None else int(numbers.max()) + 1) - 1
-    return t_interval(
-        float(values.mean()), standard_error(values, numbers, noise), df, confidence, "t" if numbers is None else "cluster-robust t"
-    )
+    mean, error = float(values.mean()), standard_error(values, numbers, noise)
+    if numbers is None:
+        return t_interval(mean, error, values.size - 1, confidence)
+    return clustered_interval(mean, error, int(numbers.max()), confidence)
+
+
+def clustered_interval(mean: float, error: float, df: int, confidence: float) -> Interval:
+    """Two-sided t interval of a mean by df + 1 groups, which is approximate where they are few and of unlike sizes."""
+    return replace(t_interval(mean, error, df, confidence, "cluster-robust t"), few=few_of(df + 1, "groups"))
 
 
 def t_interval(estimate: float, error: float, df: float, confidence: float, method: str = "t") -> Interval:
@@ -265,12 +287,12 @@ class Bootstrap(OneLine, title="Bootstrap", shown="estimate standard_error inter
         tail = (1 - open_share(confidence, "confidence")) / 2
         if method not in get_args(Method):
             raise InputError(f"method={method!r}; use one of {', '.join(get_args(Method))}")
-        name = f"{'clustered ' if self.clustered else ''}bootstrap, {method}"
+        name, few = f"{'clustered ' if self.clustered else ''}bootstrap, {method}", few_of(self.n_units, self._unit)
         if np.ptp(self.draws) <= RELATIVE_NOISE * max(1e-300, float(np.abs(self.draws).max())):
-            return Interval(self.estimate, self.estimate, float(confidence), f"{name}, no spread")
+            return Interval(self.estimate, self.estimate, float(confidence), f"{name}, no spread", few)
         shares = (tail, 1 - tail) if method == "percentile" else self._accelerated(tail)
         low, high = np.quantile(self.draws, shares)
-        return Interval(float(low), float(high), float(confidence), name)
+        return Interval(float(low), float(high), float(confidence), name, few)
 
     def _accelerated(self, tail: float) -> tuple[float, float]:
         noise = RELATIVE_NOISE * float(np.abs(self.draws).max())
@@ -337,7 +359,7 @@ def bootstrap(
         >>> moved = [0, 0, 1, 1, 0, 1, 1, 1, 0, 1, 1, 1]
         >>> found = bootstrap(moved, rng=np.random.default_rng(0), groups=list("aaabbbcccddd"))
         >>> print(found.interval(method="percentile"))
-        95% interval 0.4167 to 0.9167 (clustered bootstrap, percentile)
+        95% interval 0.4167 to 0.9167 (clustered bootstrap, percentile; approximate: only 4 groups)
     """
     check_rng(rng)
     n_resamples = count(n_resamples, "n_resamples", at_least=2)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,16 @@ from steerlab.statistics._sign_flips import enumerable, exceedance, flipped_sums
 from steerlab.statistics.controls import rank_test
 from steerlab.statistics.intervals import Interval, mean_interval, paired_interval
 
-LEVEL = 0.05  # below which a corrected p-value counts, in every verdict of the library
+LEVEL = 0.05  # at which a corrected p-value counts, in every verdict of the library
+
+
+@overload
+def significant(p: float, level: float = LEVEL) -> bool: ...
+@overload
+def significant(p: pd.Series, level: float = LEVEL) -> pd.Series: ...
+def significant(p: Any, level: float = LEVEL) -> Any:
+    """Whether a p-value, or each of a Series, is at most the level; a product such as 3 * (1 / 60) that only rounding puts above it is, too."""
+    return p <= level * (1 + RELATIVE_NOISE)
 
 
 def holm(pvalues: ArrayLike) -> NDArray[np.float64]:
@@ -147,7 +156,7 @@ class MaxStatisticTest(
         """Mean change in the best cell. It was chosen for being large, so it is too large on average."""
         return float(self.frame["change"].iloc[self._position])
 
-    def survivors(self, level: float = 0.05) -> pd.DataFrame:
+    def survivors(self, level: float = LEVEL) -> pd.DataFrame:
         """The lines of frame with pvalue <= level, best first.
 
         The chance that they hold even one cell without an effect is at most level.
@@ -155,7 +164,7 @@ class MaxStatisticTest(
         Raises:
             ValueError: a level outside (0, 1).
         """
-        kept = self.frame[self.frame["pvalue"] <= open_share(level, "level")]
+        kept = self.frame[significant(self.frame["pvalue"], open_share(level, "level"))]
         return kept.sort_values("pvalue", kind="stable")
 
     def interval(self, confidence: float = 0.95) -> Interval:
@@ -173,7 +182,7 @@ class MaxStatisticTest(
             found = paired_interval(before == 1, after == 1, groups=self.groups, confidence=each)
         else:
             found = mean_interval(after - before, self.groups, RELATIVE_NOISE * common_scale(before, after), each)
-        return Interval(found.low, found.high, float(confidence), f"{found.method}, Bonferroni over {self.n_cells} cells")
+        return Interval(found.low, found.high, float(confidence), f"{found.method}, Bonferroni over {self.n_cells} cells", found.few)
 
     @property
     def _position(self) -> int:

@@ -304,7 +304,11 @@ class SignFlipTest(OneLine, title="Sign-flip permutation test", shown="statistic
     @property
     def smallest_p(self) -> float:
         """The least p that so many flips can give."""
-        return 1 / (len(self.null) + (0 if self.exact else 1))
+        if not self.exact:
+            return 1 / (len(self.null) + 1)
+        return min(
+            (2 if self.alternative == "two-sided" else 1) / len(self.null), 1.0
+        )  # two-sided, a pattern and its opposite are as extreme
 
     @property
     def cohens_d(self) -> float:

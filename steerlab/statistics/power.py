@@ -224,14 +224,13 @@ LARGEST_N = 40_000
 class Plan(
     OneLine,
     title="Plan",
-    shown="p n_controls comparisons level_per_comparison alternative n_problems change discordant power_reached power",
+    shown="n_controls level comparisons level_per_comparison alternative n_problems change discordant power_reached power",
 ):
     """Controls and problems that an experiment needs.
 
     Attributes:
-        p: the p-value that the rank test must be able to reach after correction for all comparisons.
-        n_controls: the fewest control directions that allow it. Even then it is reached only by an effect beyond every
-            control.
+        n_controls: the fewest control directions with which the rank test's p, corrected for all comparisons, can reach the level
+            (p <= level). Even then it is reached only by an effect beyond every control.
         level: of the whole family of tests.
         comparisons: how many tests are corrected for together.
         level_per_comparison: level / comparisons: what the smallest p-value must reach under Bonferroni, and in Holm's first step.
@@ -244,7 +243,6 @@ class Plan(
         power_reached: its power there; None likewise.
     """
 
-    p: float
     n_controls: int
     level: float
     comparisons: int
@@ -257,10 +255,10 @@ class Plan(
     power_reached: float | None
 
     def __str__(self) -> str:
-        corrected = f", corrected for {self.comparisons} comparisons," if self.comparisons > 1 else ""
+        corrected = f", corrected for {self.comparisons} comparisons (Bonferroni, or Holm's first step)," if self.comparisons > 1 else ""
         controls = (
             f"Use at least {self.n_controls} controls: the smallest p of the rank test{corrected} is then "
-            f"{self.comparisons / (self.n_controls + 1):.4g}, which is at most {self.p:g}."
+            f"{self.comparisons / (self.n_controls + 1):.4g}, which is at most the level {self.level:g}."
         )
         if self.n_problems is None or self.change is None:
             return controls
@@ -281,14 +279,13 @@ def plan(
     change: float | None = None,
     discordant: float | None = None,
     power: float = 0.8,
-    p: float | None = None,
     level: float = 0.05,
     comparisons: int = 1,
     alternative: Alternative = "two-sided",
 ) -> Plan:
-    """How many controls a wanted p needs, and how many problems a wanted power, corrected for the number of comparisons.
+    """How many controls a level needs, and how many problems a wanted power at that level, both corrected for the number of comparisons.
 
-    Controls: the rank test's p is never below 1 / (K + 1), so K + 1 >= comparisons / p. Problems: the exact sign test's power
+    Controls: the rank test's p is never below 1 / (K + 1), so K + 1 >= comparisons / level. Problems: the exact sign test's power
     moves in a sawtooth along n, because p takes only few values; so the answer is the least n from which the power
     stays at or above the wanted one, checked for every n up to twice as many.
 
@@ -297,8 +294,7 @@ def plan(
         discordant: expected share of problems whose outcome changes, right to wrong or wrong to right; at least the
             size of the change. A pilot tells; the larger, the more problems are needed.
         power: the wanted chance of detection.
-        p: the p-value that the rank test must be able to reach after correction; None takes level.
-        level: the level of the whole family of tests.
+        level: the level of the whole family of tests, at or below which a corrected p counts.
         comparisons: how many tests (cells, layers, alphas) are corrected for together.
         alternative: of both tests.
 
@@ -307,17 +303,16 @@ def plan(
 
     Raises:
         ValueError: a change without discordant or the reverse, a change of 0, beyond discordant or against the alternative,
-            p, level or power outside (0, 1), power <= level, comparisons < 1, an unknown alternative, or more than 40,000
+            level or power outside (0, 1), power <= level, comparisons < 1, an unknown alternative, or more than 40,000
             problems needed.
 
     Example:
-        >>> print(plan(change=-0.1, discordant=0.2, p=0.01))
-        Use at least 99 controls: the smallest p of the rank test is then 0.01, which is at most 0.01. Use at least 168 problems: \
+        >>> print(plan(change=-0.1, discordant=0.2))
+        Use at least 19 controls: the smallest p of the rank test is then 0.05, which is at most the level 0.05. Use at least 168 problems: \
 if 0.2 of them change and accuracy moves by -0.1, the two-sided sign test at level 0.05 detects it with a probability of 0.8006 (0.8 wanted).
     """
     check_alternative(alternative)
     level, comparisons = open_share(level, "level"), count(comparisons, "comparisons", at_least=1)
-    p = level if p is None else open_share(p, "p")
     per_comparison = level / comparisons
     power = check_power(power, level)
     problems, reached = None, None
@@ -328,8 +323,7 @@ if 0.2 of them change and accuracy moves by -0.1, the two-sided sign test at lev
         change, discordant = _possible(change, alternative), check_discordant(discordant)
         problems, reached = _problems_needed(change, discordant, power, per_comparison, alternative)
     return Plan(
-        p=p,
-        n_controls=_controls_needed(p, comparisons, alternative),
+        n_controls=controls_needed(level, comparisons, alternative),
         level=level,
         comparisons=comparisons,
         level_per_comparison=per_comparison,
@@ -342,8 +336,9 @@ if 0.2 of them change and accuracy moves by -0.1, the two-sided sign test at lev
     )
 
 
-def _controls_needed(p: float, comparisons: int, alternative: Alternative) -> int:
-    needed = math.ceil(comparisons / p * (1 - RELATIVE_NOISE)) - 1
+def controls_needed(level: float, comparisons: int, alternative: Alternative) -> int:
+    """The fewest controls with which the smallest of so many rank tests' p-values can reach the level after correction."""
+    needed = math.ceil(comparisons / level * (1 - RELATIVE_NOISE)) - 1
     # Two-sided, one control is always as far from the middle as the observed effect.
     return max(needed, 2 if alternative == "two-sided" else 1)
 

@@ -15,7 +15,7 @@ from scipy.stats import norm, rankdata
 
 from steerlab._checks import RELATIVE_NOISE, InputError, check_rng, common_scale, count, open_share, reals, two_groups, vectors
 from steerlab._html import OneLine
-from steerlab.statistics.intervals import Interval
+from steerlab.statistics.intervals import Interval, few_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,10 @@ class AUC(OneLine, title="Separability", shown="value interval positive negative
             z *= float(np.sqrt(1 + folds / (folds - 1)))
         sizes = len(self.positive), len(self.negative)
         low, high = _lower_limit(self.value, *sizes, z), 1 - _lower_limit(1 - self.value, *sizes, z)
-        return Interval(low, high, float(confidence), "Newcombe 5, widened for shared folds" if folds else "Newcombe 5")
+        few = few_of(
+            min(sizes), "problems in the smaller group", 10
+        )  # at 3 against 3 without a difference it misses 11%, at 10 against 10 5%
+        return Interval(low, high, float(confidence), "Newcombe 5, widened for shared folds" if folds else "Newcombe 5", few)
 
     def __str__(self) -> str:
         held_out = f", {len(self.by_fold)} folds" if self.by_fold else ""
@@ -76,7 +79,7 @@ def auc(positive: ArrayLike, negative: ArrayLike) -> AUC:
 
     Example:
         >>> print(auc([3, 4, 5, 2], [1, 2, 3]))
-        AUC 0.8333, 4 against 3; 95% interval 0.3853 to 0.9728 (Newcombe 5)
+        AUC 0.8333, 4 against 3; 95% interval 0.3853 to 0.9728 (Newcombe 5; approximate: only 3 problems in the smaller group)
     """
     ours, theirs = reals(positive, "positive", at_least=1), reals(negative, "negative", at_least=1)
     return AUC(_area(ours, theirs), tuple(ours.tolist()), tuple(theirs.tolist()))

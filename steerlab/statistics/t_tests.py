@@ -11,7 +11,7 @@ from steerlab._checks import RELATIVE_NOISE, Alternative, InputError, check_alte
 from steerlab._html import OneLine
 from steerlab.statistics._format import format_p
 from steerlab.statistics.groups import standard_error
-from steerlab.statistics.intervals import Interval, t_interval
+from steerlab.statistics.intervals import Interval, clustered_interval, t_interval
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TTest(OneLine, title="t-test", shown="statistic df pvalue alternative mean
         """
         if self.standard_error is None:
             return t_interval(self.mean, self.sd / math.sqrt(self.n), self.df, confidence)
-        return t_interval(self.mean, self.standard_error, self.df, confidence, "cluster-robust t")
+        return clustered_interval(self.mean, self.standard_error, self.df, confidence)
 
     @property
     def cohens_d(self) -> float:

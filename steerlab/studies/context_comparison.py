@@ -21,7 +21,7 @@ from steerlab.models.forecasts import Work, forecast
 from steerlab.models.memory import Limits, PassOptions
 from steerlab.models.model import Site, d_model, describe
 from steerlab.statistics.intervals import paired_interval
-from steerlab.statistics.multiplicity import LEVEL, holm
+from steerlab.statistics.multiplicity import holm, significant
 from steerlab.statistics.paired import sign_flip_test
 from steerlab.steering.cells import run_interventions
 from steerlab.steering.variants import Intervention, Placed
@@ -63,7 +63,7 @@ class ContextComparison(Plotted, figure="context_kinds"):
     @cached_property
     def verdict(self) -> str:
         """Whether fewer parameters win: "supported", "partly supported", "contradicted" or "no evidence"."""
-        sure = self.contrasts["p_holm"] <= LEVEL
+        sure = significant(self.contrasts["p_holm"])
         better, worse = sure & (self.contrasts["difference"] > 0), sure & (self.contrasts["difference"] < 0)
         if worse.any():
             return "contradicted"
@@ -85,7 +85,7 @@ class ContextComparison(Plotted, figure="context_kinds"):
             "supported": "Fewer parameters won: the smallest was better than every larger one.",
             "partly supported": "The smallest was better than some larger ones; there is no evidence for the others.",
             "contradicted": "The claim is contradicted: a kind with more parameters was better than the smallest.",
-            "no evidence": "No evidence that fewer parameters win: no difference from the smallest has a corrected p below 0.05.",
+            "no evidence": "No evidence that fewer parameters win: no difference from the smallest has a corrected p of at most 0.05.",
         }
         return (
             f"{says[self.verdict]} {s['n_train']} training problems, {s['epochs']} epochs, {len(s['seeds'])} seeds, layer {s['layer']}; unsteered "

@@ -32,7 +32,7 @@ from steerlab.models.loading import load_model
 from steerlab.models.model import describe, n_layers
 from steerlab.models.weights import brief
 from steerlab.statistics._format import format_p
-from steerlab.statistics.multiplicity import LEVEL, benjamini_hochberg, holm
+from steerlab.statistics.multiplicity import benjamini_hochberg, holm, significant
 from steerlab.steering.work import rows_of, steered
 from steerlab.studies.protocol import STREAMS
 from steerlab.sweeps.effects import points
@@ -287,7 +287,7 @@ class Universality(Plotted, figure="forest", drawn="effects"):
     def summary(self) -> pd.DataFrame:
         """Positives, neutrals and negatives by point estimate (any gain is positive), by interval (95%, uncorrected) and after Holm's correction."""
         done = self._done()
-        held = done["p_holm"] < LEVEL
+        held = significant(done["p_holm"])
         corrected = done["outcome"].where(held, "neutral")
         columns = {"point estimate": done["outcome"], "95% interval": done["outcome_by_interval"], "sign test after Holm": corrected}
         return pd.DataFrame(
@@ -360,7 +360,7 @@ class Universality(Plotted, figure="forest", drawn="effects"):
         )
         beside = done[done["p_controls"].notna()]
         if len(beside):
-            special = int((beside["p_controls"] < LEVEL).sum())
+            special = int(significant(beside["p_controls"]).sum())
             least = 1 / (beside["controls"].min() + 1)
             said.append(
                 f"In {special} of {len(beside)} cells the learned vector's effect differs from those of random vectors of its norm (rank test, uncorrected; p cannot fall "

@@ -24,9 +24,9 @@ from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import n_layers
 from steerlab.statistics._format import format_p
 from steerlab.statistics.controls import rank_test
-from steerlab.statistics.multiplicity import LEVEL, holm
+from steerlab.statistics.multiplicity import LEVEL, holm, significant
 from steerlab.statistics.paired import sign_test
-from steerlab.statistics.power import smallest_detectable_change
+from steerlab.statistics.power import controls_needed, smallest_detectable_change
 from steerlab.steering.work import rows_of, unsteered
 from steerlab.studies import KL_LEVELS, METHODS
 from steerlab.studies.method_trials import MATCHINGS, Setting, Tested, choose, score_selected, trials_work, validation_grid
@@ -169,7 +169,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
         """What was found, in a paragraph."""
         base, table = self.baseline, self._frame[self._frame["method"] != "baseline"]
         interval = base.interval()
-        changed = table[table["p_holm"] < LEVEL]
+        changed = table[significant(table["p_holm"])]
         shown = [
             f"{row['method']} {SAID[row['matching']]} {points(row['change'])} points ({points(row['low'], row['high'])})"
             for row in changed.to_dict("records")
@@ -181,7 +181,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
             + (f": {'; '.join(shown)}." if shown else "."),
         ]
         for matching, part in self._steered.groupby("matching", sort=False):
-            special = part[part["p_controls_holm"] < LEVEL]
+            special = part[significant(part["p_controls_holm"])]
             names = ", ".join(f"{row['method']} ({format_p(row['p_controls_holm'], digits=2)})" for row in special.to_dict("records"))
             at = f"norm {part['norm'].iloc[0]:.3g}" if matching == "norm" else f"KL {part['kl'].median():.3g} nats a token"
             where = SAID[str(matching)] + ("" if matching == "own" else f" ({at})")
@@ -195,13 +195,13 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
         """Which pairs differ: steering methods one by one, steering and prompting together."""
         pairs = self._pairs
         asking = (pairs[["method", "other"]] == "prompt").any(axis=1)
-        real = pairs[~asking & (pairs["p_holm"] < LEVEL)]
+        real = pairs[~asking & significant(pairs["p_holm"])]
         shown = "; ".join(
             f"{row['method']} over {row['other']} {SAID[row['matching']]} by {points(row['difference'])} points ({points(row['low'], row['high'])})"
             for row in real.sort_values("p", kind="stable").head(MOST_SHOWN).to_dict("records")
         )
         more = f"; and {len(real) - MOST_SHOWN} more" if len(real) > MOST_SHOWN else ""
-        every = int((pairs["p_holm"] < LEVEL).sum())
+        every = int(significant(pairs["p_holm"]).sum())
         said = [
             f"Of {len(pairs)} differences between two methods, {every} are significant after Holm's correction over all of them, {len(real)} of these between two "
             f"steering methods{f': {shown}{more}' if shown else ''}."
@@ -209,7 +209,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
         against = pairs[asking]
         if len(against):
             # seen from steering, whichever stands first
-            gains = against["difference"].where(against["other"] == "prompt", -against["difference"])[against["p_holm"] < LEVEL]
+            gains = against["difference"].where(against["other"] == "prompt", -against["difference"])[significant(against["p_holm"])]
             for which, verb in ((gains[gains > 0], "steering"), (gains[gains < 0], "prompting")):
                 if len(which):
                     said.append(
@@ -222,7 +222,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
 
     def _undetected(self) -> list[str]:
         """Which differences this many problems could not have detected."""
-        quiet, n = self._pairs[self._pairs["p_holm"] >= LEVEL], self.baseline.n
+        quiet, n = self._pairs[~significant(self._pairs["p_holm"])], self.baseline.n
         if quiet.empty:
             return []
         share = float(((quiet["only_method"] + quiet["only_other"]) / n).median())
@@ -263,10 +263,10 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
         said += [f"{name}: {about}." for name, about in self.notes.items() if "cannot read" in about]
         for matching, part in self._steered.groupby("matching", sort=False):
             least = len(part) / (int(part["controls"].min()) + 1)
-            if least >= LEVEL:
+            if not significant(least):
                 said.append(
                     f"With {part['controls'].min()} controls and {len(part)} methods {SAID[str(matching)]} the corrected p of a rank test cannot fall below "
-                    f"{least:.2g}; use at least {int(len(part) / LEVEL)} controls."
+                    f"{least:.2g}; use at least {controls_needed(LEVEL, len(part), 'two-sided')} controls."
                 )
         for name, table in (("cells on validation", self.validation_grid), ("test cells", self.doses), ("controls", self.controls)):
             if "reached" in table and len(missed := table[table["reached"].eq(other=False)]):
@@ -308,7 +308,7 @@ class MethodComparison(Plotted, figure="forest", drawn="effects"):
     def __repr__(self) -> str:
         return (
             f"MethodComparison({self._steered['method'].nunique()} methods, {len(self._frame) - 1} lines, {self.baseline.n} test problems, "
-            f"{int((self._pairs['p_holm'] < LEVEL).sum())} of {len(self._pairs)} differences significant)"
+            f"{int(significant(self._pairs['p_holm']).sum())} of {len(self._pairs)} differences significant)"
         )
 
     def summary(self) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from steerlab.directions.random import random_directions
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.statistics._format import format_p
-from steerlab.statistics.multiplicity import LEVEL, holm, rank_tests
+from steerlab.statistics.multiplicity import holm, rank_tests, significant
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered
 from steerlab.studies.transfer import chosen_depths
@@ -79,14 +79,14 @@ class UniversalBooster(Plotted, figure="forest", drawn="effects"):
         mixed = self.frame[self.frame["kind"] != "single"]
         for where, words in (("in", "in distribution"), ("out", "on the left-out task")):
             part = mixed[mixed["trained"] == where]
-            up, down = (int(((part["p_holm"] < LEVEL) & (part["change"] * sign > 0)).sum()) for sign in (1, -1))
-            beyond = int((part["p_random_all"] < LEVEL).sum())
+            up, down = (int((significant(part["p_holm"]) & (part["change"] * sign > 0)).sum()) for sign in (1, -1))
+            beyond = int(significant(part["p_random_all"]).sum())
             said.append(
                 f"Of {len(part)} pairs of a mixture and a task {words}, {up} raise and {down} lower accuracy after Holm's correction over all {len(mixed)}; {beyond} lie "
                 "beyond random directions of their norm."
             )
         own = self.rivals[self.rivals["second"] == self.rivals["task"] + " alone"]
-        worse, better = (int(((own["p_holm"] < LEVEL) & (own["difference"] * sign > 0)).sum()) for sign in (-1, 1))
+        worse, better = (int((significant(own["p_holm"]) & (own["difference"] * sign > 0)).sum()) for sign in (-1, 1))
         first: Mapping[Any, Any] = own.iloc[int(own["difference"].abs().argmax())].to_dict()
         said.append(
             f"Against the vector of the task itself, the mixture without it is worse on {worse} and better on {better} of {len(own)} tasks after correction; the largest "

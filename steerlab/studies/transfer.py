@@ -26,7 +26,7 @@ from steerlab.models.forecasts import Work, forecast
 from steerlab.models.model import d_model, n_layers
 from steerlab.statistics._format import format_p
 from steerlab.statistics.controls import rank_test
-from steerlab.statistics.multiplicity import LEVEL, holm, rank_tests
+from steerlab.statistics.multiplicity import holm, rank_tests, significant
 from steerlab.steering.operators import Operator
 from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.studies import TRANSFER_ALPHAS
@@ -255,10 +255,10 @@ class TransferResult(Plotted, by="change", figure="transfer_matrix"):
         said = []
         for method, part in self.frame.groupby("method", sort=False):
             own, other = part[part["source"] == part["target"]], part[part["source"] != part["target"]]
-            up, down = ((other["p_holm"] < LEVEL) & (other["change"] * sign > 0) for sign in (1, -1))
+            up, down = (significant(other["p_holm"]) & (other["change"] * sign > 0) for sign in (1, -1))
             best: Mapping[Any, Any] = other.iloc[int(other["change"].abs().argmax())].to_dict()
             own_up, own_down = ((own["low"] > 0).sum(), (own["high"] < 0).sum())
-            chance = int((other["p_random_all"] < LEVEL).sum())
+            chance = int(significant(other["p_random_all"]).sum())
             said.append(
                 f"{method}: on their own task {own_up} of {len(own)} vectors raise accuracy and {own_down} lower it (95% paired intervals without 0; mean "
                 f"{points(own['change'].mean())} points). Of {len(other)} transfers {int(up.sum())} raise and {int(down.sum())} lower accuracy after Holm's "

@@ -16,7 +16,7 @@ from scipy import stats
 from steerlab._checks import InputError, InputTypeError
 from steerlab._html import Plotted
 from steerlab.statistics._format import format_p
-from steerlab.statistics.multiplicity import LEVEL, holm
+from steerlab.statistics.multiplicity import holm, significant
 from steerlab.sweeps.effects import points
 from steerlab.sweeps.sweep import KEYS, SweepResult
 from steerlab.tasks.problems import Problem, written
@@ -178,7 +178,7 @@ class FailureAnalysis(Plotted, figure="headroom"):
                 f"({points(row['change'])} points observed, {points(row['change_expected'])} expected)."
             )
         found = self.tests
-        clear = found[found["p_holm"] < LEVEL]
+        clear = found[significant(found["p_holm"])]
         if len(clear):
             first: Mapping[Any, Any] = clear.sort_values("p", kind="stable").iloc[0].to_dict()
             more, size = "larger" if first["auc"] > 0.5 else "smaller", " in absolute value" if first["covariate"] == "margin" else ""

@@ -121,11 +121,12 @@ def test_problems_that_all_change_one_way_by_hand(alternative, comparisons, expe
 
 
 @pytest.mark.parametrize(
-    ("p", "comparisons", "expected"), [(0.05, 1, 19), (0.01, 1, 99), (0.001, 1, 999), (0.05, 156, 3119), (0.03, 1, 33), (1 / 3, 1, 2)]
+    ("level", "comparisons", "expected"),
+    [(0.05, 1, 19), (0.05, 4, 79), (0.01, 1, 99), (0.001, 1, 999), (0.05, 156, 3119), (0.03, 1, 33), (1 / 3, 1, 2)],
 )
-def test_the_controls_that_a_p_needs_by_hand(p, comparisons, expected):
-    """Oracle: by hand, the least K with comparisons / (K + 1) <= p."""
-    assert st.plan(p=p, comparisons=comparisons).n_controls == expected
+def test_the_controls_that_a_level_needs_by_hand(level, comparisons, expected):
+    """Oracle: by hand, the least K with comparisons / (K + 1) <= level."""
+    assert st.plan(level=level, comparisons=comparisons).n_controls == expected
 
 
 def test_the_planned_number_of_problems_agrees_with_the_normal_approximation():

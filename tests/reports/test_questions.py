@@ -135,7 +135,7 @@ def test_a_repetition_is_planned_for_all_answers_that_moved_and_for_their_net_ch
     frame.loc[mine, "correct"] = (np.arange(n) < 12) ^ moved
     one = replace(control, frame=frame, baseline=sl.Evaluation(control.baseline.problems, before, "choice"))
     told = replace(experiment, controls=(one,))
-    assert answer(told, "repetition need") == str(sl.statistics.plan(change=4 / n, discordant=6 / n, p=0.01))
+    assert answer(told, "repetition need") == str(sl.statistics.plan(change=4 / n, discordant=6 / n))
     right, wrong = before["correct"].to_numpy(), (np.arange(n) < 12) ^ moved
     assert answer(told, "practically unchanged") == str(sl.statistics.equivalence_test(right, wrong, margin=0.05))
 

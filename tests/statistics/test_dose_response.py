@@ -21,7 +21,7 @@ def chance(seed=0):
 def test_a_response_that_rises_is_seen_and_is_monotonic():
     result = st.dose_response(ALPHAS, RISING, rng=chance())
     assert result.is_monotonic
-    assert result.warnings() == []
+    assert all("approximate: with only 7 problems" in said for said in result.warnings())
     assert result.trend.pvalue == 2 / 2**7
     assert (result.trend.rising, result.trend.falling, result.n_problems) == (7, 0, 7)
     assert result.linear.interval().low > 0
@@ -39,7 +39,7 @@ def test_the_sides_of_the_trend_test():
 def test_a_response_that_comes_back_is_warned_about_with_alphas_size_and_chance():
     result = st.dose_response(ALPHAS, HUMP, rng=chance())
     assert not result.is_monotonic
-    (sentence,) = result.warnings()
+    sentence, *_ = result.warnings()
     assert sentence.startswith(
         "The response is not monotonic: on the whole it rises with alpha, but from alpha = 0 to 2 it falls by 1, more than chance"
     )
@@ -53,8 +53,8 @@ def test_a_reversal_that_chance_explains_is_said_to_be_one():
     values[2] = [1, 0, 0, 1]
     values[1] = [0, 0, 1, 1]
     values[5] = [0, 0, 1, 1]
-    (sentence,) = st.dose_response(ALPHAS, values, rng=chance()).warnings()
-    assert "from alpha = -1 to 0 it falls by 0.2857, no more than chance" in sentence
+    sentence, *_ = st.dose_response(ALPHAS, values, rng=chance()).warnings()
+    assert "from alpha = -1 to 0 it falls by 0.2857, which is consistent with chance" in sentence
 
 
 def test_means_alone_cannot_tell_chance_but_give_the_rest():

@@ -135,8 +135,8 @@ def test_from_the_planned_number_of_problems_on_the_power_stays(discordant, shar
 
 @quick
 @given(hs.floats(1e-4, 0.9), hs.integers(1, 200), alternatives)
-def test_the_planned_controls_allow_the_wanted_p_and_one_fewer_does_not(p, comparisons, alternative):
-    k = st.plan(p=p, comparisons=comparisons, alternative=alternative).n_controls
+def test_the_planned_controls_allow_the_level_and_one_fewer_does_not(level, comparisons, alternative):
+    k = st.plan(level=level, power=0.95, comparisons=comparisons, alternative=alternative).n_controls
     reached = st.rank_test(1e9, np.arange(k), alternative="greater").pvalue
-    assert comparisons * reached <= p * (1 + 1e-9)
-    assert comparisons / k > p or k == (2 if alternative == "two-sided" else 1)
+    assert comparisons * reached <= level * (1 + 1e-9)
+    assert comparisons / k > level or k == (2 if alternative == "two-sided" else 1)

@@ -119,9 +119,9 @@ def test_a_power_that_does_not_exist_is_refused(call, message):
 
 
 def test_a_plan_says_in_sentences_what_is_needed():
-    plan = sl.statistics.plan(change=-0.1, discordant=0.2, p=0.01, comparisons=13)
+    plan = sl.statistics.plan(change=-0.1, discordant=0.2, level=0.01, comparisons=13)
     assert (plan.n_controls, plan.comparisons) == (1299, 13)
-    assert plan.level_per_comparison == pytest.approx(0.05 / 13)
+    assert plan.level_per_comparison == pytest.approx(0.01 / 13)
     assert plan.power_reached >= 0.8
     assert f"Use at least {plan.n_problems} problems" in str(plan)
     assert "corrected for 13 comparisons" in str(plan)
@@ -134,7 +134,7 @@ def test_a_plan_says_in_sentences_what_is_needed():
 def test_controls_alone_can_be_planned():
     plan = st.plan()
     assert (plan.n_controls, plan.n_problems, plan.power_reached) == (19, None, None)
-    assert str(plan) == "Use at least 19 controls: the smallest p of the rank test is then 0.05, which is at most 0.05."
+    assert str(plan) == "Use at least 19 controls: the smallest p of the rank test is then 0.05, which is at most the level 0.05."
     assert "problems" not in plan._repr_html_()
 
 
@@ -159,8 +159,8 @@ def test_more_comparisons_a_smaller_change_more_changed_answers_and_more_power_n
         ({"change": 0.001, "discordant": 0.2}, r"about 1,569,8\d\d problems needed for power 0.8 at level 0.05, beyond the 40,000"),
         ({"change": 0.1, "discordant": 0.2, "power": 0.01}, "power=0.01: not above level=0.05"),
         ({"change": 0.1, "discordant": 0.2, "power": 1}, "power=1"),
-        ({"p": 0}, "p=0"),
-        ({"p": 5}, "p=5"),
+        ({"level": 0}, "level=0"),
+        ({"level": 5}, "level=5"),
         ({"comparisons": 0}, "comparisons=0"),
         ({"alternative": "up"}, "alternative='up'"),
     ],
