@@ -13,10 +13,11 @@ from scipy.stats import rankdata
 
 from steerlab._checks import RELATIVE_NOISE, InputError, check_rng, common_scale, count, open_share, problem_table, reals
 from steerlab._html import OneLine, Result
+from steerlab.statistics._resampling import resampled_means
 from steerlab.statistics.groups import standard_error
 from steerlab.statistics.intervals import Interval, few_of, t_interval
 
-BLOCK = 1 << 21
+MOST_DOSES = 32  # for which all averages of neighbouring means are held at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,15 +78,7 @@ def bootstrap_means(doses: Doses, n_resamples: int, rng: np.random.Generator) ->
     """Means [draw, alpha] of problems drawn with replacement, whole rows at a time; None if only means are known."""
     if not doses.by_problem:
         return None
-    n = doses.table.shape[0]
-    step = max(1, BLOCK // n)
-    means = []
-    for start in range(0, n_resamples, step):
-        size = min(step, n_resamples - start)
-        drawn = rng.integers(0, n, size=(size, n)) + n * np.arange(size)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
-        means.append(times @ doses.table / n)
-    return np.concatenate(means)
+    return resampled_means(doses.table, n_resamples, rng)
 
 
 def _check_labels(doses: NDArray[np.float64], labels: pd.Index) -> None:
@@ -218,7 +211,7 @@ def isotonic_fit(
         rng: draws the problems.
         increasing: the direction; None takes the one that fits the means better (rising if both fit alike) for the
             fit and for all draws.
-        n_resamples: number of bootstrap draws.
+        n_resamples: number of bootstrap draws; more than 10,000 problems that all differ are drawn in bins of like ones.
 
     Returns:
         The fit. Percentile intervals are a guide only where neighbouring means are pooled: the bootstrap is not
@@ -246,7 +239,7 @@ def curve_of(doses: Doses, resampled: NDArray[np.float64] | None, increasing: bo
     if increasing is None:
         rising, falling = (float(((_monotone(means, up) - means) ** 2).sum()) for up in (True, False))
         increasing = rising <= falling + doses.noise**2
-    draws = None if resampled is None else np.stack([_monotone(row, increasing) for row in resampled])
+    draws = None if resampled is None else _all_monotone(resampled, increasing)
     return IsotonicFit(doses.alphas, means, _monotone(means, increasing), increasing, draws, doses.n_problems)
 
 
@@ -285,6 +278,21 @@ def rho_of(doses: Doses, resampled: NDArray[np.float64] | None) -> SpearmanCorre
 
 def _monotone(means: NDArray[np.float64], increasing: bool) -> NDArray[np.float64]:
     return np.asarray(isotonic_regression(means, increasing=increasing).x, dtype=np.float64)
+
+
+def _all_monotone(means: NDArray[np.float64], increasing: bool) -> NDArray[np.float64]:
+    """`_monotone` of each row, by the max-min formula of Barlow et al.: the largest, over starts, of the least average up to an end."""
+    n_doses = means.shape[1]
+    if n_doses > MOST_DOSES:
+        return np.stack([_monotone(row, increasing) for row in means])
+    sign = 1.0 if increasing else -1.0
+    sums = np.concatenate([np.zeros((len(means), 1)), np.cumsum(sign * means, axis=1)], axis=1)
+    fitted = np.full(means.shape, -np.inf)
+    for start in range(n_doses):
+        averages = (sums[:, start + 1 :] - sums[:, [start]]) / np.arange(1, n_doses - start + 1)
+        least = np.minimum.accumulate(averages[:, ::-1], axis=1)[:, ::-1]
+        fitted[:, start:] = np.maximum(fitted[:, start:], least)
+    return sign * fitted
 
 
 def _rhos(doses: Doses, means: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from steerlab._checks import Alternative, InputError, check_alternative, check_rng, count
 from steerlab._html import OneLine, Result
 from steerlab.statistics._format import format_p
+from steerlab.statistics._resampling import BLOCK, ONE_BY_ONE
 from steerlab.statistics._sign_flips import enumerable, exceedance, flipped_sums
 from steerlab.statistics.dose_models import (
-    BLOCK,
     Asymmetry,
     Doses,
     IsotonicFit,
@@ -28,7 +28,7 @@ from steerlab.statistics.dose_models import (
     read_doses,
     rho_of,
 )
-from steerlab.statistics.multiplicity import LEVEL, max_statistic_test, significant
+from steerlab.statistics.multiplicity import LEVEL, significant
 
 Null = Literal["reversal", "permutation"]
 
@@ -96,7 +96,8 @@ def trend_test(
         rng: draws the permutations.
         null: "reversal" (the default with problems; they must be independent) or "permutation" (the default for means).
         alternative: "greater" means that the response rises with alpha.
-        n_resamples: number of random draws; where all possible ones are no more than this, all are used.
+        n_resamples: number of random draws; where all possible ones are no more than this, all are used. Permutations of more than
+            10,000 problems are drawn from their normal limit.
 
     Returns:
         The test; p is 1 when no response varies with alpha. Ties count against us.
@@ -178,6 +179,8 @@ def _permuted(
         for row in centred:
             sums = np.add.outer(sums, orders @ row).ravel()
         return sums
+    if n > ONE_BY_ONE:  # a sum of so many independent terms, each as likely as its opposite
+        return rng.normal(0.0, math.sqrt(float((centred**2).sum() * positions.var(ddof=1))), n_resamples)
     step = max(1, BLOCK // centred.size)
     draws = []
     for start in range(0, n_resamples, step):
@@ -257,10 +260,13 @@ def reversal_of(doses: Doses, rng: np.random.Generator, increasing: bool, n_resa
         return None
     pvalue = None
     if doses.by_problem:
-        steps = sign * (doses.table[:, earlier] - doses.table[:, later])
-        zeros = np.zeros(len(steps))
-        test = max_statistic_test(zeros, steps, rng=rng, statistic="mean", alternative="greater", n_resamples=n_resamples)
-        pvalue = test.pvalue
+        # Steps are differences of columns, and so are their flipped sums.
+        moves = sign * (doses.table - doses.table[:, :1])
+        moves[np.abs(moves) <= doses.noise] = 0.0
+        moves = moves[moves.any(axis=1)]
+        null = [(sums[:, earlier] - sums[:, later]).max(axis=1) for sums in flipped_sums(moves, n_resamples, rng)]
+        exact, n = enumerable(len(moves), n_resamples), len(doses.table)
+        pvalue = float(exceedance(np.concatenate(null) / n, drops[[largest]], doses.noise, exact=exact)[0])
     return Reversal(
         alpha_from=float(doses.alphas[earlier[largest]]),
         alpha_to=float(doses.alphas[later[largest]]),

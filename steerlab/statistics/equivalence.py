@@ -1,6 +1,7 @@
 """Equivalence tests: is a change smaller than a stated margin?"""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,6 +195,8 @@ def _exact_p(n: int, score: float, margin: float) -> float:
     losses = np.arange(n + 1)
     needed = _gains_needed(n, losses, score, margin)
     free = (1 - margin) / 2  # the most that the share of gains can be
+    if n > ALL_TABLES:
+        return _refined(lambda gain: np.array([_chance_near(n, one, margin, needed) for one in np.atleast_1d(gain)]), free)
 
     def chance(gain: NDArray[np.float64]) -> NDArray[np.float64]:
         gain = np.atleast_1d(gain)[:, None]
@@ -202,14 +205,33 @@ def _exact_p(n: int, score: float, margin: float) -> float:
         return np.asarray((stats.binom.pmf(losses, n, loss) * stats.binom.sf(needed - 1, n - losses, rest)).sum(axis=1))
 
     # A few values at a time, so that memory grows with n alone.
-    parts = np.array_split(free * NUISANCE_GRID, min(1 + n // 1000, NUISANCE_GRID.size))
-    tried = np.concatenate([chance(part) for part in parts])
+    parts = np.array_split(NUISANCE_GRID, min(1 + n // 1000, NUISANCE_GRID.size))
+    return _refined(chance, free, parts)
+
+
+def _chance_near(n: int, gain: float, margin: float, needed: NDArray[np.int_]) -> float:
+    """The chance of `_exact_p` for one share of gains, over numbers of losses that are not absurd; the others count against us as a whole."""
+    loss = gain + margin
+    middle, wide = n * loss, 10 * math.sqrt(n * loss * (1 - loss)) + 50
+    low, high = max(0, math.floor(middle - wide)), min(n, math.ceil(middle + wide))
+    losses = np.arange(low, high + 1)
+    rest = min(max(gain / max(1 - loss, np.finfo(np.float64).tiny), 0.0), 1.0)
+    near = stats.binom.pmf(losses, n, loss) @ stats.binom.sf(needed[losses] - 1, n - losses, rest)
+    return float(near + stats.binom.cdf(low - 1, n, loss) + stats.binom.sf(high, n, loss))
+
+
+def _refined(chance: Callable[..., NDArray[np.float64]], free: float, parts: Sequence[NDArray[np.float64]] = (NUISANCE_GRID,)) -> float:
+    """The largest chance over shares of gains up to `free`: tried on a grid, and the best of it refined."""
+    tried = np.concatenate([chance(free * part) for part in parts])
     largest = float(tried.max())
     for peak in np.argsort(tried)[-3:]:
         bounds = free * NUISANCE_GRID[[max(peak - 1, 0), min(peak + 1, NUISANCE_GRID.size - 1)]]
         found = minimize_scalar(lambda gain: -float(chance(gain)[0]), bounds=tuple(bounds), method="bounded", options={"xatol": 1e-9})
         largest = max(largest, -float(found.fun))
     return positive_p(largest)
+
+
+ALL_TABLES = 2000  # problems up to which all numbers of losses are summed over
 
 
 def _gains_needed(n: int, losses: NDArray[np.int_], score: float, margin: float) -> NDArray[np.int_]:

@@ -4,6 +4,7 @@ Rows are problems; the vectors may be activations, embeddings or any features. A
 rows are copies.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
+from scipy.spatial import KDTree
 from scipy.stats import norm, rankdata
 
 from steerlab._checks import RELATIVE_NOISE, InputError, check_rng, common_scale, count, open_share, reals, two_groups, vectors
@@ -320,6 +322,7 @@ def _cosines(one: NDArray[np.float64], other: NDArray[np.float64], noise: float)
     return np.asarray(np.clip(np.where(real, (one * other).sum(1) / product, 0.0), -1.0, 1.0))
 
 
+FLAT = 16  # dimensions below which neighbours are found by a tree
 ROWS = 512  # compared with all others at a time
 SAME = 1e-3  # two rows are copies if their distance is below this share of the rows' root mean square distance from the mean
 
@@ -378,10 +381,14 @@ def effective_size(values: ArrayLike) -> float:
     n = len(centred)
     if square == 0:
         return 1.0
+    near = SAME**2 * square / n
+    if centred.shape[1] < FLAT:
+        tree = KDTree(centred)
+        return float(n**2 / tree.count_neighbors(tree, math.sqrt(near)))
     lengths = np.square(centred).sum(1)
     copies = 0
     for rows, products in _products(centred):
-        copies += int((lengths[rows, None] + lengths - 2 * products <= SAME**2 * square / n).sum())
+        copies += int((lengths[rows, None] + lengths - 2 * products <= near).sum())
     return n**2 / copies
 
 
