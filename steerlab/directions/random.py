@@ -5,8 +5,8 @@ Each family answers another doubt: would any direction of this norm do (`random_
 `other_task`? A family is a function ``(direction, n, *, rng)``; norms are matched position by position unless ``norm="keep"``.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from steerlab.directions.contrasts import SCALES, Scale
 from steerlab.directions.direction import Direction, check_draw
 from steerlab.directions.estimators import Estimator, mean_difference
 from steerlab.models.weights import another_model
+from steerlab.statistics.separability import cross_validated_auc
 
 
 def random_directions(like: Direction, n: int, *, rng: np.random.Generator, name: str = "control") -> list[Direction]:
@@ -240,34 +241,188 @@ def shuffled_labels(
         (9, True)
     """
     _check_norm(norm)
-    sizes = len(positive.problem_ids), len(negative.problem_ids)
-    if paired and sizes[0] != sizes[1]:
-        raise InputError(f"paired=True: the groups have {sizes[0]} and {sizes[1]} problems; row i of both must be one problem")
+    shuffle = permuted(positive, negative, paired=paired)
 
     def draw(direction: Direction, n: int, *, rng: np.random.Generator) -> list[Direction]:
         check_draw(n, rng)
         for group in (positive, negative):
             _samples(group, direction)  # says so if they are of another place
-        for what in ("site", "positions", "model"):
-            if getattr(positive, what) != getattr(negative, what):
-                raise InputError(
-                    f"the groups differ in {what}: {getattr(positive, what)!r} and {getattr(negative, what)!r}; cache both alike"
-                )
-        both = _joined(positive, negative, direction.layer)
-        about = {"of": getattr(estimator, "__name__", "custom"), "paired": paired, "n_positive": sizes[0], "n_negative": sizes[1]}
         drawn = []
         for i in range(int(n)):
-            if paired:
-                swapped = rng.integers(2, size=sizes[0], dtype=np.int64) * sizes[0]
-                order = np.concatenate([np.arange(sizes[0]) + swapped, np.arange(sizes[0]) + sizes[0] - swapped])
-            else:
-                order = rng.permutation(sum(sizes))
-            groups = [_rows(both, part) for part in np.split(order, [sizes[0]])]
-            found = estimator(*groups, layer=direction.layer).vector
+            found = estimator(*shuffle(rng, direction.layer), layer=direction.layer).vector
+            about = _about_shuffle(positive, negative, estimator, paired)
             drawn.append(_control(direction, found.double(), "shuffled_labels", f"{name}-{i:03d}", norm, about))
         return drawn
 
     return draw
+
+
+def _about_shuffle(positive: Activations, negative: Activations, estimator: Callable[..., Direction], paired: bool) -> dict[str, Any]:
+    sizes = {"n_positive": len(positive.problem_ids), "n_negative": len(negative.problem_ids)}
+    return {"of": getattr(estimator, "__name__", "custom"), "paired": paired, **sizes}
+
+
+def permuted(
+    positive: Activations, negative: Activations, *, paired: bool = False, groups: Mapping[str, str] | None = None
+) -> Callable[..., tuple[Activations, Activations]]:
+    """A function ``(rng, layer=None)`` that gives both groups of activations with permuted labels, at one layer or at all.
+
+    Args:
+        positive, negative: activations of the groups, cached alike.
+        paired: row i of both is one problem; its two activations change sides, or do not, together.
+        groups: a label for each problem id; problems of one label are not independent. Their labels are permuted among themselves where
+            they have both, and as a whole with those of other such groups where they have one.
+
+    Raises:
+        ValueError: groups cached differently, pairs that are none, or labels under which nothing can be permuted.
+
+    Example:
+        >>> ids, mask = tuple("abcd"), torch.ones(4, 1, dtype=torch.bool)
+        >>> acts = Activations(torch.arange(8.0).reshape(4, 1, 1, 2), mask, ids, (1,), "resid_post", "last", {})
+        >>> shuffle = permuted(acts.select("ab"), acts.select("cd"), groups={"a": "x", "b": "x", "c": "y", "d": "y"})
+        >>> sorted({"".join(sorted(shuffle(np.random.default_rng(seed))[0].problem_ids)) for seed in range(20)})
+        ['ab', 'cd']
+    """
+    sizes = len(positive.problem_ids), len(negative.problem_ids)
+    if paired and sizes[0] != sizes[1]:
+        raise InputError(f"paired=True: the groups have {sizes[0]} and {sizes[1]} problems; row i of both must be one problem")
+    for what in ("site", "positions", "model", "layers"):
+        if getattr(positive, what) != getattr(negative, what):
+            raise InputError(f"the groups differ in {what}: {getattr(positive, what)!r} and {getattr(negative, what)!r}; cache both alike")
+    ids = positive.problem_ids + negative.problem_ids
+    if groups is not None and (lacking := [one for one in ids if one not in groups]):
+        raise InputError(f"groups: none for problem {lacking[0]!r}; give one for each of {len(ids)}")
+    order = _order_of_pairs(sizes[0]) if paired else _order_of(sizes, None if groups is None else [groups[one] for one in ids])
+
+    def shuffle(rng: np.random.Generator, layer: int | None = None) -> tuple[Activations, Activations]:
+        first, second = order(rng)
+        both = _joined(positive, negative, positive.layers if layer is None else (layer,))
+        return _rows(both, first), _rows(both, second)
+
+    return shuffle
+
+
+def _order_of_pairs(n: int) -> Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]:
+    def order(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        swapped = rng.integers(2, size=n, dtype=np.int64) * n
+        return np.arange(n) + swapped, np.arange(n) + n - swapped
+
+    return order
+
+
+def _order_of(sizes: tuple[int, int], labels: Sequence[str] | None) -> Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]:
+    n, total = sizes[0], sum(sizes)
+    if labels is None or len(set(labels)) == total:
+
+        def free(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+            order = rng.permutation(total)
+            return order[:n], order[n:]
+
+        return free
+    members: dict[str, list[int]] = {}
+    for i, label in enumerate(labels):
+        members.setdefault(label, []).append(i)
+    mixed = [np.array(rows) for rows in members.values() if rows[0] < n <= rows[-1]]
+    whole = [np.array(rows) for rows in members.values() if not rows[0] < n <= rows[-1]]
+    if not mixed and len({rows[0] < n for rows in whole}) < 2:
+        raise InputError("groups: all problems of each side are in groups of one label, so that no label can be permuted")
+
+    def order(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        first = np.arange(total) < n
+        for rows in mixed:
+            first[rows] = first[rng.permutation(rows)]
+        sides = rng.permutation([bool(rows[0] < n) for rows in whole])
+        for rows, side in zip(whole, sides, strict=True):
+            first[rows] = side
+        return np.flatnonzero(first), np.flatnonzero(~first)
+
+    return order
+
+
+class Drawn(NamedTuple):
+    """The directions of one control pipeline, by layer, and what its contrast is worth at each, where it has one of its own."""
+
+    directions: Mapping[int, Direction]
+    separability: Mapping[int, float] | None = None
+
+
+Pipelines = Callable[[Mapping[int, Direction], np.random.Generator], Iterator[Drawn]]
+"""A kind of control pipelines: from the directions under test, draws without end."""
+
+
+def random_pipelines(directions: Mapping[int, Direction], rng: np.random.Generator) -> Iterator[Drawn]:
+    """Control pipelines of random directions: at each layer an isotropic one of its own, with the norm of the direction there.
+
+    Exact under the null that the directions under test are isotropic at random themselves, independent between layers.
+
+    Example:
+        >>> like = {1: Direction(torch.tensor([3.0, 4.0]), layer=1), 2: Direction(torch.tensor([6.0, 8.0]), layer=2)}
+        >>> drawn = next(random_pipelines(like, np.random.default_rng(0))).directions
+        >>> [round(one.norm, 3) for one in drawn.values()]
+        [5.0, 10.0]
+    """
+    while True:
+        yield Drawn({layer: random_directions(one, 1, rng=rng, name="random")[0] for layer, one in directions.items()})
+
+
+def shuffled_pipelines(
+    positive: Activations,
+    negative: Activations,
+    *,
+    estimator: Callable[..., Direction] = mean_difference,
+    paired: bool = False,
+    norm: Norm = "match",
+    groups: Mapping[str, str] | None = None,
+    folds: int = 5,
+) -> Pipelines:
+    """Control pipelines of permuted labels: the permutation test of the claim itself.
+
+    Labels are permuted once for all layers, the directions estimated again at each, and what the contrast is worth there measured again,
+    so that a rule that goes by it is followed with these labels. Exact under the null that labels are exchangeable, given the activations.
+
+    Args:
+        positive, negative: the activations that the directions were estimated from.
+        estimator, paired, norm: as in `shuffled_labels`.
+        groups: as in `permuted`.
+        folds: of the held-out separability; 0 leaves it out.
+
+    Returns:
+        A function ``(directions, rng)`` that gives pipelines.
+
+    Raises:
+        ValueError: what `permuted` refuses, or an unknown norm.
+
+    Source:
+        Fisher (1935), The Design of Experiments (the permutation test), with the outcome of the whole choice as the statistic.
+    """
+    _check_norm(norm)
+    shuffle = permuted(positive, negative, paired=paired, groups=groups)
+    about = _about_shuffle(positive, negative, estimator, paired)
+
+    def draw(directions: Mapping[int, Direction], rng: np.random.Generator) -> Iterator[Drawn]:
+        for like in directions.values():
+            _samples(positive, like)
+        while True:
+            ours, theirs = shuffle(rng)
+            found = {
+                layer: _control(like, estimator(ours, theirs, layer=layer).vector.double(), "shuffled_labels", "shuffled", norm, about)
+                for layer, like in directions.items()
+            }
+            seed = int(rng.integers(2**63))  # the folds are the same at each layer
+            yield Drawn(found, separability(ours, theirs, found, seed=seed, folds=folds, paired=paired) if folds else None)
+
+    return draw
+
+
+def separability(
+    positive: Activations, negative: Activations, layers: Iterable[int], *, seed: int, folds: int = 5, paired: bool = False
+) -> dict[int, float]:
+    """How well the mean difference separates held-out problems at each layer, with the same folds: areas under the curve, 0 to 1."""
+    found = {}
+    for layer in layers:
+        ours, theirs = (group.at(layer).flatten(1).double().numpy() for group in (positive, negative))
+        found[layer] = cross_validated_auc(ours, theirs, rng=np.random.default_rng(seed), folds=folds, paired=paired).value
+    return found
 
 
 def other_task(directions: Sequence[Direction], *, norm: Norm = "match", name: str = "other-task") -> Draw:
@@ -414,12 +569,12 @@ def _check_processing(model: Mapping[str, Any], direction: Direction) -> None:
         )
 
 
-def _joined(positive: Activations, negative: Activations, layer: int) -> Activations:
-    """Both groups, at one layer."""
-    values = torch.cat([group.at(layer)[:, None] for group in (positive, negative)])
+def _joined(positive: Activations, negative: Activations, layers: Sequence[int]) -> Activations:
+    """Both groups, at some layers."""
+    values = torch.cat([torch.stack([group.at(layer) for layer in layers], 1) for group in (positive, negative)])
     mask = torch.cat([positive.mask, negative.mask])
     ids = positive.problem_ids + negative.problem_ids
-    return Activations(values, mask, ids, (layer,), positive.site, positive.positions, positive.model)
+    return Activations(values, mask, ids, tuple(layers), positive.site, positive.positions, positive.model)
 
 
 def _rows(acts: Activations, rows: np.ndarray) -> Activations:

@@ -1,0 +1,386 @@
+"""Selection-matched controls: a control is a whole pipeline, which chooses its own cell on validation as the direction did, and is tested there.
+
+A direction that got the best of many cells is better than random directions at that one cell by the choice alone. A control that
+had the same choice is not: under its null the direction's pipeline is one more draw.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, NamedTuple, Unpack
+
+import numpy as np
+import pandas as pd
+
+from steerlab._checks import InputError, check_rng, count, one_of, only, takes_options
+from steerlab._html import Plotted
+from steerlab._progress import job, progress_bar
+from steerlab.directions.direction import Direction, site_of
+from steerlab.directions.random import Pipelines, random_pipelines
+from steerlab.models.backends import Model
+from steerlab.statistics.sequential import SequentialTest, sequential_test, studentised
+from steerlab.steering.cells import InterventionRun, run_interventions
+from steerlab.steering.options import CellOptions
+from steerlab.steering.variants import Intervention, Placed
+from steerlab.sweeps.candidates import Candidates, Cell, Goal, Rule
+from steerlab.sweeps.sweep import inert
+from steerlab.tasks.evaluation import Evaluation
+from steerlab.tasks.problems import Problem, as_problems, in_both
+
+MEASURES = {"accuracy": "correct"}  # other measures are columns of their own name
+TOGETHER = 20  # pipelines that are run at once; between such portions it is seen whether to go on
+NOISE = 1e-9  # studentised changes this near are ties
+SIDES = {"raise": "greater", "lower": "less"}  # the alternative of each goal, named before the test
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How a pipeline chooses among its candidates on validation.
+
+    All candidates are compared on the first `screen` problems, the best `keep` for each goal on the first `problems`; the best of these
+    is chosen: by the mean of the measure, then the mean margin, then the smaller alpha, then the lower layer.
+
+    Attributes:
+        measure: "accuracy", "margin", "nll" or another column of the outcomes.
+        screen, problems: how many; None compares all candidates on all problems at once.
+        keep: candidates for each goal that are compared further.
+    """
+
+    measure: str = "accuracy"
+    screen: int | None = 50
+    problems: int | None = 150
+    keep: int = 2
+
+    @property
+    def column(self) -> str:
+        """The column of the outcomes that is compared."""
+        return MEASURES.get(self.measure, self.measure)
+
+    def stages(self, n: int) -> list[int]:
+        """How many of n problems have been seen after each stage."""
+        most = n if self.problems is None else min(self.problems, n)
+        return [most] if self.screen is None or self.screen >= most else [self.screen, most]
+
+    def runs(self, n: int, cells: int, goals: int) -> int:
+        """Runs that one pipeline takes on n problems, at most."""
+        first, *rest = self.stages(n)
+        return first * cells + sum((most - first) * min(cells, goals * self.keep) for most in rest)
+
+
+class _Pipeline(NamedTuple):
+    """A pipeline, ready to run."""
+
+    name: str
+    directions: Mapping[int, Direction]
+    candidates: Candidates
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """All candidates, each once."""
+        return tuple(dict.fromkeys(cell for cells in self.candidates.values() for cell in cells))
+
+
+@dataclass(frozen=True, eq=False)
+class PipelineControl(Plotted, figure="null_distribution"):
+    """A direction's pipeline among control pipelines, each at the cells that it chose for itself.
+
+    Attributes:
+        frame: one line a pipeline and goal: pipeline, is_control, goal, layer, alpha, validation (change of the measure where it was chosen),
+            change (on test), z (the same, studentised by group), changed (share of answers that are other than unsteered), n_validation.
+        outcomes: the direction's at its chosen cells on test: goal, problem_id, prediction, correct, margin, nll.
+        baseline: the unsteered evaluation on test.
+        groups: the group of each test problem.
+        kind: what the control pipelines are.
+        rule: how candidates were named, in words.
+        choice: how each pipeline chose among them.
+        planned, stop_after: of the sequential test.
+        checks: did the direction's interventions act.
+    """
+
+    frame: pd.DataFrame
+    outcomes: pd.DataFrame
+    baseline: Evaluation
+    groups: tuple[str, ...]
+    kind: str
+    rule: str
+    choice: Choice
+    planned: int
+    stop_after: int | None
+    checks: pd.DataFrame
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """What cells were chosen for."""
+        return tuple(dict.fromkeys(self.frame["goal"]))
+
+    @property
+    def n(self) -> int:
+        """How many control pipelines were run."""
+        return int(self.frame["is_control"].sum()) // len(self.goals)
+
+    def cell(self, goal: Goal) -> Cell:
+        """What the direction's pipeline chose."""
+        line = self._direction(goal)
+        return Cell(int(line["layer"]), float(line["alpha"]))
+
+    def _direction(self, goal: Goal) -> pd.Series:
+        one_of(goal, "goal", self.goals)
+        return self.frame[(self.frame["goal"] == goal) & ~self.frame["is_control"].astype(bool)].iloc[0]
+
+    def _controls(self, goal: Goal) -> pd.DataFrame:
+        one_of(goal, "goal", self.goals)
+        return self.frame[(self.frame["goal"] == goal) & self.frame["is_control"].astype(bool)]
+
+    def test(self, goal: Goal = "raise") -> SequentialTest:
+        """Is the direction's pipeline better at the goal than control pipelines? One-sided, by studentised changes."""
+        alternative: Any = SIDES[goal]
+        draws = self._controls(goal)["z"].to_numpy(float)
+        return sequential_test(
+            float(self._direction(goal)["z"]), draws, planned=self.planned, stop_after=self.stop_after, alternative=alternative
+        )
+
+    def paired(self, goal: Goal = "raise") -> tuple[pd.Series, pd.Series]:
+        """The measure of each test problem without steering, and at the direction's chosen cell."""
+        one_of(goal, "goal", self.goals)
+        column = self.choice.column
+        mine = self.outcomes[self.outcomes["goal"] == goal].set_index("problem_id")[column]
+        before = self.baseline.frame.set_index("problem_id")[column]
+        return before, mine.loc[before.index]
+
+    def changed_too_often(self, goal: Goal = "raise") -> bool:
+        """Whether the direction changes a larger share of answers than 97.5% of the controls, or a smaller one than 97.5%."""
+        shares = self._controls(goal)["changed"].to_numpy(float)
+        low, high = np.quantile(shares, [0.025, 0.975])
+        return not low <= float(self._direction(goal)["changed"]) <= high
+
+    def warnings(self) -> list[str]:
+        """What a reader must know: interventions that did nothing, and answers that change unusually often."""
+        said = inert(self.checks)
+        for goal in self.goals:
+            if self.changed_too_often(goal):
+                mine, theirs = float(self._direction(goal)["changed"]), float(self._controls(goal)["changed"].median())
+                said.append(
+                    f"At the cell chosen to {goal} the direction changes {100 * mine:.1f}% of answers, which is outside 95% of its controls "
+                    f"({100 * theirs:.1f}% in the median): how many answers change differs, whatever the net change."
+                )
+        return said
+
+    def summary(self) -> pd.DataFrame:
+        """One line a goal: goal, layer, alpha, change, z, controls (drawn), exceeds, pvalue."""
+        lines = []
+        for goal in self.goals:
+            test, line = self.test(goal), self._direction(goal)
+            lines.append(
+                {name: line[name] for name in ("goal", "layer", "alpha", "change", "z")}
+                | {"controls": test.n_controls, "exceeds": test.exceeds, "pvalue": test.pvalue}
+            )
+        return pd.DataFrame(lines)
+
+    def __repr__(self) -> str:
+        tests = ", ".join(
+            f"{goal}: layer {self.cell(goal).layer}, alpha {self.cell(goal).alpha:g}, p={self.test(goal).pvalue:.3g}" for goal in self.goals
+        )
+        return f"PipelineControl({self.n} {self.kind}; {tests})"
+
+
+@job("validation", "test", "n")
+@takes_options
+def pipeline_control(
+    model: Model,
+    validation: Sequence[Problem],
+    test: Sequence[Problem],
+    directions: Mapping[int, Direction],
+    *,
+    rule: Rule,
+    rng: np.random.Generator,
+    draw: Pipelines = random_pipelines,
+    kind: str = "random pipelines",
+    choice: Choice = Choice(),
+    n: int = 99,
+    stop_after: int | None = 10,
+    **options: Unpack[CellOptions],
+) -> PipelineControl:
+    """The direction's pipeline and n control pipelines: each chooses its own cells on validation, by the same rule, and is scored there on test.
+
+    Args:
+        validation: what cells are chosen on.
+        test: what the chosen cells are scored on; none of the validation problems.
+        directions: the directions under test, by the layer at which they act.
+        rule: names the candidates, without a steered outcome.
+        rng: draws the control pipelines.
+        draw: their kind: `random_pipelines`, or what `shuffled_pipelines` gives.
+        kind: the kind in words.
+        choice: how a pipeline chooses among its candidates.
+        n: how many are drawn at most; the smallest p-value is 1 / (n + 1).
+        stop_after: for each goal, so many controls at least as good end it (Besag and Clifford); None draws all.
+
+    Raises:
+        ValueError: bad input, splits that share a problem among it.
+
+    Source:
+        Besag and Clifford (1991), Biometrika 78, 301-304, for stopping; Barnard (1963), J. R. Stat. Soc. B 25, 294, for the test.
+
+    Example:
+        >>> import steerlab as sl, torch
+        >>> from steerlab.sweeps.candidates import Grid
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic")
+        >>> directions = {3: sl.Direction(torch.ones(128), layer=3), 4: sl.Direction(torch.ones(128), layer=4)}
+        >>> splits = task.validation[:20], task.test[:20]
+        >>> found = pipeline_control(model, *splits, directions, rule=Grid((-1, 1)), n=4, rng=np.random.default_rng(0))
+        >>> found.test("raise").smallest_p
+        0.2
+    """
+    check_rng(rng)
+    as_problems(validation, "validation")
+    as_problems(test, "test")
+    n = count(n, "n", at_least=1)
+    if not validation or not test:
+        raise InputError(f"{len(validation)} validation and {len(test)} test problems; give some of both")
+    if both := in_both(validation, test):
+        raise InputError(
+            f"{len(both)} problems stand in validation and in test, {both[0].id!r} for one; what is chosen on them must not be tested on them"
+        )
+    groups = tuple(str(getattr(problem, "group", None) or problem.id) for problem in test)
+    mine = _Pipeline("direction", directions, rule.candidates(directions))
+    goals = len(mine.candidates)
+    one = choice.runs(len(validation), len(mine.cells), goals) * (len(mine.cells) > goals) + goals * len(test)
+    runner, drawn = (
+        _Runner(model, validation, test, choice, groups, only(options, CellOptions) | {"progress": False}),
+        draw(directions, rng),
+    )
+    with progress_bar(total=n * one, desc=kind, unit="run", show=options["progress"]) as bar:
+        direction = runner.run([mine])[0]
+        lines: list[dict[str, Any]] = []
+        while len(lines) < n * goals and not _settled(direction.lines, lines, n, stop_after):
+            first = len(lines) // goals
+            some = list(islice(drawn, min(TOGETHER, n - first)))
+            ready = [
+                _Pipeline(f"{k:03d}", one.directions, rule.candidates(one.directions, one.separability))
+                for k, one in enumerate(some, first)
+            ]
+            lines += [line for found in runner.run(ready) for line in found.lines]
+            bar.update(len(some) * one)
+    frame = pd.DataFrame([line | {"is_control": k >= goals} for k, line in enumerate([*direction.lines, *lines])])
+    columns = ["pipeline", "is_control", "goal", "layer", "alpha", "validation", "change", "z", "changed"]
+    return PipelineControl(
+        frame[columns], direction.outcomes, direction.baseline, groups, kind, str(rule), choice, n, stop_after, direction.checks
+    )
+
+
+def _settled(direction: Sequence[Mapping[str, Any]], controls: Sequence[Mapping[str, Any]], planned: int, stop_after: int | None) -> bool:
+    """Whether for each goal enough controls are at least as good."""
+    if stop_after is None or not controls:
+        return False
+    for mine in direction:
+        sign = 1 if mine["goal"] == "raise" else -1
+        theirs = sign * np.array([line["z"] for line in controls if line["goal"] == mine["goal"]])
+        if (theirs >= sign * mine["z"] - NOISE).sum() < stop_after:
+            return False
+    return True
+
+
+class _Found(NamedTuple):
+    """What one pipeline came to: a line a goal, outcomes of its chosen cells, the unsteered ones, and whether its interventions acted."""
+
+    lines: list[dict[str, Any]]
+    outcomes: pd.DataFrame
+    baseline: Evaluation
+    checks: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class _Runner:
+    """Runs pipelines side by side, so that they share each batch."""
+
+    model: Model
+    validation: Sequence[Problem]
+    test: Sequence[Problem]
+    choice: Choice
+    groups: tuple[str, ...]
+    options: CellOptions
+
+    def run(self, pipelines: Sequence[_Pipeline]) -> list[_Found]:
+        """Choose on validation, then score on test."""
+        chosen = self._chosen(pipelines)
+        wanted = [list(dict.fromkeys(cells.values())) for cells, _ in chosen]
+        done = self._scored(self.test, [(one, cell) for one, cells in zip(pipelines, wanted, strict=True) for cell in cells])
+        before = done.baseline.frame
+        found, first = [], 0
+        for one, cells, (at, where) in zip(pipelines, wanted, chosen, strict=True):
+            frames = dict(zip(cells, done.frames[first : first + len(cells)], strict=True))
+            lines = []
+            for goal, cell in at.items():
+                change = frames[cell][self.choice.column].to_numpy(float) - before[self.choice.column].to_numpy(float)
+                lines.append(
+                    {
+                        "pipeline": one.name,
+                        "goal": goal,
+                        "layer": cell.layer,
+                        "alpha": cell.alpha,
+                        "validation": where[goal],
+                        "change": float(change.mean()),
+                        "z": float(studentised(change, self.groups)),
+                        "changed": float((frames[cell]["prediction"].to_numpy() != before["prediction"].to_numpy()).mean()),
+                    }
+                )
+            outcomes = pd.concat([frames[cell].assign(goal=goal) for goal, cell in at.items()], ignore_index=True)
+            found.append(_Found(lines, outcomes, done.baseline, done.checks.iloc[first : first + len(cells)]))
+            first += len(cells)
+        return found
+
+    def _chosen(self, pipelines: Sequence[_Pipeline]) -> list[tuple[dict[Goal, Cell], dict[Goal, float]]]:
+        """For each pipeline the cell of each goal, and the change of the measure on validation there."""
+        if all(len(cells) == 1 for one in pipelines for cells in one.candidates.values()):
+            return [
+                ({goal: cells[0] for goal, cells in one.candidates.items()}, dict.fromkeys(one.candidates, math.nan)) for one in pipelines
+            ]
+        seen, left, tables = 0, [list(one.cells) for one in pipelines], [_Comparison(one.cells) for one in pipelines]
+        for most in self.choice.stages(len(self.validation)):
+            done = self._scored(
+                self.validation[seen:most], [(one, cell) for one, cells in zip(pipelines, left, strict=True) for cell in cells]
+            )
+            frames = iter(done.frames)
+            for k, table in enumerate(tables):
+                for cell in left[k]:
+                    table.add(cell, next(frames), done.baseline.frame, self.choice.column)
+                best = {goal: table.ranked(left[k], goal)[: self.choice.keep] for goal in pipelines[k].candidates}
+                left[k] = list(dict.fromkeys(cell for cells in best.values() for cell in cells))
+            seen = most
+        found = []
+        for one, cells, table in zip(pipelines, left, tables, strict=True):
+            at = {goal: table.ranked([cell for cell in cells if cell in allowed], goal)[0] for goal, allowed in one.candidates.items()}
+            found.append((at, {goal: table.mean(cell) for goal, cell in at.items()}))
+        return found
+
+    def _scored(self, problems: Sequence[Problem], wanted: Sequence[tuple[_Pipeline, Cell]]) -> InterventionRun:
+        cells = [
+            Intervention((Placed(one.directions[cell.layer], site_of(one.directions[cell.layer], cell.layer, None)),), cell.alpha)
+            for one, cell in wanted
+        ]
+        return run_interventions(self.model, problems, cells, **self.options)
+
+
+@dataclass
+class _Comparison:
+    """The candidates of one pipeline on the validation problems seen so far."""
+
+    cells: Sequence[Cell]
+    _changes: dict[Cell, list[float]] = field(default_factory=dict)
+    _margins: dict[Cell, list[float]] = field(default_factory=dict)
+
+    def add(self, cell: Cell, after: pd.DataFrame, before: pd.DataFrame, column: str) -> None:
+        """More problems under a cell."""
+        for kept, name in ((self._changes, column), (self._margins, "margin")):
+            kept.setdefault(cell, []).extend((after[name].to_numpy(float) - before[name].to_numpy(float)).tolist())
+
+    def mean(self, cell: Cell) -> float:
+        """Mean change of the measure."""
+        return float(np.mean(self._changes[cell]))
+
+    def ranked(self, cells: Sequence[Cell], goal: Goal) -> list[Cell]:
+        """Cells, the one to choose first: by the mean, then the mean margin, then the smaller alpha, then the lower layer."""
+        sign = -1 if goal == "raise" else 1
+        return sorted(
+            cells, key=lambda cell: (sign * self.mean(cell), sign * float(np.mean(self._margins[cell])), abs(cell.alpha), cell.layer)
+        )
