@@ -126,7 +126,7 @@ def test_words_say_what_the_tables_say(found):
     assert f"{100 * found.baseline.accuracy:.1f}% of 30 test problems" in str(found)
     assert f"Of {len(found.pairs)} differences" in str(found)
     said = " ".join(found.warnings())
-    assert "the corrected p of a rank test cannot fall below 0.67; use at least 80 controls" in said
+    assert "the corrected p of a rank test cannot fall below 0.67; use at least 79 controls" in said
     assert "cannot read" in said
     assert "8 (at equal norm) and 8 (at equal KL) times" in found.method()[1]
     speaks(found)
