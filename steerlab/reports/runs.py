@@ -162,7 +162,8 @@ KINDS = {"prompt": _prompts, "text": _texts, "whole": _wholes, "number": _number
 
 
 def problems_frame(splits: Mapping[str, Sequence[Problem]]) -> pd.DataFrame:
-    """Problems as a frame: split, problem_id, prompt, and target, choices and meta as JSON; of token ids also prompt_tokens, as JSON."""
+    """Problems as a frame: split, problem_id, prompt, and target, choices and meta as JSON; group, where any problem has one;
+    of token ids also prompt_tokens, as JSON."""
     lines = [
         (split, p.id, written(p.prompt), json.dumps(p.target), json.dumps(p.choices), json.dumps(dict(p.meta), default=str, sort_keys=True))
         for split, problems in splits.items()
@@ -171,7 +172,8 @@ def problems_frame(splits: Mapping[str, Sequence[Problem]]) -> pd.DataFrame:
     frame = pd.DataFrame(lines, columns=["split", "problem_id", "prompt", "target", "choices", "meta"])
     prompts = [p.prompt for problems in splits.values() for p in problems]
     tokens: list[Any] = [json.dumps(prompt) if isinstance(prompt, tuple) else None for prompt in prompts]
-    return frame.assign(prompt_tokens=tokens) if any(tokens) else frame
+    groups = [p.group for problems in splits.values() for p in problems]
+    return frame.assign(**({"prompt_tokens": tokens} if any(tokens) else {}), **({"group": groups} if any(groups) else {}))
 
 
 def sealed_files(path: str | Path) -> frozenset[str]:
@@ -466,7 +468,9 @@ def _problems(folder: Path, scorer: str) -> dict[str, list[Problem]]:
             tokens = line.get("prompt_tokens")
             prompt = json.loads(tokens) if isinstance(tokens, str) else line["prompt"]
             answers = None if choices is None else tuple(map(_as_given, choices))
-            problem = Problem(line["problem_id"], _as_given(prompt), _as_given(target), answers, meta, scorer)
+            group = line.get("group")
+            group = group if isinstance(group, str) else None
+            problem = Problem(line["problem_id"], _as_given(prompt), _as_given(target), answers, meta, scorer, group)
         except ValueError as error:
             raise InputFileError(f"{folder / 'problems.parquet'}: line {place} is no problem ({error}); {AGAIN}") from error
         splits[line["split"]].append(problem)

@@ -49,11 +49,13 @@ class Problem:
             None when the answer is generated. Behind a prompt of token ids each is a tuple of them, e.g. ``((3,), (4,))``.
         meta: what else is known (number of steps, template, source row); never read by a scorer.
         scorer: name of the scorer that its task is judged by; None where it belongs to no task.
+        group: what it shares with other problems (a noun pair, a template, a source row), so that their outcomes are not independent; None for a problem
+            that stands alone. Splits keep groups whole; see `steerlab.tasks.groups`.
 
     Raises:
-        TypeError: a target that is neither text nor a number.
+        TypeError: a target that is neither text nor a number, or a group that is no text.
         ValueError: fewer than two choices, repeated choices, a target that is not among them or could be two of them, a target that is not finite, text
-            beside token ids, or half of a surrogate pair in a text.
+            beside token ids, half of a surrogate pair in a text, or an empty group.
 
     Example:
         >>> problem = Problem("one", "2 + 3 =", target=" 5", choices=(" 4", " 5"))
@@ -67,12 +69,21 @@ class Problem:
     choices: tuple[Text, ...] | None = None
     meta: Mapping[str, Any] = field(default_factory=dict, compare=False)
     scorer: str | None = None
+    group: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "meta", MappingProxyType(dict(self.meta)))
         if not isinstance(self.target, str | Sequence):
             object.__setattr__(self, "target", _plain_target(self))
         check_text(str(self.id), "a problem's id")
+        if self.group is not None:
+            if not isinstance(self.group, str):
+                raise InputTypeError(
+                    f"problem {self.id!r}: group={self.group!r} is {_a(self.group)}; give text, or None for a problem that stands alone"
+                )
+            if not self.group:
+                raise InputError(f"problem {self.id!r}: group=''; give a name, or None for a problem that stands alone")
+            check_text(self.group, f"problem {self.id!r}: the group")
         self._check_texts()
         if self.choices is None:
             return
@@ -127,7 +138,7 @@ class Problem:
         return text if text[:1].isspace() else f" {text}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Problem, (self.id, self.prompt, self.target, self.choices, dict(self.meta), self.scorer)
+        return Problem, (self.id, self.prompt, self.target, self.choices, dict(self.meta), self.scorer, self.group)
 
     def _repr_html_(self) -> str:
         asked = f"<p>{escape(self.id)}</p><pre>{escape(written(self.prompt))}</pre>"
@@ -279,12 +290,12 @@ class Task(Result):
 
     @property
     def frame(self) -> DataFrame:
-        """One line a problem: problem_id, split, prompt, target, choices."""
+        """One line a problem: problem_id, split, prompt, target, choices, group."""
         splits = [(split, p) for split in ("train", "validation", "test") for p in getattr(self, split)]
-        lines = [(p.id, split, p.prompt, p.target, p.choices) for split, p in splits]
+        lines = [(p.id, split, p.prompt, p.target, p.choices, p.group) for split, p in splits]
         import pandas as pd
 
-        return pd.DataFrame(lines, columns=["problem_id", "split", "prompt", "target", "choices"])
+        return pd.DataFrame(lines, columns=["problem_id", "split", "prompt", "target", "choices", "group"])
 
     def summary(self) -> DataFrame:
         """One line a split: split, n."""
