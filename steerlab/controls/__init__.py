@@ -1,17 +1,18 @@
-"""Controls for one direction at one layer and alpha.
+"""Controls: whole pipelines that chose their own cell, and other directions at one layer and alpha.
 
-- `control`: `random_control` and `match_kl`: would other directions of the same size, or of the same KL, do the same?
+- `pipelines`: `pipeline_control`: is the direction's pipeline better than others that had the same choice?
+- `control`: `random_control` and `match_kl`: would other directions of the same size, or of the same KL, do the same at this cell?
 - `side_effects`: what steering changes on other text and other tasks.
 - `texts`: the neutral sentences that side effects are measured on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from steerlab.activations.cache import Activations
-    from steerlab.directions.random import Draw
+    from steerlab.directions.random import Draw, Pipelines
 
 
 @dataclass(frozen=True)
@@ -68,4 +69,44 @@ FAMILIES = {
         None,
     ),
 }
-"""Controls beside isotropic directions of equal norm that the main protocol can draw, by name."""
+"""Controls beside isotropic directions of equal norm that the main protocol can draw at the chosen cell, by name."""
+
+
+@dataclass(frozen=True)
+class PipelineKind:
+    """A kind of control pipelines.
+
+    Attributes:
+        words: what they are.
+        null: under which null their test is exact.
+        draw: from activations of problems answered right and wrong, and the group of each problem, how they are drawn.
+    """
+
+    words: str
+    null: str
+    draw: "Callable[[Activations, Activations, Mapping[str, str]], Pipelines]"
+
+
+def _random_pipelines(right: "Activations", wrong: "Activations", groups: Mapping[str, str]) -> "Pipelines":
+    from steerlab.directions.random import random_pipelines
+
+    return random_pipelines
+
+
+def _shuffled_pipelines(right: "Activations", wrong: "Activations", groups: Mapping[str, str]) -> "Pipelines":
+    from steerlab.directions.random import shuffled_pipelines
+
+    return shuffled_pipelines(right, wrong, groups=groups)
+
+
+PIPELINES = {
+    "random": PipelineKind(
+        "random pipelines", "the directions are isotropic at random, with these norms and independent between layers", _random_pipelines
+    ),
+    "shuffled_labels": PipelineKind(
+        "shuffled-label pipelines",
+        "right and wrong labels are exchangeable, given the activations (between or within groups)",
+        _shuffled_pipelines,
+    ),
+}
+"""Kinds of control pipelines, by name."""

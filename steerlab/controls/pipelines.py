@@ -154,17 +154,21 @@ class PipelineControl(Plotted, figure="null_distribution"):
         low, high = np.quantile(shares, [0.025, 0.975])
         return not low <= float(self._direction(goal)["changed"]) <= high
 
-    def warnings(self) -> list[str]:
-        """What a reader must know: interventions that did nothing, and answers that change unusually often."""
-        said = inert(self.checks)
+    def unusual(self) -> list[str]:
+        """Sentences on goals for which answers change unusually often, or seldom."""
+        said = []
         for goal in self.goals:
             if self.changed_too_often(goal):
                 mine, theirs = float(self._direction(goal)["changed"]), float(self._controls(goal)["changed"].median())
                 said.append(
-                    f"At the cell chosen to {goal} the direction changes {100 * mine:.1f}% of answers, which is outside 95% of its controls "
+                    f"At the cell chosen to {goal} the direction changes {100 * mine:.1f}% of answers, which is outside 95% of {self.n} {self.kind} "
                     f"({100 * theirs:.1f}% in the median): how many answers change differs, whatever the net change."
                 )
         return said
+
+    def warnings(self) -> list[str]:
+        """What a reader must know: interventions that did nothing, and answers that change unusually often."""
+        return inert(self.checks) + self.unusual()
 
     def summary(self) -> pd.DataFrame:
         """One line a goal: goal, layer, alpha, change, z, controls (drawn), exceeds, pvalue."""
@@ -241,7 +245,7 @@ def pipeline_control(
         raise InputError(
             f"{len(both)} problems stand in validation and in test, {both[0].id!r} for one; what is chosen on them must not be tested on them"
         )
-    groups = tuple(str(getattr(problem, "group", None) or problem.id) for problem in test)
+    groups = tuple(problem.group or problem.id for problem in test)
     mine = _Pipeline("direction", directions, rule.candidates(directions))
     goals = len(mine.candidates)
     one = choice.runs(len(validation), len(mine.cells), goals) * (len(mine.cells) > goals) + goals * len(test)

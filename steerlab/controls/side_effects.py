@@ -89,6 +89,8 @@ class SideEffects(Result, by="kl"):
             ValueError: it was not measured.
         """
         rows = self._frame[(self._frame["direction"] == direction.name) & (self._frame["alpha"] == alpha)]
+        if len(rows) > 1:  # one name at several layers
+            rows = rows[rows["layer"] == direction.layer]
         if len(rows) != 1:
             raise InputError(f"{direction.name!r} at alpha={alpha:g}: {len(rows)} such cells were measured; ask for one that was")
         return float(rows["kl"].iloc[0])

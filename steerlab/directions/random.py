@@ -384,7 +384,7 @@ def shuffled_pipelines(
         positive, negative: the activations that the directions were estimated from.
         estimator, paired, norm: as in `shuffled_labels`.
         groups: as in `permuted`.
-        folds: of the held-out separability; 0 leaves it out.
+        folds: of the held-out separability, at most the problems of a group; with fewer than 2 it is left out.
 
     Returns:
         A function ``(directions, rng)`` that gives pipelines.
@@ -408,17 +408,22 @@ def shuffled_pipelines(
                 layer: _control(like, estimator(ours, theirs, layer=layer).vector.double(), "shuffled_labels", "shuffled", norm, about)
                 for layer, like in directions.items()
             }
-            seed = int(rng.integers(2**63))  # the folds are the same at each layer
-            yield Drawn(found, separability(ours, theirs, found, seed=seed, folds=folds, paired=paired) if folds else None)
+            yield Drawn(found, separability(ours, theirs, found, rng=rng, folds=folds, paired=paired))
 
     return draw
 
 
 def separability(
-    positive: Activations, negative: Activations, layers: Iterable[int], *, seed: int, folds: int = 5, paired: bool = False
-) -> dict[int, float]:
-    """How well the mean difference separates held-out problems at each layer, with the same folds: areas under the curve, 0 to 1."""
-    found = {}
+    positive: Activations, negative: Activations, layers: Iterable[int], *, rng: np.random.Generator, folds: int = 5, paired: bool = False
+) -> dict[int, float] | None:
+    """How well the mean difference separates held-out problems at each layer: areas under the curve, 0 to 1.
+
+    The folds are the same at each layer. None where there are too few problems for two folds.
+    """
+    folds = min(folds, len(positive.problem_ids), len(negative.problem_ids))
+    if folds < 2:
+        return None
+    seed, found = int(rng.integers(2**63)), {}
     for layer in layers:
         ours, theirs = (group.at(layer).flatten(1).double().numpy() for group in (positive, negative))
         found[layer] = cross_validated_auc(ours, theirs, rng=np.random.default_rng(seed), folds=folds, paired=paired).value

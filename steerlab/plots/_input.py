@@ -73,6 +73,25 @@ class Control(Protocol):
 
 
 @runtime_checkable
+class Pipelines(Framed, Protocol):
+    """The part of a comparison of whole pipelines that is drawn."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def goals(self) -> Sequence[str]: ...
+
+    @property
+    def test(self) -> Callable[..., Any]:
+        """The method that gives the test of a goal, a steerlab.statistics.SequentialTest."""
+
+    @property
+    def cell(self) -> Callable[..., Any]:
+        """The method that gives the layer and alpha chosen for a goal."""
+
+
+@runtime_checkable
 class Diagnostics(Framed, Protocol):
     """The part of a contrast's diagnostics that is drawn."""
 

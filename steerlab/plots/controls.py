@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -127,20 +128,23 @@ def _nice(step: float) -> float:
     return next(nice * power for nice in (1, 2, 5, 10) if nice * power >= step * (1 - 1e-9))
 
 
-def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"] = "accuracy") -> go.Figure:
-    """The tested direction's effect among those of its controls.
+def null_distribution(
+    ctl: _input.Control | _input.Pipelines, measure: Literal["accuracy", "margin"] = "accuracy", *, goal: str | None = None
+) -> go.Figure:
+    """The tested direction's effect among those of its controls, or its pipeline's among control pipelines.
 
-    The bars are the controls' changes, hatched where they are at least as far from the median of all as the tested
-    direction, whose change is the line. The title has the Monte Carlo p-value that follows from them (the unit is the
-    direction, so p cannot go below 1 / (number of controls + 1)).
+    The bars are the controls' changes, hatched where they are at least as extreme as the tested direction, whose change is the line: as far
+    from the median of all or, of pipelines, as good at the goal. The title has the Monte Carlo p-value that follows from them (the unit is
+    the direction or pipeline, so p cannot go below 1 / (number of controls + 1)).
 
     Args:
-        ctl: A random control's result.
-        measure: "accuracy" or "margin".
+        ctl: A random control's result, or what `steerlab.pipeline_control` found.
+        measure: "accuracy" or "margin"; pipelines have the one that they were chosen by.
+        goal: of pipelines, "raise" (default) or "lower".
 
     Raises:
         TypeError: `ctl` is no control result.
-        ValueError: Unknown measure, no control, or not exactly one tested direction.
+        ValueError: Unknown measure or goal, no control, or not exactly one tested direction.
 
     Example:
         >>> import steerlab as sl
@@ -152,7 +156,60 @@ def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"
         >>> fig.layout.title.text.replace("<br>", " ").split(" <span")[0]
         '1 of 2 random directions are at least as extreme as the tested one: p = 0.67'
     """
-    ctl = _input.expect(ctl, _input.Control, "ctl", "a ControlResult, as steerlab.random_control returns it")
+    null = _of_pipelines(ctl, goal) if isinstance(ctl, _input.Pipelines) else _of_directions(ctl, measure)
+    controls, far, observed, digits = null.controls, null.extreme, null.observed, null.digits
+    edges = _bins(controls)
+    fig = go.Figure()
+    for mask, colour, pattern, said in ((~far, theme.GREY, "", null.less), (far, theme.PURPLE, "/", null.more)):
+        fig.add_trace(_histogram(controls[mask], edges, colour, pattern, f"{int(mask.sum())} {said}", digits))
+    tallest = int(np.sum([trace.y for trace in fig.data], axis=0).max())
+    low, high = min(edges[0], observed, 0.0), max(edges[-1], observed, 0.0)
+    room = 0.06 * (high - low) or 1.0
+    left = observed > (low + high) / 2
+    # The bars end at 1 / 1.2 of the height; above them stand the words.
+    if null.centre is not None:
+        fig.add_shape(type="line", x0=null.centre, x1=null.centre, y0=0, y1=0.88, yref="y domain", line={"dash": "dot", "width": 2})
+    fig.add_vline(
+        x=observed,
+        line={"color": theme.VERMILLION, "width": 3},
+        annotation={"text": f"tested direction {theme.signed(observed, digits)}", "borderpad": 4},
+        annotation_position="top right" if not left else "top left",
+    )
+    # Plotly would put its own ticks at the middles of bars, which are no round numbers.
+    fig.update_xaxes(
+        title_text=null.unit, range=[low - room, high + room], zeroline=False, tick0=0, dtick=_nice((high - low + 2 * room) / 6)
+    )
+    fig.update_yaxes(title_text=f"{null.kind} (count)", range=[0, 1.2 * tallest], dtick=_nice_step(tallest))
+    fig.update_layout(barmode="stack")
+    theme.legend_below(fig, 300)
+    weakest, strongest = theme.signed(float(controls.min()), digits), theme.signed(float(controls.max()), digits)
+    notes = (f"{null.tested}Controls: {weakest} to {strongest}.", *null.notes)
+    return theme.style(fig, null.headline, notes, 400, bottom=100)
+
+
+@dataclass(frozen=True, eq=False)
+class _Null:
+    """What the figure draws: the controls' effects, which of them are at least as extreme as the observed one, and words."""
+
+    kind: str
+    controls: np.ndarray
+    observed: float
+    extreme: np.ndarray
+    unit: str
+    digits: int
+    headline: str
+    tested: str
+    notes: tuple[str, ...]
+    centre: float | None = None
+    less: str = "less extreme"
+    more: str = "at least as extreme"
+
+
+def _of_directions(ctl: _input.Control, measure: str) -> _Null:
+    """Directions at one cell: extreme is what is far from the median of all."""
+    ctl = _input.expect(
+        ctl, _input.Control, "ctl", "a ControlResult or PipelineControl, as steerlab.random_control and pipeline_control return them"
+    )
     if measure not in MEASURES:
         raise InputError(f"measure={repr(measure)[:60]}: expected {' or '.join(MEASURES)}")
     column, scale, unit = MEASURES[measure]
@@ -163,43 +220,35 @@ def null_distribution(ctl: _input.Control, measure: Literal["accuracy", "margin"
         raise InputError(f"ctl.changes(): {len(controls)} controls and {len(tested)} tested; expected 1 or more, and 1")
     if not np.isfinite(scale * rows[column].to_numpy(dtype=float)).all():
         raise InputError(f"ctl.changes(): {column} has missing values; this scorer may have no {measure}")
-    observed = scale * float(tested[column].iloc[0])
     test = _rank_test(ctl, measure)
-    far = np.asarray(test.as_extreme, dtype=bool)
-    edges = _bins(controls)
-    digits = 1 if measure == "accuracy" else 3
-    fig = go.Figure()
-    for mask, colour, pattern, said in ((~far, theme.GREY, "", "less extreme"), (far, theme.PURPLE, "/", "at least as extreme")):
-        fig.add_trace(_histogram(controls[mask], edges, colour, pattern, f"{int(mask.sum())} {said}", digits))
-    tallest = int(np.sum([trace.y for trace in fig.data], axis=0).max())
-    low, high = min(edges[0], observed, 0.0), max(edges[-1], observed, 0.0)
-    room = 0.06 * (high - low) or 1.0
-    left = observed > (low + high) / 2
-    centre = scale * float(test.centre)
-    # The bars end at 1 / 1.2 of the height; above them stand the words.
-    fig.add_shape(type="line", x0=centre, x1=centre, y0=0, y1=0.88, yref="y domain", line={"dash": "dot", "width": 2})
-    fig.add_vline(
-        x=observed,
-        line={"color": theme.VERMILLION, "width": 3},
-        annotation={"text": f"tested direction {theme.signed(observed, digits)}", "borderpad": 4},
-        annotation_position="top right" if not left else "top left",
-    )
-    # Plotly would put its own ticks at the middles of bars, which are no round numbers.
-    fig.update_xaxes(title_text=unit, range=[low - room, high + room], zeroline=False, tick0=0, dtick=_nice((high - low + 2 * room) / 6))
-    fig.update_yaxes(title_text="random directions (count)", range=[0, 1.2 * tallest], dtick=_nice_step(tallest))
-    fig.update_layout(barmode="stack")
-    theme.legend_below(fig, 300)
-    name = theme.label(tested["direction"].iloc[0], 30)
-    weakest, strongest = theme.signed(float(controls.min()), digits), theme.signed(float(controls.max()), digits)
+    far, centre, digits = np.asarray(test.as_extreme, dtype=bool), scale * float(test.centre), 1 if measure == "accuracy" else 3
+    sides = int((far & (controls < centre)).sum()), int((far & (controls > centre)).sum())
     notes = (
-        f"Tested: {name}. {_place(ctl)}Controls: {weakest} to {strongest}.",
-        f"{int((far & (controls < centre)).sum())} below and {int((far & (controls > centre)).sum())} above the median (dotted) of all {len(rows)}, {theme.signed(centre, digits)}, from which distance counts.",
+        f"{sides[0]} below and {sides[1]} above the median (dotted) of all {len(rows)}, {theme.signed(centre, digits)}, from which distance counts.",
         f"With {test.n_controls} controls the smallest possible p is {test.smallest_p:.2g}.",
     )
     headline = (
         f"{test.exceeds} of {len(controls)} random directions are at least as extreme as the tested one: {format_p(test.pvalue, digits=2)}"
     )
-    return theme.style(fig, headline, notes, 400, bottom=100)
+    said = f"Tested: {theme.label(tested['direction'].iloc[0], 30)}. {_place(ctl)}"
+    observed = scale * float(tested[column].iloc[0])
+    return _Null("random directions", controls, observed, far, unit, digits, headline, said, notes, centre)
+
+
+def _of_pipelines(ctl: _input.Pipelines, goal: str | None) -> _Null:
+    """Whole pipelines, each at its own cell: extreme is what is as good at the goal."""
+    goal = ctl.goals[0] if goal is None else goal
+    test, (layer, alpha) = ctl.test(goal), ctl.cell(goal)
+    controls = np.array(test.controls)
+    far = (controls >= test.observed - 1e-9) if test.alternative == "greater" else (controls <= test.observed + 1e-9)
+    early = f" (of {test.planned} planned)" if test.n_controls < test.planned else ""
+    headline = (
+        f"{test.exceeds} of {len(controls)} {ctl.kind}{early} {goal} as much or more: {format_p(test.pvalue, digits=2)} (uncorrected)"
+    )
+    said = f"Tested: layer {layer}, alpha {theme.alpha_text(alpha)}; each control is at the cell that it chose itself. "
+    notes = (f"With {test.planned} controls the smallest possible p is {test.smallest_p:.2g}.",)
+    more, less = f"{goal} as much or more", f"{goal} less"
+    return _Null(ctl.kind, controls, test.observed, far, "studentised net change", 2, headline, said, notes, less=less, more=more)
 
 
 def _histogram(controls: np.ndarray, edges: np.ndarray, colour: str, pattern: str, name: str, digits: int) -> go.Bar:

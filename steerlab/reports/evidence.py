@@ -1,25 +1,32 @@
 """The verdict on one experiment, or on several side by side, in sentences and tables, corrected for the number of tests."""
 
-import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from steerlab._checks import InputError
+from steerlab._checks import Alternative, InputError, one_of
 from steerlab._html import Result
 from steerlab.controls.control import ControlResult
 from steerlab.reports.secondary import KINDS, Questions
 from steerlab.reports.warnings import cautions
 from steerlab.statistics._format import format_p
+from steerlab.statistics.groups import DesignEffect, design_effect
+from steerlab.statistics.intervals import Interval, paired_interval
 from steerlab.statistics.multiplicity import LEVEL, holm
-from steerlab.statistics.power import smallest_detectable_change
-from steerlab.studies.protocol import Experiment
+from steerlab.statistics.paired import SignFlipTest, sign_flip_test
+from steerlab.statistics.power import detectable_change
+from steerlab.statistics.sequential import SequentialTest
+from steerlab.statistics.verdicts import SPECIFIC, VERDICTS, Verdict, verdict
+from steerlab.studies.protocol import Experiment, stream
+from steerlab.sweeps.candidates import Cell, Goal
 
-P_COLUMNS = ["p (rank)", "p (rank, Holm)", "p (rank, Holm over all runs)", "p (t-test)", "p (sign test)", "p", "p (Holm over all runs)"]
+P_COLUMNS = [
+    "p (uncorrected)", "p (Holm)", "p (Holm over all runs)", "p (rank, uncorrected)", "p (t-test, uncorrected)", "p (sign test, uncorrected)",
+]  # fmt: skip
+SIDES: Mapping[Goal, Alternative] = {"raise": "greater", "lower": "less"}
 
 
 def percent(share: float) -> str:
@@ -33,8 +40,110 @@ def points(share: float) -> str:
 
 
 @dataclass(frozen=True, eq=False)
+class Finding(Result):
+    """What the protocol found for one goal, at the cell that the direction's pipeline chose for it.
+
+    Attributes:
+        goal: raise or lower.
+        cell: layer and alpha.
+        dose: length of the added vector over the median activation's there.
+        measure: what was chosen by and is tested.
+        effect: the one-sided sign-flip test of the change from the baseline, by group.
+        interval: of that change.
+        against: the rank test against each kind of control pipelines.
+        verdict: what these tests say together.
+        missed: the smallest change that the effect test would have detected with 80% power; None where nothing changed.
+        groups: what groups of problems cost; None where each problem stands alone.
+    """
+
+    goal: Goal
+    cell: Cell
+    dose: float
+    measure: str
+    effect: SignFlipTest
+    interval: Interval
+    against: Mapping[str, SequentialTest]
+    verdict: Verdict
+    missed: float | None
+    groups: DesignEffect | None
+
+    @property
+    def change(self) -> float:
+        """Mean change of the measure from the baseline."""
+        return self.effect.statistic
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One line a test: goal, layer, alpha, dose, test, n (problems, or pipelines drawn), at least as good, p (uncorrected), p (Holm), significant."""
+        tests = self.verdict.frame
+        counts = [(self.effect.n, None), *((one.n_controls, one.exceeds) for one in self.against.values())]
+        columns: dict[str, Any] = {
+            "goal": self.goal,
+            "layer": self.cell.layer,
+            "alpha": self.cell.alpha,
+            "dose": self.dose,
+            "test": tests["test"],
+        }
+        columns |= {"n": [n for n, _ in counts], "at least as good": pd.array([k for _, k in counts], dtype="Int64")}
+        return pd.DataFrame(
+            columns | {"p (uncorrected)": tests["p_uncorrected"], "p (Holm)": tests["p_holm"], "significant": tests["significant"]}
+        )
+
+    def shown(self, change: float, *, sign: bool = True) -> str:
+        """A change of the measure in its unit."""
+        return f"{_scale(self.measure) * change:{'+' if sign else ''}.{_digits(self.measure)}f}{_unit(self.measure)}"
+
+    @property
+    def size(self) -> str:
+        """What was done and how large its effect is, in a sentence."""
+        few = f"; approximate: only {self.interval.few}" if self.interval.few else ""
+        low, high = (f"{_scale(self.measure) * limit:+.{_digits(self.measure)}f}" for limit in (self.interval.low, self.interval.high))
+        problems = f"{self.effect.n} test problems{'' if self.groups is None else f' in {self.groups.n_groups} groups'}"
+        return (
+            f"Steering at layer {self.cell.layer}, alpha {self.cell.alpha:+g} (relative dose {self.dose:.2g}; chosen on validation) changed {self.measure} by "
+            f"{self.shown(self.change)} [{low}, {high}{few}] on {problems}: {self._p('effect')}."
+        )
+
+    @property
+    def compared(self) -> str:
+        """What it was compared with, in a sentence for each kind of controls."""
+        said = []
+        for kind, test in self.against.items():
+            early = f" (of {test.planned} planned; {test.exceeds} were at least as good)" if test.n_controls < test.planned else ""
+            said.append(f"Against {test.n_controls} {kind}{early}: {self._p(kind)}.")
+        return f"{' '.join(said)} Corrected for {1 + len(self.against)} tests (Holm)."
+
+    @property
+    def could_miss(self) -> str:
+        """What could have been missed, in a sentence."""
+        if self.missed is None:
+            return "No answer changed, so that this says nothing of small effects."
+        return f"An effect of {self.shown(self.missed, sign=False)} or more would have been found with 80% power."
+
+    def _p(self, test: str) -> str:
+        table = self.verdict.frame
+        return format_p(float(table.loc[table["test"] == test, "p_holm"].iloc[0]), digits=2)
+
+    def __str__(self) -> str:
+        """The answer: the verdict, what was done and its size, what it was compared with, what could have been missed."""
+        return "\n".join([f"To {self.goal} {self.measure}: {self.verdict.text}", self.size, self.compared, self.could_miss])
+
+
+def _scale(measure: str) -> float:
+    return 100.0 if measure == "accuracy" else 1.0
+
+
+def _digits(measure: str) -> int:
+    return 1 if measure == "accuracy" else 3
+
+
+def _unit(measure: str) -> str:
+    return " points" if measure == "accuracy" else ""
+
+
+@dataclass(frozen=True, eq=False)
 class Significance(Result):
-    """The evidence of one experiment in tests and sentences, corrected for the number of tests.
+    """The evidence of one experiment in tests and sentences.
 
     Attributes:
         experiment: what was measured.
@@ -43,8 +152,8 @@ class Significance(Result):
         >>> import steerlab as sl
         >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic", limit=16)
         >>> found = sl.Significance(sl.run_experiment(model, task, seed=0, layers=[3], alphas=[-2, 0, 2], n_controls=4))
-        >>> found.tests["measure"].tolist()
-        ['accuracy', 'margin']
+        >>> found.tests["test"].tolist()[:3]
+        ['effect', 'random pipelines', 'shuffled-label pipelines']
     """
 
     experiment: Experiment
@@ -63,207 +172,121 @@ class Significance(Result):
         return Questions(self.experiment)
 
     @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What was found for each goal."""
+        return tuple(self._finding(goal) for goal in self.experiment.goals)
+
+    def finding(self, goal: Goal = "raise") -> Finding:
+        """What was found for a goal."""
+        one_of(goal, "goal", self.experiment.goals)
+        return next(one for one in self.findings if one.goal == goal)
+
+    def _finding(self, goal: Goal) -> Finding:
+        e, first = self.experiment, self.experiment.pipelines[0]
+        before, after = first.paired(goal)
+        groups = first.groups if len(set(first.groups)) < len(first.groups) else None
+        rng = stream(int(e.settings["seed"]), "questions", 3 + e.goals.index(goal))
+        effect = sign_flip_test(before, after, rng=rng, groups=groups, alternative=SIDES[goal])
+        interval = paired_interval(before, after, groups=groups) if before.dtype == bool or groups is not None else effect.interval()
+        against = {one.kind: one.test(goal) for one in e.pipelines}
+        cell = e.cell(goal)
+        return Finding(
+            goal, cell, e.dose(cell), e.measure, effect, interval, against,
+            verdict(effect.pvalue, {kind: test.pvalue for kind, test in against.items()}),
+            detectable_change(before, after, groups=groups, level=LEVEL / (1 + len(against))),
+            None if groups is None else design_effect(before, after, groups),
+        )  # fmt: skip
+
+    @cached_property
     def tests(self) -> pd.DataFrame:
-        """One line a control and measure: the rank test against random directions, Holm-adjusted over all lines, and the
-        sources' t-test and Cohen's d for comparison."""
+        """One line a goal and test, corrected (Holm) over the tests of its goal; see `Finding.frame`."""
+        return pd.concat([one.frame for one in self.findings], ignore_index=True)
+
+    @cached_property
+    def same_cell(self) -> pd.DataFrame:
+        """One line a chosen cell, kind of directions that acted there and measure: rank test, t-test and Cohen's d, as the literature has them.
+
+        These directions had no choice of a cell, so that the direction is favoured: no conclusion rests on them, and nothing is corrected.
+        """
         lines = []
-        for control in self.experiment.controls:
+        for control in [*self.experiment.controls, *self.experiment.families]:
             sign = control.sign_test()
             for measure in ("accuracy", "margin"):
                 rank = control.rank_test(measure=measure)
                 spread = bool(control.effect(measure)[1].std() > 0) and control.n > 1
                 lines.append(
                     {
-                        "alpha": control.alpha,
-                        "measure": measure,
-                        "effect": rank.observed,
-                        "controls mean": float(control.effect(measure)[1].mean()),
-                        "controls as extreme": rank.exceeds,
-                        "controls": control.n,
-                        "p (rank)": rank.pvalue,
-                        "p (t-test)": control.t_test(measure=measure).pvalue if spread else None,
-                        "Cohen's d": control.cohens_d(measure=measure) if spread else None,
-                        "p (sign test)": sign.pvalue if measure == "accuracy" else None,
-                    }
-                )
-        table = pd.DataFrame(lines)
-        table.insert(7, "p (rank, Holm)", holm(table["p (rank)"].to_numpy(float)))
-        return table
-
-    @property
-    def others(self) -> pd.DataFrame:
-        """One line a family of further controls and measure: the rank test, not corrected."""
-        lines: list[dict[str, Any]] = []
-        for control in self.experiment.families:
-            for measure in ("accuracy", "margin"):
-                rank = control.rank_test(measure=measure)
-                lines.append(
-                    {
-                        "controls": KINDS.get(control.family, control.family),
+                        "controls": KINDS.get(control.family, "random directions"),
+                        "layer": control.layer,
                         "alpha": control.alpha,
                         "measure": measure,
                         "effect": rank.observed,
                         "controls mean": float(control.effect(measure)[1].mean()),
                         "controls as extreme": rank.exceeds,
                         "n": control.n,
-                        "p (rank)": rank.pvalue,
+                        "p (rank, uncorrected)": rank.pvalue,
+                        "p (t-test, uncorrected)": control.t_test(measure=measure).pvalue if spread else None,
+                        "Cohen's d": control.cohens_d(measure=measure) if spread else None,
+                        "p (sign test, uncorrected)": sign.pvalue if measure == "accuracy" else None,
                     }
                 )
         return pd.DataFrame(lines)
-
-    def adjusted(self, control: ControlResult, measure: str = "accuracy") -> float:
-        """The Holm-adjusted rank p-value of one control and measure."""
-        table = self.tests
-        return float(table.loc[(table["alpha"] == control.alpha) & (table["measure"] == measure), "p (rank, Holm)"].iloc[0])
 
     def question(self) -> str:
         """The question in words."""
         e = self.experiment
         return (
-            f"Does moving activations along the difference between right and wrong problems of {e.task} (mean difference, layer {e.layer}) change accuracy "
-            "more than moving them along a random direction of the same norm? A positive alpha moves towards right answers, a negative one away from them."
+            f"Does steering along the difference between right and wrong problems of {e.task} (mean difference) change {e.measure}, and more than steering "
+            "along directions that mean nothing but had the same choice of layer and alpha?"
         )
 
     def place(self, control: ControlResult) -> str:
         """Where a control stands, and why there."""
-        why = "chosen on validation" if control.alpha == self.experiment.alpha else "the strongest suppression"
-        return f"at alpha = {control.alpha:+g} ({why})"
-
-    def finding(self, control: ControlResult) -> str:
-        """The numbers of one control, in two sentences."""
-        sign, rank = control.sign_test(), control.rank_test()
-        after = control.baseline.accuracy + sign.change
-        interval = sign.interval()
-        low, middle, high = (100 * float(q) for q in np.quantile(control.effect()[1], [0.025, 0.5, 0.975]))
-        return (
-            f"Test accuracy goes from {percent(control.baseline.accuracy)} to {percent(after)} ({points(sign.change)}, 95% interval "
-            f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}): {sign.became_right} became right, {sign.became_wrong} became wrong of {sign.n} "
-            f"(sign test {format_p(sign.pvalue, digits=2)}). {control.n} random directions of the same norm change it by {middle:+.1f} points in the median, "
-            f"95% of them by {low:+.1f} to {high:+.1f}; {rank.exceeds} of {control.n} are at least as extreme "
-            f"({format_p(rank.pvalue, digits=2)}; {format_p(self.adjusted(control), digits=2)} after Holm's correction for {len(self.tests)} rank tests)."
-        )
-
-    def verdict(self, control: ControlResult) -> str:
-        """One sentence that follows from one control and from nothing else."""
-        rank, at = control.rank_test(), self.place(control).capitalize()
-        if self.adjusted(control) < LEVEL:
-            above = rank.observed > float(np.median(rank.controls))
-            if rank.observed == 0:
-                kind = f"does not change accuracy, where random directions of the same norm {'lower' if above else 'raise'} it"
-            else:
-                verb, more = ("raises", above) if rank.observed > 0 else ("lowers", not above)
-                kind = f"{verb} accuracy {'more' if more else 'less'} than random directions of the same norm do"
-            return f"{at} the direction {kind}."
-        margin = self.adjusted(control, "margin")
-        more_said = (
-            f" Its effect on the margin does differ from theirs ({format_p(margin, digits=2)} after correction)." if margin < LEVEL else ""
-        )
-        return f"{at} there is no evidence that this direction changes accuracy differently from random directions of the same norm.{more_said}"
-
-    def detectable(self, control: ControlResult) -> str:
-        """What a null result at one alpha could have missed, as a change from the baseline."""
-        sign = control.sign_test()
-        share = (sign.became_right + sign.became_wrong) / sign.n
-        if share == 0:
-            return f"No answer changed among {sign.n} problems, so small effects cannot be excluded."
-        smallest = smallest_detectable_change(sign.n, discordant=share)
-        if smallest is None:
-            return f"With {sign.n} problems, {percent(share)} of which became right or wrong, no change from the baseline would be detected with 80% power."
-        return (
-            f"With {sign.n} problems, {percent(share)} of which became right or wrong, the sign test would detect a change from the baseline of {100 * smallest:.1f} "
-            "points or more with 80% power."
-        )
-
-    def numbers(self, control: ControlResult) -> str:
-        """The numbers behind the verdict on one control, in one sentence."""
-        sign, rank = control.sign_test(), control.rank_test()
-        interval = sign.interval()
-        return (
-            f"Accuracy on {sign.n} test problems changed by {points(sign.change)} from the baseline (95% interval {100 * interval.low:+.1f} to "
-            f"{100 * interval.high:+.1f}; sign test {format_p(sign.pvalue, digits=2)}); compared with {control.n} random directions, "
-            f"{format_p(rank.pvalue, digits=2)}, or {format_p(self.adjusted(control), digits=2)} after Holm's correction for {len(self.tests)} rank tests "
-            f"(level {LEVEL})."
-        )
-
-    def needed(self, control: ControlResult) -> str:
-        """How large an effect would have had to be to differ from these controls after the correction."""
-        k = control.n
-        allowed = math.ceil(LEVEL / len(self.tests) * (k + 1) * (1 - 1e-12)) - 2  # controls that may be as extreme
-        if allowed < 0:
-            return f"With {k} controls and {len(self.tests)} tests no effect, however large, could have had a corrected p below {LEVEL}."
-        effects = control.effect()[1]
-        centre = float(np.median(effects))
-        distance = float(np.sort(np.abs(effects - centre))[::-1][allowed])
-        return (
-            f"To differ from these {k} controls after the correction, the effect would have had to be outside {100 * (centre - distance):+.1f} to "
-            f"{100 * (centre + distance):+.1f} points."
-        )
-
-    def conclusion(self, control: ControlResult, *, numbers: bool = True) -> str:
-        """The verdict on one control, its numbers if wanted, and for a null result what could have been missed."""
-        missed = []
-        if self.adjusted(control) >= LEVEL:
-            missed = [self.needed(control)]
-            if control.sign_test().pvalue >= LEVEL:
-                missed.append(self.detectable(control))
-        return " ".join([self.verdict(control), *([self.numbers(control)] * numbers), *missed])
-
-    def headline(self) -> str:
-        """The answer in one sentence."""
-        special = [c for c in self.experiment.controls if self.adjusted(c) < LEVEL]
-        if not special:
-            tried = " or ".join(f"{c.alpha:+g}" for c in self.experiment.controls)
-            return f"No evidence that this direction is special at alpha = {tried}, compared with random directions of the same norm."
-        alphas = " and ".join(f"{c.alpha:+g}" for c in special)
-        return f"At alpha = {alphas} this direction's effect on accuracy differs from those of random directions of the same norm."
+        goals = [goal for goal in self.experiment.goals if self.experiment.cell(goal) == (control.layer, control.alpha)]
+        return f"at layer {control.layer}, alpha {control.alpha:+g} (chosen to {' and to '.join(goals)} {self.experiment.measure})"
 
     def answer(self) -> str:
-        """The answer, in one paragraph with its uncertainty: a headline, and the conclusion at each alpha that has controls."""
-        return " ".join([self.headline(), *(self.conclusion(control) for control in self.experiment.controls)])
+        """The answer: for each goal the verdict, size, comparisons and what could have been missed, in lines."""
+        return "\n\n".join(map(str, self.findings))
 
     def warnings(self) -> list[str]:
         """What a reader must know before believing the result, by the rules of `steerlab.reports.warnings`."""
-        return cautions(self.experiment, n_tests=len(self.tests), dose=self.questions.dose, chosen_p=self.questions.chosen_p)
+        return cautions(self.experiment, dose=self.questions.dose, chosen_p=self.questions.chosen_p)
 
     def __str__(self) -> str:
         """What the terminal shows."""
         e = self.experiment
         base = e.test.baseline
         interval = base.interval()
-        dose = e.test.accuracy().sort_values("alpha")
-        moved = e.test.transitions().set_index("alpha")
         lines = [
-            f"baseline    {percent(base.accuracy)} of {base.n} test problems (95% interval {percent(interval.low)} to {percent(interval.high)})",
-            f"direction   layer {e.layer}, norm {e.direction.norm:.3g}, from {e.direction.method.get('n_correct')} right and {e.direction.method.get('n_correct')} wrong train problems",
-            f"chosen      layer {e.layer}, alpha {e.alpha:+g}, on {e.validation.baseline.n} validation problems",
-            str(self.questions),
+            *self.answer().split("\n"),
             "",
-            "dose-response (test)   accuracy   change   became right / wrong",
+            f"baseline    {percent(base.accuracy)} of {base.n} test problems (95% interval {percent(interval.low)} to {percent(interval.high)})",
+            f"direction   from {e.direction.method.get('n_correct')} right and {e.direction.method.get('n_correct')} wrong train problems; "
+            f"norm {e.direction.norm:.3g} at layer {e.layer}",
+            str(self.questions),
         ]
-        rows: list[dict[Hashable, Any]] = dose.to_dict("records")
-        for row in rows:
-            right, wrong = moved.loc[row["alpha"], ["became_right", "became_wrong"]]
-            bar = "█" * round(24 * row["accuracy"])
-            lines.append(
-                f"  alpha {row['alpha']:+5.1f}            {percent(row['accuracy']):>6}   {100 * row['change']:+6.1f}   {right:>4} / {wrong:<4} {bar}"
-            )
+        moved = e.test.transitions().set_index(["layer", "alpha"])
+        for layer, cells in e.test.accuracy().sort_values("alpha").groupby("layer"):
+            lines += ["", f"layer {layer}, test         accuracy   change   became right / wrong"]
+            rows: list[dict[Hashable, Any]] = cells.to_dict("records")
+            for row in rows:
+                right, wrong = moved.loc[(row["layer"], row["alpha"]), ["became_right", "became_wrong"]]
+                bar = "█" * round(24 * row["accuracy"])
+                lines.append(
+                    f"  alpha {row['alpha']:+5.1f}            {percent(row['accuracy']):>6}   {100 * row['change']:+6.1f}   {right:>4} / {wrong:<4} {bar}"
+                )
         lines.append("")
-        for control in e.controls:
-            rank, margin = control.rank_test(), control.rank_test(measure="margin")
-            d = self.tests.query("alpha == @control.alpha and measure == 'accuracy'")["Cohen's d"].iloc[0]
+        for control in [*e.controls, *e.families]:
+            rank, kind = control.rank_test(), KINDS.get(control.family, "random directions")
             lines.append(
-                f"control at alpha {control.alpha:+g}: direction {100 * rank.observed:+.1f} points, {control.n} random ones "
-                f"{100 * control.effect()[1].mean():+.1f} on average; {format_p(rank.pvalue, digits=2)} (accuracy), {format_p(margin.pvalue, digits=2)} (margin), "
-                f"Cohen's d {'undefined' if pd.isna(d) else f'{d:+.2f}'}"
+                f"layer {control.layer}, alpha {control.alpha:+g}, the same cell: {100 * rank.observed:+.1f} points, {control.n} {kind} "
+                f"{100 * control.effect()[1].mean():+.1f} on average"
             )
-        for control in e.families:
-            kind = KINDS.get(control.family, control.family)
-            lines.append(
-                f"other controls at alpha {control.alpha:+g}: {control.n} {kind}, {format_p(control.rank_test().pvalue, digits=2)} (accuracy)"
-            )
-        lines += [f"side effects at alpha {c.alpha:+g}, on {e.settings['texts']}: {self.questions.beside(c)}" for c in e.controls]
-        lines += ["", *(self.conclusion(c, numbers=False) for c in e.controls)]
-        return "\n".join(lines + [f"warning: {w}" for w in self.warnings()])
+        lines += [
+            f"side effects at layer {c.layer}, alpha {c.alpha:+g}, on {e.settings['texts']}: {self.questions.beside(c)}" for c in e.controls
+        ]
+        return "\n".join([*lines, "", *(f"warning: {w}" for w in self.warnings())]).rstrip()
 
 
 def evidence(experiment: Experiment) -> Significance:
@@ -287,7 +310,7 @@ class Comparison(Result):
             raise InputError(f"runs: {len(self.runs)} given; a comparison needs at least 2")
 
     def __repr__(self) -> str:
-        return f"Comparison({', '.join(map(repr, self.runs))}; {len(self.tests)} rank tests)"
+        return f"Comparison({', '.join(map(repr, self.runs))}; {len(self.tests)} tests)"
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -296,73 +319,71 @@ class Comparison(Result):
 
     @cached_property
     def tests(self) -> pd.DataFrame:
-        """Every run's rank tests, with Holm's correction over all lines of all runs."""
+        """Every run's tests, with Holm's correction over all lines of all runs."""
         table = pd.concat([one.tests.assign(run=name) for name, one in self.runs.items()], ignore_index=True)
         table.insert(0, "run", table.pop("run"))
-        table.insert(
-            list(table.columns).index("p (rank, Holm)") + 1, "p (rank, Holm over all runs)", holm(table["p (rank)"].to_numpy(float))
-        )
+        place = list(table.columns).index("p (Holm)") + 1
+        table.insert(place, "p (Holm over all runs)", holm(table["p (uncorrected)"].to_numpy(float)))
         return table
 
     @cached_property
     def effects(self) -> pd.DataFrame:
-        """One line a run, at its chosen alpha: name, task, layer, alpha, baseline, change with low and high (95%), n, controls, p."""
-        lines = []
-        for name, one in self.runs.items():
-            e, control = one.experiment, one.experiment.controls[0]
-            sign = control.sign_test()
-            interval = sign.interval()
-            own = self.tests[(self.tests["run"] == name) & (self.tests["alpha"] == control.alpha) & (self.tests["measure"] == "accuracy")]
-            lines.append(
+        """One line a run and goal: name, task, goal, layer, alpha, dose, baseline, change with low and high (95%), n, verdict (of that run), verdict over all runs."""
+        return pd.DataFrame(
+            [
                 {
                     "name": name,
-                    "task": e.task,
-                    "layer": e.layer,
-                    "alpha": control.alpha,
-                    "baseline": control.baseline.accuracy,
-                    "change": sign.change,
-                    "low": interval.low,
-                    "high": interval.high,
-                    "n": sign.n,
-                    "controls": control.n,
-                    "p": float(own["p (rank)"].iloc[0]),
-                    "p (Holm over all runs)": float(own["p (rank, Holm over all runs)"].iloc[0]),
+                    "task": one.experiment.task,
+                    "goal": found.goal,
+                    "layer": found.cell.layer,
+                    "alpha": found.cell.alpha,
+                    "dose": found.dose,
+                    "baseline": one.experiment.test.baseline.accuracy,
+                    "change": found.change,
+                    "low": found.interval.low,
+                    "high": found.interval.high,
+                    "n": found.effect.n,
+                    "verdict": found.verdict.text,
+                    "verdict over all runs": self._over_all(name, found.goal),
                 }
-            )
-        return pd.DataFrame(lines)
+                for name, one in self.runs.items()
+                for found in one.findings
+            ]
+        )
+
+    def _over_all(self, name: str, goal: Goal) -> str:
+        """The verdict by p-values that are corrected for the tests of all runs."""
+        mine = self.tests[(self.tests["run"] == name) & (self.tests["goal"] == goal)]
+        effect, *controls = (mine["p (Holm over all runs)"] <= LEVEL).tolist()
+        return VERDICTS[effect, all(controls)]
 
     def question(self) -> str:
         """The question in words."""
         tasks = list(dict.fromkeys(one.experiment.task for one in self.runs.values()))
-        return (
-            f"In which of {len(self.runs)} experiments ({', '.join(tasks)}) does the direction's effect differ from those of random directions of the same "
-            "norm, after correction for all of them?"
-        )
+        return f"In which of {len(self.runs)} experiments ({', '.join(tasks)}) does the direction have an effect of its own, after correction for all of them?"
 
     def answer(self) -> str:
-        """How many effects are significant after the correction over all runs, and each run's numbers."""
-        effects, tests = self.effects, len(self.tests)
-        special = effects["p (Holm over all runs)"] < LEVEL
+        """How many effects are specific after the correction over all runs, and each run's numbers."""
+        effects = self.effects
+        specific = effects[effects["verdict over all runs"] == SPECIFIC]["name"].nunique()
         lines = [
-            f"In {int(special.sum())} of {len(effects)} experiments the direction's effect on accuracy at the alpha chosen on validation differs from those of random "
-            f"directions after Holm's correction for all {tests} rank tests."
+            f"A specific effect in {specific} of {len(self.runs)} experiments, after Holm's correction for all {len(self.tests)} tests."
         ]
-        rows: list[dict[Hashable, Any]] = effects.to_dict("records")
-        lines += [
-            f"{row['name']}: {points(row['change'])} (95% interval {100 * row['low']:+.1f} to {100 * row['high']:+.1f}; n = {row['n']}, {row['controls']} controls, "
-            f"{format_p(row['p'], digits=2)}, {format_p(row['p (Holm over all runs)'], digits=2)} over all runs)."
-            for row in rows
-        ]
-        return " ".join(lines)
+        for name, one in self.runs.items():
+            lines += [
+                f"{name}, to {found.goal} {found.measure}: {self._over_all(name, found.goal)}. {found.size}" for found in one.findings
+            ]
+        return "\n".join(lines)
 
     def warnings(self) -> list[str]:
         """What a reader must know: each run's own warnings, and what the comparison cannot say."""
         said = [f"{name}: {warning}" for name, one in self.runs.items() for warning in one.warnings()]
-        least = min(control.n for one in self.runs.values() for control in one.experiment.controls)
-        if len(self.tests) / (least + 1) >= LEVEL:
+        least = min(control.planned for one in self.runs.values() for control in one.experiment.pipelines)
+        ranks = sum(len(found.against) for one in self.runs.values() for found in one.findings)
+        if ranks / (least + 1) > LEVEL:
             said.append(
-                f"With {least} controls and {len(self.tests)} tests over all runs the corrected p-value cannot fall below {len(self.tests) / (least + 1):.2g}; "
-                f"use at least {round(len(self.tests) / LEVEL)} controls in each run."
+                f"With {least} pipelines of a kind and {ranks} tests against them over all runs a corrected p-value may not fall below "
+                f"{ranks / (least + 1):.2g}; use at least {round(ranks / LEVEL) - 1} in each run."
             )
         said.append("Whether one run's effect is larger than another's was not tested; overlapping or disjoint intervals do not decide it.")
         return said

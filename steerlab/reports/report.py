@@ -98,7 +98,7 @@ def comparison_parts(runs: Mapping[str, tuple[Significance, Mapping[str, Any]]])
     """The parts of a report of several runs: evidence and provenance by name."""
     both = Comparison({name: significance for name, (significance, _) in runs.items()})
     forest = Drawing(
-        "Change of accuracy on test at the alpha chosen on validation, with 95% intervals of one run each.",
+        "Change of the measure on test at each run's chosen cells, with 95% intervals of one run each.",
         plots.forest(both.effects),
         both.answer(),
     )
@@ -114,14 +114,14 @@ def comparison_parts(runs: Mapping[str, tuple[Significance, Mapping[str, Any]]])
         method += [f"{name}: {paragraph}" for paragraph in one["method"]]
         provenance |= {f"{name}: {key}": value for key, value in one["provenance"].items()}
     return {
-        "title": f"Random-direction controls: {len(runs)} runs",
+        "title": f"Steering experiments: {len(runs)} runs",
         "question": both.question(),
         "answer": both.answer(),
         "warnings": both.warnings(),
         "figures": drawn,
         "tables": [
-            Table("Every run at its chosen alpha.", sections.with_p(both.effects)),
-            Table(f"Every run's direction against its controls; {len(both.tests)} rank tests in all.", sections.with_p(both.tests)),
+            Table("Every run at its chosen cells.", both.effects),
+            Table(f"The tests of every run; {len(both.tests)} in all.", sections.with_p(both.tests)),
         ],
         "sections": each,
         "method": method,

@@ -20,6 +20,7 @@ import pyarrow as pa
 from steerlab import _files
 from steerlab._checks import ExistingFileError, InputError, InputFileError, MissingFileError
 from steerlab.controls.control import ControlResult
+from steerlab.controls.pipelines import Choice, PipelineControl
 from steerlab.controls.side_effects import SideEffects
 from steerlab.directions.diagnostics import ContrastDiagnostics
 from steerlab.directions.direction import Direction
@@ -35,7 +36,7 @@ from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem, Task, written
 from steerlab.vectors import files
 
-RUN_FORMAT = "steerlab-run-1"
+RUN_FORMAT = "steerlab-run-2"
 PROVENANCE = "provenance.json"
 AGAIN = "run the script again (with --overwrite it replaces that folder), or bring the file back"
 PACKAGES = ("steerlab", "transformer-lens", "torch", "transformers", "numpy", "scipy", "pandas")
@@ -172,7 +173,7 @@ def problems_frame(splits: Mapping[str, Sequence[Problem]]) -> pd.DataFrame:
     frame = pd.DataFrame(lines, columns=["split", "problem_id", "prompt", "target", "choices", "meta"])
     prompts = [p.prompt for problems in splits.values() for p in problems]
     tokens: list[Any] = [json.dumps(prompt) if isinstance(prompt, tuple) else None for prompt in prompts]
-    groups = [p.group for problems in splits.values() for p in problems]
+    groups: list[Any] = [p.group for problems in splits.values() for p in problems]
     return frame.assign(**({"prompt_tokens": tokens} if any(tokens) else {}), **({"group": groups} if any(groups) else {}))
 
 
@@ -215,14 +216,17 @@ OF_CHECKS |= {"resid_change": "number", "score_change": "number"}
 OF_PROBLEMS = dict.fromkeys(("split", "problem_id", "target", "choices", "meta"), "text") | {"prompt": "prompt"}
 OF_BASELINE = {"text": "whole", "positions": "whole", "predicted": "whole", "entropy": "number", "nll": "number"}
 OF_SIDE_EFFECTS = {"layer": "whole", "direction": "text", "alpha": "number", **OF_BASELINE, "kl": "number", "changed": "number"}
+OF_PIPELINES = {"pipeline": "text", "is_control": "flag", "goal": "text", "layer": "whole"}
+OF_PIPELINES |= dict.fromkeys(("alpha", "validation", "change", "z", "changed"), "number")
 # What the provenance says of an experiment, and of each of its controls.
-OF_EXPERIMENT: dict[str, type | tuple[type, ...]] = {"task": str, "layer": int, "alpha": (int, float), "scorer": str, "settings": dict}
+OF_EXPERIMENT: dict[str, type | tuple[type, ...]] = {"task": str, "resid_norms": list, "pipelines": list, "scorer": str, "settings": dict}
 OF_EXPERIMENT |= {"validation_settings": dict, "test_settings": dict, "side_effects_settings": dict, "controls": list, "directions": list}
+OF_PIPELINE: dict[str, type | tuple[type, ...]] = {"kind": str, "rule": str, "choice": dict, "planned": int}
 OF_CONTROL: dict[str, type | tuple[type, ...]] = {"stage": str, "alpha": (int, float), "layer": int, "site": str, "family": str}
 
 
 def save_experiment(path: str | Path, experiment: Experiment, provenance: Mapping[str, Any], *, overwrite: bool = False) -> Path:
-    """Write results.parquet (every outcome), checks, problems, side effects, diagnostics, directions, provenance and report.html.
+    """Write results.parquet (every outcome), pipelines, checks, problems, side effects, diagnostics, directions, provenance and report.html.
 
     The provenance holds the SHA-256 of every file and of itself, so that a run that was changed is not taken for one that was measured.
 
@@ -246,7 +250,7 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = sl.save_experiment(f"{folder}/run", found, about)
         ...     sorted(file.name for file in path.glob("*.parquet"))
-        ['checks.parquet', 'problems.parquet', 'results.parquet', 'side_effects.parquet', 'side_effects_baseline.parquet']
+        ['checks.parquet', 'pipelines.parquet', 'problems.parquet', 'results.parquet', 'side_effects.parquet', 'side_effects_baseline.parquet']
     """
     if not provenance.get("model", {}).get("name"):
         raise InputError("provenance names no model; give what steerlab.reports.runs.provenance(model, config, task.about) returns")
@@ -255,17 +259,23 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
         e.train.frame.assign(split="train", stage="baseline", layer=-1, alpha=0.0, direction=""),
         e.validation.frame.assign(split="validation", stage="sweep"),
         e.test.frame.assign(split="test", stage="sweep"),
+        *(_chosen(one) for one in e.pipelines),
         *(c.frame.assign(split="test", stage=stage, layer=c.layer, alpha=c.alpha) for stage, c in _stages(e)),
     ]
     frame = pd.concat(results, ignore_index=True)
     frame["is_control"] = frame["is_control"].fillna(False).astype(bool)
     checks = [e.validation.checks.assign(split="validation", stage="sweep"), e.test.checks.assign(split="test", stage="sweep")]
+    checks += [one.checks.assign(split="test", stage=one.kind) for one in e.pipelines]
     checks += [c.checks.assign(split="test", stage=stage) for stage, c in _stages(e)]
+    kinds = pd.concat([one.frame.assign(kind=one.kind) for one in e.pipelines], ignore_index=True)
     names = [f"directions/layer-{layer:03d}.safetensors" for layer in e.directions]
     outcome = {
         "task": e.task,
-        "layer": e.layer,
-        "alpha": e.alpha,
+        "resid_norms": [[layer, norm] for layer, norm in e.resid_norms.items()],
+        "pipelines": [
+            {"kind": one.kind, "rule": one.rule, "choice": asdict(one.choice), "planned": one.planned, "stop_after": one.stop_after}
+            for one in e.pipelines
+        ],
         "scorer": e.train.scorer,
         "settings": e.settings,
         "validation_settings": dict(e.validation.settings),
@@ -277,6 +287,7 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
     full = {**provenance, "experiment": outcome, "answer": found.answer(), "warnings": found.warnings()}
     with run_folder(path, overwrite=overwrite) as folder:
         write_table(folder, "results", frame[["split", "stage", "layer", "alpha", "direction", "is_control", *OUTCOMES]])
+        write_table(folder, "pipelines", kinds[["kind", *OF_PIPELINES]])
         write_table(folder, "checks", pd.concat(checks, ignore_index=True))
         splits = {"train": e.train.problems, "validation": e.validation.baseline.problems, "test": e.test.baseline.problems}
         write_table(folder, "problems", problems_frame(splits))
@@ -290,6 +301,14 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
         write_page(folder / "report.html", Report(**sections.report_parts(found, full)))
         write_provenance(folder, full)
     return Path(path)
+
+
+def _chosen(one: PipelineControl) -> pd.DataFrame:
+    """The direction's outcomes at the cells that its pipeline chose, as lines of the results; `direction` says for which goal."""
+    cells = {goal: one.cell(goal) for goal in one.goals}
+    goals = one.outcomes["goal"]
+    layers, alphas = [cells[goal].layer for goal in goals], [cells[goal].alpha for goal in goals]
+    return one.outcomes.drop(columns="goal").assign(split="test", stage=one.kind, layer=layers, alpha=alphas, direction=goals)
 
 
 def _stages(e: Experiment) -> list[tuple[str, ControlResult]]:
@@ -376,8 +395,6 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
     checks = read_table(folder, "checks", OF_CHECKS)
     problems = _problems(folder, about["scorer"])
     directions = {d.layer: d for d in (files.load_direction(folder / str(name)) for name in about["directions"])}
-    if about["layer"] not in directions:
-        raise InputFileError(f"{file}: layer {about['layer']} was chosen, and there are directions of {sorted(directions)}; {AGAIN}")
 
     def evaluation(split: str, frame: pd.DataFrame) -> Evaluation:
         if list(frame["problem_id"]) != [problem.id for problem in problems[split]]:
@@ -393,29 +410,45 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
         return SweepResult(frame[columns], baseline, tuple(used), own.reset_index(drop=True), about[f"{split}_settings"])
 
     validation = swept("validation", list(directions.values()))
-    direction = directions[about["layer"]]
-    test = swept("test", [direction])
+    test = swept("test", [directions[layer] for layer in sorted(set(_layers(results, directions, folder)))])
+    kinds = read_table(folder, "pipelines", {"kind": "text", **OF_PIPELINES})
+    groups = tuple(problem.group or problem.id for problem in test.baseline.problems)
+    pipelines = []
+    for one in (_checked(record, OF_PIPELINE, file, "a kind of pipelines") for record in about["pipelines"]):
+        own = kinds[kinds["kind"] == one["kind"]].reset_index(drop=True)
+        if not {True, False} == set(own["is_control"]):
+            raise InputFileError(f"{folder / 'pipelines.parquet'}: no lines of the direction and of {one['kind']}; {AGAIN}")
+        rows = results.query("stage == @one['kind']").reset_index(drop=True)
+        seen = checks.query("stage == @one['kind']").drop(columns=["split", "stage"]).reset_index(drop=True)
+        pipelines.append(
+            PipelineControl(
+                own[list(OF_PIPELINES)], rows[OUTCOMES].assign(goal=rows["direction"]), test.baseline, groups, one["kind"], one["rule"],
+                Choice(**one["choice"]), one["planned"], one["stop_after"], seen,
+            )
+        )  # fmt: skip
     controls: dict[bool, list[ControlResult]] = {True: [], False: []}
     for one in (_checked(record, OF_CONTROL, file, "a control") for record in about["controls"]):
-        stage, alpha = one["stage"], one["alpha"]
-        rows = results.query("stage == @stage and alpha == @alpha").reset_index(drop=True)
-        own = checks.query("stage == @stage and alpha == @alpha").drop(columns=["split", "stage"]).reset_index(drop=True)
-        if len(rows) == 0:
-            raise InputFileError(f"{folder / 'results.parquet'}: no lines of {stage!r} at alpha {alpha:g}; {AGAIN}")
+        stage, layer, alpha = one["stage"], one["layer"], one["alpha"]
+        rows = results.query("stage == @stage and layer == @layer and alpha == @alpha").reset_index(drop=True)
+        own = (
+            checks.query("stage == @stage and layer == @layer and alpha == @alpha").drop(columns=["split", "stage"]).reset_index(drop=True)
+        )
+        if len(rows) == 0 or layer not in directions:
+            raise InputFileError(f"{folder / 'results.parquet'}: no lines of {stage!r} at layer {layer}, alpha {alpha:g}; {AGAIN}")
         n = int(rows.loc[rows["is_control"], "direction"].nunique())
         columns = ["direction", "is_control", *OUTCOMES]
-        found = ControlResult(rows[columns], test.baseline, direction, alpha, one["layer"], one["site"], n, one["family"], own)
+        found = ControlResult(rows[columns], test.baseline, directions[layer], alpha, layer, one["site"], n, one["family"], own)
         controls[stage == "control"].append(found)
     train = evaluation("train", results.query("split == 'train'"))
     effects = read_table(folder, "side_effects", OF_SIDE_EFFECTS), read_table(folder, "side_effects_baseline", OF_BASELINE)
-    side = SideEffects(effects[0], effects[1], (direction,), about["side_effects_settings"])
+    side = SideEffects(effects[0], effects[1], test.directions, about["side_effects_settings"])
     experiment = Experiment(
         about["task"],
         train,
         directions,
+        {int(layer): float(norm) for layer, norm in about["resid_norms"]},
         validation,
-        about["layer"],
-        about["alpha"],
+        tuple(pipelines),
         test,
         tuple(controls[True]),
         tuple(controls[False]),
@@ -424,6 +457,16 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
         about["settings"],
     )
     return experiment, provenance
+
+
+def _layers(results: pd.DataFrame, directions: Mapping[int, Direction], folder: Path) -> list[int]:
+    """The layers of the sweep on test."""
+    layers = results.query("split == 'test' and stage == 'sweep'")["layer"].unique().tolist()
+    if lacking := [layer for layer in layers if layer not in directions]:
+        raise InputFileError(
+            f"{folder / PROVENANCE}: layer {lacking[0]} was chosen, and there are directions of {sorted(directions)}; {AGAIN}"
+        )
+    return layers
 
 
 def _as_given(value: Any) -> Any:

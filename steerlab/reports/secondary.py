@@ -52,21 +52,28 @@ class Questions(Result):
 
     @cached_property
     def dose(self) -> DoseResponse:
-        """Test: accuracy against alpha at the chosen layer."""
-        return self.experiment.test.dose_response(rng=self._rng(1))
+        """Test: accuracy against alpha at the layer chosen first."""
+        return self.experiment.test.dose_response(rng=self._rng(1), layer=self.experiment.layer)
+
+    @property
+    def _groups(self) -> tuple[str, ...] | None:
+        """The group of each test problem; None where each stands alone."""
+        groups = self.experiment.pipelines[0].groups
+        return groups if len(set(groups)) < len(groups) else None
 
     def tradeoff(self, control: ControlResult, measure: str = "accuracy") -> pd.DataFrame | None:
         """The direction and its controls at one alpha: effect on the task and KL; None where KL was not measured."""
         effects = control.changes().assign(layer=control.layer, alpha=control.alpha)
-        measured = self.experiment.side_effects.frame.set_index(["direction", "alpha"]).index
-        if not effects.set_index(["direction", "alpha"]).index.isin(measured).all():
+        keys = ["layer", "direction", "alpha"]
+        measured = self.experiment.side_effects.frame.set_index(keys).index
+        if not effects.set_index(keys).index.isin(measured).all():
             return None
         return self.experiment.side_effects.against(effects, measure=measure)
 
     def beside(self, control: ControlResult) -> str:
         """The side effects of the direction and of its controls at one alpha, in words."""
         frame, e = self.experiment.side_effects.frame, self.experiment
-        mine = frame[(frame["direction"] == e.direction.name) & (frame["alpha"] == control.alpha)]
+        mine = frame[(frame["layer"] == control.layer) & (frame["direction"] == control.direction.name) & (frame["alpha"] == control.alpha)]
         if len(mine) != 1:
             return "not measured"
         row = mine.iloc[0]
@@ -99,7 +106,10 @@ class Questions(Result):
     def others(self) -> list[tuple[str, str]]:
         """Questions about controls of other kinds."""
         return [
-            (f"Is the effect at alpha = {c.alpha:+g} more extreme than those of {KINDS.get(c.family, c.family)}?", str(c.rank_test()))
+            (
+                f"Is the effect at layer {c.layer}, alpha {c.alpha:+g} more extreme than those of {KINDS.get(c.family, c.family)} there (uncorrected)?",
+                str(c.rank_test()),
+            )
             for c in self.experiment.families
         ]
 
@@ -107,11 +117,11 @@ class Questions(Result):
         """Questions about the direction at one alpha."""
         before, after = control.paired()
         margins = control.paired("margin")
-        sign = control.sign_test()
+        sign, groups = control.sign_test(), self._groups
         changed = sign.became_right + sign.became_wrong
-        at = f"at alpha = {control.alpha:+g}"
+        at = f"at layer {control.layer}, alpha {control.alpha:+g}"
         found = [
-            (f"Does the margin move {at}?", str(sign_flip_test(*margins, rng=self._rng(2)))),
+            (f"Does the margin move {at}?", str(sign_flip_test(*margins, rng=self._rng(2), groups=groups))),
             (
                 f"How large is the change of the margin {at}?",
                 str(paired_effect_size(*margins)) if np.ptp(margins[1] - margins[0]) > 0 else "the margin did not vary",
@@ -126,7 +136,7 @@ class Questions(Result):
             ),
             (
                 f"Is accuracy practically unchanged {at} (within {100 * MARGIN:g} points)?",
-                str(equivalence_test(before, after, margin=MARGIN)),
+                str(equivalence_test(before, after, margin=MARGIN, groups=groups)),
             ),
         ]
         _, controls = control.effect()
@@ -159,7 +169,9 @@ class Questions(Result):
         ]
         for control in e.controls:
             lines += self.about(control)
-            lines.append((f"What else changes at alpha = {control.alpha:+g} (on {e.settings['texts']})?", self.beside(control)))
+            lines.append(
+                (f"What else changes at layer {control.layer}, alpha {control.alpha:+g} (on {e.settings['texts']})?", self.beside(control))
+            )
         lines += self.others()
         lines.append(
             (f"What would a repetition need to detect this change from the baseline at level {LEVEL} with 80% power?", self._next())

@@ -7,50 +7,57 @@ import pandas as pd
 
 from steerlab import plots
 from steerlab._checks import InputTypeError
-from steerlab.controls import FAMILIES
+from steerlab.controls import FAMILIES, PIPELINES
 from steerlab.controls.control import ControlResult
+from steerlab.controls.pipelines import PipelineControl
 from steerlab.plots.theme import words
 from steerlab.reports.blocks import Drawing, Examples, Part, Report, Section, Table
-from steerlab.reports.evidence import P_COLUMNS, Significance, percent, points
-from steerlab.reports.secondary import KINDS
+from steerlab.reports.evidence import P_COLUMNS, Finding, Significance, percent, points
 from steerlab.statistics._format import format_p
+from steerlab.studies.protocol import Experiment
+from steerlab.sweeps.candidates import Cell
 from steerlab.sweeps.changes import changed_problems
 from steerlab.tasks.problems import left_out
 
 REFERENCES: Mapping[str, str] = {
-    "Davison and Hinkley 1997": "Davison, A. C., and Hinkley, D. V. (1997). Bootstrap Methods and their Application. Cambridge University Press.",
+    "Barnard 1963": "Barnard, G. A. (1963). Discussion of Bartlett, The spectral analysis of point processes. Journal of the Royal Statistical Society B 25, 294.",
+    "Besag and Clifford 1991": "Besag, J., and Clifford, P. (1991). Sequential Monte Carlo p-values. Biometrika 78, 301-304.",
     "Holm 1979": "Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6, 65-70.",
-    "McNemar 1947": "McNemar, Q. (1947). Note on the sampling error of the difference between correlated proportions or percentages. Psychometrika 12, 153-157.",
     "Nanda and Bloom 2022": "Nanda, N., and Bloom, J. (2022). TransformerLens. Software, github.com/TransformerLensOrg/TransformerLens.",
-    "Newcombe 1998": "Newcombe, R. G. (1998). Improved confidence intervals for the difference between binomial proportions based on paired data. "
-    "Statistics in Medicine 17, 2635-2650.",
     "Phipson and Smyth 2010": "Phipson, B., and Smyth, G. K. (2010). Permutation P-values should never be zero. Statistical Applications in Genetics and "
     "Molecular Biology 9, article 39.",
     "Rimsky et al. 2024": "Rimsky, N., Gabrieli, N., Schulz, J., Tong, M., Hubinger, E., and Turner, A. (2024). Steering Llama 2 via Contrastive Activation "
     "Addition. ACL 2024.",
-    "Westfall and Young 1993": "Westfall, P. H., and Young, S. S. (1993). Resampling-Based Multiple Testing. Wiley.",
 }
 
 
 def method(significance: Significance) -> list[str]:
     """How the numbers came about, split by split."""
     e = significance.experiment
-    d, n = e.direction, e.settings["n_controls"]
+    d, n, first = e.direction, e.settings["n_controls"], e.pipelines[0]
     cells = len(e.validation.accuracy().query("alpha != 0"))
+    chosen = " and ".join(f"layer {e.cell(goal).layer}, alpha {e.cell(goal).alpha:+g} to {goal} {e.measure}" for goal in e.goals)
+    nulls = "; ".join(
+        f"{kind.words}: exact where {kind.null}" for kind in PIPELINES.values() if kind.words in {one.kind for one in e.pipelines}
+    )
     return [
         *(f"Data: {said}." for said in left_out(e.settings["task"])),
         f"Train ({e.train.n} problems, accuracy {percent(e.train.accuracy)}): {d.method.get('n_correct')} problems answered rightly and as many "
-        f"answered wrongly were drawn; the direction is the difference of their mean activations at {d.site}, position {e.settings['cache_positions']}.",
-        f"Validation ({e.validation.baseline.n} problems, accuracy {percent(e.validation.baseline.accuracy)}): {cells} cells of layer and alpha were "
-        f"compared; layer {e.layer} and alpha {e.alpha:+g} had the highest accuracy (ties: the larger mean margin). The max-statistic test corrects for "
-        "all of them: it flips the sign of each problem's whole row of changes, which keeps the dependence between cells.",
+        f"answered wrongly were drawn; at each layer the direction is the difference of their mean activations at {d.site}, position {e.settings['cache_positions']}.",
+        f"Validation ({e.validation.baseline.n} problems, accuracy {percent(e.validation.baseline.accuracy)}): candidates were {first.rule}, named before "
+        f"any steered outcome was seen. {_choosing(e)} Chosen were {chosen}. The heatmap shows all {cells} cells; it took no part in the choice"
+        f"{' beyond that' if e.settings['choose'] == 'grid' else ''}.",
         f"Test ({e.test.baseline.n} problems) took no part in any choice. Operator {e.settings['operator']}, positions "
         f"{e.settings['positions']}; scorer {e.test.baseline.scorer}.",
-        f"Controls: {n} isotropic Gaussian directions with the direction's norm, at the same place and alpha. How extreme an effect is, is its "
-        f"distance from the median of all {n + 1} effects, on either side. The p-value is (1 + the number of controls at least as extreme) / ({n} + 1), ties counted "
-        f"against the direction; it cannot be below {1 / (n + 1):.2g}. "
-        "The t-test and Cohen's d compare the controls with the direction's effect as if that were known without error; they are shown because "
-        "the field reports them, and no conclusion rests on them.",
+        "Effect: a sign-flip test of the change from the baseline at the chosen cell, one-sided as named beforehand (greater for the cell chosen to raise, "
+        "less for the cell chosen to lower); groups of problems flip as a whole.",
+        f"Controls: whole pipelines. Each has directions of its own at every layer, with the norms of the direction's, names its candidates by the same rule, "
+        f"chooses among them on validation as the direction's pipeline did, and is scored on test at the cell that it chose. Net changes are divided by the root "
+        f"of the sum of squared changes of the groups. p = (1 + pipelines at least as good) / ({n} + 1), one-sided, ties counted against the direction"
+        f"{_stopping(first)}. {nulls[:1].upper()}{nulls[1:]}.",
+        "Verdict: Holm's correction over the tests of one chosen cell; a specific effect needs all of them.",
+        "Directions at the same cell had no choice of their own, which favours the direction. The t-test and Cohen's d compare them with the direction's effect "
+        "as if that were known without error; they are shown because the field reports them, and no conclusion rests on them.",
         *(
             [
                 f"Controls of other kinds answer other questions. {'; '.join(FAMILIES[c.family].doubt for c in e.families if c.family in FAMILIES)}."
@@ -60,9 +67,29 @@ def method(significance: Significance) -> list[str]:
         ),
         *([str(d.model["special_tokens"])] if "special_tokens" in d.model else []),
         f"Side effects: KL(unsteered || steered) of next-token distributions, perplexity, entropy and changed predictions, on {e.settings['texts']}.",
-        "Paired comparisons use the exact sign test on problems that became right or wrong; their interval is Newcombe's method 10. Intervals of single "
-        "proportions are Wilson's.",
+        "Intervals of paired changes are Newcombe's method 10, by group cluster-robust t; those of single proportions are Wilson's.",
     ]
+
+
+def _choosing(e: Experiment) -> str:
+    """How a pipeline chose among its candidates, in a sentence."""
+    if e.settings["choose"] == "preset":
+        return "There was nothing to choose."
+    *screens, most = e.pipelines[0].choice.stages(e.validation.baseline.n)
+    kept = (
+        f"All were compared on {screens[0]} problems and the best {e.pipelines[0].choice.keep} for each goal on {most}"
+        if screens
+        else f"All were compared on {most} problems"
+    )
+    return f"{kept}: by mean {e.measure}, then mean margin, then the smaller alpha."
+
+
+def _stopping(control: PipelineControl) -> str:
+    if control.stop_after is None:
+        return ""
+    return (
+        f"; drawing ends when {control.stop_after} are at least as good for each goal, and p is then their share (Besag and Clifford 1991)"
+    )
 
 
 def paragraph(significance: Significance, provenance: Mapping[str, Any]) -> str:
@@ -74,30 +101,34 @@ def paragraph(significance: Significance, provenance: Mapping[str, Any]) -> str:
     """
     e, model, versions = significance.experiment, provenance["model"], provenance["versions"]
     s, d = e.settings, e.direction
-    cells = len(e.validation.accuracy().query("alpha != 0"))
-    n, tests = s["n_controls"], len(significance.tests)
+    n = s["n_controls"]
     size = (
         f" ({model['n_layers']} blocks, residual stream of {model['d_model']} dimensions, {model['processing']} weights, {model['dtype']})"
         if "n_layers" in model
         else ""
     )
-    others = "; ".join(KINDS.get(c.family, c.family) for c in e.families)
-    alphas = ", ".join(f"{c.alpha:+g}" for c in e.controls)
     acted = {"all": "every position", "last": "the last position"}.get(str(s["positions"]), f"positions {s['positions']}")
+    kinds = " and ".join(f"{n} {one.kind}" for one in e.pipelines)
+    groups = significance.findings[0].groups
     sentences = [
         f"We steered {model['name']}{size} with TransformerLens {versions.get('transformer-lens', '')} (Nanda and Bloom 2022).",
         *([str(model["special_tokens"])] if "special_tokens" in model else []),
-        f"The task was {e.task}, with {e.train.n} training, {e.validation.baseline.n} validation and {e.test.baseline.n} test problems.",
-        f"The steering direction was the difference between the mean activations of {d.method.get('n_correct')} training problems that the model answered "
-        f"rightly and as many that it answered wrongly (Rimsky et al. 2024), at {d.site} of block {e.layer} (counted from 0), {_measured(s['cache_positions'])}.",
-        f"It was applied at {acted} (operator: {s['operator']}, coefficient alpha times the direction of norm {d.norm:.3g}).",
-        f"Block and alpha ({e.alpha:+g}) were chosen on the validation problems among {cells} combinations; the familywise p-value of that choice comes from a "
-        f"max-statistic permutation test (Westfall and Young 1993): {format_p(significance.questions.chosen_p, digits=2)}. Test problems took no part in any choice.",
-        f"At alpha {alphas} we compared the direction with {n} isotropic Gaussian directions of equal norm: p = (1 + r) / ({n} + 1), where r counts the controls "
-        "whose effect lies at least as far from the median of all effects (two-sided; Davison and Hinkley 1997; Phipson and Smyth 2010), with Holm's correction "
-        f"over {tests} tests (Holm 1979).",
-        *([f"At alpha {e.alpha:+g} we also used {n} controls of each of these kinds: {others}."] if others else []),
-        "Accuracies with and without steering were compared by the exact McNemar test (McNemar 1947), with 95% intervals by Newcombe's method 10 (Newcombe 1998).",
+        f"The task was {e.task}, with {e.train.n} training, {e.validation.baseline.n} validation and {e.test.baseline.n} test problems"
+        f"{'' if groups is None else f' ({groups.n_groups} groups)'}.",
+        f"At each block the steering direction was the difference between the mean activations of {d.method.get('n_correct')} training problems that the model "
+        f"answered rightly and as many that it answered wrongly (Rimsky et al. 2024), at {d.site}, {_measured(s['cache_positions'])}.",
+        f"It was applied at {acted} (operator: {s['operator']}, coefficient alpha times the direction).",
+        f"Candidate cells were {e.pipelines[0].rule}, named without a steered outcome. {_choosing(e)}",
+        *(
+            f"To {found.goal} {e.measure} this chose block {found.cell.layer} (counted from 0) and alpha {found.cell.alpha:+g} (relative dose {found.dose:.2g})."
+            for found in significance.findings
+        ),
+        "Test problems took no part in any choice. The change from the baseline was tested by a one-sided sign-flip test, by group where problems have groups.",
+        f"To see whether the effect is this direction's, we compared it with up to {kinds}: pipelines with directions of their own and the same norms that chose "
+        "their cells by the same rule on the same validation problems (Barnard 1963; Phipson and Smyth 2010), one-sided, by studentised net changes"
+        f"{', with sequential stopping (Besag and Clifford 1991)' if s['stop_after'] else ''}, and Holm's correction over the "
+        f"{1 + len(e.pipelines)} tests of a cell (Holm 1979).",
+        *(f"{found.size} {found.compared} Verdict: {found.verdict.text}." for found in significance.findings),
         f"All randomness derives from seed {s['seed']}; the analysis was run with steerlab {versions.get('steerlab', '')}, torch {versions.get('torch', '')}.",
     ]
     return " ".join(sentences)
@@ -116,7 +147,7 @@ def report_parts(significance: Significance, provenance: Mapping[str, Any]) -> d
     """The parts of one experiment's report; see `steerlab.Report`."""
     text = paragraph(significance, provenance)
     return {
-        "title": f"Random-direction control: {significance.experiment.task}, {provenance['model']['name']}",
+        "title": f"Steering experiment: {significance.experiment.task}, {provenance['model']['name']}",
         "question": significance.question(),
         "answer": significance.answer(),
         "warnings": significance.warnings(),
@@ -181,24 +212,25 @@ def figures(significance: Significance) -> list[Drawing]:
     """The pictures of the main question."""
     e = significance.experiment
     best = e.validation.best()
-    moved, dose = changed_problems(e.test), e.test.accuracy()
+    moved, dose = changed_problems(e.test), e.test.accuracy().query("layer == @e.layer")
     drawn = [
         Drawing(
-            "Test split: dose-response of the chosen layer, with 95% Wilson intervals and the random directions.",
-            plots.alpha_progression(e.test, control=list(e.controls)),
+            f"Test split: dose-response of layer {e.layer}, with 95% Wilson intervals and random directions at the chosen cell.",
+            plots.alpha_progression(e.test, e.layer, control=[one for one in e.controls if one.layer == e.layer]),
             f"Accuracy against alpha at layer {e.layer}, from {percent(dose['accuracy'].min())} to {percent(dose['accuracy'].max())}.",
             moved,
         )
     ]
-    for control in e.controls:
-        rank = control.rank_test()
-        drawn.append(
-            Drawing(
-                f"Test split: change of accuracy under {control.n} random directions at alpha = {control.alpha:+g}, and under the direction.",
-                plots.null_distribution(control),
-                f"Histogram of {control.n} control effects; the direction's is {points(rank.observed)}; {rank.exceeds} controls are at least as extreme.",
+    for one in e.pipelines:
+        for goal in e.goals:
+            test = one.test(goal)
+            drawn.append(
+                Drawing(
+                    f"Test split: studentised net change of {test.n_controls} {one.kind} at the cells they chose to {goal} {e.measure}, and of the direction.",
+                    plots.null_distribution(one, goal=goal),
+                    f"Histogram of {test.n_controls} control pipelines; the direction's is {test.observed:+.2f}; {test.exceeds} are at least as good.",
+                )
             )
-        )
     drawn += [
         Drawing(
             "Test split: problems that became right and that became wrong, against alpha.",
@@ -224,25 +256,33 @@ def figures(significance: Significance) -> list[Drawing]:
 def tables(significance: Significance) -> list[Table]:
     """The tables of the main question."""
     e = significance.experiment
-    n = significance.tests["alpha"].size
-    dose = _plain(e.test.accuracy().merge(e.test.transitions(), on=["layer", "direction", "alpha"]))
-    cells = _plain(e.validation.accuracy())
+    dose = _plain(_dosed(e, e.test.accuracy().merge(e.test.transitions(), on=["layer", "direction", "alpha"])))
+    cells = _plain(_dosed(e, e.validation.accuracy()))
     return [
-        Table(f"Test split: the direction against its controls; Holm's correction is over these {n} tests.", with_p(significance.tests)),
+        Table("Test split: the tests of each chosen cell; Holm's correction is over those of its goal.", with_p(significance.tests)),
         Table(
             "Secondary analyses; intervals are 95%, and p-values are not corrected for each other.",
             significance.questions.frame,
         ),
-        Table("Test split: dose-response, with 95% Wilson intervals and transitions.", dose),
-        Table(f"Validation split: all {int((cells['alpha'] != 0).sum())} cells compared, and alpha = 0.", cells),
+        Table(
+            "Test split: dose-response, with 95% Wilson intervals and transitions; dose is relative to the median activation's norm.", dose
+        ),
+        Table(f"Validation split: all {int((cells['alpha'] != 0).sum())} cells, and alpha = 0.", cells),
     ]
 
 
+def _dosed(e: Experiment, cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells with their relative dose beside alpha."""
+    doses = [e.dose(Cell(layer, alpha)) for layer, alpha in zip(cells["layer"], cells["alpha"], strict=True)]
+    cells.insert(list(cells.columns).index("alpha") + 1, "dose", doses)
+    return cells
+
+
 def sections(significance: Significance) -> list[Section]:
-    """The sections between tables and method: findings in full, changed problems, the contrast, other controls, side effects."""
+    """The sections between tables and method: groups, changed problems, the contrast, directions at the same cell, side effects."""
     e = significance.experiment
     found: list[Section] = [
-        ("The findings in full", [f"{significance.place(c).capitalize()}: {significance.finding(c)}" for c in e.controls]),
+        ("Groups of problems", [f"{_at(one)}: {one.groups}." for one in significance.findings if one.groups is not None]),
         ("Problems that became right or wrong", changed(significance)),
     ]
     if e.diagnostics is not None:
@@ -262,10 +302,21 @@ def sections(significance: Significance) -> list[Section]:
                 ],
             )
         )
-    if e.families:
-        found.append(("Controls of other kinds", [Table("Test split; these p-values are not corrected.", with_p(significance.others))]))
+    found.append(
+        (
+            "Directions at the same cell",
+            [
+                "These acted where the direction's pipeline had chosen to act, and had no choice of their own. No conclusion rests on them.",
+                Table("Test split: other directions at the chosen cells; p-values are not corrected.", with_p(significance.same_cell)),
+            ],
+        )
+    )
     found.append(("Side effects", _side_effects(significance)))
     return found
+
+
+def _at(found: Finding) -> str:
+    return f"At layer {found.cell.layer}, alpha {found.cell.alpha:+g}"
 
 
 def changed(significance: Significance) -> list[Part]:
@@ -275,7 +326,7 @@ def changed(significance: Significance) -> list[Part]:
 
 def _moved(significance: Significance, control: ControlResult) -> list[Part]:
     e, sign = significance.experiment, control.sign_test()
-    moved = changed_problems(e.test, alpha=control.alpha)
+    moved = changed_problems(e.test, layer=control.layer, alpha=control.alpha)
     at = significance.place(control)
     said = (
         f"{at.capitalize()}, {sign.became_right} of {sign.n} problems became right and {sign.became_wrong} became wrong; the examples are the first of "
@@ -288,13 +339,13 @@ def _side_effects(significance: Significance) -> list[Part]:
     e, side = significance.experiment, significance.experiment.side_effects.frame
     shown: list[Part] = [f"Measured on {e.settings['texts']}."]
     for control in e.controls:
-        said = f"At alpha = {control.alpha:+g}: {significance.questions.beside(control)}."
+        said = f"At layer {control.layer}, alpha {control.alpha:+g}: {significance.questions.beside(control)}."
         shown.append(said)
         table = significance.questions.tradeoff(control)
         if table is not None:
             shown.append(
                 Drawing(
-                    f"Effect on the task against side effect at alpha = {control.alpha:+g}. On the front: no other direction changes accuracy more, "
+                    f"Effect on the task against side effect at layer {control.layer}, alpha {control.alpha:+g}. On the front: no other direction changes accuracy more, "
                     "up or down, at the same KL or less.",
                     plots.pareto(table),
                     said,

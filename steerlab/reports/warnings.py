@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import numpy as np
 from scipy import stats
 
 from steerlab.statistics._format import format_p
@@ -17,25 +18,25 @@ MOST_ANSWERS = 10  # different predictions; more are no fixed set of answers
 LOPSIDED = 0.2  # of the train problems; below it a kind is rare
 
 
-def cautions(experiment: Experiment, *, n_tests: int, dose: DoseResponse, chosen_p: float) -> list[str]:
+def cautions(experiment: Experiment, *, dose: DoseResponse, chosen_p: float) -> list[str]:
     """Every caution about an experiment, the gravest first.
 
     Args:
         experiment: what was measured.
-        n_tests: how many rank tests are corrected for.
-        dose: the response on test at the chosen layer.
+        dose: the response on test at the layer chosen first.
         chosen_p: of the chosen cell on validation, corrected for all that were compared.
 
     Returns:
-        Sentences: interventions that did nothing, flat sweeps, problems of one split in another, too few controls for any
-        corrected p-value below 0.05, splits that differ, responses that are not monotonic, contrasts that are worth little.
+        Sentences: interventions that did nothing, flat sweeps, problems or groups of one split in another, too few controls for any
+        corrected p-value of 0.05, answers or distributions that change unusually much, splits that differ, responses that are not
+        monotonic, contrasts that are worth little.
     """
     return [
         *_inert(experiment),
         *_too_long(experiment),
         *_leaks(experiment),
-        *_few_controls(experiment, n_tests),
-        *_easy_controls(experiment),
+        *_few_controls(experiment),
+        *_unusual(experiment),
         *_chance(experiment, chosen_p),
         *_splits(experiment),
         *(f"Dose-response: {said}" for said in dose.warnings()),
@@ -47,7 +48,7 @@ def cautions(experiment: Experiment, *, n_tests: int, dose: DoseResponse, chosen
 def _inert(e: Experiment) -> list[str]:
     said = [f"Validation: {w}" for w in e.validation.warnings()] + [f"Test: {w}" for w in e.test.warnings()]
     for control in e.controls:
-        said += [f"Control at alpha = {control.alpha:+g}: {w}" for w in control.warnings()]
+        said += [f"Control at layer {control.layer}, alpha {control.alpha:+g}: {w}" for w in control.warnings()]
     for control in e.families:
         said += [f"Controls of kind {control.family}: {w}" for w in control.warnings()]
     said += [f"Controls of kind {family}: {remark}" for family, remark in e.settings["families"].items()]
@@ -78,36 +79,33 @@ def _leaks(e: Experiment) -> list[str]:
     return found
 
 
-def _few_controls(e: Experiment, n_tests: int) -> list[str]:
-    least = min(control.n for control in e.controls)
-    if n_tests / (least + 1) < LEVEL:
+def _few_controls(e: Experiment) -> list[str]:
+    """Too few pipelines for a verdict: with a clear effect each kind's p-value is corrected for the kinds."""
+    least, kinds = min(one.planned for one in e.pipelines), len(e.pipelines)
+    if kinds / (least + 1) <= LEVEL:
         return []
     return [
-        f"With {least} controls and {n_tests} tests the corrected p-value cannot fall below {n_tests / (least + 1):.2g}; "
-        f"use at least {round(n_tests / LEVEL)} controls to be able to get below {LEVEL}."
+        f"With {least} pipelines of each of {kinds} kinds their corrected p-values cannot fall below {kinds / (least + 1):.2g}; use at least "
+        f"{round(kinds / LEVEL) - 1} to be able to reach {LEVEL}."
     ]
 
 
-def _easy_controls(e: Experiment) -> list[str]:
-    """Isotropic controls that the direction beats, where the same estimator on labels that mean nothing does as much."""
-    at = next(control for control in e.controls if control.alpha == e.alpha)
-    isotropic = at.rank_test().pvalue
-    if isotropic >= LEVEL:
-        return []
-    why = (
-        "where a model depends on the dimensions in which its activations vary most, random directions are easy to beat: in simulations a true null is then "
-        "rejected at 0.05 in a quarter of cases"
-    )
-    shuffled = [control for control in e.families if control.family == "shuffled_labels"]
-    if not shuffled:
-        return [f"No controls of shuffled labels were run, and {why}. Ask for the family shuffled_labels."]
-    p = shuffled[0].rank_test().pvalue
-    if p < LEVEL:
-        return []
-    return [
-        f"At alpha = {e.alpha:+g} the direction differs from {at.n} random directions ({format_p(isotropic, digits=2)}, not corrected) but not from "
-        f"{shuffled[0].n} mean differences of shuffled labels ({format_p(p, digits=2)}); {why}."
-    ]
+def _unusual(e: Experiment) -> list[str]:
+    """Answers, or distributions on other text, that the direction changes unusually much or little, whatever its net effect."""
+    said = list(dict.fromkeys(w for one in e.pipelines for w in one.unusual()))
+    for control in e.controls:
+        cells = e.side_effects.frame
+        kl = cells[(cells["layer"] == control.layer) & (cells["alpha"] == control.alpha)].set_index("direction")["kl"]
+        names = control.frame.loc[control.frame["is_control"].astype(bool), "direction"].unique()
+        if control.direction.name not in kl.index or kl.index.isin(names).sum() < 2:
+            continue
+        mine, (low, high) = float(kl[kl.index == control.direction.name].iloc[0]), np.quantile(kl.loc[names], [0.025, 0.975])
+        if not low <= mine <= high:
+            said.append(
+                f"At layer {control.layer}, alpha {control.alpha:+g} the direction's KL on other text is {mine:.3g}, outside 95% of those of random directions of "
+                f"its norm there ({low:.3g} to {high:.3g})."
+            )
+    return said
 
 
 def _splits(e: Experiment) -> list[str]:
@@ -156,7 +154,8 @@ def _preference(e: Experiment) -> list[str]:
         return []
     said = []
     for control in e.controls:
-        cells = e.test.frame[e.test.frame["alpha"] == control.alpha].set_index("problem_id")["prediction"]
+        frame = e.test.frame[(e.test.frame["layer"] == control.layer) & (e.test.frame["alpha"] == control.alpha)]
+        cells = frame.set_index("problem_id")["prediction"]
         old, new = before.loc[cells.index], cells
         moved = (old != new).to_numpy()
         names = sorted(set(old[moved]) | set(new[moved]))
@@ -165,7 +164,7 @@ def _preference(e: Experiment) -> list[str]:
         clear = [f"{name!r} +{gained} -{lost}" for name, (gained, lost), p in zip(names, counts, ps, strict=True) if p < UNLIKELY]
         if clear:
             said.append(
-                f"At alpha = {control.alpha:+g} the {int(moved.sum())} predictions that changed favour some answers ({', '.join(clear)}; exact sign tests, Holm over "
+                f"At layer {control.layer}, alpha {control.alpha:+g} the {int(moved.sum())} predictions that changed favour some answers ({', '.join(clear)}; exact sign tests, Holm over "
                 f"{len(names)} answers, p < {UNLIKELY}): this may be a preference for an answer, whatever the problem."
             )
     return said

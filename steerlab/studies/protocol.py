@@ -1,8 +1,8 @@
 """The main protocol: from a model and a task to the evidence on whether a direction causes a behaviour.
 
-Evaluate train, balance right and wrong, cache, take the mean difference at each layer; choose layer and alpha on validation; then,
-once, on test: every alpha at the chosen layer, random directions of the same norm, and controls of other kinds. Beside it:
-diagnostics of the contrast, and side effects.
+Evaluate train, balance right and wrong, cache, take the mean difference at each layer; choose on validation one cell of layer and alpha
+that raises the measure and one that lowers it; score them on test. The controls are whole pipelines that chose for themselves. Beside it:
+every alpha at the chosen layers, other directions at the chosen cells, diagnostics of the contrast, and side effects.
 """
 
 from collections.abc import Sequence
@@ -12,18 +12,19 @@ from typing import Any, Unpack
 import numpy as np
 import pandas as pd
 
-from steerlab._checks import InputError, only, takes_options
+from steerlab._checks import InputError, one_of, only, takes_options
 from steerlab._html import Plotted, Result
 from steerlab._progress import Stages, job
 from steerlab.activations.positions import Positions
-from steerlab.controls import FAMILIES
+from steerlab.controls import FAMILIES, PIPELINES
 from steerlab.controls.control import SCALED, ControlResult, match_kl, random_control
+from steerlab.controls.pipelines import Choice, PipelineControl, pipeline_control
 from steerlab.controls.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.directions.contrasts import balanced_activations
 from steerlab.directions.diagnostics import ContrastDiagnostics, contrast_diagnostics
 from steerlab.directions.direction import Direction
 from steerlab.directions.estimators import mean_difference
-from steerlab.directions.random import random_directions
+from steerlab.directions.random import random_directions, separability
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import Work, forecast
 from steerlab.models.memory import PassOptions
@@ -34,6 +35,7 @@ from steerlab.steering.distributions import positions_on_text
 from steerlab.steering.operators import Operator
 from steerlab.steering.options import Acting, JobOptions, TextOptions
 from steerlab.steering.work import on_texts, rows_of, steered, unsteered
+from steerlab.sweeps.candidates import Cell, Goal, Grid, Rule, Shortlist, relative_dose
 from steerlab.sweeps.sweep import SweepResult, sweep
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.lengths import fit_to_context
@@ -41,7 +43,10 @@ from steerlab.tasks.problems import Task, as_texts, check_task
 
 FOLDS = 5  # of the diagnostics, where there are problems enough
 SEARCH = 6  # passes over the texts that a search for controls of equal KL takes, about
-STREAMS = {"balance": 0, "chosen": 1, "suppression": 2, "questions": 3, "diagnostics": 4, "families": 5}  # of the seed
+CHOOSE = ("shortlist", "grid", "preset")
+SCORES = ("accuracy", "margin", "nll")  # what can be chosen by and tested
+# Of the seed.
+STREAMS = {"balance": 0, "raise": 1, "lower": 2, "questions": 3, "diagnostics": 4, "families": 5, "separability": 6, "pipelines": 7}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,22 +57,23 @@ class Experiment(Plotted, figure="alpha_progression"):
         task: name of the task.
         train: unsteered evaluation of the train split.
         directions: the mean difference at each layer.
-        validation: the sweep that layer and alpha were chosen on.
-        layer, alpha: the choice.
-        test: the sweep of every alpha at the chosen layer, on the test split.
-        controls: random-direction controls on the test split: at the chosen alpha, and at the strongest suppression.
-        families: controls of other kinds on the test split, at the chosen alpha.
+        resid_norms: median norm of the residual stream at each layer, where the direction was measured: doses are relative to it.
+        validation: the sweep of every layer and alpha on the validation split.
+        pipelines: the direction's pipeline among control pipelines of each kind: what was chosen, and how it did on test.
+        test: the sweep of every alpha at the chosen layers, on the test split.
+        controls: random directions at each chosen cell, on the test split; they had no choice, and no conclusion rests on them.
+        families: controls of other kinds at the cell chosen first, likewise.
         diagnostics: what the contrast of train problems is worth at each layer; None with fewer than 2 problems a group.
         side_effects: of the direction at every alpha, and of the random directions at theirs.
-        settings: the choices that are not in the results: positions, operator, seed, what the task says of its data.
+        settings: the choices that are not in the results: measure, positions, operator, seed, what the task says of its data.
     """
 
     task: str
     train: Evaluation
     directions: dict[int, Direction]
+    resid_norms: dict[int, float]
     validation: SweepResult
-    layer: int
-    alpha: float
+    pipelines: tuple[PipelineControl, ...]
     test: SweepResult
     controls: tuple[ControlResult, ...]
     families: tuple[ControlResult, ...]
@@ -76,33 +82,63 @@ class Experiment(Plotted, figure="alpha_progression"):
     settings: dict[str, Any]
 
     @property
+    def measure(self) -> str:
+        """What was chosen by and is tested: accuracy, margin or nll."""
+        return str(self.settings["measure"])
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """What cells were chosen for: to raise the measure, and to lower it."""
+        return self.pipelines[0].goals
+
+    def cell(self, goal: Goal = "raise") -> Cell:
+        """The layer and alpha that the direction's pipeline chose for a goal."""
+        return self.pipelines[0].cell(goal)
+
+    @property
+    def layer(self) -> int:
+        """The layer of the cell chosen first, to raise the measure."""
+        return self.cell(self.goals[0]).layer
+
+    @property
+    def alpha(self) -> float:
+        """The alpha of the cell chosen first, to raise the measure."""
+        return self.cell(self.goals[0]).alpha
+
+    @property
     def direction(self) -> Direction:
-        """The direction of the chosen layer."""
+        """The direction of the layer chosen first."""
         return self.directions[self.layer]
 
+    def dose(self, cell: Cell) -> float:
+        """How long the added vector is, as a share of the median activation at its layer."""
+        return relative_dose(self.directions[cell.layer], cell.alpha, self.resid_norms[cell.layer])
+
     def __repr__(self) -> str:
-        return (
-            f"Experiment({self.task!r}, layer={self.layer}, alpha={self.alpha}, chosen on {self.validation.baseline.n} problems, "
-            f"tested on {self.test.baseline.n}, controls at {len(self.controls)} alphas, {len(self.families)} further families)"
+        chosen = ", ".join(
+            f"to {goal} {self.measure} layer {cell.layer}, alpha {cell.alpha:g}" for goal in self.goals for cell in [self.cell(goal)]
         )
+        against = " and ".join(f"{one.n} {one.kind}" for one in self.pipelines)
+        return f"Experiment({self.task!r}, {chosen}; {self.test.baseline.n} test problems, against {against})"
 
     @property
     def frame(self) -> pd.DataFrame:
-        """Every alpha on the test split: one line an alpha and problem, as `SweepResult.frame`."""
+        """Every alpha on the test split: one line a layer, alpha and problem, as `SweepResult.frame`."""
         return self.test.frame
 
     def summary(self) -> pd.DataFrame:
-        """One line an alpha, on the test split."""
+        """One line a layer and alpha, on the test split."""
         return self.test.summary()
 
     def warnings(self) -> list[str]:
         """What a reader must know of the interventions; `steerlab.Significance` has more to say."""
-        parts: list[Result | None] = [self.validation, self.test, *self.controls, *self.families, self.side_effects, self.diagnostics]
+        parts: list[Result | None] = [self.validation, self.test, *self.pipelines, *self.controls, *self.families]
+        parts += [self.side_effects, self.diagnostics]
         return list(dict.fromkeys(said for part in parts if part is not None for said in part.warnings()))
 
     def plot(self, **options: Any) -> Any:
-        """Accuracy over alpha on the test split, beside the controls'; options are those of `steerlab.plots.alpha_progression`."""
-        return self.test.plot(**{"control": self.controls, **options})
+        """Accuracy over alpha on the test split, beside the controls at the layer chosen first; options are those of `steerlab.plots.alpha_progression`."""
+        return self.test.plot(**{"control": [one for one in self.controls if one.layer == self.layer], **options})
 
 
 @takes_options
@@ -139,7 +175,7 @@ def contrast_directions(
     return {layer: mean_difference(right, wrong, layer=layer) for layer in right.layers}
 
 
-@job("task", "layers", "alphas", "n_controls", "families")
+@job("task", "layers", "alphas", "measure", "choose", "n_controls", "families")
 @takes_options
 @on_suitable_threads
 def run_experiment(
@@ -149,24 +185,33 @@ def run_experiment(
     seed: int,
     layers: Sequence[int] | None = None,
     alphas: Sequence[float] = ALPHAS,
+    measure: str = "accuracy",
+    choose: str = "shortlist",
     n_controls: int = 99,
+    stop_after: int | None = 10,
+    pipelines: Sequence[str] = tuple(PIPELINES),
     families: Sequence[str] | None = None,
     texts: Sequence[str | Sequence[int]] | None = None,
     cache_positions: Positions = "last",
     too_long: str = "error",
     **options: Unpack[JobOptions],
 ) -> Experiment:
-    """The main protocol on one model and task: choice on validation, effect and controls on test.
+    """The main protocol on one model and task: choice on validation; effect, and whether it is this direction's, on test.
 
     Args:
         task: with train, validation and test problems.
         seed: balancing and controls draw from streams of their own that it determines.
         layers: candidates; default all.
         alphas: candidates and dose-response; 0 and at least one negative value belong in it.
-        n_controls: random directions at each of the two alphas, and of each further family; the smallest p-value is
-            1 / (n_controls + 1).
-        families: further controls at the chosen alpha: names in `steerlab.controls.FAMILIES`.
-            Default shuffled_labels, and equal_kl where the operator has vectors whose length means something.
+        measure: what is chosen by and tested: "accuracy", "margin" or "nll". A cell is chosen that raises it, and one that lowers it.
+        choose: the candidates, named without a steered outcome: "shortlist" (2 layers of the best held-out separability, 6 alphas up to a
+            relative dose of 1, compared on 50 and the best on 150 validation problems), "grid" (every layer and alpha, on all of them), or
+            "preset" (one cell for each goal, with nothing to choose).
+        n_controls: control pipelines of each kind, and further directions at the chosen cells; the smallest p-value is 1 / (n_controls + 1).
+        stop_after: when for each goal so many pipelines of a kind are at least as good, no more of them are drawn; None draws all.
+        pipelines: kinds of control pipelines: names in `steerlab.controls.PIPELINES`.
+        families: further controls at the cell chosen first: names in `steerlab.controls.FAMILIES`. Default equal_kl where the operator has
+            vectors whose length means something.
         texts: texts to measure side effects on; default everyday sentences or, for a model that cannot read them, prompts of
             the validation split.
         cache_positions: where the direction is measured.
@@ -185,74 +230,119 @@ def run_experiment(
     if n_controls < 1:
         raise InputError(f"n_controls={n_controls}; use at least 1 (99 give p-values down to 0.01)")
     if 0 not in alphas or min(alphas) >= 0:
-        raise InputError(f"alphas={list(alphas)}; they must include 0 (the baseline) and a negative value (the suppression control)")
+        raise InputError(
+            f"alphas={list(alphas)}; they must include 0 (the baseline) and a negative value (to move away from right answers)"
+        )
+    one_of(measure, "measure", SCORES)
+    one_of(choose, "choose", CHOOSE)
+    kinds = _pipelines(pipelines)
     _check_splits(task, "the", f"split of task {task.name!r} is empty; the protocol needs all three")
     task = fit_to_context(model, task, too_long=too_long)
     _check_splits(task, "no", f"problem of task {task.name!r} fits into this model's context; use too_long='truncate', or shorter ones")
     operator, positions, passes = options["operator"], options["positions"], only(options, PassOptions)
     families = _families(families, operator)
+    choice = Choice(measure, screen=None, problems=None) if choose == "grid" else Choice(measure)
     texts, about = side_texts(model, task.validation) if texts is None else (list(texts), f"{len(texts)} given texts")
     stages = Stages(0, show=False)
     if options["progress"]:
         where = list(range(n_layers(model))) if layers is None else list(layers)
-        work = workload(model, task, texts, layers=len(where), alphas=alphas, n_controls=n_controls, families=families)
+        work = workload(
+            model,
+            task,
+            texts,
+            layers=len(where),
+            alphas=alphas,
+            n_controls=n_controls,
+            families=families,
+            pipelines=kinds,
+            choose=choose,
+            choice=choice,
+        )
         if where:  # without any, the job says what is wrong
             more = ", beside a search for controls of equal KL" if work.search else ""
             made_of = _parts(model, task, texts, work, layers=where, **only(options, Acting))
-            forecast(model, made_of, show=True, extra=f" in {work.stages} stages{more}")
+            forecast(model, made_of, show=True, extra=f" in {work.stages} stages{more}, at most: hopeless cases end early")
         stages = Stages(work.stages, show=True)
     stages.next(f"evaluate {len(task.train)} train problems")
     train = evaluate(model, task.train, **passes)
     stages.next("activations of right and wrong problems, and what their contrast is worth")
     acts, right, wrong = balanced_activations(model, train, rng=stream(seed, "balance"), layers=layers, positions=cache_positions, **passes)
     directions = {layer: mean_difference(right, wrong, layer=layer) for layer in right.layers}
+    resid_norms = {layer: float(acts.at(layer)[acts.mask].norm(dim=-1).median()) for layer in directions}
+    worth = separability(right, wrong, directions, rng=stream(seed, "separability"))
     diagnostics, rows = None, len(right.problem_ids)
     if rows > 1:
         diagnostics = contrast_diagnostics(right, wrong, rng=stream(seed, "diagnostics"), folds=min(FOLDS, rows))
     stages.next(f"sweep of {len(directions)} layers on validation")
     validation = sweep(model, task.validation, directions, alphas=alphas, **options)
-    best = validation.best()
-    layer, alpha = int(best["layer"]), float(best["alpha"])
-    direction = directions[layer]
-    stages.next(f"sweep of layer {layer} on test")
-    test = sweep(model, task.test, direction, alphas=alphas, **options)
-    strengths = dict.fromkeys([alpha, float(min(alphas))])
+    scale = resid_norms if operator in SCALED else None
+    rule: Rule = Grid(tuple(alphas)) if choose == "grid" else Shortlist(tuple(alphas), worth, scale, preset=choose == "preset")
+    groups = {problem.id: problem.group or problem.id for problem in task.train}
+    compared: list[PipelineControl] = []
+    for k, kind in enumerate(kinds):
+        stages.next(f"at most {n_controls} {PIPELINES[kind].words}")
+        compared.append(
+            pipeline_control(
+                model, task.validation, task.test, directions, rule=rule, rng=stream(seed, "pipelines", k),
+                draw=PIPELINES[kind].draw(right, wrong, groups), kind=PIPELINES[kind].words, choice=choice, n=n_controls, stop_after=stop_after,
+                **options,
+            )
+        )  # fmt: skip
+    goals = {goal: compared[0].cell(goal) for goal in compared[0].goals}
+    cells = {cell: goal for goal, cell in reversed(goals.items())}  # a cell that was chosen for both goals stands once
+    first = goals[compared[0].goals[0]]
+    at = {layer: directions[layer] for layer in sorted({cell.layer for cell in cells})}
+    stages.next(f"sweep of layer {' and '.join(map(str, at))} on test")
+    test = sweep(model, task.test, at, alphas=alphas, **options)
     controls: tuple[ControlResult, ...] = ()
-    for strength, use in zip(strengths, ("chosen", "suppression"), strict=False):
-        stages.next(f"controls at alpha {strength:g}")
-        rng = stream(seed, use)
-        controls += (random_control(model, task.test, direction, alpha=strength, n=n_controls, rng=rng, **options),)
-    if len(strengths) == 1:
-        stages.next(f"controls at the strongest suppression: those at alpha {alpha:g}")
+    for cell in dict.fromkeys(goals.values()):
+        stages.next(f"random directions at layer {cell.layer}, alpha {cell.alpha:g}")
+        rng = stream(seed, cells[cell])
+        controls += (random_control(model, task.test, directions[cell.layer], alpha=cell.alpha, n=n_controls, rng=rng, **options),)
+    if len(controls) < len(goals):
+        stages.next("random directions at the cell to lower: those at the cell to raise")
     stages.next(f"side effects on {about}")
     beside = TextOptions(**passes, operator=operator, positions=positions_on_text(positions))
     effects = joined(
-        [side_effects(model, direction, texts, alphas=alphas, **beside)]
+        [side_effects(model, direction, texts, alphas=alphas, **beside) for direction in at.values()]
         + [side_effects(model, c.controls, texts, alphas=[c.alpha], **beside) for c in controls]
     )
     others, remarks = [], {}
     for k, family in enumerate(families):
         stages.next(f"controls of the family {family}")
-        rng = stream(seed, "families", k)
+        rng, direction = stream(seed, "families", k), directions[first.layer]
         drawn = FAMILIES[family].draw
         if drawn is not None:
             draw = drawn(acts, right, wrong)
         else:
-            if effects.kl(direction, alpha) == 0:
+            if effects.kl(direction, first.alpha) == 0:
                 remarks[family] = "not run, because the direction changes no distribution on the texts: there is nothing to match"
                 continue
             plain = random_directions(direction, n_controls, rng=rng, name="equal-kl")
-            matched = match_kl(model, direction, plain, texts, alpha=alpha, **only(beside, Acting))
+            matched = match_kl(model, direction, plain, texts, alpha=first.alpha, **only(beside, Acting))
             draw, missed = matched.draw, " ".join(matched.warnings())
             remarks |= {family: missed} if missed else {}
-        control = random_control(model, task.test, direction, alpha=alpha, n=n_controls, rng=rng, draw=draw, **options)
+        control = random_control(model, task.test, direction, alpha=first.alpha, n=n_controls, rng=rng, draw=draw, **options)
         others.append(replace(control, family=family))
     settings = {
-        "seed": seed, "cache_positions": cache_positions, "positions": positions, "operator": operator,
+        "seed": seed, "measure": measure, "choose": choose, "cache_positions": cache_positions, "positions": positions, "operator": operator,
         **({} if options["precision"] is None else {"precision": str(options["precision"])}),
-        "n_controls": n_controls, "texts": about, "families": remarks, "task": dict(task.about),
+        "n_controls": n_controls, "stop_after": stop_after, "texts": about, "families": remarks, "task": dict(task.about),
     }  # fmt: skip
-    return Experiment(task.name, train, directions, validation, layer, alpha, test, controls, tuple(others), diagnostics, effects, settings)
+    return Experiment(
+        task.name,
+        train,
+        directions,
+        resid_norms,
+        validation,
+        tuple(compared),
+        test,
+        controls,
+        tuple(others),
+        diagnostics,
+        effects,
+        settings,
+    )
 
 
 def _check_splits(task: Task, before: str, after: str) -> None:
@@ -263,10 +353,11 @@ def _check_splits(task: Task, before: str, after: str) -> None:
 
 @dataclass(frozen=True)
 class Workload:
-    """Runs of the stages of the main job, in their order: `controls` are those at one of two coefficients, `search` is not counted."""
+    """Runs of the stages of the main job, at most: `controls` are those at one of two cells, `search` is not counted."""
 
     train: int
     validation: int
+    pipelines: dict[str, int]
     test: int
     controls: int
     effects: int
@@ -275,13 +366,13 @@ class Workload:
 
     @property
     def stages(self) -> int:
-        """How many: evaluation, activations, two sweeps, controls at two coefficients, side effects, and the families."""
-        return 7 + len(self.families)
+        """How many: evaluation, activations, two sweeps, pipelines, controls at two cells, side effects, and the families."""
+        return 7 + len(self.pipelines) + len(self.families)
 
     @property
     def scored(self) -> int:
         """Runs whose answers are judged."""
-        return self.validation + self.test + 2 * self.controls + sum(self.families.values())
+        return self.validation + self.test + 2 * self.controls + sum(self.families.values()) + sum(self.pipelines.values())
 
     @property
     def runs(self) -> int:
@@ -298,15 +389,28 @@ def workload(
     alphas: Sequence[float],
     n_controls: int,
     families: Sequence[str],
+    pipelines: Sequence[str],
+    choose: str,
+    choice: Choice,
 ) -> Workload:
-    """The runs of the main job, counted before it starts, at so many layers."""
+    """The runs of the main job at so many layers, counted before it starts: an upper bound, for stopping and layers chosen alike take fewer."""
     train, validation, test = (rows_of(model, problems) for problems in (task.train, task.validation, task.test))
-    acting = sum(alpha != 0 for alpha in alphas)
+    acting, goals = sum(alpha != 0 for alpha in alphas), 2
     control = test * (2 + n_controls)  # the baseline, the direction, and its controls
-    effects = len(texts) * (1 + acting + 2 * (1 + n_controls))
+    effects = len(texts) * (1 + goals * acting + 2 * (1 + n_controls))
     search = len(texts) * (1 + n_controls) * SEARCH if "equal_kl" in families else 0
+    cells = {"shortlist": min(layers, Shortlist.n_layers) * min(acting, Shortlist.n_alphas), "grid": layers * acting, "preset": 0}[choose]
+    one = round(choice.runs(len(task.validation), cells, goals) * validation / len(task.validation)) + goals * test
+    each = one * (1 + n_controls)
     return Workload(
-        train, validation * (1 + layers * acting), test * (1 + acting), control, effects, dict.fromkeys(families, control), search
+        train,
+        validation * (1 + layers * acting),
+        dict.fromkeys(pipelines, each),
+        test * (1 + goals * acting),
+        control,
+        effects,
+        dict.fromkeys(families, control),
+        search,
     )
 
 
@@ -329,10 +433,19 @@ def stream(seed: int, use: str, *number: int) -> np.random.Generator:
 def _families(families: Sequence[str] | None, operator: str | Operator) -> tuple[str, ...]:
     """The families asked for, checked."""
     if families is None:
-        return ("shuffled_labels", *(("equal_kl",) if operator in SCALED else ()))
+        return ("equal_kl",) if operator in SCALED else ()
     unknown = [family for family in families if family not in FAMILIES]
     if unknown:
         raise InputError(f"families: {unknown[0]!r}; use any of {', '.join(FAMILIES)}")
     if "equal_kl" in families and operator not in SCALED:
         raise InputError(f"families: equal_kl needs an operator under which length counts ({' or '.join(SCALED)}), not {operator!r}")
     return tuple(dict.fromkeys(families))
+
+
+def _pipelines(kinds: Sequence[str]) -> tuple[str, ...]:
+    """The kinds of control pipelines asked for, checked."""
+    for kind in kinds:
+        one_of(kind, "pipelines", PIPELINES)
+    if not kinds:
+        raise InputError(f"pipelines is empty; give at least one of {', '.join(PIPELINES)}")
+    return tuple(dict.fromkeys(kinds))
