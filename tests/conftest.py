@@ -3,7 +3,7 @@
 The models are built here, from seeds, and loaded as a user loads them. They are shared by all tests of a session, so a
 test leaves them as it found them.
 """
-# ruff: noqa: E402 - what is set up first decides what the imports below do
+# ruff: noqa: E402, F401 - what is set up first decides what the imports below do, and some are for that alone
 
 import os
 import shutil
@@ -18,6 +18,12 @@ HUB_CACHE = Path(tempfile.mkdtemp(prefix="hub-cache-"))
 # Read when huggingface_hub is imported: no test reaches the network, or finds what this machine happens to have.
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(HUB_CACHE)}
 
+# While the hook below imports a module, all that this one imports is compiled anew, which takes ten seconds for these.
+import datasets
+import plotly.graph_objects
+import scipy.stats
+import sklearn.linear_model
+import transformer_lens
 from jaxtyping import install_import_hook
 
 # Modules whose signatures hold shapes. The others take arrays and frames, and answer for wrong types with errors of their own.
@@ -79,9 +85,15 @@ import steerlab as sl
 from steerlab.tasks.arithmetic import vocabulary
 
 # A busy machine is slow, which is no fault of what is tested. In CI this goes on from Hypothesis' own profile, which repeats its draws.
-hypothesis.settings.register_profile(
-    "steerlab", parent=hypothesis.settings.default, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
+# `make test-slow` asks for `thorough`. Tests that state a number of examples of their own ask `examples` for it.
+for profile, n in (("thorough", 100), ("steerlab", 25)):
+    hypothesis.settings.register_profile(
+        profile,
+        parent=hypothesis.settings.default,
+        max_examples=n,
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
 hypothesis.settings.load_profile("steerlab")
 
 torch.set_num_threads(1)  # the models here are so small that threads only wait for each other

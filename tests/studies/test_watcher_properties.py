@@ -3,13 +3,14 @@
 import math
 
 import numpy as np
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from steerlab.studies.eas.watcher import Watcher, Watching, random_attractors
 
-quick = settings(max_examples=40, derandomize=True, database=None)
+quick = settings(max_examples=examples(40), derandomize=True, database=None)
 streams = st.integers(2, 12).flatmap(lambda n: arrays(np.float64, (n, 5), elements=st.floats(-100, 100, width=32)))
 watchers = st.builds(
     Watcher,
