@@ -5,6 +5,7 @@ test leaves them as it found them.
 """
 # ruff: noqa: E402, F401 - what is set up first decides what the imports below do, and some are for that alone
 
+import gc
 import os
 import shutil
 import tempfile
@@ -117,8 +118,8 @@ def write_checkpoint(folder: Path, config: transformers.PretrainedConfig, seed: 
     return folder
 
 
-# Rooms that know a backend from another. What is built on them is tested with the other backend among the slow tests.
-BACKENDS_MATTER = ("activations", "golden", "models", "steering")
+# What knows a backend from another. What is built on it is tested with the other backend among the slow tests.
+BACKENDS_MATTER = ("models", "test_exactness", "test_families", "test_fast_path", "test_interventions")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -126,8 +127,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is run again with a second backend as slow."""
     for item in items:
         backend = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
-        if backend in BACKENDS[1:] and item.path.parent.name not in BACKENDS_MATTER:
+        if backend in BACKENDS[1:] and not {item.path.parent.name, item.path.stem} & set(BACKENDS_MATTER):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stays until the end: libraries and tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:
