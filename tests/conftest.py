@@ -5,6 +5,7 @@ test leaves them as it found them.
 """
 # ruff: noqa: E402, F401 - what is set up first decides what the imports below do, and some are for that alone
 
+import ast
 import gc
 import os
 import shutil
@@ -25,7 +26,7 @@ import plotly.graph_objects
 import scipy.stats
 import sklearn.linear_model
 import transformer_lens
-from jaxtyping import install_import_hook
+from jaxtyping import _import_hook, install_import_hook
 
 # Modules whose signatures hold shapes. The others take arrays and frames, and answer for wrong types with errors of their own.
 SHAPED = (
@@ -73,6 +74,17 @@ SHAPED = (
     "aft.evolution",
     "studies.protocol",
 )
+
+
+class OutermostFunctions(_import_hook.JaxtypingTransformer):
+    """Leaves functions within functions unchecked: every call of the outer one would compile a check for the inner one anew."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:  # noqa: N802 - the name is that of `ast`
+        inner = any(isinstance(parent, ast.FunctionDef) for parent in self._parents)
+        return node if inner else super().visit_FunctionDef(node)
+
+
+_import_hook.JaxtypingTransformer = OutermostFunctions
 # Before steerlab is imported: it checks what is imported after it. The tower: an int is a float, as everywhere in typing.
 install_import_hook([f"steerlab.{module}" for module in SHAPED], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
