@@ -29,51 +29,9 @@ import transformer_lens
 from jaxtyping import _import_hook, install_import_hook
 
 # Modules whose signatures hold shapes. The others take arrays and frames, and answer for wrong types with errors of their own.
-SHAPED = (
-    "models.model",
-    "models.shortcuts",
-    "models.passes",
-    "tasks.arithmetic",
-    "tasks.evaluation",
-    "tasks.lengths",
-    "tasks.loaders",
-    "tasks.numbers",
-    "tasks.scorers",
-    "tasks.sources",
-    "tasks.templates",
-    "activations.cache",
-    "activations.files",
-    "directions.direction",
-    "directions.contrasts",
-    "directions.components",
-    "directions.estimators",
-    "directions.random",
-    "directions.composing",
-    "directions.function_vectors",
-    "directions.diagnostics",
-    "steering.interventions",
-    "steering.operators",
-    "steering.routers",
-    "steering.wavefront",
-    "steering.cells",
-    "aft.learnables",
-    "directions.prompt_vectors",
-    "steering.prompt_rules",
-    "aft.context",
-    "aft.differentiable",
-    "aft.objectives",
-    "steering.distributions",
-    "sweeps.sweep",
-    "controls.control",
-    "controls.side_effects",
-    "tokens.magnitudes",
-    "sweeps.preview",
-    "sweeps.choosing",
-    "sweeps.routing",
-    "studies.eas.stream",
-    "aft.evolution",
-    "studies.protocol",
-)
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in (ROOT / "steerlab").rglob("*.py")}
+SHAPED = [module for module, path in SOURCES.items() if "from jaxtyping import" in path.read_text(encoding="utf-8")]
 
 
 class OutermostFunctions(_import_hook.JaxtypingTransformer):
@@ -86,7 +44,7 @@ class OutermostFunctions(_import_hook.JaxtypingTransformer):
 
 _import_hook.JaxtypingTransformer = OutermostFunctions
 # Before steerlab is imported: it checks what is imported after it. The tower: an int is a float, as everywhere in typing.
-install_import_hook([f"steerlab.{module}" for module in SHAPED], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+install_import_hook(SHAPED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 import hypothesis
 import pytest

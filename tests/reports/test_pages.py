@@ -74,7 +74,7 @@ STUDIES = {
 
 
 @pytest.mark.parametrize(
-    "name", ["random_control", *(pytest.param(name, marks=pytest.mark.slow) for name in STUDIES if name != "random_control")]
+    "name", [name if name == "layer_alpha_heatmap" else pytest.param(name, marks=pytest.mark.slow) for name in STUDIES]
 )
 def test_the_page_of_a_result_in_a_notebook_is_the_page_of_the_script(name: str, tmp_path: Path) -> None:
     study, options, words = STUDIES[name]
