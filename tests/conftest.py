@@ -28,9 +28,10 @@ import sklearn.linear_model
 import transformer_lens
 from jaxtyping import _import_hook, install_import_hook
 
-# Modules whose signatures hold shapes. The others take arrays and frames, and answer for wrong types with errors of their own.
+# Modules whose signatures hold shapes. The others take arrays and frames, and answer for wrong types with errors of their own, as `positions` does.
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in (ROOT / "steerlab").rglob("*.py")}
+del SOURCES["steerlab.activations.positions"]
 SHAPED = [module for module, path in SOURCES.items() if "from jaxtyping import" in path.read_text(encoding="utf-8")]
 
 
