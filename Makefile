@@ -43,14 +43,14 @@ demo: $(VENV)/.installed          ## run the main job on the embedded model
 test: $(VENV)/.installed-dev      ## run the tests that find most mistakes (ten minutes of CPU time)
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
-test-slow: $(VENV)/.installed-dev ## run the tests that the suite leaves out: what takes long, and what is run again with the other backend
-	$(BIN)/python -m pytest -q -m slow -n auto --dist loadfile
+test-slow: $(VENV)/.installed-dev ## run what the suite leaves out (long tests, the other backend), and the property tests with all their examples
+	$(BIN)/python -m pytest -q -m 'slow or hypothesis' --hypothesis-profile=thorough -n auto --dist loadfile
 
 test-families: $(VENV)/.installed-dev ## run the comparison of 80 architectures with plain Hugging Face (five minutes)
 	$(BIN)/python -m pytest -q -m families -n auto
 
 test-all: $(VENV)/.installed-dev  ## run all of these in one go
-	$(BIN)/python -m pytest -q -m '' -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -m '' --hypothesis-profile=thorough -n auto --dist loadfile
 
 test-tl4: $(VENV4)/.installed-dev ## run the tests against the newest TransformerLens 4.x
 	$(VENV4)/bin/python -m pytest -q -n auto --dist loadfile

@@ -3,8 +3,10 @@
 The models are built here, from seeds, and loaded as a user loads them. They are shared by all tests of a session, so a
 test leaves them as it found them.
 """
-# ruff: noqa: E402 - what is set up first decides what the imports below do
+# ruff: noqa: E402, F401 - what is set up first decides what the imports below do, and some are for that alone
 
+import ast
+import gc
 import os
 import shutil
 import tempfile
@@ -18,56 +20,32 @@ HUB_CACHE = Path(tempfile.mkdtemp(prefix="hub-cache-"))
 # Read when huggingface_hub is imported: no test reaches the network, or finds what this machine happens to have.
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(HUB_CACHE)}
 
-from jaxtyping import install_import_hook
+# While the hook below imports a module, all that this one imports is compiled anew, which takes ten seconds for these.
+import datasets
+import plotly.graph_objects
+import scipy.stats
+import sklearn.linear_model
+import transformer_lens
+from jaxtyping import _import_hook, install_import_hook
 
-# Modules whose signatures hold shapes. The others take arrays and frames, and answer for wrong types with errors of their own.
-SHAPED = (
-    "models.model",
-    "models.shortcuts",
-    "models.passes",
-    "tasks.arithmetic",
-    "tasks.evaluation",
-    "tasks.lengths",
-    "tasks.loaders",
-    "tasks.numbers",
-    "tasks.scorers",
-    "tasks.sources",
-    "tasks.templates",
-    "activations.cache",
-    "activations.files",
-    "directions.direction",
-    "directions.contrasts",
-    "directions.components",
-    "directions.estimators",
-    "directions.random",
-    "directions.composing",
-    "directions.function_vectors",
-    "directions.diagnostics",
-    "steering.interventions",
-    "steering.operators",
-    "steering.routers",
-    "steering.wavefront",
-    "steering.cells",
-    "aft.learnables",
-    "directions.prompt_vectors",
-    "steering.prompt_rules",
-    "aft.context",
-    "aft.differentiable",
-    "aft.objectives",
-    "steering.distributions",
-    "sweeps.sweep",
-    "controls.control",
-    "controls.side_effects",
-    "tokens.magnitudes",
-    "sweeps.preview",
-    "sweeps.choosing",
-    "sweeps.routing",
-    "studies.eas.stream",
-    "aft.evolution",
-    "studies.protocol",
-)
+# Modules whose signatures hold shapes. The others take arrays and frames, and answer for wrong types with errors of their own, as `positions` does.
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in (ROOT / "steerlab").rglob("*.py")}
+del SOURCES["steerlab.activations.positions"]
+SHAPED = [module for module, path in SOURCES.items() if "from jaxtyping import" in path.read_text(encoding="utf-8")]
+
+
+class OutermostFunctions(_import_hook.JaxtypingTransformer):
+    """Leaves functions within functions unchecked: every call of the outer one would compile a check for the inner one anew."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.FunctionDef:  # noqa: N802 - the name is that of `ast`
+        inner = any(isinstance(parent, ast.FunctionDef) for parent in self._parents)
+        return node if inner else super().visit_FunctionDef(node)
+
+
+_import_hook.JaxtypingTransformer = OutermostFunctions
 # Before steerlab is imported: it checks what is imported after it. The tower: an int is a float, as everywhere in typing.
-install_import_hook([f"steerlab.{module}" for module in SHAPED], "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+install_import_hook(SHAPED, "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 import hypothesis
 import pytest
@@ -79,9 +57,15 @@ import steerlab as sl
 from steerlab.tasks.arithmetic import vocabulary
 
 # A busy machine is slow, which is no fault of what is tested. In CI this goes on from Hypothesis' own profile, which repeats its draws.
-hypothesis.settings.register_profile(
-    "steerlab", parent=hypothesis.settings.default, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
+# `make test-slow` asks for `thorough`. Tests that state a number of examples of their own ask `examples` for it.
+for profile, n in (("thorough", 100), ("steerlab", 25)):
+    hypothesis.settings.register_profile(
+        profile,
+        parent=hypothesis.settings.default,
+        max_examples=n,
+        deadline=None,
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    )
 hypothesis.settings.load_profile("steerlab")
 
 torch.set_num_threads(1)  # the models here are so small that threads only wait for each other
@@ -105,8 +89,8 @@ def write_checkpoint(folder: Path, config: transformers.PretrainedConfig, seed: 
     return folder
 
 
-# Rooms that know a backend from another. What is built on them is tested with the other backend among the slow tests.
-BACKENDS_MATTER = ("activations", "golden", "models", "steering")
+# What knows a backend from another. What is built on it is tested with the other backend among the slow tests.
+BACKENDS_MATTER = ("models", "test_exactness", "test_families", "test_fast_path", "test_interventions")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -114,8 +98,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is run again with a second backend as slow."""
     for item in items:
         backend = item.callspec.params.get("backend") if hasattr(item, "callspec") else None
-        if backend in BACKENDS[1:] and item.path.parent.name not in BACKENDS_MATTER:
+        if backend in BACKENDS[1:] and not {item.path.parent.name, item.path.stem} & set(BACKENDS_MATTER):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stays until the end: libraries and tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure() -> None:

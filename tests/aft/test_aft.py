@@ -273,6 +273,7 @@ def test_candidates_of_one_run_are_what_they_would_be_alone(toy_model, backend):
     assert len(sl.sweep(model, VALIDATION, list(found), alphas=1.0).accuracy()) == 8
 
 
+@pytest.mark.slow
 def test_halving_ends_the_worse_half_and_leaves_the_others_as_they_would_be(toy_model, backends):
     model = toy_model(backends[0])
     options = {
@@ -397,7 +398,7 @@ def test_a_training_goes_on_with_nothing_that_merely_has_the_same_name(toy_model
         sl.learn_vector(model, TRAIN, operator=sl.conditional("add", above=-9.0, along=along), scorer=other, **options)
 
 
-@pytest.mark.parametrize("fails", ["forward", "backward"])
+@pytest.mark.parametrize("fails", [pytest.param("forward", marks=pytest.mark.slow), "backward"])
 def test_training_shrinks_when_memory_runs_out_to_the_same_vector(toy_model, backends, monkeypatch, fails):
     """Oracle: the training that fits; a device that holds 100 positions at a time stands for one that is full."""
     model, options = toy_model(backends[0]), {"layer": 1, "validation": VALIDATION, "batch_size": 6, "last_batch": "carry", **QUICK}

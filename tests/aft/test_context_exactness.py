@@ -9,6 +9,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,7 @@ from steerlab.tasks.scorers import Outcome, Scorer
 
 D, NEW = 32, 3
 KINDS = (ModulatedVector, DictionaryVector, MLPVector)
-quick = settings(max_examples=15, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=examples(15), derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
 
 def by_hand(learnable, p, stream, prompt_length):

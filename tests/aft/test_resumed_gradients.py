@@ -6,6 +6,7 @@ Oracle: each row alone and unpadded through the whole model, with the operator o
 import numpy as np
 import pytest
 import torch
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -61,7 +62,7 @@ def plainly(model, row, path, scales, vector, operator, positions):
     return -sum(logits[read.position, read.tokens[0]] for read in row.reads)
 
 
-@settings(max_examples=25, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(25), derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(work=works())
 def test_losses_and_gradients_are_those_of_the_whole_model(work, backend, tiny_model):
     family, paths, lengths, positions, operator, room, seed, hooked = work

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
@@ -18,7 +19,7 @@ PAIRED = {
 ALL = {**ESTIMATORS, **PAIRED}
 SEARCHED = ("contrastive", "paired contrastive")  # by gradient descent, which takes seconds
 EACH = [pytest.param(name, marks=pytest.mark.slow) if name in SEARCHED else name for name in ALL]
-quick = settings(max_examples=8, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
+quick = settings(max_examples=examples(8), derandomize=True, database=None, phases=[Phase.explicit, Phase.generate])
 
 
 @st.composite

@@ -29,6 +29,7 @@ def test_a_smoke_run_writes_a_table_in_which_all_answers_agree(tmp_path, backend
     assert all(f"ours ({backend})" in table for backend in backends)
 
 
+@pytest.mark.slow
 def test_an_unknown_device_is_named_and_leaves_nothing(tmp_path):
     done = bench(tmp_path, "--llama", "int8")
     assert done.returncode != 0

@@ -48,7 +48,7 @@ def chances(n: int, margin: float) -> tuple[list[tuple[int, int]], np.ndarray]:
     return tables, np.array([stats.multinomial.pmf(counts, n, share) for share in shares])
 
 
-@pytest.mark.parametrize(("n", "margin"), [(5, 0.3), (8, 0.2), (10, 0.4)])
+@pytest.mark.parametrize(("n", "margin"), [(5, 0.3), (8, 0.2), pytest.param(10, 0.4, marks=pytest.mark.slow)])
 def test_the_exact_p_is_the_largest_chance_of_a_table_at_least_as_extreme(n, margin):
     """Oracle: the multinomial chances of all tables, on a grid of the share of changed problems."""
     tables, weights = chances(n, margin)
@@ -59,7 +59,7 @@ def test_the_exact_p_is_the_largest_chance_of_a_table_at_least_as_extreme(n, mar
         assert largest - 1e-12 <= result.p_above <= largest + 1e-3
 
 
-@pytest.mark.parametrize(("n", "margin"), [(6, 0.5), (8, 0.2), (11, 0.15)])
+@pytest.mark.parametrize(("n", "margin"), [(6, 0.5), (8, 0.2), pytest.param(11, 0.15, marks=pytest.mark.slow)])
 def test_the_exact_test_holds_its_level_at_the_margin(n, margin):
     """Oracle: the multinomial chances of all tables; also inside the null, where the change is larger than the margin."""
     tables, weights = chances(n, margin)

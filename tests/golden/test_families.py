@@ -36,7 +36,12 @@ TOKENS = torch.randint(0, 64, (2, 13), generator=torch.Generator().manual_seed(3
 CLOSE = {"rtol": 0, "atol": 1e-4}
 
 
-@pytest.fixture(scope="module", params=HOOKED + BRIDGE_ONLY)
+# What short cuts and converters tell apart. The rest is compared among the slow tests.
+QUICK = ("gpt2", "gpt_neox", "gpt_neox-sequential", "llama-grouped", "mistral-sliding", "qwen2", "phi-2", "gemma2")
+EACH = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in HOOKED + BRIDGE_ONLY]
+
+
+@pytest.fixture(scope="module", params=EACH)
 def family(request):
     return request.param
 
@@ -110,8 +115,15 @@ def test_each_backend_loads_what_it_is_said_to(family, backend, tiny_checkpoint,
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("family", ["gpt_neox-sequential", "llama-grouped", "qwen2"], indirect=True)
-@pytest.mark.parametrize("word", ["llama", "gemma", "bert", "t5"])
+@pytest.mark.parametrize(
+    ("family", "word"),
+    [
+        pytest.param(family, word, marks=[] if k % 3 == i else pytest.mark.slow)
+        for i, family in enumerate(["gpt_neox-sequential", "llama-grouped", "qwen2"])
+        for k, word in enumerate(["llama", "gemma", "bert", "t5"])
+    ],
+    indirect=["family"],
+)
 def test_words_in_a_path_say_nothing_about_the_model(family, word, backend, tiny_checkpoint, published, tmp_path):
     """TransformerLens chooses converters by words in a path; here the config decides."""
     folder = shutil.copytree(tiny_checkpoint(family), tmp_path / f"a-{word}-model" / word)

@@ -21,6 +21,7 @@ TEXTS = [
     ("Lily's mom said,", (' "No, you can not eat it!"', ' "Let\'s go home." So they went home and had dinner.')),
 ]
 PARADIGMS = {"anaphor_gender_agreement": 0.764, "irregular_past_participle_verbs": 0.910, "determiner_noun_agreement_1": 0.680}
+EACH = [pytest.param(name, marks=[] if i == 0 else pytest.mark.slow) for i, name in enumerate(PARADIGMS)]
 
 
 @cache
@@ -86,7 +87,7 @@ def blimp(model: object, paradigm: str) -> sl.Evaluation:
     return sl.evaluate(model, pairs(paradigm))
 
 
-@pytest.mark.parametrize("paradigm", PARADIGMS)
+@pytest.mark.parametrize("paradigm", EACH)
 def test_blimp_accuracy_is_the_known_one(stories, backend, paradigm):
     """Oracle: the accuracies that ../shared/README.md states for the first 500 pairs, to three places."""
     evaluation = blimp(stories(backend), paradigm)
@@ -95,7 +96,7 @@ def test_blimp_accuracy_is_the_known_one(stories, backend, paradigm):
     assert evaluation.accuracy == pytest.approx(PARADIGMS[paradigm], abs=0.005)
 
 
-@pytest.mark.parametrize("paradigm", PARADIGMS)
+@pytest.mark.parametrize("paradigm", EACH)
 def test_blimp_prefers_the_sentence_that_transformers_finds_likelier(stories, backend, paradigm):
     """Oracle: whole-sentence log-likelihoods of transformers, for the first 40 pairs."""
     rows = [json.loads(line) for line in (SHARED / "datasets" / "blimp" / f"{paradigm}.jsonl").read_text().splitlines()[:40]]
@@ -107,7 +108,7 @@ def test_blimp_prefers_the_sentence_that_transformers_finds_likelier(stories, ba
 
 
 @pytest.mark.skipif(HookedTransformer is None, reason="TransformerLens 4 has one backend only")
-@pytest.mark.parametrize("paradigm", PARADIGMS)
+@pytest.mark.parametrize("paradigm", EACH)
 def test_both_backends_predict_alike(stories, paradigm):
     first, second = (blimp(stories(backend), paradigm).frame for backend in ("hooked", "bridge"))
     assert first["prediction"].tolist() == second["prediction"].tolist()

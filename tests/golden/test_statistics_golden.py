@@ -103,6 +103,7 @@ def paired_table_probabilities(n: int, after: float, before: float, both: float)
     return tables, stats.multinomial.pmf(tables, n, shares)
 
 
+@pytest.mark.slow
 def test_the_paired_interval_covers_the_true_change_about_as_often_as_it_says():
     """Oracle: exact coverage by summing over all tables of n = 16, for independent and for correlated outcomes."""
     for after, before, both in [(0.5, 0.5, 0.25), (0.7, 0.5, 0.45), (0.3, 0.6, 0.25)]:

@@ -181,11 +181,20 @@ def test_no_job_is_forgotten():
 
 
 LONGEST = {
+    "compare_context_vectors",
     "compare_methods",
+    "compare_protocols",
+    "evolve_vector",
+    "learn_context_vector",
+    "learn_multilayer",
+    "learn_vectors",
     "run_grid",
+    "seed_stability",
+    "side_effects",
+    "successive_halving",
     "transfer",
     "universal_booster",
-}  # three of each, ten seconds a job; how many runs they say is counted below in any case
+}  # three of each, up to ten seconds a job; how many runs they say is counted below in any case
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in LONGEST else name for name in JOBS])
@@ -213,10 +222,11 @@ def test_a_long_job_says_once_what_it_is_made_of_and_a_short_one_nothing(toy_mod
         assert all(a.equals(b) if isinstance(a, pd.DataFrame) else a.equal(b) for a, b in zip(quiet, other, strict=True))
 
 
+OF_SEVERAL_TASKS = ("run_grid", "transfer", "universal_booster")
 EXACT = [name for name in JOBS if name not in BY_THE_BAR | {"adaptive_aft", "calibrate", "compare_eas", "run_experiment", "self_refine"}]
 
 
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in OF_SEVERAL_TASKS else name for name in EXACT])
 def test_as_many_runs_are_done_as_were_said(toy_model, backends, task, monkeypatch, name):
     """Oracle: what bars and validations count while the job runs. Searches for a KL depend on what is found, and are left out."""
     said, done = list[Work](), Counter[str]()

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -99,7 +100,7 @@ def test_the_files_are_those_that_are_damaged_here(run):
     assert files_of(run) == NAMES
 
 
-@settings(max_examples=100, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(100), derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(
     name=st.sampled_from(NAMES),
     place=st.floats(0, 1, exclude_max=True),
@@ -191,7 +192,7 @@ def changed(value: object, path: tuple, new: object) -> object:
     return copy
 
 
-@settings(max_examples=120, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(120), derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), new=st.sampled_from([..., *OTHER]))
 def test_a_description_of_an_experiment_that_makes_no_sense_is_refused(run, tmp_path_factory, data, new):
     folder = copy_of(run, tmp_path_factory.getbasetemp())
@@ -206,7 +207,7 @@ def test_a_description_of_an_experiment_that_makes_no_sense_is_refused(run, tmp_
 TABLES = [name for name in NAMES if name.endswith("parquet")]
 
 
-@settings(max_examples=120, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(120), derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(
     data=st.data(),
     name=st.sampled_from(TABLES),
@@ -263,7 +264,7 @@ def test_margins_that_are_nan_are_named_but_not_where_a_model_gave_nan(run, tmp_
         sl.load_experiment(folder)
 
 
-@settings(max_examples=60, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), new=st.sampled_from([..., None, True, "text", [], {}, [1]]))
 def test_diagnostics_that_make_no_sense_are_refused(run, tmp_path_factory, data, new):
     folder = copy_of(run, tmp_path_factory.getbasetemp())

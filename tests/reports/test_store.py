@@ -61,6 +61,7 @@ def test_the_same_direction_gives_the_same_bytes(tmp_path):
     assert first == again
 
 
+@pytest.mark.slow
 def test_the_same_direction_gives_the_same_bytes_in_another_process(tmp_path):
     here = sl.save_direction(tmp_path / "here", sl.Direction(torch.arange(1.0, 9.0), 2, method={"a": 1, "b": 2, "c": 3}))
     code = (

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as hs
 
@@ -14,7 +15,7 @@ alternatives = hs.sampled_from(ALTERNATIVES)
 counts = hs.tuples(hs.integers(0, 12), hs.integers(0, 12), hs.integers(1, 30))
 margins = hs.floats(0.01, 0.95)
 levels = hs.sampled_from((0.005, 0.05, 0.2))
-quick = settings(max_examples=30)
+quick = settings(max_examples=examples(30))
 
 
 def table(gains, losses, rest):
@@ -120,7 +121,7 @@ def test_the_power_of_the_t_test_rises_with_the_effect_and_mirrors(n, one, other
     assert st.power_of_t_test(n, effect=0.0, level=level, alternative=alternative) == pytest.approx(level)
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(hs.floats(0.15, 1), hs.floats(0.4, 1), hs.floats(0.3, 0.9), hs.integers(1, 20), alternatives)
 def test_from_the_planned_number_of_problems_on_the_power_stays(discordant, share, power, comparisons, alternative):
     change = discordant * share * (-1 if alternative == "less" else 1)

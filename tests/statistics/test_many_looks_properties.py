@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as hs
 from hypothesis.extra.numpy import arrays
@@ -21,7 +22,7 @@ shapes = hs.tuples(hs.integers(2, 7), hs.integers(1, 5))
 # Small integers make ties; their sums are exact.
 grids = shapes.flatmap(lambda shape: arrays(np.int64, shape, elements=hs.integers(-2, 2)))
 doses = hs.tuples(hs.integers(2, 7), hs.integers(3, 5)).flatmap(lambda shape: arrays(np.int64, shape, elements=hs.integers(0, 2)))
-quick = settings(max_examples=40)
+quick = settings(max_examples=examples(40))
 
 
 def chance():

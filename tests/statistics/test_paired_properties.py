@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as hs
 
@@ -49,7 +50,7 @@ def test_before_and_after_exchanged_mirror_the_test(test, rows, alternative):
 
 
 @pytest.mark.parametrize("test", TESTS)
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(hs.lists(numbers, min_size=2, max_size=8), alternatives)
 def test_over_all_signs_of_the_differences_p_is_not_too_small(test, differences, alternative):
     """Exact: under the null the 2^n sign patterns are equally likely, and a share of at most t of them has p <= t."""
@@ -91,7 +92,7 @@ def test_the_prediction_test_rejects_a_true_null_as_often_as_it_says():
         assert abs((p <= level).mean() - level) < 4 * (level * (1 - level) / 4000) ** 0.5
 
 
-@settings(max_examples=20)
+@settings(max_examples=examples(20))
 @given(hs.lists(numbers, min_size=2, max_size=15), hs.booleans())
 def test_the_same_seed_gives_the_same_bytes(values, clustered):
     clusters = [i % 3 if len(values) > 3 else i for i in range(len(values))] if clustered else None

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as hs
 
@@ -208,7 +209,7 @@ def test_corrections_follow_their_p_values_through_a_shuffle(p, random):
 # Power
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(hs.integers(1, 120), hs.floats(0.05, 1), hs.floats(0.1, 0.9))
 def test_the_smallest_detectable_change_is_possible_and_shrinks_with_n(n, discordant, power):
     change = st.smallest_detectable_change(n, discordant=discordant, power=power)

@@ -10,6 +10,7 @@ from functools import cached_property
 import pandas as pd
 import pytest
 import torch
+from examples import examples
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +26,7 @@ PARALLEL = ("gpt_neox", "phi-2")
 ANYWHERE = ("stablelm", "gemma2", "qwen2-sliding")  # loaded as bridges, whatever was asked for
 NEW_TOKENS = 5
 quick = settings(
-    max_examples=25,
+    max_examples=examples(40),
     derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],
@@ -238,7 +239,7 @@ def test_alpha_zero_is_the_baseline_to_the_bit(model_of, case):
 
 @torch.no_grad()
 @pytest.mark.parametrize("scorer", [TOKENS_AS_THEY_ARE, CONTINUED], ids=lambda scorer: scorer.name)
-@settings(quick, max_examples=6)
+@settings(quick, max_examples=examples(8))
 @given(case=cases(one_vector=True))
 def test_several_directions_in_one_sweep_are_each_of_them_alone(model_of, scorer, case):
     """Cells of several layers, sites and directions share a run; none may touch another."""

@@ -97,7 +97,7 @@ def test_they_steer_and_sweep_like_the_built_in_ones(toy_model, backend, name):
     """Oracle: each problem alone through the whole model, with the operator called by a plain hook."""
     model, operator = toy_model(backend), OPERATORS[name]
     positions = "all" if list(OPERATORS).index(name) % 2 else [-1]
-    problems = sl.load_task("arithmetic").test[:2]
+    problems = sl.load_task("arithmetic", n_train=0, n_validation=0, n_test=2).test
     direction = sl.Direction(some(32, seed=3), 1)
     swept = sl.sweep(model, problems, direction, alphas=[0.0, 1.5], operator=operator, positions=positions)
     assert swept.settings["operator"] == operator.__name__
@@ -120,7 +120,7 @@ def test_they_steer_and_sweep_like_the_built_in_ones(toy_model, backend, name):
 
 def test_a_condition_along_a_given_direction_is_the_same_for_controls(toy_model, backend):
     """Oracle: a gate that no position passes, and a gate that all pass."""
-    model, problems = toy_model(backend), sl.load_task("arithmetic").test[:2]
+    model, problems = toy_model(backend), sl.load_task("arithmetic", n_train=0, n_validation=0, n_test=2).test
     direction = sl.Direction(some(32, seed=3), 1)
     changes = []
     for operator in (sl.conditional(above=1e6, along=GATE), sl.conditional(above=-1e6, along=GATE), "add"):

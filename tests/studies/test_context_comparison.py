@@ -65,6 +65,7 @@ def test_a_run_is_what_learning_alone_gives_with_the_chosen_rate(found, toy_mode
     assert line["test_accuracy"] == best.evaluate(model, TASK.test).accuracy
 
 
+@pytest.mark.slow
 def test_the_same_call_gives_the_same_tables(found, toy_model, backends):
     again = compare(toy_model(backends[0]), kinds=("static", "modulated", "mlp"))
     for name in ("runs", "outcomes", "kinds", "contrasts"):

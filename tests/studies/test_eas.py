@@ -80,7 +80,7 @@ def test_without_a_watcher_the_outcomes_are_those_of_evaluate(toy_model, backend
     assert (found.frame[["nudge", "moved", "updates"]] == 0).all(axis=None)
 
 
-@pytest.mark.parametrize("form", ["numeric", "continuation"])
+@pytest.mark.parametrize("form", [pytest.param("numeric", marks=pytest.mark.slow), "continuation"])
 def test_answers_that_are_generated_or_scored_in_several_rows_are_nudged_as_a_plain_hooked_run_is(toy_model, backend, form):
     model, watcher = toy_model(backend), Watcher(strength=1.0, clamp=None, attractors=2)
     problems = stream(3, form=form)

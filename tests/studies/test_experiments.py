@@ -84,6 +84,7 @@ def test_controls_stand_at_the_chosen_alpha_and_at_the_strongest_suppression(exp
     assert all(c.n == 4 and c.layer == experiment.layer for c in experiment.controls)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_other_controls(
     toy_model: Callable[[str], object], task: sl.Task, experiment: Experiment
 ) -> None:

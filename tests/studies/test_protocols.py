@@ -93,6 +93,7 @@ def test_a_comparison_says_itself_in_words_and_as_a_figure(found):
     speaks(found)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_comparison(model, task, found):
     again = sl.compare_protocols(model, task, rng=np.random.default_rng(0), **OPTIONS)
     pd.testing.assert_frame_equal(again.frame, found.frame)

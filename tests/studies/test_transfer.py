@@ -48,6 +48,7 @@ def boosted(model, tasks, **options):
     return sl.universal_booster(model, tasks, rng=np.random.default_rng(0), n_random=4, epochs=1, lr=0.1, **SIZES, **options)
 
 
+@pytest.mark.slow
 def test_the_forecast_of_a_booster_draws_what_the_run_draws_and_takes_nothing_from_its_generator(model, tasks, monkeypatch):
     mixed, drawn = universal.mixture, []
 
@@ -93,6 +94,7 @@ def test_only_cells_between_tasks_are_corrected_together(found):
     assert (found.frame.loc[apart, "p_random_all"] >= found.frame.loc[apart, "p_random"]).all()
 
 
+@pytest.mark.slow
 def test_what_is_tested_has_no_say_in_what_is_chosen(model, tasks, found):
     changed = {name: sl.Task(t.name, t.train, t.validation, t.test[::-1][:8], scorer=t.scorer, about=t.about) for name, t in tasks.items()}
     again = transferred(model, changed)
@@ -130,6 +132,7 @@ def test_bad_input_to_transfer_is_named(model, tasks, options, said):
         transferred(model, tasks, **options)
 
 
+@pytest.mark.slow
 def test_a_task_that_is_left_out_has_no_say_in_its_mixture(model, tasks, booster):
     again = boosted(model, tasks | {"bare": reversed_problems(tasks["bare"])})
     assert again.vectors["mixture without bare"].vector.equal(booster.vectors["mixture without bare"].vector)

@@ -3,13 +3,14 @@
 import math
 
 import numpy as np
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from steerlab.studies.eas.watcher import Watcher, Watching, random_attractors
 
-quick = settings(max_examples=40, derandomize=True, database=None)
+quick = settings(max_examples=examples(40), derandomize=True, database=None)
 streams = st.integers(2, 12).flatmap(lambda n: arrays(np.float64, (n, 5), elements=st.floats(-100, 100, width=32)))
 watchers = st.builds(
     Watcher,
@@ -31,7 +32,7 @@ def test_attractors_stay_on_the_sphere_and_nudges_within_the_clamp(watcher, seen
         glance = state.see(vector)
         state.learn(correct=correct)
         norms = np.linalg.norm(state.attractors, axis=1)
-        assert np.allclose(norms, 1)
+        assert np.allclose(norms[norms > 0], 1)  # opposite points may cancel, see `Watching`
         assert -1e-9 <= glance.entropy <= math.log2(watcher.attractors) + 1e-9
         if glance.added is None:
             continue

@@ -36,9 +36,9 @@ def announced(capsys: pytest.CaptureFixture[str]) -> list[tuple[int, int, str]]:
 @pytest.mark.parametrize(
     ("options", "total"),
     [
-        ({}, 9),
+        pytest.param({}, 9, marks=pytest.mark.slow),  # the forecast below counts these, too
         ({"families": ()}, 7),
-        ({"families": ("orthogonal", "covariance_matched", "shuffled_labels", "equal_kl")}, 11),
+        pytest.param({"families": ("orthogonal", "covariance_matched", "shuffled_labels", "equal_kl")}, 11, marks=pytest.mark.slow),
         ({"operator": "ablate", "alphas": (-1.0, 0.0)}, 8),
     ],
 )
@@ -57,13 +57,14 @@ def test_without_progress_nothing_is_said_or_timed(toy_model, task, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_progress_changes_no_number(toy_model, task):
     quiet, told = (sl.run_experiment(toy_model("bridge"), task, seed=0, progress=show, **SMALL) for show in (False, True))
     assert quiet.test.frame.equals(told.test.frame)
     assert all(a.frame.equals(b.frame) for a, b in zip(quiet.controls + quiet.families, told.controls + told.families, strict=True))
 
 
-@pytest.mark.parametrize("alphas", [(-2.0, 0.0, 1.0), (-1.0, 0.0)])
+@pytest.mark.parametrize("alphas", [(-2.0, 0.0, 1.0), pytest.param((-1.0, 0.0), marks=pytest.mark.slow)])
 def test_the_runs_counted_before_are_the_runs_done(toy_model: Callable[[str], object], task, monkeypatch, alphas):
     """Oracle: what the engine itself counts while it runs, and for the first case a count by hand."""
     model, options, done = toy_model("bridge"), SMALL | {"alphas": alphas}, Counter[str]()
@@ -121,7 +122,7 @@ def tasks() -> dict[str, sl.Task]:
     return {name: sl.load_task("arithmetic", variant=name, limit=24) for name in ("story", "equation", "largest")}
 
 
-LONGEST = ("transfer", "universal_booster")
+LONGEST = ("compare_protocols", "transfer", "universal_booster")
 JOBS = {
     "transfer": (
         lambda model, task, rng: sl.transfer(

@@ -196,9 +196,15 @@ def test_alpha_0_is_no_candidate_of_halving(monkeypatch):
 # Preview
 
 
-@pytest.mark.parametrize("positions", ["all", "last", "prompt", [0, -1]])
-@pytest.mark.parametrize("operator", ["add", "ablate", "rotate"])
-@pytest.mark.parametrize("scorer", ["choice", "continuation", "numeric"])
+@pytest.mark.parametrize(
+    ("positions", "operator", "scorer"),
+    [
+        pytest.param(positions, operator, scorer, marks=[] if (i + j + k) % 3 == 0 else pytest.mark.slow)  # each pair at least once
+        for i, positions in enumerate(["all", "last", "prompt", [0, -1]])
+        for j, operator in enumerate(["add", "ablate", "rotate"])
+        for k, scorer in enumerate(["choice", "continuation", "numeric"])
+    ],
+)
 def test_slopes_are_the_derivative_of_the_steered_margin(toy, operator, positions, scorer):
     """Oracle: central differences of measured sweeps, at every layer and several sites."""
     form = "numeric" if scorer == "numeric" else "choice"

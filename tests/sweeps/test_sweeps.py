@@ -66,8 +66,14 @@ def test_alpha_zero_is_the_evaluation_itself(toy, swept, problems):
     pd.testing.assert_frame_equal(swept.baseline.frame, plain, check_exact=True)
 
 
-@pytest.mark.parametrize("scorer", ["choice", "continuation"])
-@pytest.mark.parametrize("operator", sl.OPERATORS)
+@pytest.mark.parametrize(
+    ("operator", "scorer"),
+    [
+        pytest.param(operator, scorer, marks=[] if (i + k) % 2 == 0 else pytest.mark.slow)
+        for i, operator in enumerate(sl.OPERATORS)
+        for k, scorer in enumerate(["choice", "continuation"])
+    ],
+)
 def test_a_cell_is_what_evaluate_gives_inside_steer(toy, problems, operator, scorer):
     """Oracle: a plain run of the whole model under sl.steer, for each cell."""
     places = [direction(0), direction(2, site="resid_pre"), direction(1, site="resid_mid"), direction(2)]

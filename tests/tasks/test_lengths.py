@@ -181,7 +181,7 @@ def test_an_experiment_says_what_was_left_out_in_report_and_terminal(tmp_path):
     model, task = sl.load_model("tiny-arithmetic", device="cpu"), sl.load_task("arithmetic", limit=16)
     lengthy = replace(task.test[0], id="lengthy", prompt=" ".join([task.test[0].prompt] * 9))
     longer = replace(task, test=[*task.test, lengthy])
-    asked = {"seed": 0, "layers": [3], "alphas": [-2, 0, 2], "n_controls": 4}
+    asked = {"seed": 0, "layers": [3], "alphas": [-2, 0, 2], "n_controls": 4, "families": ()}
     with pytest.raises(ValueError, match=r"1 of 49 problems do not fit .* 'lengthy' first .*too_long='drop'"):
         sl.run_experiment(model, longer, **asked)
     found = sl.run_experiment(model, longer, too_long="drop", **asked)
