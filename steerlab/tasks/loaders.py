@@ -35,6 +35,9 @@ def load_task(
     that the source lacks is carved from its largest one. `Task.about["splits"]` says in words what was done. Rows
     that occur twice are kept once (in test before validation before train), so the splits are disjoint.
 
+    Problems that are not independent have a `Problem.group`: BLiMP's lexical pair (`steerlab.tasks.templates.lexical_pair`), HellaSwag's `source_id`, the
+    wording of a generated story, the column `group` of a file of your own.
+
     Args:
         name: of the task. "arithmetic" is generated; "jsonl" is the user's own file.
         path: a .jsonl, .json, .parquet or .csv file with the official column names, or a folder with files for
