@@ -172,7 +172,7 @@ def problems_frame(splits: Mapping[str, Sequence[Problem]]) -> pd.DataFrame:
     frame = pd.DataFrame(lines, columns=["split", "problem_id", "prompt", "target", "choices", "meta"])
     prompts = [p.prompt for problems in splits.values() for p in problems]
     tokens: list[Any] = [json.dumps(prompt) if isinstance(prompt, tuple) else None for prompt in prompts]
-    groups = [p.group for problems in splits.values() for p in problems]
+    groups: list[Any] = [p.group for problems in splits.values() for p in problems]
     return frame.assign(**({"prompt_tokens": tokens} if any(tokens) else {}), **({"group": groups} if any(groups) else {}))
 
 
