@@ -8,6 +8,7 @@ The embedded model was trained on `story`, `equation` and `largest` in the first
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -24,6 +25,7 @@ GAINS = ("buys", "finds", "gets", "wins")
 LOSSES = ("loses", "sells", "drops", "spends")
 TRAINED = ("story", "equation", "largest")  # what the embedded model has seen
 VARIANTS = (*TRAINED, "additions", "subtractions", "bare")
+STORIES = ("story", "additions", "subtractions")  # told in words
 FORMS = ("choice", "numeric", "continuation")
 SPLITS = ("train", "validation", "test")
 N_CHOICES = 4
@@ -121,6 +123,10 @@ def generate(
 ) -> Iterator[Problem]:
     """Yield problems of one split without end; the number of steps is drawn evenly from `steps`.
 
+    Stories with the same name, thing and verbs in the same places are one group (`Problem.group`): they differ in their numbers alone. The other variants
+    have one wording for all, so that each problem stands alone. A question's split follows from the question, numbers and all, as the embedded model was
+    trained; short stories therefore share wordings across splits, which `steerlab.tasks.groups.shared_groups` counts.
+
     Args:
         rng: the only source of chance.
         split: "train", "validation" or "test"; see `split_of`.
@@ -146,16 +152,17 @@ def generate(
         answer = max(skeleton) if variant == "largest" else sum(skeleton)
         meta = {"steps": n_steps, "variant": variant, "answer": answer}
         problem_id = f"{variant}-{form}-{split}-{serial:05d}"
+        group = re.sub(r"\d+", "_", question) if variant in STORIES else None
         if form == "numeric":
-            yield Problem(problem_id, f"{question}\nAnswer:", answer, meta=meta)
+            yield Problem(problem_id, f"{question}\nAnswer:", answer, meta=meta, group=group)
         elif form == "continuation":
             options = _options(rng, variant, skeleton, answer)
             choices = tuple(f" {n}" for n in options)
-            yield Problem(problem_id, f"{question}\nAnswer:", naming(choices, options.index(answer)), choices, meta=meta)
+            yield Problem(problem_id, f"{question}\nAnswer:", naming(choices, options.index(answer)), choices, meta=meta, group=group)
         else:
             options = _options(rng, variant, skeleton, answer)
             lines, letters = lettered(options)
-            yield Problem(problem_id, f"{question}\n{lines}\nAnswer:", options.index(answer), letters, meta=meta)
+            yield Problem(problem_id, f"{question}\n{lines}\nAnswer:", options.index(answer), letters, meta=meta, group=group)
         serial += 1
 
 

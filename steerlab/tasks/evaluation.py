@@ -20,6 +20,7 @@ from steerlab.models.model import backend_of
 from steerlab.models.reading import Headers, Reader, run_batch
 from steerlab.models.threads import on_suitable_threads
 from steerlab.statistics.intervals import Interval, wilson_interval
+from steerlab.tasks.groups import groups_of
 from steerlab.tasks.problems import Problem, as_problems
 from steerlab.tasks.scorers import Scorer, scorer_for
 
@@ -227,6 +228,9 @@ class Balanced(Result):
 def balance(evaluation: Evaluation, *, rng: np.random.Generator, train: float = 0.8) -> Balanced:
     """Equally many right and wrong problems, drawn at random and split alike.
 
+    No group (`Problem.group`) stands on both sides: where several problems have one, whole groups in random order go to train, as many as bring its
+    share of the balanced problems nearest to `train`.
+
     Args:
         evaluation: what the model got right and wrong.
         rng: draws the problems that are kept and the split.
@@ -254,9 +258,33 @@ def balance(evaluation: Evaluation, *, rng: np.random.Generator, train: float = 
                 f"none of the {evaluation.n} problems was answered {name}; a contrast needs both. "
                 "Use more problems, an easier or harder task, or another model"
             )
+    groups = groups_of([*right, *wrong])
+    names = list(dict.fromkeys(groups))
+    if train < 1 and len(names) < len(groups):
+        return _balanced_by_group(right, wrong, [names[i] for i in rng.permutation(len(names))], rng, train)
     n = min(len(right), len(wrong))
     n_train = round(train * n)
     if n_train == 0:
         raise InputError(f"train={train} of {n} balanced pairs leaves none to train on; use a larger share or more problems")
     kept = [[group[i] for i in rng.permutation(len(group))[:n]] for group in (right, wrong)]
     return Balanced(kept[0][:n_train], kept[1][:n_train], kept[0][n_train:], kept[1][n_train:])
+
+
+def _balanced_by_group(right: list[Problem], wrong: list[Problem], order: list[str], rng: np.random.Generator, train: float) -> Balanced:
+    """The first groups of an order to train, the others to test; each side balanced by a draw from the larger class."""
+    place = {group: i for i, group in enumerate(order)}
+    sides = [np.array([place[group] for group in groups_of(found)]) for found in (right, wrong)]
+    firsts = np.array([np.cumsum(np.bincount(at, minlength=len(order))) for at in sides])  # of right, of wrong in the first 1, 2, … groups
+    n_train, n_test = firsts.min(axis=0), (firsts[:, -1:] - firsts).min(axis=0)
+    n, usable = n_train + n_test, np.flatnonzero(n_train * n_test)
+    if not usable.size:
+        raise InputError(
+            f"{len(order)} group(s) leave train or test without a right or a wrong problem where each group is on one side; use more problems, or train=1"
+        )
+    k = min(usable, key=lambda k: (abs(n_train[k] / n[k] - train), -n[k]))
+    parts = []
+    for first, n in ((True, n_train[k]), (False, n_test[k])):
+        for found, at in zip((right, wrong), sides, strict=True):
+            members = np.flatnonzero((at <= k) == first)
+            parts.append([found[i] for i in rng.permutation(members)[:n]])
+    return Balanced(*parts)

@@ -1,6 +1,7 @@
 """`load_task`: a task with three disjoint splits, from a name and a local file or the Hub."""
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from steerlab._checks import InputError, is_whole
 from steerlab.tasks.arithmetic import arithmetic
+from steerlab.tasks.groups import groups_of, spread_groups, whole_parts
 from steerlab.tasks.problems import Problem, Task
 from steerlab.tasks.sources import EXTENSIONS, Pools, check_whole, read_hub, read_path, shown
 from steerlab.tasks.templates import TASKS, Template, Unusable, jsonl, jsonl_scorer
@@ -34,6 +36,11 @@ def load_task(
     Every split is shuffled by the seed. Official splits are kept; a source of one pool is split by `shares`; a split
     that the source lacks is carved from its largest one. `Task.about["splits"]` says in words what was done. Rows
     that occur twice are kept once (in test before validation before train), so the splits are disjoint.
+
+    Problems that are not independent have a `Problem.group`: BLiMP's lexical pair (`steerlab.tasks.templates.lexical_pair`), HellaSwag's `source_id`, the
+    wording of a generated story, the column `group` of a file of your own. A pool is split so that each group stands in one split, in sizes as near to
+    `shares` as that allows. Splits that are given stay as they are: groups in more than one of them are a UserWarning with their number, and a line of
+    `Task.warnings()`. See `steerlab.tasks.shared_groups`.
 
     Args:
         name: of the task. "arithmetic" is generated; "jsonl" is the user's own file.
@@ -110,7 +117,12 @@ def load_task(
     }
     part = _part(name, pools, path, options.get("paradigm"))
     title = f"{name} ({part})" if part else name
-    return Task(title, **{split: splits[split][:limit] for split in SPLITS}, scorer=scorer, about=about)
+    task = Task(title, **{split: splits[split][:limit] for split in SPLITS}, scorer=scorer, about=about)
+    for said in spread_groups(**{split: getattr(task, split) for split in SPLITS}):  # only splits that were given can share groups
+        warnings.warn(
+            f"{title}: {said}; leave these out of one split, or give one pool, which is split by groups", UserWarning, stacklevel=2
+        )
+    return task
 
 
 def _part(name: str, pools: Pools, path: str | Path | None, paradigm: str | None) -> str | None:
@@ -234,17 +246,16 @@ def _split(
     if not whole and not any(weights[split] for split in missing):
         return splits, f"official {_listed([s for s in SPLITS if splits[s]])}, shuffled with seed {seed}"
 
-    n = len(splits[donor])
-    sizes = _sizes(n, weights)
-    rest = splits[donor]
-    for split in weights:
-        splits[split], rest = rest[: sizes[split]], rest[sizes[split] :]
+    pool, n = splits[donor], len(splits[donor])
+    sizes = {split: size for split, size in _sizes(n, weights).items() if size}
+    splits |= dict(zip(sizes, whole_parts(pool, list(sizes.values())), strict=True))
+    kept = ", groups kept whole" if len(set(groups_of(pool))) < n else ""
     if whole:
-        parts = ", ".join(f"{sizes[s]} {s}" for s in SPLITS)
-        return splits, f"one pool of {n} problems, split by a permutation with seed {seed}: {parts}"
+        parts = ", ".join(f"{len(splits[s])} {s}" for s in SPLITS)
+        return splits, f"one pool of {n} problems, split by a permutation with seed {seed}: {parts}{kept}"
     official = _listed([s for s in SPLITS if s not in missing])
-    carved = _listed([f"{s} ({sizes[s]} problems)" for s in missing])
-    return splits, f"official {official}, shuffled with seed {seed}; {carved} carved from the {n} of {donor}"
+    carved = _listed([f"{s} ({len(splits[s])} problems)" for s in missing])
+    return splits, f"official {official}, shuffled with seed {seed}; {carved} carved from the {n} of {donor}{kept}"
 
 
 def _sizes(n: int, weights: Mapping[str, float]) -> dict[str, int]:

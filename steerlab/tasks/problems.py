@@ -304,8 +304,16 @@ class Task(Result):
         return pd.DataFrame([(split, len(getattr(self, split))) for split in ("train", "validation", "test")], columns=["split", "n"])
 
     def warnings(self) -> list[str]:
-        """What was left out and why."""
-        return self.left_out()
+        """What was left out and why, and how many groups stand in more than one split.
+
+        Example:
+            >>> problems = [Problem(str(i), f"{i} =", i, group="sums") for i in range(3)]
+            >>> Task("sums", problems[:1], problems[1:2], problems[2:], "number").warnings()
+            ['1 of 1 groups in more than one split (1 of 1 train, 1 of 1 validation and 1 of 1 test problems): related problems are on both sides']
+        """
+        from steerlab.tasks.groups import spread_groups
+
+        return [*self.left_out(), *spread_groups(train=self.train, validation=self.validation, test=self.test)]
 
 
 def left_out(about: Mapping[str, Any]) -> list[str]:

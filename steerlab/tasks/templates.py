@@ -62,6 +62,17 @@ def _own_id(row: Record, *columns: str) -> str:
     return str(row.number)
 
 
+def _group(row: Record, column: str) -> str | None:
+    """The group that a column names, as text; None where there is no such column or nothing in it."""
+    value = row.columns.get(column)
+    if value is None or value == "":
+        return None
+    number = None if isinstance(value, str) else parse_number(value)  # whole numbers beside gaps are floats in Parquet
+    if not isinstance(value, str) and not isinstance(number, int):
+        raise InputError(f"column {column!r} holds {shown(value)}; a group must be text or a whole number")
+    return value if number is None else str(number)
+
+
 def _apart(choices: Sequence[str]) -> tuple[str, ...]:
     if not all(c.strip() for c in choices):
         raise Unusable("an empty choice")
@@ -85,12 +96,12 @@ def _meta(row: Record, *columns: str) -> dict[str, object]:
 
 
 def hellaswag_choice(row: Record, prefix: str) -> Problem:
-    """The prompt of the activation fine-tuning study: four lettered endings, answer with a letter."""
+    """The prompt of the activation fine-tuning study: four lettered endings, answer with a letter; a group is the video or article of `source_id`."""
     ctx, endings, label = _hellaswag(row)
     lines, letters = lettered(endings)
     prompt = f"Complete the sentence:\n{ctx}\n\n{lines}\n\nThe best answer is:"
     meta = _meta(row, "ind", "activity_label", "split_type")
-    return Problem(f"{prefix}-{_own_id(row, 'ind')}", prompt, label, letters, meta=meta)
+    return Problem(f"{prefix}-{_own_id(row, 'ind')}", prompt, label, letters, meta=meta, group=_group(row, "source_id"))
 
 
 def wikihow_clean(text: str) -> str:
@@ -108,11 +119,14 @@ def _without_brackets(line: str) -> str:
 
 def hellaswag_continuation(row: Record, prefix: str) -> Problem:
     """The cleaned context, continued by each cleaned ending. lm-evaluation-harness also writes the activity label
-    before the context; this does not, so absolute accuracies differ from its tables."""
+    before the context; this does not, so absolute accuracies differ from its tables. A group is
+    the video or article of `source_id`."""
     ctx, endings, label = _hellaswag(row)
     choices = _apart([" " + wikihow_clean(ending) for ending in endings])
     meta = _meta(row, "ind", "activity_label", "split_type")
-    return Problem(f"{prefix}-{_own_id(row, 'ind')}", wikihow_clean(ctx), naming(choices, label), choices, meta=meta)
+    return Problem(
+        f"{prefix}-{_own_id(row, 'ind')}", wikihow_clean(ctx), naming(choices, label), choices, meta=meta, group=_group(row, "source_id")
+    )
 
 
 def _arc(row: Record) -> tuple[str, list[str], int]:
@@ -174,11 +188,42 @@ def common_prefix(first: str, second: str) -> str:
     return first[:end]
 
 
+_WORDS = """
+a an the this that these those some any no all each every many most more few fewer less much several both either neither one
+i you he she it we they me him her us them my your his its our their who whom whose which what where when how why there
+myself yourself himself herself itself ourselves yourselves themselves
+am is are was were be been being do does did has have had can could will would shall should may might must
+isn't aren't wasn't weren't don't doesn't didn't hasn't haven't hadn't can't couldn't won't wouldn't shouldn't mustn't
+not never ever even only also just so too very really certainly clearly probably fortunately often
+and or but if whether because while at in on of by for from to with about as than least
+"""
+FUNCTION_WORDS = frozenset(_WORDS.split())
+"""Words whose choice is what a paradigm of BLiMP is about (reflexives, quantifiers, wh-words, negation …), not the material that it is filled with."""
+
+
+def lexical_pair(first: str, second: str) -> str | None:
+    """The words in which two sentences differ, whichever is the good one; None where these are function words, the same all through a paradigm.
+
+    What the sentences begin and end with, capitals and punctuation are left out.
+
+    Example:
+        >>> lexical_pair("Raymond is selling this sketch.", "Raymond is selling this sketches.")
+        'sketch/sketches'
+        >>> lexical_pair("Katherine can't help herself.", "Katherine can't help himself.")
+    """
+    ours, theirs = ([word.strip('.,;:?!"').lower() for word in sentence.split()] for sentence in (first, second))
+    for end in (0, -1):
+        while ours and theirs and ours[end] == theirs[end]:
+            del ours[end], theirs[end]
+    return None if FUNCTION_WORDS.issuperset(ours + theirs) else "/".join(sorted((" ".join(ours), " ".join(theirs))))
+
+
 def blimp(row: Record, prefix: str) -> Problem:
     """A minimal pair: what both sentences begin with, continued by the rest of each.
 
     Which sentence comes first follows from a hash of the pair's id, so neither a tie nor a liking for the first
-    choice favours the acceptable sentence.
+    choice favours the acceptable sentence. Its group is the lexical pair (see `lexical_pair`): 1,000 rows of a paradigm
+    are made of far fewer nouns or verbs.
     """
     good, bad = row.text("sentence_good").strip(), row.text("sentence_bad").strip()
     if not good or not bad:
@@ -191,11 +236,13 @@ def blimp(row: Record, prefix: str) -> Problem:
     rests = (good[len(prompt) :], bad[len(prompt) :])
     choices = (rests[good_at], rests[1 - good_at])
     meta = _meta(row, "UID", "field", "linguistics_term", "pairID", "pair_id")
-    return Problem(f"{prefix}-{pair}", prompt, naming(choices, good_at), choices, meta=meta)
+    return Problem(f"{prefix}-{pair}", prompt, naming(choices, good_at), choices, meta=meta, group=lexical_pair(good, bad))
 
 
 def jsonl(row: Record, prefix: str, scorer: str | None = None) -> Problem:
-    """The user's own problems: columns prompt and target, choices and id if any; other columns go to meta.
+    """The user's own problems: columns prompt and target, choices, id and group if any; other columns go to meta.
+
+    Rows with the same text or whole number in the column group are a group: paraphrases of one source row, say. Rows without one stand alone.
 
     The id is kept as it is; rows without one are numbered. Beside choices, the target is as in `Problem`: text is the text of a choice, a whole number is
     an index. Where a cell could be both, of different choices (in CSV any cell that is a whole number, in other files a number), it is refused, and the
@@ -216,11 +263,10 @@ def jsonl(row: Record, prefix: str, scorer: str | None = None) -> Problem:
         target, meta = row.need(column), _others(row, column)
         if column == "target_index":
             raise InputError(f"column 'target_index' holds {shown(target)}, but there are no choices; use the column target")
-        if isinstance(target, str) and (parse_number(target) is None or scorer == "text" or column == "target_text"):
-            return Problem(problem_id, prompt, row.text(column), meta=meta)
-        return Problem(problem_id, prompt, row.number_in(column), meta=meta)
+        kept = isinstance(target, str) and (parse_number(target) is None or scorer == "text" or column == "target_text")
+        return Problem(problem_id, prompt, row.text(column) if kept else row.number_in(column), meta=meta, group=_group(row, "group"))
     choices = tuple(row.texts("choices"))
-    return Problem(problem_id, prompt, _right(row, given, choices), choices, meta=_others(row, *given))
+    return Problem(problem_id, prompt, _right(row, given, choices), choices, meta=_others(row, *given), group=_group(row, "group"))
 
 
 TARGET_COLUMNS = ("target", "target_text", "target_index")
@@ -228,7 +274,7 @@ _INDEX = re.compile(r"\s*([0-9]{1,9})(?:\.0*)?\s*")  # pandas writes a column of
 
 
 def _others(row: Record, *used: str) -> dict[str, object]:
-    return {name: value for name, value in row.columns.items() if name not in ("id", "prompt", "choices", *used)}
+    return {name: value for name, value in row.columns.items() if name not in ("id", "prompt", "choices", "group", *used)}
 
 
 def _right(row: Record, columns: Sequence[str], choices: Sequence[str]) -> str | int | float:

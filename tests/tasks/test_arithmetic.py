@@ -145,10 +145,8 @@ def test_the_form_names_the_scorer():
 def test_the_default_task_stays_what_it_was():
     """Oracle: the digest of the default task when the first kept results were made; every number in the README hangs on it."""
     task = load_task("arithmetic")
-    assert (
-        hashlib.sha256(repr([task.train, task.validation, task.test, dict(task.about), task.scorer]).encode()).hexdigest()[:16]
-        == "99b75ddbe49f79d6"
-    )
+    said = re.sub(", group='[^']*'", "", repr([task.train, task.validation, task.test, dict(task.about), task.scorer]))  # groups came later
+    assert hashlib.sha256(said.encode()).hexdigest()[:16] == "99b75ddbe49f79d6"
 
 
 def test_steps_are_as_many_as_asked_for():

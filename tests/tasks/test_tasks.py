@@ -166,7 +166,7 @@ def test_a_minimal_pair_begins_with_what_both_sentences_share(tmp_path, good, ba
 
 
 def test_the_acceptable_sentence_comes_first_about_half_the_time(tmp_path):
-    rows = [{"sentence_good": f"Ann {i} goes", "sentence_bad": f"Ann {i} go", "UID": "u", "pairID": i} for i in range(400)]
+    rows = [{"sentence_good": f"Ann {i} goes{i}", "sentence_bad": f"Ann {i} go{i}", "UID": "u", "pairID": i} for i in range(400)]
     task = load_task("blimp", path=write_jsonl(tmp_path / "b.jsonl", rows))
     assert 150 < sum(problem.target for problem in everything(task)) < 250
     assert {p.id: p.target for p in everything(task)} == {
@@ -485,7 +485,7 @@ def test_a_row_in_train_and_in_test_stays_in_test_alone(tmp_path):
 
 def test_the_same_pair_under_two_ids_is_a_duplicate_whichever_sentence_comes_first(tmp_path):
     rows = [{"sentence_good": "Ann goes", "sentence_bad": "Ann go", "pairID": i} for i in range(20)]
-    rows += [{"sentence_good": f"Bob {i} goes", "sentence_bad": f"Bob {i} go", "pairID": 50 + i} for i in range(9)]
+    rows += [{"sentence_good": f"Bob {i} goes{i}", "sentence_bad": f"Bob {i} go{i}", "pairID": 50 + i} for i in range(9)]
     task = load_task("blimp", path=write_jsonl(tmp_path / "b.jsonl", rows))
     assert task.about["dropped"]["duplicate"] == 19
 
@@ -497,7 +497,7 @@ def test_a_published_row_whose_cleaned_endings_repeat_is_left_out_and_counted(tm
 
 
 def test_identical_pairs_of_blimp_are_left_out_and_counted(tmp_path):
-    rows = [{"sentence_good": f"Ann {i} goes", "sentence_bad": f"Ann {i} go", "pairID": i} for i in range(9)]
+    rows = [{"sentence_good": f"Ann {i} goes{i}", "sentence_bad": f"Ann {i} go{i}", "pairID": i} for i in range(9)]
     rows += [
         {"sentence_good": "Bob goes", "sentence_bad": "Bob goes ", "pairID": 9},
         {"sentence_good": "Eva", "sentence_bad": "Eva", "pairID": 10},
@@ -521,7 +521,7 @@ def test_about_says_which_bytes_were_read_and_not_where_they_lay(tmp_path):
 
 def test_a_folder_of_paradigms_is_read_by_paradigm(tmp_path):
     for uid in ("one", "two"):
-        rows = [{"sentence_good": f"{uid} {i} a", "sentence_bad": f"{uid} {i} b", "UID": uid} for i in range(8)]
+        rows = [{"sentence_good": f"{uid} {i} is{i}", "sentence_bad": f"{uid} {i} are{i}", "UID": uid} for i in range(8)]
         write_jsonl(tmp_path / f"{uid}.jsonl", rows)
     task = load_task("blimp", path=tmp_path, paradigm="two")
     assert {p.meta["UID"] for p in everything(task)} == {"two"}
@@ -748,7 +748,7 @@ def test_the_hub_is_asked_for_the_official_data_set(monkeypatch):
 
 
 def test_a_paradigm_of_the_hub_is_one_pool_with_the_ids_of_the_file(monkeypatch, tmp_path):
-    rows = [{"sentence_good": f"Ann {i} goes", "sentence_bad": f"Ann {i} go", "UID": "u", "pair_id": i} for i in range(10)]
+    rows = [{"sentence_good": f"Ann {i} goes{i}", "sentence_bad": f"Ann {i} go{i}", "UID": "u", "pair_id": i} for i in range(10)]
     asked = hub_with(monkeypatch, {"train": rows})
     hub = load_task("blimp", paradigm="u")
     assert asked[0][:2] == ("nyu-mll/blimp", "u")
@@ -813,7 +813,7 @@ def test_real_files_load_whole_and_their_splits_share_nothing(name, where, form,
     n_rows = sum(task.about["rows"].values())
     assert len(everything(task)) == n_rows - sum(task.about["dropped"].values())
     assert sum(task.about["dropped"].values()) <= 0.002 * n_rows
-    assert min(len(getattr(task, split)) for split in SPLITS) >= 200
+    assert min(len(getattr(task, split)) for split in SPLITS) >= 170  # of 1,000 or more; groups are kept whole
     contents = Counter((p.prompt, p.choices and frozenset(p.choices), p.choices and p.target_index)
                        for p in everything(task))  # fmt: skip
     assert max(contents.values()) == 1
