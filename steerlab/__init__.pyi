@@ -27,6 +27,7 @@ from .controls.control import (
     match_kl as match_kl,
     random_control as random_control,
 )
+from .controls.pipelines import Choice as Choice, PipelineControl as PipelineControl, pipeline_control as pipeline_control
 from .controls.side_effects import (
     SideEffects as SideEffects,
     changed_predictions as changed_predictions,
@@ -115,6 +116,7 @@ from .studies.protocol import Experiment as Experiment, contrast_directions as c
 from .studies.protocols import ProtocolComparison as ProtocolComparison, compare_protocols as compare_protocols
 from .studies.stability import SeedStability as SeedStability, seed_stability as seed_stability
 from .studies.transfer import TransferResult as TransferResult, transfer as transfer
+from .sweeps.candidates import Cell as Cell, Grid as Grid, Shortlist as Shortlist, relative_dose as relative_dose
 from .sweeps.changes import FailureAnalysis as FailureAnalysis, changed_problems as changed_problems, failure_analysis as failure_analysis
 from .sweeps.choosing import (
     COEFFICIENTS as COEFFICIENTS,

@@ -26,6 +26,7 @@ from steerlab.steering.variants import Intervention, Placed
 from steerlab.sweeps.candidates import Candidates, Cell, Goal, Rule
 from steerlab.sweeps.sweep import inert
 from steerlab.tasks.evaluation import Evaluation
+from steerlab.tasks.groups import groups_of
 from steerlab.tasks.problems import Problem, as_problems, in_both
 
 MEASURES = {"accuracy": "correct"}  # other measures are columns of their own name
@@ -245,7 +246,7 @@ def pipeline_control(
         raise InputError(
             f"{len(both)} problems stand in validation and in test, {both[0].id!r} for one; what is chosen on them must not be tested on them"
         )
-    groups = tuple(problem.group or problem.id for problem in test)
+    groups = groups_of(test)
     mine = _Pipeline("direction", directions, rule.candidates(directions))
     goals = len(mine.candidates)
     one = choice.runs(len(validation), len(mine.cells), goals) * (len(mine.cells) > goals) + goals * len(test)

@@ -33,6 +33,7 @@ from steerlab.reports.export import write_page
 from steerlab.studies.protocol import Experiment
 from steerlab.sweeps.sweep import SweepResult
 from steerlab.tasks.evaluation import Evaluation
+from steerlab.tasks.groups import groups_of
 from steerlab.tasks.problems import Problem, Task, written
 from steerlab.vectors import files
 
@@ -412,7 +413,7 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
     validation = swept("validation", list(directions.values()))
     test = swept("test", [directions[layer] for layer in sorted(set(_layers(results, directions, folder)))])
     kinds = read_table(folder, "pipelines", {"kind": "text", **OF_PIPELINES})
-    groups = tuple(problem.group or problem.id for problem in test.baseline.problems)
+    groups = groups_of(test.baseline.problems)
     pipelines = []
     for one in (_checked(record, OF_PIPELINE, file, "a kind of pipelines") for record in about["pipelines"]):
         own = kinds[kinds["kind"] == one["kind"]].reset_index(drop=True)

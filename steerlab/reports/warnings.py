@@ -10,6 +10,7 @@ from steerlab.statistics.dose_response import DoseResponse
 from steerlab.statistics.multiplicity import LEVEL, holm
 from steerlab.studies.protocol import Experiment
 from steerlab.tasks.evaluation import Evaluation
+from steerlab.tasks.groups import spread_groups
 from steerlab.tasks.problems import content, left_out
 
 UNLIKELY = 0.01  # of the splits' differences: rarer than this is worth a sentence
@@ -76,7 +77,7 @@ def _leaks(e: Experiment) -> list[str]:
         common = max(len(ours & theirs), len(names[0] & names[1]))
         if common:
             found.append(sentence.format(shared=f"{common} problems of {one} are also in {other}"))
-    return found
+    return found + spread_groups(**{name: one.problems for name, one in splits.items()})
 
 
 def _few_controls(e: Experiment) -> list[str]:

@@ -1,7 +1,9 @@
-"""Tests, intervals, corrections and power: arrays and Series in, frozen results out; no model and no torch.
+"""Tests, intervals, corrections, power and verdicts: arrays and Series in, frozen results out; no model and no torch.
 
 - `paired`: the same problems before and after: sign test, signed ranks, sign flips, paired t.
 - `controls`: one effect among those of control directions: the rank test and its like.
+- `sequential`: one pipeline among control pipelines, drawn until the answer is clear.
+- `verdicts`: what the tests of one cell say together.
 - `multiplicity`: Holm, Benjamini-Hochberg, the best cell of a grid.
 - `groups`: problems that are not independent: the design effect.
 - `intervals`, `effects`, `t_tests`: intervals and the bootstrap; effect sizes; Student's t and Welch's.

@@ -67,6 +67,7 @@ from .paired import (
 )
 from .power import (
     Plan as Plan,
+    detectable_change as detectable_change,
     plan as plan,
     power_curve as power_curve,
     power_of_sign_test as power_of_sign_test,
@@ -84,4 +85,6 @@ from .separability import (
     effective_size as effective_size,
     split_half_cosines as split_half_cosines,
 )
+from .sequential import SequentialTest as SequentialTest, sequential_test as sequential_test, studentised_change as studentised_change
 from .t_tests import TTest as TTest, WelchTest as WelchTest, welch_t_test as welch_t_test
+from .verdicts import Verdict as Verdict, verdict as verdict

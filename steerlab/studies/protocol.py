@@ -38,6 +38,7 @@ from steerlab.steering.work import on_texts, rows_of, steered, unsteered
 from steerlab.sweeps.candidates import Cell, Goal, Grid, Rule, Shortlist, relative_dose
 from steerlab.sweeps.sweep import SweepResult, sweep
 from steerlab.tasks.evaluation import Evaluation, evaluate
+from steerlab.tasks.groups import groups_of
 from steerlab.tasks.lengths import fit_to_context
 from steerlab.tasks.problems import Task, as_texts, check_task
 
@@ -277,7 +278,7 @@ def run_experiment(
     validation = sweep(model, task.validation, directions, alphas=alphas, **options)
     scale = resid_norms if operator in SCALED else None
     rule: Rule = Grid(tuple(alphas)) if choose == "grid" else Shortlist(tuple(alphas), worth, scale, preset=choose == "preset")
-    groups = {problem.id: problem.group or problem.id for problem in task.train}
+    groups = dict(zip((p.id for p in task.train), groups_of(task.train), strict=True))
     compared: list[PipelineControl] = []
     for k, kind in enumerate(kinds):
         stages.next(f"at most {n_controls} {PIPELINES[kind].words}")

@@ -30,7 +30,7 @@ def relative_dose(direction: Direction, alpha: float, resid_norm: float) -> floa
     Args:
         direction: what is added.
         alpha: its coefficient.
-        resid_norm: median norm of the residual stream where it is added; see `steerlab.resid_norms`.
+        resid_norm: median norm of the residual stream where it is added.
 
     Raises:
         ValueError: a norm that is not above 0.
