@@ -31,9 +31,10 @@ class Config(Limited):
     measure: Annotated[Literal["accuracy", "margin", "nll"], arg(help="what is chosen by and tested")] = "accuracy"
     choose: Literal["shortlist", "grid", "preset"] = "shortlist"  # the candidates: a few cells, every one, or one for each goal
     full: bool = False  # every layer and alpha (as --choose grid), and all controls without early stopping
-    controls: int = 99  # control pipelines of each kind, and directions at the chosen cells; 99 give p-values down to 0.01
+    controls: int = 99  # control pipelines of each kind; 99 give p-values down to 0.01
     stop_after: int | None = 10  # end a kind of pipelines when so many are at least as good for each goal
     pipelines: Annotated[tuple[str, ...], arg(help=f"kinds of control pipelines: {', '.join(PIPELINES)}")] = tuple(PIPELINES)
+    same_cell: int = 20  # random directions at each chosen cell, and of each further family; no conclusion rests on them
     families: Annotated[
         tuple[str, ...] | None, arg(help=f"further directions at the chosen cell: {', '.join(FAMILIES)}; equal_kl by default")
     ] = None
@@ -60,6 +61,7 @@ def main(config: Config, folder: Path) -> None:
         n_controls=config.controls,
         stop_after=None if config.full else config.stop_after,
         pipelines=config.pipelines,
+        n_same_cell=config.same_cell,
         families=config.families,
         cache_positions=config.cache_positions,
         positions=config.positions,

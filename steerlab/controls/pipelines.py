@@ -19,10 +19,12 @@ from steerlab._progress import job, progress_bar
 from steerlab.directions.direction import Direction, site_of
 from steerlab.directions.random import Pipelines, random_pipelines
 from steerlab.models.backends import Model
+from steerlab.models.forecasts import forecast
 from steerlab.statistics.sequential import SequentialTest, sequential_test, studentised
 from steerlab.steering.cells import InterventionRun, run_interventions
-from steerlab.steering.options import CellOptions
+from steerlab.steering.options import CellOptions, Scoring
 from steerlab.steering.variants import Intervention, Placed
+from steerlab.steering.work import rows_of, steered
 from steerlab.sweeps.candidates import Candidates, Cell, Goal, Rule
 from steerlab.sweeps.sweep import inert
 from steerlab.tasks.evaluation import Evaluation
@@ -46,6 +48,10 @@ class Choice:
         measure: "accuracy", "margin", "nll" or another column of the outcomes.
         screen, problems: how many; None compares all candidates on all problems at once.
         keep: candidates for each goal that are compared further.
+
+    Example:
+        >>> Choice().stages(300), Choice(screen=None).stages(300), Choice().runs(300, cells=12, goals=2)
+        ([50, 150], [150], 1000)
     """
 
     measure: str = "accuracy"
@@ -117,8 +123,8 @@ class PipelineControl(Plotted, figure="null_distribution"):
 
     @property
     def n(self) -> int:
-        """How many control pipelines were run."""
-        return int(self.frame["is_control"].sum()) // len(self.goals)
+        """How many control pipelines were run, for the goal that took most."""
+        return int(self.frame[self.frame["is_control"].astype(bool)].groupby("goal").size().max())
 
     def cell(self, goal: Goal) -> Cell:
         """What the direction's pipeline chose."""
@@ -248,41 +254,49 @@ def pipeline_control(
         )
     groups = groups_of(test)
     mine = _Pipeline("direction", directions, rule.candidates(directions))
-    goals = len(mine.candidates)
-    one = choice.runs(len(validation), len(mine.cells), goals) * (len(mine.cells) > goals) + goals * len(test)
+    goals, cells = len(mine.candidates), len(mine.cells)
+    chosen, scored = choice.runs(len(validation), cells, goals) if cells > goals else 0, goals * len(test)
+    how, one = only(options, Scoring), chosen + scored
     runner, drawn = (
         _Runner(model, validation, test, choice, groups, only(options, CellOptions) | {"progress": False}),
         draw(directions, rng),
     )
-    with progress_bar(total=n * one, desc=kind, unit="run", show=options["progress"]) as bar:
+    if options["progress"]:
+        layers, scorer = sorted(directions), options["scorer"]
+        runs = (n + 1) * (chosen * rows_of(model, validation, scorer) // len(validation) + goals * rows_of(model, test, scorer))
+        work = steered(model, validation, runs, layers=layers, site=directions[layers[0]].site, together=TOGETHER, **how)
+        forecast(model, [work], show=True, extra=f" of {n + 1} pipelines, at most")
+    with progress_bar(total=(n + 1) * one, desc=kind, unit="run", show=options["progress"], foretold=True) as bar:
         direction = runner.run([mine])[0]
-        lines: list[dict[str, Any]] = []
-        while len(lines) < n * goals and not _settled(direction.lines, lines, n, stop_after):
-            first = len(lines) // goals
-            some = list(islice(drawn, min(TOGETHER, n - first)))
+        bar.update(one)
+        controls: list[dict[str, Any]] = []
+        done, left = 0, _open(direction.lines, controls, stop_after)
+        while done < n and left:
+            some = list(islice(drawn, min(TOGETHER, n - done)))
             ready = [
-                _Pipeline(f"{k:03d}", one.directions, rule.candidates(one.directions, one.separability))
-                for k, one in enumerate(some, first)
+                _Pipeline(f"{k:03d}", one.directions, {goal: rule.candidates(one.directions, one.separability)[goal] for goal in left})
+                for k, one in enumerate(some, done)
             ]
-            lines += [line for found in runner.run(ready) for line in found.lines]
+            controls += [line for found in runner.run(ready) for line in found.lines]
+            done += len(some)
             bar.update(len(some) * one)
-    frame = pd.DataFrame([line | {"is_control": k >= goals} for k, line in enumerate([*direction.lines, *lines])])
+            left = _open(direction.lines, controls, stop_after)
+    frame = pd.DataFrame([line | {"is_control": k >= goals} for k, line in enumerate([*direction.lines, *controls])])
     columns = ["pipeline", "is_control", "goal", "layer", "alpha", "validation", "change", "z", "changed"]
     return PipelineControl(
         frame[columns], direction.outcomes, direction.baseline, groups, kind, str(rule), choice, n, stop_after, direction.checks
     )
 
 
-def _settled(direction: Sequence[Mapping[str, Any]], controls: Sequence[Mapping[str, Any]], planned: int, stop_after: int | None) -> bool:
-    """Whether for each goal enough controls are at least as good."""
-    if stop_after is None or not controls:
-        return False
+def _open(direction: Sequence[Mapping[str, Any]], controls: Sequence[Mapping[str, Any]], stop_after: int | None) -> list[Goal]:
+    """The goals for which not enough controls are at least as good yet; for the others no more are run."""
+    left = []
     for mine in direction:
         sign = 1 if mine["goal"] == "raise" else -1
         theirs = sign * np.array([line["z"] for line in controls if line["goal"] == mine["goal"]])
-        if (theirs >= sign * mine["z"] - NOISE).sum() < stop_after:
-            return False
-    return True
+        if stop_after is None or (theirs >= sign * mine["z"] - NOISE).sum() < stop_after:
+            left.append(mine["goal"])
+    return left
 
 
 class _Found(NamedTuple):

@@ -12,6 +12,7 @@ from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence, S
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import pandas as pd
@@ -222,7 +223,8 @@ OF_PIPELINES |= dict.fromkeys(("alpha", "validation", "change", "z", "changed"),
 # What the provenance says of an experiment, and of each of its controls.
 OF_EXPERIMENT: dict[str, type | tuple[type, ...]] = {"task": str, "resid_norms": list, "pipelines": list, "scorer": str, "settings": dict}
 OF_EXPERIMENT |= {"validation_settings": dict, "test_settings": dict, "side_effects_settings": dict, "controls": list, "directions": list}
-OF_PIPELINE: dict[str, type | tuple[type, ...]] = {"kind": str, "rule": str, "choice": dict, "planned": int}
+OF_PIPELINE: dict[str, type | tuple[type, ...]] = {"kind": str, "rule": str, "choice": dict, "planned": int, "stop_after": (int, NoneType)}
+OF_CHOICE: dict[str, type | tuple[type, ...]] = {"measure": str, "screen": (int, NoneType), "problems": (int, NoneType), "keep": int}
 OF_CONTROL: dict[str, type | tuple[type, ...]] = {"stage": str, "alpha": (int, float), "layer": int, "site": str, "family": str}
 
 
@@ -424,7 +426,7 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
         pipelines.append(
             PipelineControl(
                 own[list(OF_PIPELINES)], rows[OUTCOMES].assign(goal=rows["direction"]), test.baseline, groups, one["kind"], one["rule"],
-                Choice(**one["choice"]), one["planned"], one["stop_after"], seen,
+                _choice(one["choice"], file), one["planned"], one["stop_after"], seen,
             )
         )  # fmt: skip
     controls: dict[bool, list[ControlResult]] = {True: [], False: []}
@@ -447,7 +449,7 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
         about["task"],
         train,
         directions,
-        {int(layer): float(norm) for layer, norm in about["resid_norms"]},
+        _norms(about["resid_norms"], directions, file),
         validation,
         tuple(pipelines),
         test,
@@ -458,6 +460,19 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
         about["settings"],
     )
     return experiment, provenance
+
+
+def _choice(record: Mapping[str, Any], file: Path) -> Choice:
+    known = _checked(record, OF_CHOICE, file, "the choice of pipelines")
+    return Choice(**{name: known[name] for name in OF_CHOICE})
+
+
+def _norms(pairs: Sequence[Any], directions: Mapping[int, Direction], file: Path) -> dict[int, float]:
+    """The stream's norm at each layer that has a direction."""
+    found = {pair[0]: pair[1] for pair in pairs if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], int)}
+    if set(found) != set(directions) or not all(isinstance(norm, float) and norm > 0 for norm in found.values()):
+        raise InputFileError(f"{file}: resid_norms={pairs!r} must have a norm above 0 for each layer of {sorted(directions)}; {AGAIN}")
+    return found
 
 
 def _layers(results: pd.DataFrame, directions: Mapping[int, Direction], folder: Path) -> list[int]:

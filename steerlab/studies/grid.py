@@ -185,7 +185,7 @@ def run_job(cell: GridJob, model: Model | None = None) -> dict[str, Any]:
     learned = adaptive_aft(model, task.train, layers=cell.layers, seeds=[cell.seed], extend=0, **how)
     vector = learned.vector
     # Without controls one is still drawn, because it costs little and gives the same paired table; it is not reported.
-    rng = np.random.default_rng([cell.seed, STREAMS["chosen"]])
+    rng = np.random.default_rng([cell.seed, STREAMS["raise"]])
     tested = random_control(model, task.test, vector, alpha=1.0, n=max(1, cell.controls), rng=rng)
     sign, before = tested.sign_test(), tested.baseline.accuracy
     low, high = sign.interval()

@@ -399,7 +399,7 @@ def compare_methods(
             continue
         seen = validation_grid(bench, task.validation, found, levels[matching], matching)
         chosen = choose(seen, matching)
-        stream = [seed, STREAMS["chosen"], k]
+        stream = [seed, STREAMS["raise"], k]
         tried[matching] = (
             seen,
             chosen,

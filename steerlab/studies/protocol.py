@@ -12,7 +12,7 @@ from typing import Any, Unpack
 import numpy as np
 import pandas as pd
 
-from steerlab._checks import InputError, one_of, only, takes_options
+from steerlab._checks import InputError, count, one_of, only, takes_options
 from steerlab._html import Plotted, Result
 from steerlab._progress import Stages, job
 from steerlab.activations.positions import Positions
@@ -176,7 +176,7 @@ def contrast_directions(
     return {layer: mean_difference(right, wrong, layer=layer) for layer in right.layers}
 
 
-@job("task", "layers", "alphas", "measure", "choose", "n_controls", "families")
+@job("task", "layers", "alphas", "measure", "choose", "n_controls", "n_same_cell", "families")
 @takes_options
 @on_suitable_threads
 def run_experiment(
@@ -191,6 +191,7 @@ def run_experiment(
     n_controls: int = 99,
     stop_after: int | None = 10,
     pipelines: Sequence[str] = tuple(PIPELINES),
+    n_same_cell: int = 20,
     families: Sequence[str] | None = None,
     texts: Sequence[str | Sequence[int]] | None = None,
     cache_positions: Positions = "last",
@@ -208,9 +209,10 @@ def run_experiment(
         choose: the candidates, named without a steered outcome: "shortlist" (2 layers of the best held-out separability, 6 alphas up to a
             relative dose of 1, compared on 50 and the best on 150 validation problems), "grid" (every layer and alpha, on all of them), or
             "preset" (one cell for each goal, with nothing to choose).
-        n_controls: control pipelines of each kind, and further directions at the chosen cells; the smallest p-value is 1 / (n_controls + 1).
+        n_controls: control pipelines of each kind; the smallest p-value is 1 / (n_controls + 1).
         stop_after: when for each goal so many pipelines of a kind are at least as good, no more of them are drawn; None draws all.
         pipelines: kinds of control pipelines: names in `steerlab.controls.PIPELINES`.
+        n_same_cell: random directions at each chosen cell, and of each further family; no conclusion rests on them.
         families: further controls at the cell chosen first: names in `steerlab.controls.FAMILIES`. Default equal_kl where the operator has
             vectors whose length means something.
         texts: texts to measure side effects on; default everyday sentences or, for a model that cannot read them, prompts of
@@ -230,6 +232,7 @@ def run_experiment(
     texts = None if texts is None else as_texts(texts)
     if n_controls < 1:
         raise InputError(f"n_controls={n_controls}; use at least 1 (99 give p-values down to 0.01)")
+    n_same_cell = count(n_same_cell, "n_same_cell", at_least=1)
     if 0 not in alphas or min(alphas) >= 0:
         raise InputError(
             f"alphas={list(alphas)}; they must include 0 (the baseline) and a negative value (to move away from right answers)"
@@ -248,17 +251,9 @@ def run_experiment(
     if options["progress"]:
         where = list(range(n_layers(model))) if layers is None else list(layers)
         work = workload(
-            model,
-            task,
-            texts,
-            layers=len(where),
-            alphas=alphas,
-            n_controls=n_controls,
-            families=families,
-            pipelines=kinds,
-            choose=choose,
-            choice=choice,
-        )
+            model, task, texts, layers=len(where), alphas=alphas, n_controls=n_controls, n_same_cell=n_same_cell, families=families,
+            pipelines=kinds, choose=choose, choice=choice,
+        )  # fmt: skip
         if where:  # without any, the job says what is wrong
             more = ", beside a search for controls of equal KL" if work.search else ""
             made_of = _parts(model, task, texts, work, layers=where, **only(options, Acting))
@@ -269,7 +264,7 @@ def run_experiment(
     stages.next("activations of right and wrong problems, and what their contrast is worth")
     acts, right, wrong = balanced_activations(model, train, rng=stream(seed, "balance"), layers=layers, positions=cache_positions, **passes)
     directions = {layer: mean_difference(right, wrong, layer=layer) for layer in right.layers}
-    resid_norms = {layer: float(acts.at(layer)[acts.mask].norm(dim=-1).median()) for layer in directions}
+    resid_norms = {layer: float(np.median(acts.at(layer)[acts.mask].norm(dim=-1).double().cpu().numpy())) for layer in directions}
     worth = separability(right, wrong, directions, rng=stream(seed, "separability"))
     diagnostics, rows = None, len(right.problem_ids)
     if rows > 1:
@@ -299,7 +294,7 @@ def run_experiment(
     for cell in dict.fromkeys(goals.values()):
         stages.next(f"random directions at layer {cell.layer}, alpha {cell.alpha:g}")
         rng = stream(seed, cells[cell])
-        controls += (random_control(model, task.test, directions[cell.layer], alpha=cell.alpha, n=n_controls, rng=rng, **options),)
+        controls += (random_control(model, task.test, directions[cell.layer], alpha=cell.alpha, n=n_same_cell, rng=rng, **options),)
     if len(controls) < len(goals):
         stages.next("random directions at the cell to lower: those at the cell to raise")
     stages.next(f"side effects on {about}")
@@ -319,16 +314,16 @@ def run_experiment(
             if effects.kl(direction, first.alpha) == 0:
                 remarks[family] = "not run, because the direction changes no distribution on the texts: there is nothing to match"
                 continue
-            plain = random_directions(direction, n_controls, rng=rng, name="equal-kl")
+            plain = random_directions(direction, n_same_cell, rng=rng, name="equal-kl")
             matched = match_kl(model, direction, plain, texts, alpha=first.alpha, **only(beside, Acting))
             draw, missed = matched.draw, " ".join(matched.warnings())
             remarks |= {family: missed} if missed else {}
-        control = random_control(model, task.test, direction, alpha=first.alpha, n=n_controls, rng=rng, draw=draw, **options)
+        control = random_control(model, task.test, direction, alpha=first.alpha, n=n_same_cell, rng=rng, draw=draw, **options)
         others.append(replace(control, family=family))
     settings = {
         "seed": seed, "measure": measure, "choose": choose, "cache_positions": cache_positions, "positions": positions, "operator": operator,
         **({} if options["precision"] is None else {"precision": str(options["precision"])}),
-        "n_controls": n_controls, "stop_after": stop_after, "texts": about, "families": remarks, "task": dict(task.about),
+        "n_controls": n_controls, "n_same_cell": n_same_cell, "stop_after": stop_after, "texts": about, "families": remarks, "task": dict(task.about),
     }  # fmt: skip
     return Experiment(
         task.name,
@@ -389,6 +384,7 @@ def workload(
     layers: int,
     alphas: Sequence[float],
     n_controls: int,
+    n_same_cell: int,
     families: Sequence[str],
     pipelines: Sequence[str],
     choose: str,
@@ -397,9 +393,9 @@ def workload(
     """The runs of the main job at so many layers, counted before it starts: an upper bound, for stopping and layers chosen alike take fewer."""
     train, validation, test = (rows_of(model, problems) for problems in (task.train, task.validation, task.test))
     acting, goals = sum(alpha != 0 for alpha in alphas), 2
-    control = test * (2 + n_controls)  # the baseline, the direction, and its controls
-    effects = len(texts) * (1 + goals * acting + 2 * (1 + n_controls))
-    search = len(texts) * (1 + n_controls) * SEARCH if "equal_kl" in families else 0
+    control = test * (2 + n_same_cell)  # the baseline, the direction, and its controls
+    effects = len(texts) * (1 + goals * acting + 2 * (1 + n_same_cell))
+    search = len(texts) * (1 + n_same_cell) * SEARCH if "equal_kl" in families else 0
     cells = {"shortlist": min(layers, Shortlist.n_layers) * min(acting, Shortlist.n_alphas), "grid": layers * acting, "preset": 0}[choose]
     one = round(choice.runs(len(task.validation), cells, goals) * validation / len(task.validation)) + goals * test
     each = one * (1 + n_controls)

@@ -15,7 +15,12 @@ T = TypeVar("T")
 
 
 class Cell(NamedTuple):
-    """A layer and a coefficient."""
+    """A layer and a coefficient.
+
+    Example:
+        >>> Cell(3, -0.5).alpha
+        -0.5
+    """
 
     layer: int
     alpha: float
@@ -47,7 +52,13 @@ def relative_dose(direction: Direction, alpha: float, resid_norm: float) -> floa
 
 @dataclass(frozen=True)
 class Grid:
-    """Every cell of a grid, for both goals: the rule that leaves nothing out."""
+    """Every cell of a grid, for both goals: the rule that leaves nothing out.
+
+    Example:
+        >>> import torch
+        >>> len(Grid((-1, 0, 1)).candidates({layer: Direction(torch.ones(4), layer=layer) for layer in range(3)})["lower"])
+        6
+    """
 
     alphas: tuple[float, ...]
 

@@ -18,7 +18,21 @@ from steerlab.sweeps.preview import Correlation
 
 EVIL = '</p><script>window.pwned = 1</script>"\' onclick="pwned=1" x=\'&quot; y=1 >'
 # Not results: parts that a report is given, routers, settings, and the base that results of controls share.
-INPUTS = {"Drawing", "Report", "Examples", "Table", "ControlTests", "KeywordRouter", "NearestMean", "ReachProjection", "GridJob", "Watcher"}
+INPUTS = {
+    "Choice",
+    "Grid",
+    "Shortlist",
+    "Drawing",
+    "Report",
+    "Examples",
+    "Table",
+    "ControlTests",
+    "KeywordRouter",
+    "NearestMean",
+    "ReachProjection",
+    "GridJob",
+    "Watcher",
+}
 SOURCES = Path(sl.__file__).parent
 
 

@@ -1,11 +1,10 @@
 """A seed is recorded as it was given and decides what it should, and no two uses of chance share a stream. No seed here is 0."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from experiments import chosen
 
 import steerlab as sl
 from steerlab.cli import options as setup
@@ -131,8 +130,10 @@ def experiment(model):
     seen, original = [], np.random.default_rng
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(np.random, "default_rng", lambda seed=None: (seen.append(tuple(np.atleast_1d(seed).tolist())), original(seed))[1])
-        found = sl.run_experiment(model, task, seed=SEED, layers=[1], alphas=(-2.0, 0.0, 1.0), n_controls=3, families=FAMILIES)
-        Questions(replace(found, alpha=1.0)).frame  # noqa: B018 - draws the chance of its answers
+        found = sl.run_experiment(
+            model, task, seed=SEED, layers=[1], alphas=(-2.0, 0.0, 1.0), n_controls=3, n_same_cell=3, families=FAMILIES
+        )
+        Questions(chosen(found, 1, 1.0)).frame  # noqa: B018 - draws the chance of its answers
     return found, seen
 
 
@@ -141,13 +142,13 @@ def test_an_experiment_records_its_seed(experiment):
 
 
 def test_no_two_uses_of_chance_in_an_experiment_share_a_stream(experiment):
-    """Balancing, diagnostics, both sets of random controls, four families and the questions: each seeds its own generator, once or alike."""
+    """Balancing, separability, diagnostics, two kinds of pipelines, random directions at each cell, four families and the questions: each seeds its own generator."""
     mine = [seed for seed in experiment[1] if seed[0] == SEED]
     controls = [seed for seed in mine if seed[1] != 3]
-    assert len(set(controls)) == len(controls) == 1 + 1 + 2 + len(FAMILIES)
+    assert len(set(controls)) == len(controls) == 1 + 1 + 1 + 2 + len(experiment[0].controls) + len(FAMILIES)
     questions = {seed for seed in mine if seed[1] == 3}
     assert len(questions) == 3
-    assert len({seed[1] for seed in mine}) == 6
+    assert len({seed[1] for seed in mine}) == 6 + len(experiment[0].controls)
 
 
 def test_controls_of_two_families_are_not_one_draw_in_two_guises(experiment):

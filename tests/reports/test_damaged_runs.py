@@ -27,7 +27,7 @@ OTHER = (None, True, -1, 0.5, 1e300, "text", "", [], [1], ["x"], {}, {"a": 1})
 def run(tmp_path_factory, toy_model, backends) -> Path:
     """A finished run; its report, which is never read, is shortened so that thousands of copies are made quickly."""
     model, task = toy_model(backends[-1]), sl.load_task("arithmetic", n_train=24, n_validation=6, n_test=6)
-    found = sl.run_experiment(model, task, seed=0, layers=[0, 1], alphas=[-1, 0, 1], n_controls=2, families=["orthogonal"])
+    found = sl.run_experiment(model, task, seed=0, layers=[0, 1], alphas=[-1, 0, 1], n_controls=2, n_same_cell=2, families=["orthogonal"])
     folder = sl.save_experiment(tmp_path_factory.mktemp("runs") / "run", found, runs.provenance(model, {"seed": 0}, task.about))
     (folder / "report.html").write_bytes(REPORT)
     reseal(folder)
@@ -47,6 +47,7 @@ def content(found: tuple[sl.Experiment, dict]) -> str:
     experiment, provenance = found
     tables = [experiment.validation.frame, experiment.test.frame, experiment.train.frame, experiment.side_effects.by_text]
     tables += [control.frame for control in (*experiment.controls, *experiment.families)]
+    tables += [table for one in experiment.pipelines for table in (one.frame, one.outcomes, one.checks)]
     return repr([table.to_csv(index=False) for table in tables]) + repr(experiment.diagnostics) + json.dumps(provenance, sort_keys=True)
 
 
@@ -92,7 +93,15 @@ NAMES = [
         "directions/layer-000.safetensors",
         "directions/layer-001.safetensors",
     ),
-    *("problems.parquet", "provenance.json", "report.html", "results.parquet", "side_effects.parquet", "side_effects_baseline.parquet"),
+    *(
+        "pipelines.parquet",
+        "problems.parquet",
+        "provenance.json",
+        "report.html",
+        "results.parquet",
+        "side_effects.parquet",
+        "side_effects_baseline.parquet",
+    ),
 ]
 
 
@@ -164,7 +173,7 @@ def test_a_run_of_another_version_is_told_apart_from_a_damaged_one(run, tmp_path
     for format, said in (("steerlab-run-9", "'steerlab-run-9'"), (None, "None")):
         (folder / runs.PROVENANCE).write_text(json.dumps({**record, "format": format}))
         with pytest.raises(
-            sl.InputError, match=rf"provenance\.json: format {said}; this version reads steerlab-run-1; run the script again"
+            sl.InputError, match=rf"provenance\.json: format {said}; this version reads steerlab-run-2; run the script again"
         ):
             sl.load_experiment(folder)
 

@@ -6,13 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from experiments import chosen
 
 import steerlab as sl
 from steerlab.reports import sections
 from steerlab.reports.evidence import Significance
 from steerlab.reports.secondary import Questions
 
-SMALL = {"seed": 0, "layers": [0, 1], "alphas": (-2.0, -1.0, 0.0, 1.0, 2.0), "n_controls": 6}
+SMALL = {"seed": 0, "layers": [0, 1], "alphas": (-2.0, -1.0, 0.0, 1.0, 2.0), "n_controls": 6, "n_same_cell": 6}
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +43,8 @@ def test_a_sweep_pairs_each_problem_with_itself(experiment):
         sweep.paired("accuracy")
 
 
-def test_the_strongest_of_several_suppressions_has_controls(experiment):
-    assert [c.alpha for c in experiment.controls] == list(dict.fromkeys([experiment.alpha, -2.0]))
-    assert (experiment.layer, experiment.alpha) == tuple(experiment.validation.best()[["layer", "alpha"]])
+def test_the_cells_are_chosen_among_all_where_they_are_few(experiment):
+    assert experiment.cell("raise") == tuple(experiment.validation.best()[["layer", "alpha"]])
     assert experiment.validation.baseline.n == 30
     assert experiment.test.baseline.n == 24
 
@@ -60,10 +60,10 @@ def test_the_best_cell_pays_for_all_that_were_tried(experiment):
 
 
 def test_a_dose_response_needs_one_line_of_the_grid(experiment):
-    found = experiment.test.dose_response(rng=rng())
+    found = experiment.test.dose_response(rng=rng(), layer=experiment.layer)
     assert list(found.alphas) == [-2, -1, 0, 1, 2]
     assert found.n_problems == 24
-    accuracy = experiment.test.accuracy().sort_values("alpha")["accuracy"]
+    accuracy = experiment.test.accuracy().query("layer == @experiment.layer").sort_values("alpha")["accuracy"]
     assert found.values.mean(0) == pytest.approx(accuracy.to_numpy())
     with pytest.raises(
         ValueError, match=r"layer=None, direction=None leaves 2 of the sweep's lines; choose one of layer 0 \(.*\), layer 1"
@@ -101,7 +101,7 @@ def test_the_p_value_of_the_chosen_cell_is_that_of_its_own_layer_and_alpha(exper
     tested = Questions(experiment).best_cell
     ps = {}
     for layer, name, alpha in tested.frame.index:
-        ps[layer, name, alpha] = Questions(replace(experiment, layer=layer, alpha=alpha)).chosen_p
+        ps[layer, name, alpha] = Questions(chosen(experiment, layer, alpha)).chosen_p
     assert ps == tested.frame["pvalue"].to_dict()
     assert ps[tested.best] == min(ps.values()) < max(ps.values())
 
@@ -117,7 +117,7 @@ def test_the_most_extreme_cell_may_be_one_that_harms():
 
 def test_what_controls_do_to_other_text_is_told_without_the_direction(experiment):
     for control in experiment.controls:
-        frame = experiment.side_effects.frame.query("alpha == @control.alpha").set_index("direction")["kl"]
+        frame = experiment.side_effects.frame.query("layer == @control.layer and alpha == @control.alpha").set_index("direction")["kl"]
         kls = np.sort([frame[one.name] for one in control.controls])  # six of them
         middle, low, high = (kls[2] + kls[3]) / 2, kls[0] + 0.125 * (kls[1] - kls[0]), kls[5] - 0.125 * (kls[5] - kls[4])
         said = Questions(experiment).beside(control)

@@ -14,13 +14,15 @@ import steerlab as sl
 from steerlab import _progress
 from steerlab._progress import ProgressBar, with_options
 from steerlab.cli.options import Setup
+from steerlab.controls.pipelines import Choice
 from steerlab.studies.protocol import workload
 
-SMALL = {"layers": [0, 1], "alphas": (-2.0, 0.0, 1.0), "n_controls": 4}
+SMALL = {"layers": [0, 1], "alphas": (-2.0, 0.0, 1.0), "n_controls": 4, "n_same_cell": 4}
 TEXTS = ["2 + 3 = 5", "4 + 4 = 8", "7 - 2 = 5"]
-# Rows are problems: each asks for one token. Train 30; validation 10 x (1 + 2 layers x 2 alphas); test 12 x (1 + 2); controls 12 x (2 + 4)
-# at each of two alphas and in each of two families; side effects 3 x (1 + 2 + 2 x 5).
-BY_HAND = 30 + 10 * 5 + 12 * 3 + 4 * 12 * 6 + 3 * 13
+# Rows are problems: each asks for one token. Train 30; validation 10 x (1 + 2 layers x 2 alphas); two kinds of 1 + 4 pipelines, each 10 x 4
+# candidates and 12 x 2 goals; test 12 x (1 + 2 layers x 2); controls 12 x (2 + 4) at each of two cells and in one family; side effects
+# 3 x (1 + 2 layers x 2 + 2 x 5).
+BY_HAND = 30 + 10 * 5 + 2 * 5 * (10 * 4 + 12 * 2) + 12 * 5 + 3 * 12 * 6 + 3 * 15
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +38,10 @@ def announced(capsys: pytest.CaptureFixture[str]) -> list[tuple[int, int, str]]:
 @pytest.mark.parametrize(
     ("options", "total"),
     [
-        pytest.param({}, 9, marks=pytest.mark.slow),  # the forecast below counts these, too
-        ({"families": ()}, 7),
-        pytest.param({"families": ("orthogonal", "covariance_matched", "shuffled_labels", "equal_kl")}, 11, marks=pytest.mark.slow),
-        ({"operator": "ablate", "alphas": (-1.0, 0.0)}, 8),
+        pytest.param({}, 10, marks=pytest.mark.slow),  # the forecast below counts these, too
+        ({"families": ()}, 9),
+        pytest.param({"families": ("orthogonal", "covariance_matched", "shuffled_labels", "equal_kl")}, 13, marks=pytest.mark.slow),
+        ({"operator": "ablate", "alphas": (-1.0, 0.0)}, 9),
     ],
 )
 def test_every_stage_is_announced_and_there_are_as_many_as_was_said(toy_model, task, capsys, options, total):
@@ -48,8 +50,9 @@ def test_every_stage_is_announced_and_there_are_as_many_as_was_said(toy_model, t
     assert [(k, n) for k, n, _ in said] == [(k, total) for k in range(1, total + 1)]
     names = [name for *_, name in said]
     assert names[0] == "evaluate 30 train problems"
-    assert names[3:5] == [f"sweep of layer {found.layer} on test", f"controls at alpha {found.alpha:g}"]
-    assert names[7:] == [f"controls of the family {family.family}" for family in found.families]
+    assert names[3:5] == ["at most 4 random pipelines", "at most 4 shuffled-label pipelines"]
+    assert names[6] == f"random directions at layer {found.layer}, alpha {found.alpha:g}"
+    assert names[9:] == [f"controls of the family {family.family}" for family in found.families]
 
 
 def test_without_progress_nothing_is_said_or_timed(toy_model, task, capsys):
@@ -68,7 +71,7 @@ def test_progress_changes_no_number(toy_model, task):
 def test_the_runs_counted_before_are_the_runs_done(toy_model: Callable[[str], object], task, monkeypatch, alphas):
     """Oracle: what the engine itself counts while it runs, and for the first case a count by hand."""
     model, options, done = toy_model("bridge"), SMALL | {"alphas": alphas}, Counter[str]()
-    families = ("shuffled_labels", "equal_kl")
+    families, kinds = ("equal_kl",), ("random", "shuffled_labels")
     update = ProgressBar.update
 
     def counted(self: ProgressBar, n: int = 1) -> None:
@@ -78,12 +81,16 @@ def test_the_runs_counted_before_are_the_runs_done(toy_model: Callable[[str], ob
 
     monkeypatch.setattr(ProgressBar, "update", counted)
     found = sl.run_experiment(model, task, seed=0, texts=TEXTS, families=families, progress=True, **options)
-    work = workload(model, task, TEXTS, layers=2, alphas=alphas, n_controls=4, families=families)
-    same = 2 - len(found.controls)  # the chosen alpha may be the strongest suppression, whose controls then are there already
+    work = workload(
+        model, task, TEXTS, layers=2, alphas=alphas, n_controls=4, n_same_cell=4, families=families, pipelines=kinds, choose="shortlist", choice=Choice()
+    )  # fmt: skip
+    layers, cells = len(set(found.test.frame["layer"])), len(found.controls)  # both goals may have the same layer, or even cell
+    acting = sum(alpha != 0 for alpha in alphas)
     assert done["evaluate"] == work.train
-    assert done["sweep"] == work.validation + work.test
-    assert done["control"] == (2 - same) * work.controls + sum(work.families.values())
-    assert done["side effects"] == work.effects - same * len(TEXTS) * 5
+    assert done["sweep"] == work.validation + work.test - (2 - layers) * acting * 12
+    assert [done[f"{kind} pipelines"] for kind in ("random", "shuffled-label")] == list(work.pipelines.values())
+    assert done["control"] == cells * work.controls + sum(work.families.values())
+    assert done["side effects"] == work.effects - len(TEXTS) * ((2 - layers) * acting + (2 - cells) * 5)
     if len(alphas) == 3:
         assert work.runs == BY_HAND
 
@@ -103,19 +110,23 @@ def test_a_long_job_is_forecast_once_before_its_first_stage(toy_model, task, cap
     sl.run_experiment(toy_model("bridge"), task, seed=0, texts=TEXTS, progress=True, **SMALL)
     lines = capsys.readouterr().err.splitlines()
     assert re.fullmatch(
-        rf"{BY_HAND} runs in 9 stages, beside a search for controls of equal KL, about .+ on this machine; "
-        "options that make it cheaper: task, layers, alphas, n_controls, families",
+        rf"{BY_HAND:,} runs in 10 stages, beside a search for controls of equal KL, at most: hopeless cases end early, about .+ on this machine; "
+        "options that make it cheaper: task, layers, alphas, measure, choose, n_controls, n_same_cell, families",
         lines[0],
     )
-    assert lines[1].startswith("stage 1 of 9: ")
+    assert lines[1].startswith("stage 1 of 10: ")
     assert sum("on this machine" in line for line in lines) == 1
 
 
 def test_a_script_is_told_of_its_own_options(toy_model, task, capsys, monkeypatch):
     monkeypatch.setattr(_progress, "clock", Slow())
-    names = [*(field.name for field in fields(Setup)), "layers", "alphas", "controls", "families", "operator"]
+    names = [*(field.name for field in fields(Setup)), "layers", "alphas", "choose", "controls", "same_cell", "families", "operator"]
     with_options(names, sl.run_experiment)(toy_model("bridge"), task, seed=0, texts=TEXTS, families=(), progress=True, **SMALL)
-    assert capsys.readouterr().err.splitlines()[0].endswith("make it cheaper: --limit, --layers, --alphas, --controls, --families")
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[0]
+        .endswith("make it cheaper: --limit, --layers, --alphas, --choose, --controls, --same-cell, --families")
+    )
 
 
 def tasks() -> dict[str, sl.Task]:
