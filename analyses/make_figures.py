@@ -40,10 +40,10 @@ def main(config: Config) -> Path:
     prompt = experiment.test.baseline.problems[:1]
     norms = sl.token_magnitudes(model, prompt, layers=list(experiment.directions), direction=experiment.direction, progress=True)
     figures = {
-        "dose_response": sl.plots.alpha_progression(experiment.test, control=experiment.controls),
-        "null_distribution": sl.plots.null_distribution(experiment.controls[-1]),
+        "dose_response": experiment.plot(layer=experiment.layer),
+        "null_distribution": experiment.pipelines[0].plot(goal="lower"),
         "layer_alpha_heatmap": sl.plots.layer_alpha_heatmap(experiment.validation, tested=Questions(experiment).best_cell),
-        "transitions": sl.plots.transition_matrix(experiment.test),
+        "transitions": sl.plots.transition_matrix(experiment.test, experiment.layer),
         "direction_heatmap": sl.plots.direction_heatmap(list(experiment.directions.values())),
         "token_magnitudes": sl.plots.token_magnitudes(norms),
     }
