@@ -66,6 +66,10 @@ class Activations(Result):
             raise InputError(f"layer={layer}: cached were layers {', '.join(map(str, self.layers))}")
         return self.values[:, self.layers.index(layer)]
 
+    def norms(self) -> dict[int, float]:
+        """The median norm of the activations at each layer, over problems and positions: what a relative dose is relative to."""
+        return {layer: float(np.median(self.at(layer)[self.mask].double().norm(dim=-1).cpu().numpy())) for layer in self.layers}
+
     def select(self, problem_ids: Sequence[str]) -> "Activations":
         """The activations of some of the problems, in the order given.
 

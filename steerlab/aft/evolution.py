@@ -120,7 +120,7 @@ def evolve_vector(
         population = count(population, "population", at_least=4)
     limit = math.inf if norm is None else float(norm)
     basis = _orthonormal(rng, dimensions, d_model(model))
-    size = limit if norm is not None else _stream_norm(model, problems[:SCALED_ON], layer, site)
+    size = limit if norm is not None else cache_activations(model, problems[:SCALED_ON], layers=[layer], site=site).norms()[layer]
     about = describe(model)
 
     def direction(vector: Float[np.ndarray, " d_model"], called: str) -> Direction:
@@ -244,12 +244,6 @@ def _orthonormal(rng: np.random.Generator, dimensions: int, width: int) -> Float
 def _within(vector: Float[np.ndarray, " d_model"], limit: float) -> Float[np.ndarray, " d_model"]:
     length = float(np.linalg.norm(vector))
     return vector if length <= limit else vector * (limit / length)
-
-
-def _stream_norm(model: Model, problems: Sequence[Problem], layer: int, site: str) -> float:
-    """Median norm of the stream at the last token of prompts."""
-    values = cache_activations(model, problems, layers=[layer], site=site, positions="last").values
-    return float(torch.as_tensor(values).float().norm(dim=-1).median())
 
 
 def _search(dimensions: int, step: float, population: int | None, rng: np.random.Generator) -> Any:

@@ -25,7 +25,7 @@ from steerlab.steering.distributions import mean_kl, text_rows
 from steerlab.steering.interventions import check_alpha
 from steerlab.steering.options import CellOptions, RunOptions, SteerOptions, TextOptions
 from steerlab.steering.variants import Intervention, Placed
-from steerlab.sweeps.sweep import inert
+from steerlab.sweeps.sweep import SCALED, inert
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
 
@@ -127,7 +127,6 @@ def random_control(
 
 
 MOST_RUNS = 40  # passes over the texts; a few are enough where KL grows smoothly
-SCALED = ("add", "rotate")  # operators under which a shorter vector does less, down to nothing
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,8 @@ def cells(sw: _input.Sweep) -> pd.DataFrame:
     """Accuracy and transitions of a sweep side by side, one row per layer, direction and alpha."""
     sweep = _input.expect(sw, _input.Sweep, "sw", "a SweepResult, as steerlab.sweep returns it")
     measured = ["n", "correct", "accuracy", "low", "high", "change"]
-    rows = _input.need(sweep.accuracy(), "sw.accuracy()", [*CELL, *measured])[CELL + measured]
+    table = _input.need(sweep.accuracy(), "sw.accuracy()", [*CELL, *measured])
+    rows = table[[*CELL, *(["dose"] if "dose" in table else []), *measured]]
     counts = ["stayed_right", "became_right", "became_wrong", "stayed_wrong"]
     moved = _input.need(sweep.transitions(), "sw.transitions()", [*CELL, *counts])[CELL + counts]
     for name, frame in (("sw.accuracy()", rows), ("sw.transitions()", moved)):
@@ -54,11 +55,11 @@ def panels(rows: pd.DataFrame) -> list[tuple[str | None, pd.DataFrame]]:
 
 def cell_hover(row: Mapping[Hashable, Any]) -> str:
     """The words that a cell of a sweep shows under the pointer."""
-    moved = "no answers moved"
+    moved, dose = "no answers moved", f", relative dose {row['dose']:.2g}" if not pd.isna(row.get("dose")) else ""
     if not pd.isna(row["became_right"]):
         moved = f"became right {row['became_right']:.0f} / became wrong {row['became_wrong']:.0f}"
     return (
-        f"{theme.label(row['direction'])}<br>layer {row['layer']}, alpha {theme.alpha_text(row['alpha'])}"
+        f"{theme.label(row['direction'])}<br>layer {row['layer']}, alpha {theme.alpha_text(row['alpha'])}{dose}"
         f"<br>accuracy {theme.percent(row['accuracy'])} ({row['correct']} of {row['n']})"
         f"<br>95% interval {theme.percent(row['low'])} to {theme.percent(row['high'])}<br>change {theme.signed(100 * row['change'])} points"
         f"<br>{moved}"

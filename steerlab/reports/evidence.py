@@ -1,5 +1,6 @@
 """The verdict on one experiment, or on several side by side, in sentences and tables, corrected for the number of tests."""
 
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,7 +47,7 @@ class Finding(Result):
     Attributes:
         goal: raise or lower.
         cell: layer and alpha.
-        dose: length of the added vector over the median activation's there.
+        dose: length of the added vector over the median activation's there; NaN where that says nothing.
         measure: what was chosen by and is tested.
         effect: the one-sided sign-flip test of the change from the baseline, by group.
         interval: of that change.
@@ -94,13 +95,18 @@ class Finding(Result):
         return f"{_scale(self.measure) * change:{'+' if sign else ''}.{_digits(self.measure)}f}{_unit(self.measure)}"
 
     @property
+    def relative(self) -> str:
+        """The relative dose in brackets, where there is one."""
+        return "" if math.isnan(self.dose) else f" (relative dose {self.dose:.2g})"
+
+    @property
     def size(self) -> str:
         """What was done and how large its effect is, in a sentence."""
         few = f"; approximate: only {self.interval.few}" if self.interval.few else ""
         low, high = (f"{_scale(self.measure) * limit:+.{_digits(self.measure)}f}" for limit in (self.interval.low, self.interval.high))
         problems = f"{self.effect.n} test problems{'' if self.groups is None else f' in {self.groups.n_groups} groups'}"
         return (
-            f"Steering at layer {self.cell.layer}, alpha {self.cell.alpha:+g} (relative dose {self.dose:.2g}; chosen on validation) changed {self.measure} by "
+            f"Steering at layer {self.cell.layer}, alpha {self.cell.alpha:+g}{self.relative} (chosen on validation) changed {self.measure} by "
             f"{self.shown(self.change)} [{low}, {high}{few}] on {problems}: {self._p('effect')}."
         )
 

@@ -221,7 +221,7 @@ OF_SIDE_EFFECTS = {"layer": "whole", "direction": "text", "alpha": "number", **O
 OF_PIPELINES = {"pipeline": "text", "is_control": "flag", "goal": "text", "layer": "whole"}
 OF_PIPELINES |= dict.fromkeys(("alpha", "validation", "change", "z", "changed"), "number")
 # What the provenance says of an experiment, and of each of its controls.
-OF_EXPERIMENT: dict[str, type | tuple[type, ...]] = {"task": str, "resid_norms": list, "pipelines": list, "scorer": str, "settings": dict}
+OF_EXPERIMENT: dict[str, type | tuple[type, ...]] = {"task": str, "pipelines": list, "scorer": str, "settings": dict}
 OF_EXPERIMENT |= {"validation_settings": dict, "test_settings": dict, "side_effects_settings": dict, "controls": list, "directions": list}
 OF_PIPELINE: dict[str, type | tuple[type, ...]] = {"kind": str, "rule": str, "choice": dict, "planned": int, "stop_after": (int, NoneType)}
 OF_CHOICE: dict[str, type | tuple[type, ...]] = {"measure": str, "screen": (int, NoneType), "problems": (int, NoneType), "keep": int}
@@ -274,7 +274,6 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
     names = [f"directions/layer-{layer:03d}.safetensors" for layer in e.directions]
     outcome = {
         "task": e.task,
-        "resid_norms": [[layer, norm] for layer, norm in e.resid_norms.items()],
         "pipelines": [
             {"kind": one.kind, "rule": one.rule, "choice": asdict(one.choice), "planned": one.planned, "stop_after": one.stop_after}
             for one in e.pipelines
@@ -449,7 +448,6 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
         about["task"],
         train,
         directions,
-        _norms(about["resid_norms"], directions, file),
         validation,
         tuple(pipelines),
         test,
@@ -465,14 +463,6 @@ def load_experiment(path: str | Path) -> tuple[Experiment, dict[str, Any]]:
 def _choice(record: Mapping[str, Any], file: Path) -> Choice:
     known = _checked(record, OF_CHOICE, file, "the choice of pipelines")
     return Choice(**{name: known[name] for name in OF_CHOICE})
-
-
-def _norms(pairs: Sequence[Any], directions: Mapping[int, Direction], file: Path) -> dict[int, float]:
-    """The stream's norm at each layer that has a direction."""
-    found = {pair[0]: pair[1] for pair in pairs if isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], int)}
-    if set(found) != set(directions) or not all(isinstance(norm, float) and norm > 0 for norm in found.values()):
-        raise InputFileError(f"{file}: resid_norms={pairs!r} must have a norm above 0 for each layer of {sorted(directions)}; {AGAIN}")
-    return found
 
 
 def _layers(results: pd.DataFrame, directions: Mapping[int, Direction], folder: Path) -> list[int]:

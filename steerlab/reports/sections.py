@@ -15,7 +15,6 @@ from steerlab.reports.blocks import Drawing, Examples, Part, Report, Section, Ta
 from steerlab.reports.evidence import P_COLUMNS, Finding, Significance, percent, points
 from steerlab.statistics._format import format_p
 from steerlab.studies.protocol import Experiment
-from steerlab.sweeps.candidates import Cell
 from steerlab.sweeps.changes import changed_problems
 from steerlab.tasks.problems import left_out
 
@@ -120,7 +119,7 @@ def paragraph(significance: Significance, provenance: Mapping[str, Any]) -> str:
         f"It was applied at {acted} (operator: {s['operator']}, coefficient alpha times the direction).",
         f"Candidate cells were {e.pipelines[0].rule}, named without a steered outcome. {_choosing(e)}",
         *(
-            f"To {found.goal} {e.measure} this chose block {found.cell.layer} (counted from 0) and alpha {found.cell.alpha:+g} (relative dose {found.dose:.2g})."
+            f"To {found.goal} {e.measure} this chose block {found.cell.layer} (counted from 0) and alpha {found.cell.alpha:+g}{found.relative}."
             for found in significance.findings
         ),
         "Test problems took no part in any choice. The change from the baseline was tested by a one-sided sign-flip test, by group where problems have groups.",
@@ -256,8 +255,8 @@ def figures(significance: Significance) -> list[Drawing]:
 def tables(significance: Significance) -> list[Table]:
     """The tables of the main question."""
     e = significance.experiment
-    dose = _plain(_dosed(e, e.test.accuracy().merge(e.test.transitions(), on=["layer", "direction", "alpha"])))
-    cells = _plain(_dosed(e, e.validation.accuracy()))
+    dose = _plain(e.test.accuracy().merge(e.test.transitions(), on=["layer", "direction", "alpha"]))
+    cells = _plain(e.validation.accuracy())
     return [
         Table("Test split: the tests of each chosen cell; Holm's correction is over those of its goal.", with_p(significance.tests)),
         Table(
@@ -269,13 +268,6 @@ def tables(significance: Significance) -> list[Table]:
         ),
         Table(f"Validation split: all {int((cells['alpha'] != 0).sum())} cells, and alpha = 0.", cells),
     ]
-
-
-def _dosed(e: Experiment, cells: pd.DataFrame) -> pd.DataFrame:
-    """Cells with their relative dose beside alpha."""
-    doses = [e.dose(Cell(layer, alpha)) for layer, alpha in zip(cells["layer"], cells["alpha"], strict=True)]
-    cells.insert(list(cells.columns).index("alpha") + 1, "dose", doses)
-    return cells
 
 
 def sections(significance: Significance) -> list[Section]:

@@ -5,6 +5,7 @@ that raises the measure and one that lowers it; score them on test. The controls
 every alpha at the chosen layers, other directions at the chosen cells, diagnostics of the contrast, and side effects.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Unpack
@@ -13,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from steerlab._checks import InputError, count, one_of, only, takes_options
-from steerlab._html import Plotted, Result
+from steerlab._html import Plotted, Result, figure
 from steerlab._progress import Stages, job
 from steerlab.activations.positions import Positions
 from steerlab.controls import FAMILIES, PIPELINES
-from steerlab.controls.control import SCALED, ControlResult, match_kl, random_control
+from steerlab.controls.control import ControlResult, match_kl, random_control
 from steerlab.controls.pipelines import Choice, PipelineControl, pipeline_control
 from steerlab.controls.side_effects import SideEffects, joined, side_effects, side_texts
 from steerlab.directions.contrasts import balanced_activations
@@ -36,7 +37,7 @@ from steerlab.steering.operators import Operator
 from steerlab.steering.options import Acting, JobOptions, TextOptions
 from steerlab.steering.work import on_texts, rows_of, steered, unsteered
 from steerlab.sweeps.candidates import Cell, Goal, Grid, Rule, Shortlist, relative_dose
-from steerlab.sweeps.sweep import SweepResult, sweep
+from steerlab.sweeps.sweep import SCALED, SweepResult, sweep
 from steerlab.tasks.evaluation import Evaluation, evaluate
 from steerlab.tasks.groups import groups_of
 from steerlab.tasks.lengths import fit_to_context
@@ -58,7 +59,6 @@ class Experiment(Plotted, figure="alpha_progression"):
         task: name of the task.
         train: unsteered evaluation of the train split.
         directions: the mean difference at each layer.
-        resid_norms: median norm of the residual stream at each layer, where the direction was measured: doses are relative to it.
         validation: the sweep of every layer and alpha on the validation split.
         pipelines: the direction's pipeline among control pipelines of each kind: what was chosen, and how it did on test.
         test: the sweep of every alpha at the chosen layers, on the test split.
@@ -72,7 +72,6 @@ class Experiment(Plotted, figure="alpha_progression"):
     task: str
     train: Evaluation
     directions: dict[int, Direction]
-    resid_norms: dict[int, float]
     validation: SweepResult
     pipelines: tuple[PipelineControl, ...]
     test: SweepResult
@@ -112,8 +111,9 @@ class Experiment(Plotted, figure="alpha_progression"):
         return self.directions[self.layer]
 
     def dose(self, cell: Cell) -> float:
-        """How long the added vector is, as a share of the median activation at its layer."""
-        return relative_dose(self.directions[cell.layer], cell.alpha, self.resid_norms[cell.layer])
+        """How long the added vector is, as a share of the median activation at its layer; NaN where that says nothing of what it does."""
+        norm = self.validation.resid_norms.get(cell.layer)
+        return math.nan if norm is None else relative_dose(self.directions[cell.layer], cell.alpha, norm)
 
     def __repr__(self) -> str:
         chosen = ", ".join(
@@ -139,7 +139,11 @@ class Experiment(Plotted, figure="alpha_progression"):
 
     def plot(self, **options: Any) -> Any:
         """Accuracy over alpha on the test split, beside the controls at the layer chosen first; options are those of `steerlab.plots.alpha_progression`."""
-        return self.test.plot(**{"control": [one for one in self.controls if one.layer == self.layer], **options})
+        return figure(
+            "alpha_progression",
+            self.test,
+            **{"layer": self.layer, "control": [one for one in self.controls if one.layer == self.layer], **options},
+        )
 
 
 @takes_options
@@ -225,7 +229,7 @@ def run_experiment(
         >>> import steerlab as sl
         >>> model = sl.load_model("tiny-arithmetic")
         >>> task = sl.load_task("arithmetic", limit=16)
-        >>> sl.run_experiment(model, task, seed=0, layers=[3], alphas=[-2, 0, 2], n_controls=4).controls[0].n
+        >>> sl.run_experiment(model, task, seed=0, layers=[3], alphas=[-2, 0, 2], n_controls=4).pipelines[0].n
         4
     """
     check_task(task)
@@ -264,15 +268,14 @@ def run_experiment(
     stages.next("activations of right and wrong problems, and what their contrast is worth")
     acts, right, wrong = balanced_activations(model, train, rng=stream(seed, "balance"), layers=layers, positions=cache_positions, **passes)
     directions = {layer: mean_difference(right, wrong, layer=layer) for layer in right.layers}
-    resid_norms = {layer: float(np.median(acts.at(layer)[acts.mask].norm(dim=-1).double().cpu().numpy())) for layer in directions}
     worth = separability(right, wrong, directions, rng=stream(seed, "separability"))
     diagnostics, rows = None, len(right.problem_ids)
     if rows > 1:
         diagnostics = contrast_diagnostics(right, wrong, rng=stream(seed, "diagnostics"), folds=min(FOLDS, rows))
     stages.next(f"sweep of {len(directions)} layers on validation")
     validation = sweep(model, task.validation, directions, alphas=alphas, **options)
-    scale = resid_norms if operator in SCALED else None
-    rule: Rule = Grid(tuple(alphas)) if choose == "grid" else Shortlist(tuple(alphas), worth, scale, preset=choose == "preset")
+    norms = validation.resid_norms or None
+    rule: Rule = Grid(tuple(alphas)) if choose == "grid" else Shortlist(tuple(alphas), worth, norms, preset=choose == "preset")
     groups = dict(zip((p.id for p in task.train), groups_of(task.train), strict=True))
     compared: list[PipelineControl] = []
     for k, kind in enumerate(kinds):
@@ -290,6 +293,8 @@ def run_experiment(
     at = {layer: directions[layer] for layer in sorted({cell.layer for cell in cells})}
     stages.next(f"sweep of layer {' and '.join(map(str, at))} on test")
     test = sweep(model, task.test, at, alphas=alphas, **options)
+    if norms is not None:  # doses everywhere relative to the same
+        test = replace(test, settings={**test.settings, "resid_norms": [[layer, norms[layer]] for layer in at]})
     controls: tuple[ControlResult, ...] = ()
     for cell in dict.fromkeys(goals.values()):
         stages.next(f"random directions at layer {cell.layer}, alpha {cell.alpha:g}")
@@ -329,7 +334,6 @@ def run_experiment(
         task.name,
         train,
         directions,
-        resid_norms,
         validation,
         tuple(compared),
         test,

@@ -11,9 +11,11 @@ import pandas as pd
 from steerlab._checks import Alternative, InputError, one_of, only, takes_options
 from steerlab._html import Plotted, few, figure
 from steerlab._progress import job
+from steerlab.activations.cache import cache_activations
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, moved, site_of
 from steerlab.models.backends import Model
+from steerlab.models.memory import PassOptions
 from steerlab.models.model import Precision
 from steerlab.statistics.dose_response import DoseResponse, dose_response
 from steerlab.statistics.intervals import wilson_interval
@@ -26,9 +28,12 @@ from steerlab.steering.options import ActedAt, CellOptions, RunOptions
 from steerlab.steering.variants import Intervention, Placed, check_names
 from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.problems import Problem
+from steerlab.tasks.scorers import encode_prompt
 
 KEYS = ["layer", "direction", "alpha"]
 MEASURES = ("correct", "margin", "nll")
+SCALED = ("add", "rotate")  # operators under which a shorter vector does less, down to nothing
+MEASURED_ON = 64  # problems that tell the stream's norm
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +57,13 @@ class SweepResult(Plotted, figure="layer_alpha_heatmap"):
     settings: Mapping[str, Any]
     precision: Precision | None = None
 
+    @property
+    def resid_norms(self) -> dict[int, float]:
+        """Median norm of the unsteered stream at the last prompt token, by layer; empty where a vector's length does not tell how much it does."""
+        return {int(layer): float(norm) for layer, norm in self.settings.get("resid_norms", ())}
+
     def accuracy(self) -> pd.DataFrame:
-        """One line a cell: layer, direction, alpha, n, correct, accuracy, low, high (95% Wilson), change, margin_change."""
+        """One line a cell: layer, direction, alpha, dose (relative, where known), n, correct, accuracy, low, high (95% Wilson), change, margin_change."""
         return self._accuracy.copy()
 
     @cached_property
@@ -66,6 +76,14 @@ class SweepResult(Plotted, figure="layer_alpha_heatmap"):
         )
         table["change"] = table["accuracy"] - self.baseline.accuracy
         table["margin_change"] = table.pop("margin") - float(self.baseline.frame["margin"].mean())
+        if norms := self.resid_norms:
+            lengths = {one.name: one.norm for one in self.directions} | {(one.layer, one.name): one.norm for one in self.directions}
+            cells = zip(table["layer"], table["direction"], table["alpha"], strict=True)
+            doses = [
+                abs(alpha) * lengths.get((layer, name), lengths[name]) / norms[layer] if layer in norms else np.nan
+                for layer, name, alpha in cells
+            ]
+            table.insert(3, "dose", doses)
         return table
 
     def transitions(self) -> pd.DataFrame:
@@ -248,6 +266,17 @@ def settings_of(operator: str | Operator, positions: Positions, places: Sequence
     return {"operator": operator_label(operator), "positions": TokenPositions.of(positions).describe(), "sites": sites}
 
 
+def _norms(model: Model, problems: Sequence[Problem], places: Sequence[Placed], options: PassOptions) -> list[list[float]]:
+    """Pairs of a layer and the median norm of the stream there, at the last token of the first prompts that have several."""
+    asked = [problem for problem in problems[:MEASURED_ON] if len(encode_prompt(model, problem)) > 1]
+    found: dict[int, float] = {}
+    for site in dict.fromkeys(one.at.site for one in places):
+        layers = sorted({one.at.layer for one in places if one.at.site == site} - set(found))
+        if asked and layers:
+            found |= cache_activations(model, asked, layers=layers, site=site, **options | {"progress": False}).norms()
+    return [[layer, norm] for layer, norm in sorted(found.items())]
+
+
 @job("problems", "directions", "alphas")
 @takes_options
 def sweep(
@@ -290,5 +319,7 @@ def sweep(
     columns = ["layer", "alpha", "direction", "problem_id", "prediction", "correct", "margin", "nll"]
     places = placed_in(cells)
     settings = settings_of(options["operator"], options["positions"], places) | {"scorer": done.baseline.scorer}
+    if options["operator"] in SCALED and not together:
+        settings["resid_norms"] = _norms(model, problems, places, only(options, PassOptions))
     frame, given = pd.concat(parts, ignore_index=True)[columns], tuple(one.direction for one in places)
     return SweepResult(frame, done.baseline, given, done.checks, settings, done.precision)

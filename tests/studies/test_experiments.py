@@ -15,7 +15,7 @@ from steerlab.controls.pipelines import Choice, PipelineControl
 from steerlab.models.model import hook_name, hooks
 from steerlab.reports import sections
 from steerlab.reports.runs import OUTCOMES, provenance
-from steerlab.studies.protocol import Experiment, stream
+from steerlab.studies.protocol import Experiment
 
 SMALL = {"seed": 0, "layers": [0, 1], "alphas": (-2.0, 0.0, 1.0), "n_controls": 4, "n_same_cell": 4}
 
@@ -134,11 +134,14 @@ def test_all_kinds_of_pipelines_have_the_directions_own_cells(experiment: Experi
 
 
 def test_a_dose_is_relative_to_the_median_activation(experiment: Experiment, toy_model: Callable[[str], object], task: sl.Task) -> None:
-    """Oracle: the activations of the balanced problems cached again, by NumPy."""
+    """Oracle: the activations of validation prompts cached again, by NumPy."""
     cell = experiment.cell("lower")
-    problems = sl.balance(experiment.train, rng=stream(0, "balance"), train=1.0).train
-    norms = np.linalg.norm(sl.cache_activations(toy_model("bridge"), problems, layers=[cell.layer]).values.numpy()[:, 0, 0], axis=-1)
-    assert experiment.dose(cell) == pytest.approx(abs(cell.alpha) * experiment.directions[cell.layer].norm / np.median(norms), rel=1e-4)
+    norms = np.linalg.norm(sl.cache_activations(toy_model("bridge"), task.validation, layers=[cell.layer]).values.numpy()[:, 0, 0], axis=-1)
+    dose = abs(cell.alpha) * experiment.directions[cell.layer].norm / np.median(norms)
+    assert experiment.dose(cell) == pytest.approx(dose, rel=1e-4)
+    for sweep in (experiment.validation, experiment.test):
+        line = sweep.accuracy().query("layer == @cell.layer and alpha == @cell.alpha")
+        assert line["dose"].tolist() == [pytest.approx(dose, rel=1e-4)]
 
 
 @pytest.mark.slow
@@ -197,7 +200,7 @@ def test_the_answer_has_four_lines_a_goal_with_corrected_p_values_that_follow_by
     verdict, size, compared, missed = found_of(experiment, {"raise": 90, "lower": 10}, WEAK, STRONG).answer().split("\n\n")[0].splitlines()
     assert verdict == "To raise accuracy: effect that is not specific to this direction"
     assert size.startswith(f"Steering at layer {cell.layer}, alpha {cell.alpha:+g} (relative dose ")
-    assert "; chosen on validation) changed accuracy by +40.0 points [" in size
+    assert ") (chosen on validation) changed accuracy by +40.0 points [" in size
     assert size.endswith("on 100 test problems: p = 0.0003.")  # 3 / 10,000: flips are drawn
     assert compared == "Against 99 random pipelines: p = 0.02. Against 99 shuffled-label pipelines: p = 1. Corrected for 3 tests (Holm)."
     assert missed == "An effect of 14.8 points or more would have been found with 80% power."  # (2.16 + 0.85) x 4.92 / sqrt(100)
