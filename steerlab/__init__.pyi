@@ -112,6 +112,12 @@ from .studies.grid import (
 )
 from .studies.method_comparison import MethodComparison as MethodComparison, compare_methods as compare_methods
 from .studies.mixtures import UniversalBooster as UniversalBooster, universal_booster as universal_booster
+from .studies.plans import (
+    ExperimentPlan as ExperimentPlan,
+    load_plan as load_plan,
+    plan_experiment as plan_experiment,
+    save_plan as save_plan,
+)
 from .studies.protocol import Experiment as Experiment, contrast_directions as contrast_directions, run_experiment as run_experiment
 from .studies.protocols import ProtocolComparison as ProtocolComparison, compare_protocols as compare_protocols
 from .studies.stability import SeedStability as SeedStability, seed_stability as seed_stability

@@ -11,6 +11,7 @@ import tyro
 
 import steerlab as sl
 from steerlab._checks import InputError
+from steerlab.controls import PIPELINES
 
 if TYPE_CHECKING:  # a script's --help needs no torch
     from steerlab.models.backends import Model
@@ -153,6 +154,39 @@ class Limited(Setup):
     def passes(self) -> "PassOptions":
         """How the model is run."""
         return {"max_tokens": self.max_tokens, "memory": self.memory, "progress": True}
+
+
+@dataclass(frozen=True)
+class Protocol(Limited):
+    """What the main job fixes before it scores test problems."""
+
+    layers: tuple[int, ...] | None = None  # candidate layers; all by default
+    alphas: tuple[float, ...] = sl.ALPHAS  # coefficients; 0 and a negative one belong to them
+    measure: Literal["accuracy", "margin", "nll"] = "accuracy"  # what is chosen by and tested
+    choose: Literal["shortlist", "grid", "preset"] = "shortlist"  # the candidates: a few cells, every one, or one for each goal
+    full: bool = False  # every layer and alpha (as --choose grid), and all controls without early stopping
+    controls: int = 99  # control pipelines of each kind; 99 give p-values down to 0.01
+    stop_after: int | None = 10  # end a kind of pipelines when so many are at least as good for each goal
+    pipelines: Annotated[tuple[str, ...], tyro.conf.arg(help=f"kinds of control pipelines: {', '.join(PIPELINES)}")] = tuple(PIPELINES)
+    cache_positions: str = "last"  # where the direction is measured: last or mean
+    positions: Where = "all"
+    operator: Operator = "add"
+
+    def protocol(self) -> dict[str, Any]:
+        """The same as arguments of `steerlab.plan_experiment` and `steerlab.run_experiment`."""
+        return {
+            "seed": self.seed,
+            "layers": self.layers,
+            "alphas": self.alphas,
+            "measure": self.measure,
+            "choose": "grid" if self.full else self.choose,
+            "n_controls": self.controls,
+            "stop_after": None if self.full else self.stop_after,
+            "pipelines": self.pipelines,
+            "cache_positions": self.cache_positions,
+            "positions": self.positions,
+            "operator": self.operator,
+        }
 
 
 @dataclass(frozen=True)

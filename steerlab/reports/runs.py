@@ -31,6 +31,7 @@ from steerlab.reports import sections
 from steerlab.reports.blocks import Report
 from steerlab.reports.evidence import evidence
 from steerlab.reports.export import write_page
+from steerlab.reports.scored import note_scoring
 from steerlab.studies.protocol import Experiment
 from steerlab.sweeps.sweep import SweepResult
 from steerlab.tasks.evaluation import Evaluation
@@ -286,8 +287,11 @@ def save_experiment(path: str | Path, experiment: Experiment, provenance: Mappin
         "side_effects_settings": dict(e.side_effects.settings),
         "directions": names,
     }
-    full = {**provenance, "experiment": outcome, "answer": found.answer(), "warnings": found.warnings()}
     with run_folder(path, overwrite=overwrite) as folder:
+        scored = note_scoring(
+            path, e.settings["test_problems"], {"config": provenance.get("config"), "settings": e.settings, "model": provenance["model"]}
+        )
+        full = {**provenance, "experiment": outcome, "answer": found.answer(), "warnings": found.warnings(), "scored": scored}
         write_table(folder, "results", frame[["split", "stage", "layer", "alpha", "direction", "is_control", *OUTCOMES]])
         write_table(folder, "pipelines", kinds[["kind", *OF_PIPELINES]])
         write_table(folder, "checks", pd.concat(checks, ignore_index=True))

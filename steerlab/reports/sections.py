@@ -70,6 +70,16 @@ def method(significance: Significance) -> list[str]:
     ]
 
 
+def planned(e: Experiment) -> list[str]:
+    """Whether there was a plan and what was done otherwise, and which test set was scored."""
+    test = f"Test problems: SHA-256 {e.settings['test_problems'][:12]}."
+    if "plan" not in e.settings:
+        return [f"There was no written plan. {test}"]
+    plan = e.settings["plan"]
+    kept = "It was followed." if not plan["deviations"] else f"Deviations: {'; '.join(plan['deviations'])}."
+    return [f"Plan {plan['sha256'][:12]}, written before the test problems were scored. {kept} {test}"]
+
+
 def _choosing(e: Experiment) -> str:
     """How a pipeline chose among its candidates, in a sentence."""
     if e.settings["choose"] == "preset":
@@ -149,11 +159,11 @@ def report_parts(significance: Significance, provenance: Mapping[str, Any]) -> d
         "title": f"Steering experiment: {significance.experiment.task}, {provenance['model']['name']}",
         "question": significance.question(),
         "answer": significance.answer(),
-        "warnings": significance.warnings(),
+        "warnings": [*significance.warnings(), *provenance.get("scored", [])],
         "figures": figures(significance),
         "tables": tables(significance),
         "sections": sections(significance),
-        "method": method(significance),
+        "method": [*planned(significance.experiment), *method(significance)],
         "provenance": flat_provenance(provenance),
         "methods_paragraph": text,
         "references": references(text),

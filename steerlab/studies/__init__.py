@@ -1,6 +1,7 @@
 """Whole experiments.
 
 - `protocol`: `run_experiment`, the main protocol.
+- `plans`: the plan of a main job, written before its test problems are scored.
 - `method_comparison`, `method_trials`, `method_vectors`: ways to find a vector, compared at equal norm and equal KL.
 - `transfer`, `mixtures`: vectors on other tasks, and from mixtures of tasks.
 - `stability`, `protocols`: other seeds and problems; the selection bias of protocols.

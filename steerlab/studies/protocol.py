@@ -8,12 +8,13 @@ every alpha at the chosen layers, other directions at the chosen cells, diagnost
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
 
-from steerlab._checks import InputError, count, one_of, only, takes_options
+from steerlab._checks import InputError, count, only, takes_options
 from steerlab._html import Plotted, Result, figure
 from steerlab._progress import Stages, job
 from steerlab.activations.positions import Positions
@@ -36,6 +37,7 @@ from steerlab.steering.distributions import positions_on_text
 from steerlab.steering.operators import Operator
 from steerlab.steering.options import Acting, JobOptions, TextOptions
 from steerlab.steering.work import on_texts, rows_of, steered, unsteered
+from steerlab.studies.plans import ExperimentPlan, check_choices, choice_of, load_plan, protocol_of
 from steerlab.sweeps.candidates import Cell, Goal, Grid, Rule, Shortlist, relative_dose
 from steerlab.sweeps.sweep import SCALED, SweepResult, sweep
 from steerlab.tasks.evaluation import Evaluation, evaluate
@@ -45,8 +47,6 @@ from steerlab.tasks.problems import Task, as_texts, check_task
 
 FOLDS = 5  # of the diagnostics, where there are problems enough
 SEARCH = 6  # passes over the texts that a search for controls of equal KL takes, about
-CHOOSE = ("shortlist", "grid", "preset")
-SCORES = ("accuracy", "margin", "nll")  # what can be chosen by and tested
 # Of the seed.
 STREAMS = {"balance": 0, "raise": 1, "lower": 2, "questions": 3, "diagnostics": 4, "families": 5, "separability": 6, "pipelines": 7}
 
@@ -200,6 +200,7 @@ def run_experiment(
     texts: Sequence[str | Sequence[int]] | None = None,
     cache_positions: Positions = "last",
     too_long: str = "error",
+    plan: ExperimentPlan | str | Path | None = None,
     **options: Unpack[JobOptions],
 ) -> Experiment:
     """The main protocol on one model and task: choice on validation; effect, and whether it is this direction's, on test.
@@ -223,6 +224,7 @@ def run_experiment(
             the validation split.
         cache_positions: where the direction is measured.
         too_long: what to do with problems that do not fit into the model's context: "error", "drop" or "truncate"; see `steerlab.fit_to_context`.
+        plan: what `steerlab.plan_experiment` gave, or the file it was saved to: the report says whether it was followed, and lists deviations.
         progress: show progress bars, the number of each stage, and what a job of more than a minute is made of.
 
     Example:
@@ -241,22 +243,25 @@ def run_experiment(
         raise InputError(
             f"alphas={list(alphas)}; they must include 0 (the baseline) and a negative value (to move away from right answers)"
         )
-    one_of(measure, "measure", SCORES)
-    one_of(choose, "choose", CHOOSE)
-    kinds = _pipelines(pipelines)
+    check_choices(measure, choose, pipelines)
+    plan = load_plan(plan) if isinstance(plan, str | Path) else plan
     _check_splits(task, "the", f"split of task {task.name!r} is empty; the protocol needs all three")
     task = fit_to_context(model, task, too_long=too_long)
     _check_splits(task, "no", f"problem of task {task.name!r} fits into this model's context; use too_long='truncate', or shorter ones")
     operator, positions, passes = options["operator"], options["positions"], only(options, PassOptions)
     families = _families(families, operator)
-    choice = Choice(measure, screen=None, problems=None) if choose == "grid" else Choice(measure)
+    choice = choice_of(measure, choose)
+    protocol = protocol_of(
+        model, task, seed=seed, layers=layers, alphas=alphas, measure=measure, choose=choose, choice=choice, n_controls=n_controls,
+        stop_after=stop_after, pipelines=pipelines, cache_positions=cache_positions, positions=positions, operator=operator,
+    )  # fmt: skip
     texts, about = side_texts(model, task.validation) if texts is None else (list(texts), f"{len(texts)} given texts")
     stages = Stages(0, show=False)
     if options["progress"]:
         where = list(range(n_layers(model))) if layers is None else list(layers)
         work = workload(
             model, task, texts, layers=len(where), alphas=alphas, n_controls=n_controls, n_same_cell=n_same_cell, families=families,
-            pipelines=kinds, choose=choose, choice=choice,
+            pipelines=pipelines, choose=choose, choice=choice,
         )  # fmt: skip
         if where:  # without any, the job says what is wrong
             more = ", beside a search for controls of equal KL" if work.search else ""
@@ -278,7 +283,7 @@ def run_experiment(
     rule: Rule = Grid(tuple(alphas)) if choose == "grid" else Shortlist(tuple(alphas), worth, norms, preset=choose == "preset")
     groups = dict(zip((p.id for p in task.train), groups_of(task.train), strict=True))
     compared: list[PipelineControl] = []
-    for k, kind in enumerate(kinds):
+    for k, kind in enumerate(pipelines):
         stages.next(f"at most {n_controls} {PIPELINES[kind].words}")
         compared.append(
             pipeline_control(
@@ -329,6 +334,8 @@ def run_experiment(
         "seed": seed, "measure": measure, "choose": choose, "cache_positions": cache_positions, "positions": positions, "operator": operator,
         **({} if options["precision"] is None else {"precision": str(options["precision"])}),
         "n_controls": n_controls, "n_same_cell": n_same_cell, "stop_after": stop_after, "texts": about, "families": remarks, "task": dict(task.about),
+        "test_problems": protocol["test problems"],
+        **({} if plan is None else {"plan": {"sha256": plan.sha256, "deviations": plan.deviations(protocol)}}),
     }  # fmt: skip
     return Experiment(
         task.name,
@@ -441,12 +448,3 @@ def _families(families: Sequence[str] | None, operator: str | Operator) -> tuple
     if "equal_kl" in families and operator not in SCALED:
         raise InputError(f"families: equal_kl needs an operator under which length counts ({' or '.join(SCALED)}), not {operator!r}")
     return tuple(dict.fromkeys(families))
-
-
-def _pipelines(kinds: Sequence[str]) -> tuple[str, ...]:
-    """The kinds of control pipelines asked for, checked."""
-    for kind in kinds:
-        one_of(kind, "pipelines", PIPELINES)
-    if not kinds:
-        raise InputError(f"pipelines is empty; give at least one of {', '.join(PIPELINES)}")
-    return tuple(dict.fromkeys(kinds))
