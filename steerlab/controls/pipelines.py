@@ -19,6 +19,7 @@ from steerlab._progress import job, progress_bar
 from steerlab.directions.direction import Direction, site_of
 from steerlab.directions.random import Pipelines, random_pipelines
 from steerlab.models.backends import Model
+from steerlab.statistics.controls import as_extreme
 from steerlab.statistics.sequential import SequentialTest, sequential_test, studentised
 from steerlab.steering.cells import InterventionRun, run_interventions
 from steerlab.steering.options import CellOptions
@@ -31,7 +32,6 @@ from steerlab.tasks.problems import Problem, as_problems, in_both
 
 MEASURES = {"accuracy": "correct"}  # other measures are columns of their own name
 TOGETHER = 20  # pipelines that are run at once; between such portions it is seen whether to go on
-NOISE = 1e-9  # studentised changes this near are ties
 SIDES = {"raise": "greater", "lower": "less"}  # the alternative of each goal, named before the test
 
 
@@ -280,7 +280,7 @@ def _settled(direction: Sequence[Mapping[str, Any]], controls: Sequence[Mapping[
     for mine in direction:
         sign = 1 if mine["goal"] == "raise" else -1
         theirs = sign * np.array([line["z"] for line in controls if line["goal"] == mine["goal"]])
-        if (theirs >= sign * mine["z"] - NOISE).sum() < stop_after:
+        if as_extreme(sign * mine["z"], theirs, "greater").sum() < stop_after:
             return False
     return True
 
