@@ -39,7 +39,7 @@ SIDES = {"raise": "greater", "lower": "less"}  # the alternative of each goal, n
 class Choice:
     """How a pipeline chooses among its candidates on validation.
 
-    All candidates are compared on the first `screen` problems, the best `keep` for each goal on the first `problems`; the best of these
+    All candidates are compared on the first `screen` problems, the best `keep` for each goal on the first `problems`; the best of a goal's
     is chosen: by the mean of the measure, then the mean margin, then the smaller alpha, then the lower layer.
 
     Attributes:
@@ -340,23 +340,22 @@ class _Runner:
             return [
                 ({goal: cells[0] for goal, cells in one.candidates.items()}, dict.fromkeys(one.candidates, math.nan)) for one in pipelines
             ]
-        seen, left, tables = 0, [list(one.cells) for one in pipelines], [_Comparison(one.cells) for one in pipelines]
+        # What is left is so for one goal: a cell kept for the other is not chosen, whether or not the other goal is still of interest.
+        seen, left, tables = 0, list(pipelines), [_Comparison() for _ in pipelines]
         for most in self.choice.stages(len(self.validation)):
-            done = self._scored(
-                self.validation[seen:most], [(one, cell) for one, cells in zip(pipelines, left, strict=True) for cell in cells]
-            )
+            done = self._scored(self.validation[seen:most], [(one, cell) for one in left for cell in one.cells])
             frames = iter(done.frames)
-            for k, table in enumerate(tables):
-                for cell in left[k]:
+            for one, table in zip(left, tables, strict=True):
+                for cell in one.cells:
                     table.add(cell, next(frames), done.baseline.frame, self.choice.column)
-                best = {goal: table.ranked(left[k], goal)[: self.choice.keep] for goal in pipelines[k].candidates}
-                left[k] = list(dict.fromkeys(cell for cells in best.values() for cell in cells))
+            kept = self.choice.keep
+            left = [
+                one._replace(candidates={goal: tuple(table.ranked(cells, goal)[:kept]) for goal, cells in one.candidates.items()})
+                for one, table in zip(left, tables, strict=True)
+            ]
             seen = most
-        found = []
-        for one, cells, table in zip(pipelines, left, tables, strict=True):
-            at = {goal: table.ranked([cell for cell in cells if cell in allowed], goal)[0] for goal, allowed in one.candidates.items()}
-            found.append((at, {goal: table.mean(cell) for goal, cell in at.items()}))
-        return found
+        chosen = [{goal: cells[0] for goal, cells in one.candidates.items()} for one in left]
+        return [(at, {goal: table.mean(cell) for goal, cell in at.items()}) for at, table in zip(chosen, tables, strict=True)]
 
     def _scored(self, problems: Sequence[Problem], wanted: Sequence[tuple[_Pipeline, Cell]]) -> InterventionRun:
         cells = [
@@ -370,7 +369,6 @@ class _Runner:
 class _Comparison:
     """The candidates of one pipeline on the validation problems seen so far."""
 
-    cells: Sequence[Cell]
     _changes: dict[Cell, list[float]] = field(default_factory=dict)
     _margins: dict[Cell, list[float]] = field(default_factory=dict)
 
