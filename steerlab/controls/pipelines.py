@@ -30,7 +30,7 @@ from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.groups import groups_of
 from steerlab.tasks.problems import Problem, as_problems, in_both
 
-MEASURES = {"accuracy": "correct"}  # other measures are columns of their own name
+MEASURES = {"accuracy": "correct", "margin": "margin", "nll": "nll"}  # and their columns among the outcomes
 TOGETHER = 20  # pipelines that are run at once; between such portions it is seen whether to go on
 SIDES = {"raise": "greater", "lower": "less"}  # the alternative of each goal, named before the test
 
@@ -43,9 +43,12 @@ class Choice:
     is chosen: by the mean of the measure, then the mean margin, then the smaller alpha, then the lower layer.
 
     Attributes:
-        measure: "accuracy", "margin", "nll" or another column of the outcomes.
+        measure: "accuracy", "margin" or "nll"; the goals are to raise and to lower it, whichever is the better.
         screen, problems: how many; None compares all candidates on all problems at once.
         keep: candidates for each goal that are compared further.
+
+    Raises:
+        ValueError: another measure, or counts below 1.
     """
 
     measure: str = "accuracy"
@@ -53,10 +56,16 @@ class Choice:
     problems: int | None = 150
     keep: int = 2
 
+    def __post_init__(self) -> None:
+        one_of(self.measure, "measure", MEASURES)
+        for name in ("screen", "problems", "keep"):
+            if getattr(self, name) is not None:
+                count(getattr(self, name), name, at_least=1)
+
     @property
     def column(self) -> str:
         """The column of the outcomes that is compared."""
-        return MEASURES.get(self.measure, self.measure)
+        return MEASURES[self.measure]
 
     def stages(self, n: int) -> list[int]:
         """How many of n problems have been seen after each stage."""
@@ -81,6 +90,11 @@ class _Pipeline(NamedTuple):
         """All candidates, each once."""
         return tuple(dict.fromkeys(cell for cells in self.candidates.values() for cell in cells))
 
+    @property
+    def chooses(self) -> bool:
+        """Whether there is anything to choose on validation."""
+        return any(len(cells) > 1 for cells in self.candidates.values())
+
 
 @dataclass(frozen=True, eq=False)
 class PipelineControl(Plotted, figure="null_distribution"):
@@ -88,7 +102,7 @@ class PipelineControl(Plotted, figure="null_distribution"):
 
     Attributes:
         frame: one line a pipeline and goal: pipeline, is_control, goal, layer, alpha, validation (change of the measure where it was chosen),
-            change (on test), z (the same, studentised by group), changed (share of answers that are other than unsteered), n_validation.
+            change (on test), z (the same, studentised by group), changed (share of answers that are other than unsteered).
         outcomes: the direction's at its chosen cells on test: goal, problem_id, prediction, correct, margin, nll.
         baseline: the unsteered evaluation on test.
         groups: the group of each test problem.
@@ -135,8 +149,8 @@ class PipelineControl(Plotted, figure="null_distribution"):
 
     def test(self, goal: Goal = "raise") -> SequentialTest:
         """Is the direction's pipeline better at the goal than control pipelines? One-sided, by studentised changes."""
-        alternative: Any = SIDES[goal]
         draws = self._controls(goal)["z"].to_numpy(float)
+        alternative: Any = SIDES[goal]
         return sequential_test(
             float(self._direction(goal)["z"]), draws, planned=self.planned, stop_after=self.stop_after, alternative=alternative
         )
@@ -240,6 +254,8 @@ def pipeline_control(
     as_problems(validation, "validation")
     as_problems(test, "test")
     n = count(n, "n", at_least=1)
+    if stop_after is not None:
+        stop_after = count(stop_after, "stop_after", at_least=1)
     if not validation or not test:
         raise InputError(f"{len(validation)} validation and {len(test)} test problems; give some of both")
     if both := in_both(validation, test):
@@ -249,17 +265,21 @@ def pipeline_control(
     groups = groups_of(test)
     mine = _Pipeline("direction", directions, rule.candidates(directions))
     goals = len(mine.candidates)
-    one = choice.runs(len(validation), len(mine.cells), goals) * (len(mine.cells) > goals) + goals * len(test)
+    one = choice.runs(len(validation), len(mine.cells), goals) * mine.chooses + goals * len(test)
     runner, drawn = (
         _Runner(model, validation, test, choice, groups, only(options, CellOptions) | {"progress": False}),
-        draw(directions, rng),
+        iter(draw(directions, rng)),
     )
     with progress_bar(total=n * one, desc=kind, unit="run", show=options["progress"]) as bar:
         direction = runner.run([mine])[0]
+        if any(math.isnan(line["z"]) for line in direction.lines):
+            raise InputError(f"measure={choice.measure!r}: this scorer gives none for some test problems; use accuracy")
         lines: list[dict[str, Any]] = []
         while len(lines) < n * goals and not _settled(direction.lines, lines, n, stop_after):
             first = len(lines) // goals
             some = list(islice(drawn, min(TOGETHER, n - first)))
+            if not some:
+                raise InputError(f"draw gave {first} pipelines, n={n} at most are needed; let it draw without end")
             ready = [
                 _Pipeline(f"{k:03d}", one.directions, rule.candidates(one.directions, one.separability))
                 for k, one in enumerate(some, first)
@@ -336,7 +356,7 @@ class _Runner:
 
     def _chosen(self, pipelines: Sequence[_Pipeline]) -> list[tuple[dict[Goal, Cell], dict[Goal, float]]]:
         """For each pipeline the cell of each goal, and the change of the measure on validation there."""
-        if all(len(cells) == 1 for one in pipelines for cells in one.candidates.values()):
+        if not any(one.chooses for one in pipelines):
             return [
                 ({goal: cells[0] for goal, cells in one.candidates.items()}, dict.fromkeys(one.candidates, math.nan)) for one in pipelines
             ]
@@ -382,8 +402,7 @@ class _Comparison:
         return float(np.mean(self._changes[cell]))
 
     def ranked(self, cells: Sequence[Cell], goal: Goal) -> list[Cell]:
-        """Cells, the one to choose first: by the mean, then the mean margin, then the smaller alpha, then the lower layer."""
+        """Cells, the one to choose first: by the mean, then the mean margin where there is one, then the smaller alpha, then the lower layer."""
         sign = -1 if goal == "raise" else 1
-        return sorted(
-            cells, key=lambda cell: (sign * self.mean(cell), sign * float(np.mean(self._margins[cell])), abs(cell.alpha), cell.layer)
-        )
+        margins = {cell: float(np.nan_to_num(np.mean(self._margins[cell]))) for cell in cells}
+        return sorted(cells, key=lambda cell: (sign * self.mean(cell), sign * margins[cell], abs(cell.alpha), cell.layer))
