@@ -18,7 +18,7 @@ from steerlab.tasks.scorers import Outcome, scorer_for
 
 ALPHAS, N, GOALS = (-2.0, 1.0, 2.0), 4, ("raise", "lower")
 COLUMNS = {"accuracy": "correct", "margin": "margin", "nll": "nll"}
-TIGHT, ALL = {"screen": 4, "problems": 12, "keep": 1}, {"screen": None, "problems": None}
+TIGHT, ALL = {"screen": 2, "problems": 12, "keep": 1}, {"screen": None, "problems": None}
 
 
 def rng(seed=0):
@@ -195,11 +195,11 @@ def test_a_preset_sees_no_validation_problem(run, counted, splits):
 
 @pytest.mark.parametrize("keep", [1, 2])
 def test_the_runs_of_a_choice_are_those_that_were_done(run, counted, splits, keep):
-    choice = sl.Choice("margin", screen=4, problems=12, keep=keep)
+    choice = sl.Choice("margin", screen=2, problems=12, keep=keep)
     run(choice=choice)
     validation, test = ([len(ids) * cells for ids, cells in counted if ids[0] in {p.id for p in split}] for split in splits)
-    assert sum(validation) == (N + 1) * choice.runs(15, 9, 2) == (N + 1) * (4 * 9 + 8 * 2 * keep)
-    assert [sorted({len(ids) for ids, _ in counted}), sum(test)] == [[4, 8, 15], (N + 1) * 2 * 15]
+    assert sum(validation) == (N + 1) * choice.runs(15, 9, 2) == (N + 1) * (2 * 9 + 10 * 2 * keep)
+    assert [sorted({len(ids) for ids, _ in counted}), sum(test)] == [[2, 10, 15], (N + 1) * 2 * 15]
 
 
 @pytest.mark.parametrize(
