@@ -62,6 +62,7 @@ def test_a_corrected_p_exactly_at_the_level_counts(level, n):
     assert st.verdict(exact, zeros, level=level).text == "specific effect"
     assert st.verdict(exact, dict.fromkeys(zeros, 1.0), level=level).text == "effect that is not specific to this direction"
     assert st.verdict(exact * (1 + 1e-9), dict.fromkeys(zeros, 1.0), level=level).text == "no effect detected"
+    assert st.verdict(1 / 20, {"a": 1 / 20, "b": 1 / 20}, level=0.15).text == "specific effect"  # 3 * 0.05 is a little more than 0.15
 
 
 def test_the_level_is_free():
