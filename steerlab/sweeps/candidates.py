@@ -114,7 +114,7 @@ class Shortlist:
         found: dict[Goal, tuple[Cell, ...]] = {}
         for goal in GOALS:
             sign = 1 if goal == "raise" else -1
-            cells = [Cell(layer, alpha) for layer in layers for alpha in self._alphas(directions[layer])]
+            cells = [Cell(layer, alpha) for layer in layers for alpha in self._alphas(layer, directions[layer])]
             if self.preset:
                 cells = sorted((cell for cell in cells if cell.alpha * sign > 0), key=lambda cell: -abs(cell.alpha))[:1]
             found[goal] = tuple(cells)
@@ -122,12 +122,12 @@ class Shortlist:
             raise InputError(NO_ALPHA.format(list(self.alphas)))
         return {goal: cells for goal, cells in found.items() if cells}
 
-    def _alphas(self, direction: Direction) -> list[float]:
+    def _alphas(self, layer: int, direction: Direction) -> list[float]:
         kept: list[float] = []
         for sign in (-1, 1):
             mine = sorted((alpha for alpha in self.alphas if alpha * sign > 0), key=abs)
             if self.resid_norms is not None and mine:
-                resid = self.resid_norms[direction.layer]
+                resid = self.resid_norms[layer]
                 mine = [alpha for alpha in mine if relative_dose(direction, alpha, resid) <= self.most] or mine[:1]
             kept += mine if self.preset else _evenly(mine, count(self.n_alphas, "n_alphas", at_least=2) // 2)
         return sorted(kept)

@@ -73,6 +73,8 @@ def test_alphas_are_those_up_to_a_relative_dose(norm, most, expected):
 def test_a_dose_is_that_of_each_layer():
     rule = sl.Shortlist(ALPHAS, WORTH, {layer: {1: 2.0, 3: 6.0}.get(layer, 1.0) for layer in range(5)})
     assert cells(rule) == [(1, -1), (1, 1), *((3, alpha) for alpha in ALPHAS if alpha)]
+    moved = {layer: sl.Direction(torch.tensor([2.0, 0.0]), 0) for layer in range(5)}  # measured at layer 0, acting at each
+    assert cells(rule, of=moved) == cells(rule)
     assert sl.relative_dose(directions()[1], -3.0, 6.0) == pytest.approx(1)
 
 
