@@ -20,6 +20,7 @@ from steerlab.directions.direction import Direction, site_of
 from steerlab.directions.random import Pipelines, random_pipelines
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
+from steerlab.statistics.controls import as_extreme
 from steerlab.statistics.sequential import SequentialTest, sequential_test, studentised
 from steerlab.steering.cells import InterventionRun, run_interventions
 from steerlab.steering.options import CellOptions, Scoring
@@ -31,9 +32,8 @@ from steerlab.tasks.evaluation import Evaluation
 from steerlab.tasks.groups import groups_of
 from steerlab.tasks.problems import Problem, as_problems, in_both
 
-MEASURES = {"accuracy": "correct"}  # other measures are columns of their own name
+MEASURES = {"accuracy": "correct", "margin": "margin", "nll": "nll"}  # and their columns among the outcomes
 TOGETHER = 20  # pipelines that are run at once; between such portions it is seen whether to go on
-NOISE = 1e-9  # studentised changes this near are ties
 SIDES = {"raise": "greater", "lower": "less"}  # the alternative of each goal, named before the test
 
 
@@ -41,13 +41,16 @@ SIDES = {"raise": "greater", "lower": "less"}  # the alternative of each goal, n
 class Choice:
     """How a pipeline chooses among its candidates on validation.
 
-    All candidates are compared on the first `screen` problems, the best `keep` for each goal on the first `problems`; the best of these
+    All candidates are compared on the first `screen` problems, the best `keep` for each goal on the first `problems`; the best of a goal's
     is chosen: by the mean of the measure, then the mean margin, then the smaller alpha, then the lower layer.
 
     Attributes:
-        measure: "accuracy", "margin", "nll" or another column of the outcomes.
+        measure: "accuracy", "margin" or "nll"; the goals are to raise and to lower it, whichever is the better.
         screen, problems: how many; None compares all candidates on all problems at once.
         keep: candidates for each goal that are compared further.
+
+    Raises:
+        ValueError: another measure, or counts below 1.
 
     Example:
         >>> Choice().stages(300), Choice(screen=None).stages(300), Choice().runs(300, cells=12, goals=2)
@@ -59,10 +62,16 @@ class Choice:
     problems: int | None = 150
     keep: int = 2
 
+    def __post_init__(self) -> None:
+        one_of(self.measure, "measure", MEASURES)
+        for name in ("screen", "problems", "keep"):
+            if getattr(self, name) is not None:
+                count(getattr(self, name), name, at_least=1)
+
     @property
     def column(self) -> str:
         """The column of the outcomes that is compared."""
-        return MEASURES.get(self.measure, self.measure)
+        return MEASURES[self.measure]
 
     def stages(self, n: int) -> list[int]:
         """How many of n problems have been seen after each stage."""
@@ -87,6 +96,11 @@ class _Pipeline(NamedTuple):
         """All candidates, each once."""
         return tuple(dict.fromkeys(cell for cells in self.candidates.values() for cell in cells))
 
+    @property
+    def chooses(self) -> bool:
+        """Whether there is anything to choose on validation."""
+        return any(len(cells) > 1 for cells in self.candidates.values())
+
 
 @dataclass(frozen=True, eq=False)
 class PipelineControl(Plotted, figure="null_distribution"):
@@ -94,7 +108,7 @@ class PipelineControl(Plotted, figure="null_distribution"):
 
     Attributes:
         frame: one line a pipeline and goal: pipeline, is_control, goal, layer, alpha, validation (change of the measure where it was chosen),
-            change (on test), z (the same, studentised by group), changed (share of answers that are other than unsteered), n_validation.
+            change (on test), z (the same, studentised by group), changed (share of answers that are other than unsteered).
         outcomes: the direction's at its chosen cells on test: goal, problem_id, prediction, correct, margin, nll.
         baseline: the unsteered evaluation on test.
         groups: the group of each test problem.
@@ -141,8 +155,8 @@ class PipelineControl(Plotted, figure="null_distribution"):
 
     def test(self, goal: Goal = "raise") -> SequentialTest:
         """Is the direction's pipeline better at the goal than control pipelines? One-sided, by studentised changes."""
-        alternative: Any = SIDES[goal]
         draws = self._controls(goal)["z"].to_numpy(float)
+        alternative: Any = SIDES[goal]
         return sequential_test(
             float(self._direction(goal)["z"]), draws, planned=self.planned, stop_after=self.stop_after, alternative=alternative
         )
@@ -246,6 +260,8 @@ def pipeline_control(
     as_problems(validation, "validation")
     as_problems(test, "test")
     n = count(n, "n", at_least=1)
+    if stop_after is not None:
+        stop_after = count(stop_after, "stop_after", at_least=1)
     if not validation or not test:
         raise InputError(f"{len(validation)} validation and {len(test)} test problems; give some of both")
     if both := in_both(validation, test):
@@ -254,12 +270,12 @@ def pipeline_control(
         )
     groups = groups_of(test)
     mine = _Pipeline("direction", directions, rule.candidates(directions))
-    goals, cells = len(mine.candidates), len(mine.cells)
-    chosen, scored = choice.runs(len(validation), cells, goals) if cells > goals else 0, goals * len(test)
+    goals = len(mine.candidates)
+    chosen, scored = choice.runs(len(validation), len(mine.cells), goals) * mine.chooses, goals * len(test)
     how, one = only(options, Scoring), chosen + scored
     runner, drawn = (
         _Runner(model, validation, test, choice, groups, only(options, CellOptions) | {"progress": False}),
-        draw(directions, rng),
+        iter(draw(directions, rng)),
     )
     if options["progress"]:
         layers, scorer = sorted(directions), options["scorer"]
@@ -268,11 +284,15 @@ def pipeline_control(
         forecast(model, [work], show=True, extra=f" of {n + 1} pipelines, at most")
     with progress_bar(total=(n + 1) * one, desc=kind, unit="run", show=options["progress"], foretold=True) as bar:
         direction = runner.run([mine])[0]
+        if any(math.isnan(line["z"]) for line in direction.lines):
+            raise InputError(f"measure={choice.measure!r}: this scorer gives none for some test problems; use accuracy")
         bar.update(one)
         controls: list[dict[str, Any]] = []
         done, left = 0, _open(direction.lines, controls, stop_after)
         while done < n and left:
             some = list(islice(drawn, min(TOGETHER, n - done)))
+            if not some:
+                raise InputError(f"draw gave {done} pipelines, n={n} at most are needed; let it draw without end")
             ready = [
                 _Pipeline(f"{k:03d}", one.directions, {goal: rule.candidates(one.directions, one.separability)[goal] for goal in left})
                 for k, one in enumerate(some, done)
@@ -294,7 +314,7 @@ def _open(direction: Sequence[Mapping[str, Any]], controls: Sequence[Mapping[str
     for mine in direction:
         sign = 1 if mine["goal"] == "raise" else -1
         theirs = sign * np.array([line["z"] for line in controls if line["goal"] == mine["goal"]])
-        if stop_after is None or (theirs >= sign * mine["z"] - NOISE).sum() < stop_after:
+        if stop_after is None or as_extreme(sign * mine["z"], theirs, "greater").sum() < stop_after:
             left.append(mine["goal"])
     return left
 
@@ -350,27 +370,26 @@ class _Runner:
 
     def _chosen(self, pipelines: Sequence[_Pipeline]) -> list[tuple[dict[Goal, Cell], dict[Goal, float]]]:
         """For each pipeline the cell of each goal, and the change of the measure on validation there."""
-        if all(len(cells) == 1 for one in pipelines for cells in one.candidates.values()):
+        if not any(one.chooses for one in pipelines):
             return [
                 ({goal: cells[0] for goal, cells in one.candidates.items()}, dict.fromkeys(one.candidates, math.nan)) for one in pipelines
             ]
-        seen, left, tables = 0, [list(one.cells) for one in pipelines], [_Comparison(one.cells) for one in pipelines]
+        # What is left is so for one goal: a cell kept for the other is not chosen, whether or not the other goal is still of interest.
+        seen, left, tables = 0, list(pipelines), [_Comparison() for _ in pipelines]
         for most in self.choice.stages(len(self.validation)):
-            done = self._scored(
-                self.validation[seen:most], [(one, cell) for one, cells in zip(pipelines, left, strict=True) for cell in cells]
-            )
+            done = self._scored(self.validation[seen:most], [(one, cell) for one in left for cell in one.cells])
             frames = iter(done.frames)
-            for k, table in enumerate(tables):
-                for cell in left[k]:
+            for one, table in zip(left, tables, strict=True):
+                for cell in one.cells:
                     table.add(cell, next(frames), done.baseline.frame, self.choice.column)
-                best = {goal: table.ranked(left[k], goal)[: self.choice.keep] for goal in pipelines[k].candidates}
-                left[k] = list(dict.fromkeys(cell for cells in best.values() for cell in cells))
+            kept = self.choice.keep
+            left = [
+                one._replace(candidates={goal: tuple(table.ranked(cells, goal)[:kept]) for goal, cells in one.candidates.items()})
+                for one, table in zip(left, tables, strict=True)
+            ]
             seen = most
-        found = []
-        for one, cells, table in zip(pipelines, left, tables, strict=True):
-            at = {goal: table.ranked([cell for cell in cells if cell in allowed], goal)[0] for goal, allowed in one.candidates.items()}
-            found.append((at, {goal: table.mean(cell) for goal, cell in at.items()}))
-        return found
+        chosen = [{goal: cells[0] for goal, cells in one.candidates.items()} for one in left]
+        return [(at, {goal: table.mean(cell) for goal, cell in at.items()}) for at, table in zip(chosen, tables, strict=True)]
 
     def _scored(self, problems: Sequence[Problem], wanted: Sequence[tuple[_Pipeline, Cell]]) -> InterventionRun:
         cells = [
@@ -384,7 +403,6 @@ class _Runner:
 class _Comparison:
     """The candidates of one pipeline on the validation problems seen so far."""
 
-    cells: Sequence[Cell]
     _changes: dict[Cell, list[float]] = field(default_factory=dict)
     _margins: dict[Cell, list[float]] = field(default_factory=dict)
 
@@ -398,8 +416,7 @@ class _Comparison:
         return float(np.mean(self._changes[cell]))
 
     def ranked(self, cells: Sequence[Cell], goal: Goal) -> list[Cell]:
-        """Cells, the one to choose first: by the mean, then the mean margin, then the smaller alpha, then the lower layer."""
+        """Cells, the one to choose first: by the mean, then the mean margin where there is one, then the smaller alpha, then the lower layer."""
         sign = -1 if goal == "raise" else 1
-        return sorted(
-            cells, key=lambda cell: (sign * self.mean(cell), sign * float(np.mean(self._margins[cell])), abs(cell.alpha), cell.layer)
-        )
+        margins = {cell: float(np.nan_to_num(np.mean(self._margins[cell]))) for cell in cells}
+        return sorted(cells, key=lambda cell: (sign * self.mean(cell), sign * margins[cell], abs(cell.alpha), cell.layer))

@@ -405,10 +405,11 @@ def shuffled_pipelines(
         while True:
             ours, theirs = shuffle(rng)
             found = {
-                layer: _control(like, estimator(ours, theirs, layer=layer).vector.double(), "shuffled_labels", "shuffled", norm, about)
+                layer: _control(like, estimator(ours, theirs, layer=like.layer).vector.double(), "shuffled_labels", "shuffled", norm, about)
                 for layer, like in directions.items()
             }
-            yield Drawn(found, separability(ours, theirs, found, rng=rng, folds=folds, paired=paired))
+            worth = separability(ours, theirs, {like.layer for like in directions.values()}, rng=rng, folds=folds, paired=paired)
+            yield Drawn(found, worth and {layer: worth[like.layer] for layer, like in directions.items()})
 
     return draw
 

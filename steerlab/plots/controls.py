@@ -240,7 +240,6 @@ def _of_pipelines(ctl: _input.Pipelines, goal: str | None) -> _Null:
     goal = ctl.goals[0] if goal is None else goal
     test, (layer, alpha) = ctl.test(goal), ctl.cell(goal)
     controls = np.array(test.controls)
-    far = (controls >= test.observed - 1e-9) if test.alternative == "greater" else (controls <= test.observed + 1e-9)
     early = f" (of {test.planned} planned)" if test.n_controls < test.planned else ""
     headline = (
         f"{test.exceeds} of {len(controls)} {ctl.kind}{early} {goal} as much or more: {format_p(test.pvalue, digits=2)} (uncorrected)"
@@ -248,7 +247,9 @@ def _of_pipelines(ctl: _input.Pipelines, goal: str | None) -> _Null:
     said = f"Tested: layer {layer}, alpha {theme.alpha_text(alpha)}; each control is at the cell that it chose itself. "
     notes = (f"With {test.planned} controls the smallest possible p is {test.smallest_p:.2g}.",)
     more, less = f"{goal} as much or more", f"{goal} less"
-    return _Null(ctl.kind, controls, test.observed, far, "studentised net change", 2, headline, said, notes, less=less, more=more)
+    return _Null(
+        ctl.kind, controls, test.observed, test.as_extreme, "studentised net change", 2, headline, said, notes, less=less, more=more
+    )
 
 
 def _histogram(controls: np.ndarray, edges: np.ndarray, colour: str, pattern: str, name: str, digits: int) -> go.Bar:

@@ -88,7 +88,7 @@ class RankTest(
     @property
     def as_extreme(self) -> np.ndarray:
         """Which controls are at least as extreme as the observed effect, in their order."""
-        return _as_extreme(self.observed, np.array(self.controls), self.alternative)
+        return as_extreme(self.observed, np.array(self.controls), self.alternative)
 
     def __str__(self) -> str:
         return (
@@ -128,7 +128,7 @@ def rank_test(observed: float, controls: ArrayLike, *, alternative: Alternative 
     check_alternative(alternative)
     observed = finite(observed, "observed")
     draws = reals(controls, "controls", at_least=1)
-    exceeds, k = int(_as_extreme(observed, draws, alternative).sum()), draws.size
+    exceeds, k = int(as_extreme(observed, draws, alternative).sum()), draws.size
     return RankTest(
         observed=observed,
         controls=tuple(draws.tolist()),
@@ -141,8 +141,9 @@ def rank_test(observed: float, controls: ArrayLike, *, alternative: Alternative 
     )
 
 
-def _as_extreme(observed: float, draws: np.ndarray, alternative: Alternative) -> np.ndarray:
-    noise = RELATIVE_NOISE * common_scale(observed, draws)
+def as_extreme(observed: float, draws: np.ndarray, alternative: Alternative) -> np.ndarray:
+    """Which draws are at least as extreme as the observed value; values within a relative 1e-12 are ties."""
+    noise = RELATIVE_NOISE * common_scale(np.append(draws, observed))
     if alternative == "greater":
         return np.asarray(draws >= observed - noise)
     if alternative == "less":

@@ -15,6 +15,7 @@ from steerlab._checks import (
     RELATIVE_NOISE,
     Alternative,
     InputError,
+    are_outcomes,
     check_alternative,
     check_pairs,
     common_scale,
@@ -189,13 +190,17 @@ def smallest_detectable_change(n: int, *, discordant: float, level: float = 0.05
     return float(brentq(shortfall, 0.0, discordant, xtol=1e-12))
 
 
+EXACT = 5_000  # problems for which a power is computed exactly in half a second
+
+
 def detectable_change(
     before: ArrayLike, after: ArrayLike, *, groups: ArrayLike | None = None, level: float = 0.05, power: float = 0.8
 ) -> float | None:
-    """Smallest mean change, in the direction named beforehand, that a one-sided paired test detects with the given power.
+    """Smallest mean change, in the direction named beforehand, that a one-sided sign-flip test detects with the given power.
 
-    The spread is that of the changes seen, by group; the test statistic is taken as Student's t, which is near what a sign-flip test
-    of many problems (or groups) does.
+    Of up to 5,000 answers without groups, computed exactly (the sign test), with the share of changed answers that was seen, or that the change
+    itself needs. Else the spread is that of the changes seen, by group, and the test statistic is taken as Student's t, which is near what
+    a sign-flip test does where many problems (or groups) change.
 
     Args:
         before, after: the same problems, in the same order: right or wrong, or real values.
@@ -204,18 +209,19 @@ def detectable_change(
         power: the wanted chance of detection; above level.
 
     Returns:
-        The change, above 0; None where nothing changed, which tells nothing of how large an effect could be missed.
+        The change, above 0; None where nothing changed, which tells nothing of how large an effect could be missed, or where the problems
+        are too few for any.
 
     Raises:
         ValueError: unequal lengths, fewer than 2 pairs or groups, NaN or infinite values, labels of another length or missing, or a level or
             power outside (0, 1).
 
     Source:
-        Cohen (1988), Statistical Power Analysis for the Behavioral Sciences, solved for the effect.
+        As `power_of_sign_test`, or Cohen (1988), Statistical Power Analysis for the Behavioral Sciences, solved for the effect.
 
     Example:
         >>> round(detectable_change([0] * 86, [1] * 15 + [0] * 71), 3)
-        0.103
+        0.116
         >>> print(detectable_change([0, 1, 1], [0, 1, 1]))
         None
     """
@@ -223,8 +229,16 @@ def detectable_change(
     was, now = reals(before, "before", at_least=2), reals(after, "after", at_least=2)
     level, power = open_share(level, "level"), check_power(power, level)
     numbers = None if groups is None else group_numbers(groups, was.size)
+    n_groups = was.size if numbers is None else int(numbers.max()) + 1
+    seen = float((was != now).mean())
+    if seen and n_groups == was.size <= EXACT and are_outcomes(before, after):
+
+        def shortfall(change: float) -> float:
+            return power_of_sign_test(was.size, change=change, discordant=max(seen, change), level=level, alternative="greater") - power
+
+        return float(brentq(shortfall, 0.0, 1.0, xtol=1e-9)) if shortfall(1.0) > 0 else None
     error = standard_error(now - was, numbers, RELATIVE_NOISE * common_scale(was, now))
-    df = (was.size if numbers is None else int(numbers.max()) + 1) - 1
+    df = n_groups - 1
     return float(stats.t.isf(level, df) + stats.t.ppf(power, df)) * error or None
 
 

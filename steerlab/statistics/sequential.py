@@ -6,9 +6,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from steerlab._checks import RELATIVE_NOISE, InputError, are_outcomes, check_pairs, common_scale, count, finite, one_of, outcomes, reals
+from steerlab._checks import InputError, are_outcomes, check_pairs, count, finite, one_of, outcomes, reals
 from steerlab._html import OneLine
 from steerlab.statistics._format import format_p
+from steerlab.statistics.controls import as_extreme
 
 OneSided = Literal["greater", "less"]
 
@@ -84,6 +85,11 @@ class SequentialTest(
     alternative: OneSided
 
     @property
+    def as_extreme(self) -> NDArray[np.bool_]:
+        """Which controls are at least as extreme, in their order."""
+        return as_extreme(self.observed, np.array(self.controls), self.alternative)
+
+    @property
     def n_controls(self) -> int:
         """How many were drawn."""
         return len(self.controls)
@@ -140,16 +146,14 @@ def sequential_test(
     observed, draws = finite(observed, "observed"), reals(controls, "controls", at_least=1)[: count(planned, "planned", at_least=1)]
     if stop_after is not None:
         stop_after = count(stop_after, "stop_after", at_least=1)
-    noise = RELATIVE_NOISE * common_scale(observed, draws)
-    extreme = draws >= observed - noise if alternative == "greater" else draws <= observed + noise
-    found = np.flatnonzero(extreme)
+    found = np.flatnonzero(as_extreme(observed, draws, alternative))
     stopped = stop_after is not None and len(found) >= stop_after
     if stopped and stop_after is not None:
         draws = draws[: found[stop_after - 1] + 1]
     elif len(draws) < planned:
         raise InputError(
-            f"controls: {len(draws)} of {planned} planned, {len(found)} of them at least as extreme; draw on, up to {planned} or "
-            f"{'' if stop_after is None else f'until {stop_after} are'}"
+            f"controls: {len(draws)} of {planned} planned, {len(found)} of them at least as extreme; draw on, up to {planned}"
+            f"{'' if stop_after is None else f' or until {stop_after} are'}"
         )
     exceeds = int(stop_after or 0) if stopped else len(found)
     p = exceeds / len(draws) if stopped else (1 + exceeds) / (planned + 1)

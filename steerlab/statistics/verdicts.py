@@ -8,7 +8,7 @@ import pandas as pd
 from steerlab._checks import InputError, open_share
 from steerlab._html import Result
 from steerlab.statistics._format import format_p
-from steerlab.statistics.multiplicity import LEVEL, holm
+from steerlab.statistics.multiplicity import LEVEL, holm, significant
 
 SPECIFIC = "specific effect"
 NOT_SPECIFIC = "effect that is not specific to this direction"
@@ -41,10 +41,9 @@ class Verdict(Result):
     @property
     def frame(self) -> pd.DataFrame:
         """One line a test: test, p_uncorrected, p_holm, significant."""
-        raw = {"effect": self.effect, **self.controls}
-        table = pd.DataFrame({"test": list(raw), "p_uncorrected": list(raw.values())})
+        table = pd.DataFrame({"test": ["effect", *self.controls], "p_uncorrected": [self.effect, *self.controls.values()]})
         table["p_holm"] = holm(table["p_uncorrected"].to_numpy(float))
-        return table.assign(significant=table["p_holm"] <= self.level)
+        return table.assign(significant=significant(table["p_holm"], self.level))
 
     def __str__(self) -> str:
         lines = self.frame.itertuples()

@@ -12,6 +12,7 @@ from steerlab.directions.direction import Direction
 Goal = Literal["raise", "lower"]
 GOALS: tuple[Goal, ...] = ("raise", "lower")
 T = TypeVar("T")
+NO_ALPHA = "alphas={}; give at least one other than 0"
 
 
 class Cell(NamedTuple):
@@ -63,7 +64,13 @@ class Grid:
     alphas: tuple[float, ...]
 
     def candidates(self, directions: Mapping[int, Direction], separability: Mapping[int, float] | None = None) -> Candidates:
-        """The cells, for the directions of a pipeline."""
+        """The cells, for the directions of a pipeline.
+
+        Raises:
+            ValueError: no alpha other than 0.
+        """
+        if not any(self.alphas):
+            raise InputError(NO_ALPHA.format(list(self.alphas)))
         cells = tuple(Cell(layer, alpha) for layer in sorted(directions) for alpha in self.alphas if alpha != 0)
         return dict.fromkeys(GOALS, cells)
 
@@ -82,7 +89,7 @@ class Shortlist:
         alphas: what is chosen from.
         separability: of the direction's own contrast, by layer; None takes the layers evenly spread.
         resid_norms: median norm of the residual stream, by layer; None uses all alphas.
-        n_layers, n_alphas: how many are kept, at most.
+        n_layers, n_alphas: how many are kept, at most; 2 alphas or more.
         most: the largest relative dose.
         preset: one cell for each goal, which leaves nothing to choose: the best layer, and its largest alpha of the goal's sign.
 
@@ -103,8 +110,12 @@ class Shortlist:
     preset: bool = False
 
     def candidates(self, directions: Mapping[int, Direction], separability: Mapping[int, float] | None = None) -> Candidates:
-        """The cells, for the directions of a pipeline and what its own contrast is worth at each layer (default the direction's)."""
-        worth = self.separability if separability is None else separability
+        """The cells, for the directions of a pipeline and what its own contrast is worth at each layer (default the direction's).
+
+        Raises:
+            ValueError: no alpha other than 0, fewer than 1 layer or 2 alphas to keep, or a median norm that is not above 0.
+        """
+        worth = self.separability if self.separability is None or separability is None else separability
         layers = sorted(directions)
         keep = 1 if self.preset else count(self.n_layers, "n_layers", at_least=1)
         if worth is not None:
@@ -114,22 +125,22 @@ class Shortlist:
         found: dict[Goal, tuple[Cell, ...]] = {}
         for goal in GOALS:
             sign = 1 if goal == "raise" else -1
-            cells = [Cell(layer, alpha) for layer in layers for alpha in self._alphas(directions[layer])]
+            cells = [Cell(layer, alpha) for layer in layers for alpha in self._alphas(layer, directions[layer])]
             if self.preset:
                 cells = sorted((cell for cell in cells if cell.alpha * sign > 0), key=lambda cell: -abs(cell.alpha))[:1]
             found[goal] = tuple(cells)
         if not any(found.values()):
-            raise InputError(f"alphas={list(self.alphas)}; give at least one other than 0")
+            raise InputError(NO_ALPHA.format(list(self.alphas)))
         return {goal: cells for goal, cells in found.items() if cells}
 
-    def _alphas(self, direction: Direction) -> list[float]:
+    def _alphas(self, layer: int, direction: Direction) -> list[float]:
         kept: list[float] = []
         for sign in (-1, 1):
             mine = sorted((alpha for alpha in self.alphas if alpha * sign > 0), key=abs)
             if self.resid_norms is not None and mine:
-                resid = self.resid_norms[direction.layer]
+                resid = self.resid_norms[layer]
                 mine = [alpha for alpha in mine if relative_dose(direction, alpha, resid) <= self.most] or mine[:1]
-            kept += _evenly(mine, max(1, self.n_alphas // 2))
+            kept += mine if self.preset else _evenly(mine, count(self.n_alphas, "n_alphas", at_least=2) // 2)
         return sorted(kept)
 
     def __str__(self) -> str:

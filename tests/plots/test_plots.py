@@ -514,6 +514,58 @@ def test_a_null_distribution_needs_a_known_measure_and_at_least_one_control():
         plots.null_distribution(Control(()))
 
 
+def pipelines(stop_after: int | None = None) -> sl.PipelineControl:
+    """Twelve control pipelines whose studentised changes are -6 to 5; the direction's is 2 for both goals."""
+    z = [2.0, *np.arange(-6.0, 6.0)]
+    lines = [
+        {
+            "pipeline": k,
+            "is_control": k > 0,
+            "goal": goal,
+            "layer": k,
+            "alpha": sign * 1.5,
+            "z": value,
+            "change": value / 100,
+            "changed": 0.1,
+        }
+        for k, value in enumerate(z)
+        for goal, sign in (("raise", 1), ("lower", -1))
+    ]
+    frame, nothing = pd.DataFrame(lines), pd.DataFrame()
+    return sl.PipelineControl(frame, nothing, None, (), "random pipelines", "a rule", sl.Choice(), 12, stop_after, nothing)
+
+
+@pytest.mark.parametrize(("goal", "exceeds", "alpha"), [(None, 4, "1.5"), ("raise", 4, "1.5"), ("lower", 9, "\N{MINUS SIGN}1.5")])
+def test_the_null_distribution_of_pipelines_hatches_those_as_good_at_the_goal(goal, exceeds: int, alpha: str):
+    """By hand: of -6 to 5, the four from 2 to 5 raise as much, and the nine from -6 to 2 lower as much."""
+    control, verb = pipelines(), goal or "raise"
+    fig = plots.null_distribution(control, goal=goal)
+    less, far = fig.data
+    assert [sum(trace.y) for trace in fig.data] == [12 - exceeds, exceeds]
+    assert exceeds == control.test(verb).exceeds
+    assert (less.name, far.name) == (f"{12 - exceeds} {verb} less", f"{exceeds} {verb} as much or more")
+    assert (less.marker.pattern.shape, far.marker.pattern.shape) == (None, "/")
+    assert fig.layout.shapes[-1].x0 == 2
+    assert (fig.layout.xaxis.title.text, fig.layout.yaxis.title.text) == ("studentised net change", "random pipelines (count)")
+    headline, notes, _ = theme.without_title(fig)
+    assert headline == f"{exceeds} of 12 random pipelines {verb} as much or more: p = {(1 + exceeds) / 13:.2g} (uncorrected)"
+    assert " ".join(notes).startswith(f"Tested: layer 0, alpha {alpha}; each control is at the cell that it chose itself.")
+    assert "With 12 controls the smallest possible p is 0.077." in " ".join(notes)
+
+
+def test_the_null_distribution_of_pipelines_that_were_stopped_holds_those_that_count():
+    """By hand: -6, -5 and -4 are the first three that lower as much; none after them counts."""
+    fig = plots.null_distribution(pipelines(stop_after=3), goal="lower")
+    assert [sum(trace.y) for trace in fig.data] == [0, 3]
+    assert title(fig).startswith("3 of 3 random pipelines (of 12 planned) lower as much or more: p = 1 (uncorrected)")
+
+
+def test_the_figure_of_pipelines_is_their_plot_and_wants_a_goal_they_have():
+    assert title(pipelines().plot()) == title(plots.null_distribution(pipelines()))
+    with pytest.raises(ValueError, match="goal='best'; use one of raise, lower"):
+        plots.null_distribution(pipelines(), goal="best")
+
+
 def test_the_training_curve_names_the_best_validation_epoch():
     fig = plots.training_curve(history())
     assert len(fig.data) == 3
