@@ -44,9 +44,9 @@ class Audit(Result):
     @property
     def distinct(self) -> pd.DataFrame:
         """The claims without those that say another one again; again holds the headings under which they do."""
-        again = self.frame.groupby("repeats", sort=False)["heading"].agg(lambda headings: "; ".join(dict.fromkeys(headings)))
+        headings = {first: "; ".join(dict.fromkeys(part["heading"])) for first, part in self.frame.groupby("repeats")}
         once = self.frame[self.frame["repeats"] == ""].drop(columns="repeats")
-        return once.assign(again=once["id"].map(again.drop("", errors="ignore")).fillna(""))
+        return once.assign(again=[headings.get(claim, "") for claim in once["id"]])
 
     def summary(self) -> pd.DataFrame:
         """How many claims of each document got which verdict, and in all; repetitions are beside, not among them."""
@@ -62,7 +62,7 @@ class Audit(Result):
         once = self.distinct
         counts, again = once["verdict"].value_counts(), len(self.frame) - len(once)
         said = f"{len(once)} claims: " + ", ".join(f"{counts.get(verdict, 0)} {_plural(verdict)}" for verdict in VERDICTS)
-        return said + (f"; said again {again} times, counted once" if again else "")
+        return said + (f"; {again} repetitions beside" if again else "")
 
     def text(self, width: int = 120) -> str:
         """Claim, recomputed value, verdict and reason, document by document, for a terminal; the counts at the end."""

@@ -175,9 +175,7 @@ COUNTING = (
 
 def _places(by: dict[str, list[Range]], names: list[str]) -> Answer:
     """The place of the first of several by each measure, 1 the largest; ties count in its favour."""
-    ranges = tuple(
-        Range(1 + sum(v.low > own.high for v in rest), 1 + sum(v.high > own.low for v in rest)) for own, *rest in by.values()
-    )
+    ranges = tuple(Range(1 + sum(v.low > own.high for v in rest), 1 + sum(v.high > own.low for v in rest)) for own, *rest in by.values())
     listed = "; ".join(f"by {measure}: {', '.join(map('{} {}'.format, names, values))}" for measure, values in by.items())
     return Answer(ranges, listed, determined=False)
 

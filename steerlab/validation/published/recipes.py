@@ -71,7 +71,9 @@ def difference_beyond(after: Cells, before: Cells, bars: str) -> Answer:
     """By how much after minus before lies above each of several bars, separated by commas; which one is meant is not printed."""
     value = difference(after, before).ranges[0]
     beyond = tuple(value - Range.point(Fraction(bar)) for bar in bars.split(","))
-    said = f"{shown(after, None)} minus {shown(before, None)} is {value}; which of {bars.replace(',', ' and ')} it has to exceed is not said"
+    said = (
+        f"{shown(after, None)} minus {shown(before, None)} is {value}; which of {bars.replace(',', ' and ')} it has to exceed is not said"
+    )
     return Answer(beyond, said, determined=False)
 
 
