@@ -13,6 +13,7 @@ from scipy import stats
 
 from steerlab.validation.published.answers import Answer
 from steerlab.validation.published.auditing import RECIPES, Audit, published_audit
+from steerlab.validation.published.numbers import printed
 from steerlab.validation.published.tables import CELL_COLUMNS, Numbers
 
 
@@ -132,7 +133,9 @@ def test_the_effect_size_of_the_gpt2_document_follows_with_n_in_the_standard_dev
         ("program-outcomes-negative", "does not follow", 4),
         ("program-mean-qwen-0.5b-chat", "follows", 26 / 3),
         ("program-arc-negative", "does not follow", 2),
-        ("program-gsm8k-first", "does not follow", 2),  # means 42/7, 14/7 and 26/7
+        ("gpt2-key-validates", "does not follow", 2 / 6),  # one of five lost 11 of 86, too; 1/6 is the least there is
+        ("gpt2-causality", "does not follow", 2 / 6),
+        ("llama-gpt2-validated", "does not follow", 2 / 6),
         ("phi2-grim-heuristic", "does not follow", 0),
     ],
 )
@@ -148,3 +151,54 @@ def test_what_missing_transitions_leave_open_cannot_be_checked():
     claim = judged("gpt2-suppressed-p")
     assert claim["verdict"] == "cannot be checked"
     assert claim["recomputed_low"] < 0.05 < claim["recomputed_high"]
+
+
+def test_parts_that_are_not_all_leave_a_total_open():
+    """Oracle: by hand. 248 + 218 = 466; 532 may have 66 in neither, 400 could not."""
+    answer = RECIPES["add_or_more"](of=cells("248", "218"))
+    assert bounds(answer) == (466, math.inf)
+    assert [answer.judged(printed(total)).verdict for total in ("532", "466", "400")] == ["cannot be checked"] * 2 + ["does not follow"]
+    line = judged("gpt2-pairs")
+    assert (line["claimed"], line["verdict"], line["recomputed_low"]) == ("532 pairs", "cannot be checked", 466)
+
+
+def test_most_responsive_depends_on_what_is_meant():
+    """Oracle: by hand from the results table, see `program-positive`: means 26/7, 42/7, 14/7; largest 20, 10, 8; gains 4, 5, 4."""
+    line = judged("program-gsm8k-first")
+    assert (line["verdict"], line["recomputed_low"], line["recomputed_high"]) == ("cannot be checked", 1, 2)
+    for said in (
+        "GSM8K 3.7143, ARC-Challenge 2, HellaSwag 6",
+        "GSM8K 20, ARC-Challenge 8, HellaSwag 10",
+        "GSM8K 4, ARC-Challenge 4, HellaSwag 5",
+    ):
+        assert said in line["reason"]
+
+
+def test_which_model_is_suppressed_more_depends_on_what_is_meant():
+    """Oracle: by hand. 28 to 17 of 86: 12.8 points, 39% of 28, 11 problems; 3 to 2 of 6: 16.7 points, 33% of 3, 1 problem."""
+    gpt2 = {"after": cells("19.8%"), "before": cells("32.6%"), "n": cells("86")}
+    llama = {"other_after": cells("33.3%"), "other_before": cells("50.0%"), "other_n": cells("6")}
+    answer = RECIPES["rank_of_loss"](**gpt2, **llama)
+    assert [(float(one.low), float(one.high)) for one in answer.ranges] == [(2, 2), (1, 1), (1, 1)]
+    for claim in ("llama-gpt2-stronger", "llama-near-zero", "llama-degradation-small"):
+        assert judged(claim)["verdict"] == "cannot be checked"
+
+
+def test_the_badge_of_the_phi2_document_depends_on_its_bar():
+    """Oracle: by hand. 45.0% - 43.5% is 1.4 to 1.6 points: above 0, not above the 2 points of the script."""
+    line = judged("phi2-title-success")
+    assert line["verdict"] == "cannot be checked"
+    assert (line["recomputed_low"], line["recomputed_high"]) == pytest.approx((1.4 - 2, 1.6))
+
+
+def test_what_the_audit_counts_apart_is_not_said_twice():
+    """Oracle: two claims of one document that compare the same number with the same recipe and places are one claim."""
+    claims = published().claims
+    apart = {
+        "gpt2-causality",  # another claim than that suppression is validated, which the same test would have to show
+        "llama-summary-middle-amplification",  # one row holds for suppression and amplification
+    }
+    once = claims[(claims["repeats"] == "") & (claims["recipe"] != "not_printed") & ~claims["id"].isin(apart)]
+    number = once["reading"].where(once["reading"] != "", once["claimed"]).map(lambda text: printed(text).range)
+    twice = once.assign(number=number).duplicated(["document", "recipe", "arguments", "number"], keep=False)
+    assert once.loc[twice, "id"].tolist() == []

@@ -31,7 +31,9 @@ RISE = "after=accuracy/after/share; before=accuracy/before/share"
 
 def claims(**fields: str) -> pd.DataFrame:
     standard = {"document": "paper", "heading": "Abstract", "id": "one", "claim": "accuracy rises", "claimed": "+2.3 pts", "reading": ""}
-    return pd.DataFrame([{**standard, "recipe": "difference", "arguments": RISE, "note": "", **fields}], columns=CLAIM_COLUMNS)
+    return pd.DataFrame(
+        [{**standard, "recipe": "difference", "arguments": RISE, "note": "", "repeats": "", **fields}], columns=CLAIM_COLUMNS
+    )
 
 
 def verdict(**fields: str) -> str:
@@ -196,6 +198,40 @@ def test_claims_need_an_id_of_their_own_and_there_must_be_some():
         judge(NUMBERS, claims().head(0))
 
 
+def said_twice(**fields: str) -> Audit:
+    return judge(NUMBERS, pd.concat([claims(), claims(**{"id": "two", "heading": "Conclusion", "repeats": "one", **fields})]))
+
+
+def test_a_repetition_is_counted_once_with_its_place_beside():
+    result = said_twice(claimed="+2.3 points")
+    assert str(result) == "1 claims: 1 follow, 0 do not follow, 0 cannot be checked; 1 repetitions beside"
+    assert result.frame["id"].tolist() == ["one", "two"]
+    assert result.distinct[["id", "again"]].to_numpy().tolist() == [["one", "Conclusion"]]
+    assert result.summary().iloc[-1][["follows", "claims", "repetitions"]].tolist() == [1, 1, 1]
+    assert "    again: Conclusion" in result.text().splitlines()
+    assert result.markdown().count("accuracy rises") == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"repeats": "three"}, "claim two: repeats='three': no claim of paper that is none itself"),
+        ({"repeats": "two"}, "claim two: repeats='two': no claim of paper that is none itself"),
+        ({"claimed": "+2.6 pts"}, "claim two: does not follow, but one follows; it is no repetition of it"),
+    ],
+)
+def test_what_is_no_repetition_is_refused(fields, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        said_twice(**fields)
+
+
+def test_words_with_several_readings_are_checked_only_where_all_agree():
+    gain = {"recipe": "difference_beyond", "reading": ">0"}
+    assert verdict(claimed="success", **gain, arguments=f"{RISE}; bars=2,0") == "follows"  # 2.2 to 2.4
+    assert verdict(claimed="success", **gain, arguments=f"{RISE}; bars=3,0") == "cannot be checked"
+    assert verdict(claimed="success", **gain, arguments=f"{RISE}; bars=3,4") == "does not follow"
+
+
 def write(folder: Path, numbers: str | None = None, made: str | None = None) -> Path:
     (folder / "paper.csv").write_text(NUMBERS.to_csv(index=False) if numbers is None else numbers, encoding="utf-8")
     (folder / "claims.csv").write_text(claims().to_csv(index=False) if made is None else made, encoding="utf-8")
@@ -252,9 +288,18 @@ def published() -> Audit:
 
 def test_an_audit_counts_its_verdicts(published):
     summary = published.summary().set_index("document")
-    assert summary.loc["in all", "claims"] == len(published.frame) == summary["claims"].sum() / 2
-    assert summary.loc["in all", ["follows", "does not follow", "cannot be checked"]].sum() == len(published.frame)
-    assert str(published).startswith(f"{len(published.frame)} claims: {summary.loc['in all', 'follows']} follow, ")
+    once = published.frame[published.frame["repeats"] == ""]
+    assert summary.loc["in all", "claims"] == len(once) == summary["claims"].sum() / 2
+    assert summary.loc["in all", ["follows", "does not follow", "cannot be checked"]].sum() == len(once)
+    assert summary.loc["in all", "repetitions"] == len(published.frame) - len(once) > 0
+    assert str(published).startswith(f"{len(once)} claims: {summary.loc['in all', 'follows']} follow, ")
+
+
+def test_the_counts_that_are_told_are_those_of_the_audit(published):
+    repetitions = len(published.frame) - len(published.distinct)
+    assert f"judges {len(published.distinct)} claims" in (ROOT / "README.md").read_text(encoding="utf-8")
+    told = f"`make audit`: {len(published.distinct)} claims of five published documents ({repetitions} repetitions beside)"
+    assert told in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_an_audit_reads_in_a_terminal_and_in_a_notebook(published):
@@ -262,7 +307,8 @@ def test_an_audit_reads_in_a_terminal_and_in_a_notebook(published):
     assert max(map(len, lines)) <= 120
     assert lines[-1] == str(published)
     wide = published.text(10_000)
-    assert all(claim in wide for claim in published.frame["claim"])
+    assert all(claim in wide for claim in published.distinct["claim"])
+    assert all(heading in wide for heading in published.frame["heading"])
     speaks(published)
     assert "<NA>" not in wide + published._repr_html_() + published.markdown()
 

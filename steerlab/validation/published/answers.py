@@ -25,7 +25,8 @@ class Answer:
     Attributes:
         ranges: one for each way to read the question; none when the print says nothing about it.
         said: how they come about, in words.
-        determined: False when something that was not printed decides among the values; rounding alone leaves it True.
+        determined: False when something that was not printed decides among the values, a number or what an undefined word
+            means; rounding and the conventions of a named quantity leave it True.
     """
 
     ranges: tuple[Range, ...]
@@ -36,7 +37,7 @@ class Answer:
         """Judge a claim, in its favour where the print leaves a choice.
 
         Rounding and ways to read a question count for the claim: one fitting value is enough. Where missing numbers
-        decide, the claim follows if every possible value fits, and does not if none does.
+        or definitions decide, the claim follows if every possible value fits, and does not if none does.
         """
         if not self.ranges:
             return Judgement("cannot be checked", None, None)

@@ -20,7 +20,7 @@ from steerlab.validation.published.tables import CLAIM_COLUMNS, Cells, Numbers, 
 
 RECIPES: dict[str, Callable[..., Answer]] = {recipe.__name__: recipe for recipe in (*ARITHMETIC, *COUNTING, *EVIDENCE)}
 CHECKOUT = Path(__file__).parents[3] / "data" / "published"
-AUDIT_COLUMNS = ["document", "heading", "id", "claim", "claimed", "recomputed_low", "recomputed_high", "verdict", "reason"]
+AUDIT_COLUMNS = ["document", "heading", "id", "claim", "claimed", "recomputed_low", "recomputed_high", "verdict", "reason", "repeats"]
 MARKS = dict(zip(VERDICTS, "✓✗?", strict=True))
 
 
@@ -31,7 +31,8 @@ class Audit(Result):
     Attributes:
         frame: one line a claim: document, heading, id, claim, claimed (as printed), recomputed_low and recomputed_high
             (in the claim's own units, of the reading that fits where there are several; missing where the print says
-            nothing), verdict ("follows", "does not follow", "cannot be checked") and reason.
+            nothing), verdict ("follows", "does not follow", "cannot be checked"), reason and repeats (the id of the claim
+            that this one says again in the same document, else empty).
         numbers: the printed numbers it rests on: document, heading, table, row, column, printed.
         claims: the claims as they were given.
     """
@@ -40,22 +41,33 @@ class Audit(Result):
     numbers: pd.DataFrame
     claims: pd.DataFrame
 
+    @property
+    def distinct(self) -> pd.DataFrame:
+        """The claims without those that say another one again; again holds the headings under which they do."""
+        headings = {first: "; ".join(dict.fromkeys(part["heading"])) for first, part in self.frame.groupby("repeats")}
+        once = self.frame[self.frame["repeats"] == ""].drop(columns="repeats")
+        return once.assign(again=[headings.get(claim, "") for claim in once["id"]])
+
     def summary(self) -> pd.DataFrame:
-        """How many claims of each document got which verdict, and in all."""
-        counts = pd.crosstab(self.frame["document"], self.frame["verdict"]).reindex(columns=list(VERDICTS), fill_value=0)
-        counts = counts.loc[list(dict.fromkeys(self.frame["document"]))]
+        """How many claims of each document got which verdict, and in all; repetitions are beside, not among them."""
+        once = self.distinct
+        counts = pd.crosstab(once["document"], once["verdict"]).reindex(columns=list(VERDICTS), fill_value=0)
+        counts = counts.loc[list(dict.fromkeys(once["document"]))].assign(claims=once["document"].value_counts())
+        counts["repetitions"] = self.frame["document"].value_counts() - counts["claims"]
         counts.loc["in all"] = counts.sum()
         counts.columns.name = None
-        return counts.assign(claims=counts.sum(axis=1)).reset_index()
+        return counts.reset_index()
 
     def __str__(self) -> str:
-        counts = self.frame["verdict"].value_counts()
-        return f"{len(self.frame)} claims: " + ", ".join(f"{counts.get(verdict, 0)} {_plural(verdict)}" for verdict in VERDICTS)
+        once = self.distinct
+        counts, again = once["verdict"].value_counts(), len(self.frame) - len(once)
+        said = f"{len(once)} claims: " + ", ".join(f"{counts.get(verdict, 0)} {_plural(verdict)}" for verdict in VERDICTS)
+        return said + (f"; {again} repetitions beside" if again else "")
 
     def text(self, width: int = 120) -> str:
         """Claim, recomputed value, verdict and reason, document by document, for a terminal; the counts at the end."""
         lines = []
-        for document, part in self.frame.groupby("document", sort=False):
+        for document, part in self.distinct.groupby("document", sort=False):
             lines += [f"{document}: {len(part)} claims", "=" * width]
             for _, claims in part.groupby((part["heading"] != part["heading"].shift()).cumsum(), sort=False):
                 lines += ["", f"# {claims['heading'].iloc[0]}"]
@@ -64,6 +76,8 @@ class Audit(Result):
                     reason = f"{claim['verdict']}: {claim['reason']}"
                     lines += textwrap.wrap(first, width, subsequent_indent="    ")
                     lines += textwrap.wrap(reason, width, initial_indent="    ", subsequent_indent="    ")
+                    if claim["again"]:
+                        lines += textwrap.wrap(f"again: {claim['again']}", width, initial_indent="    ", subsequent_indent="    ")
             lines.append("")
         return "\n".join([*lines, self.summary().to_string(index=False), "", str(self), ""])
 
@@ -75,7 +89,7 @@ class Audit(Result):
         """
         lines = ["# What follows from what was printed", "", *([head, ""] if head else []), f"{self}.", ""]
         lines += _table(self.summary().to_dict("records"))
-        for document, part in self.frame.groupby("document", sort=False):
+        for document, part in self.distinct.groupby("document", sort=False):
             rows = [
                 {
                     "heading": claim["heading"],
@@ -84,6 +98,7 @@ class Audit(Result):
                     "recomputed": _recomputed(claim),
                     "verdict": f"**{claim['verdict']}**" if claim["verdict"] != VERDICTS[0] else claim["verdict"],
                     "reason": claim["reason"],
+                    "again": claim["again"],
                 }
                 for claim in part.to_dict("records")
             ]
@@ -128,16 +143,17 @@ def judge(numbers: pd.DataFrame, claims: pd.DataFrame) -> Audit:
         numbers: columns document, heading, table, row, column and printed, all of them text; see `printed`.
         claims: columns document, heading, id, claim, claimed (as printed), reading (the claim as a printed number where
             claimed is not one, else empty), recipe (a name in `RECIPES`), arguments (``name=value; name=value``, where a
-            value is a place ``table/row/column``, with ``*`` and ``|``, or a word) and note (added to the reason).
+            value is a place ``table/row/column``, with ``*`` and ``|``, or a word), note (added to the reason) and repeats (the
+            id of a claim of the same document that this one says again, else empty).
 
     Returns:
         The audit. Rounding, and questions that can be read in several ways, count in a claim's favour. Where numbers
-        that were not printed decide, a claim follows if every possible value fits it, does not follow if none does,
-        and cannot be checked otherwise.
+        that were not printed decide, or words that were not defined, a claim follows if every possible value fits it,
+        does not follow if none does, and cannot be checked otherwise.
 
     Raises:
-        ValueError: other columns, an id given twice, an unknown recipe, arguments that do not fit it, or places and
-            numbers that cannot be read; the message names the claim.
+        ValueError: other columns, an id given twice, an unknown recipe, arguments that do not fit it, places and numbers
+            that cannot be read, or a repetition of no such claim or with another verdict; the message names the claim.
 
     Example:
         >>> numbers = pd.DataFrame(
@@ -145,8 +161,8 @@ def judge(numbers: pd.DataFrame, claims: pd.DataFrame) -> Audit:
         ...     columns=["document", "heading", "table", "row", "column", "printed"],
         ... )
         >>> arguments = "after=accuracy/after/share; before=accuracy/before/share"
-        >>> claims = pd.DataFrame([("paper", "Abstract", "gain", "accuracy rises", "+3.3 pts", "", "difference", arguments, "")],
-        ...     columns=["document", "heading", "id", "claim", "claimed", "reading", "recipe", "arguments", "note"],
+        >>> claims = pd.DataFrame([("paper", "Abstract", "gain", "accuracy rises", "+3.3 pts", "", "difference", arguments, "", "")],
+        ...     columns=["document", "heading", "id", "claim", "claimed", "reading", "recipe", "arguments", "note", "repeats"],
         ... )
         >>> print(judge(numbers, claims))
         1 claims: 0 follow, 1 do not follow, 0 cannot be checked
@@ -165,6 +181,7 @@ def judge(numbers: pd.DataFrame, claims: pd.DataFrame) -> Audit:
         except ValueError as error:
             raise InputError(f"claim {claim['id']}: {error}") from error
     frame = pd.DataFrame(lines, columns=AUDIT_COLUMNS).astype({"recomputed_low": "Float64", "recomputed_high": "Float64"})
+    _check_repetitions(frame)
     return Audit(frame, numbers, claims)
 
 
@@ -181,7 +198,7 @@ def _judged(claim: dict[Any, Any], cells: Numbers) -> dict[str, Any]:
         answer.judged(printed(claim["reading"] or claim["claimed"])) if answer.ranges else Judgement("cannot be checked", None, None)
     )
     return {
-        **{name: claim[name] for name in ("document", "heading", "id", "claim", "claimed")},
+        **{name: claim[name] for name in ("document", "heading", "id", "claim", "claimed", "repeats")},
         "recomputed_low": judgement.low,
         "recomputed_high": judgement.high,
         "verdict": judgement.verdict,
@@ -202,6 +219,16 @@ def _arguments(claim: dict[Any, Any], recipe: Callable[..., Answer], cells: Numb
         raise InputError(f"{claim['recipe']} needs {', '.join(missing)} as well")
     for name, value in given.items():
         yield name, value if hints[name] in (str, str | None) else cells.find(value, claim["document"])
+
+
+def _check_repetitions(frame: pd.DataFrame) -> None:
+    firsts = {claim["id"]: (claim["document"], claim["verdict"]) for claim in frame[frame["repeats"] == ""].to_dict("records")}
+    for claim in frame[frame["repeats"] != ""].to_dict("records"):
+        document, verdict = firsts.get(claim["repeats"], (None, None))
+        if document != claim["document"]:
+            raise InputError(f"claim {claim['id']}: repeats={claim['repeats']!r}: no claim of {claim['document']} that is none itself")
+        if verdict != claim["verdict"]:
+            raise InputError(f"claim {claim['id']}: {claim['verdict']}, but {claim['repeats']} {verdict}; it is no repetition of it")
 
 
 def _recomputed(claim: dict[Any, Any]) -> str:

@@ -92,14 +92,26 @@ def rank(of: Cells, among: Cells, order: str = "highest", n: Cells | None = None
     return Answer((Range(best, worst),), said)
 
 
-def rank_of_mean(of: Cells, others: Cells, n: Cells | None = None) -> Answer:
-    """The place of the mean of one column among the means of other columns: 1 is the highest; ties count in its favour."""
-    groups = {name: tuple(cell for cell in others if cell.column == name) for name in sorted({cell.column for cell in others})}
-    own, means = mean(of, n).ranges[0], {name: mean(group, n).ranges[0] for name, group in groups.items()}
-    best = 1 + sum(v.low > own.high for v in means.values())
-    worst = 1 + sum(v.high > own.low for v in means.values())
-    listed = ", ".join(f"{name} {v}" for name, v in means.items())
-    return Answer((Range(best, worst),), f"means: {of[0].column} {own}, {listed}")
+def rank_of_column(of: Cells, others: Cells, n: Cells | None = None) -> Answer:
+    """The place of one column among several, by the mean, by the largest number and by how many lie above 0: which is not printed."""
+    names = sorted({cell.column for cell in others})
+    columns = {of[0].column: of, **{name: tuple(cell for cell in others if cell.column == name) for name in names}}
+    by = {
+        "mean": [mean(column, n).ranges[0] for column in columns.values()],
+        "largest": [_largest(column, problems(n)) for column in columns.values()],
+        "number above 0": [Range(*_between(column, "0", "inf", problems(n))) for column in columns.values()],
+    }
+    return _places(by, list(columns))
+
+
+def rank_of_loss(after: Cells, before: Cells, n: Cells, other_after: Cells, other_before: Cells, other_n: Cells) -> Answer:
+    """The place of one loss of two, 1 the larger, in points, in percent of what there was, and in problems: which is not printed."""
+    losses = []
+    for late, early, size in ((after, before, count_of(n)), (other_after, other_before, count_of(other_n))):
+        old, new = one(early, "before").value.counts(size), one(late, "after").value.counts(size)
+        losses.append(((old - new).scaled(Fraction(100, size)), (Range.point(1) - new / old).scaled(100), old - new))
+    by = dict(zip(("points", "percent of what there was", "problems"), map(list, zip(*losses, strict=True)), strict=True))
+    return _places(by, [f"from {early[0]} to {late[0]}" for late, early in ((after, before), (other_after, other_before))])
 
 
 def wrong_steps(of: Cells, direction: str, n: Cells | None = None) -> Answer:
@@ -152,12 +164,25 @@ COUNTING = (
     rows_best_everywhere,
     count_lead,
     rank,
-    rank_of_mean,
+    rank_of_column,
+    rank_of_loss,
     wrong_steps,
     differences_agree,
     shares_agree,
     possible_counts,
 )
+
+
+def _places(by: dict[str, list[Range]], names: list[str]) -> Answer:
+    """The place of the first of several by each measure, 1 the largest; ties count in its favour."""
+    ranges = tuple(Range(1 + sum(v.low > own.high for v in rest), 1 + sum(v.high > own.low for v in rest)) for own, *rest in by.values())
+    listed = "; ".join(f"by {measure}: {', '.join(map('{} {}'.format, names, values))}" for measure, values in by.items())
+    return Answer(ranges, listed, determined=False)
+
+
+def _largest(of: Cells, n: int | None) -> Range:
+    values = [percent(cell, n) for cell in of]
+    return Range(max(v.low for v in values), max(v.high for v in values))
 
 
 def _between(of: Cells, above: str, below: str, n: int | None) -> tuple[int, int]:

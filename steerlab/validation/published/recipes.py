@@ -2,7 +2,7 @@
 
 import math
 from fractions import Fraction
-from math import floor
+from math import floor, inf
 
 from steerlab._checks import InputError
 from steerlab.validation.published.answers import Answer
@@ -67,6 +67,16 @@ def difference(after: Cells, before: Cells, n: Cells | None = None) -> Answer:
     return Answer((value,), f"{shown(after, size)} minus {shown(before, size)}")
 
 
+def difference_beyond(after: Cells, before: Cells, bars: str) -> Answer:
+    """By how much after minus before lies above each of several bars, separated by commas; which one is meant is not printed."""
+    value = difference(after, before).ranges[0]
+    beyond = tuple(value - Range.point(Fraction(bar)) for bar in bars.split(","))
+    said = (
+        f"{shown(after, None)} minus {shown(before, None)} is {value}; which of {bars.replace(',', ' and ')} it has to exceed is not said"
+    )
+    return Answer(beyond, said, determined=False)
+
+
 def count_difference(after: Cells, before: Cells, n: Cells) -> Answer:
     """After minus before, as a number of problems."""
     size = count_of(n)
@@ -101,6 +111,11 @@ def relative_change(after: Cells, before: Cells) -> Answer:
 def add(of: Cells) -> Answer:
     """The sum."""
     return Answer((total([cell.value.range for cell in of]),), f"sum of {shown(of, None)}")
+
+
+def add_or_more(of: Cells) -> Answer:
+    """The sum of parts that need not be all of them, or anything above it."""
+    return Answer((Range(total([cell.value.range for cell in of]).low, inf),), f"sum of {shown(of, None)}, or more", determined=False)
 
 
 def multiply(of: Cells) -> Answer:
@@ -200,11 +215,13 @@ def not_printed() -> Answer:
 ARITHMETIC = (
     same,
     difference,
+    difference_beyond,
     count_difference,
     problem_count,
     change,
     relative_change,
     add,
+    add_or_more,
     multiply,
     mean,
     mean_difference,

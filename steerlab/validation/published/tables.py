@@ -14,8 +14,8 @@ from steerlab.validation.published.numbers import Printed, printed
 CLAIMS = "claims.csv"
 RESULT = "audit.csv"
 CELL_COLUMNS = ("document", "heading", "table", "row", "column", "printed")
-CLAIM_COLUMNS = ("document", "heading", "id", "claim", "claimed", "reading", "recipe", "arguments", "note")
-MAY_BE_EMPTY = ("reading", "arguments", "note")
+CLAIM_COLUMNS = ("document", "heading", "id", "claim", "claimed", "reading", "recipe", "arguments", "note", "repeats")
+MAY_BE_EMPTY = ("reading", "arguments", "note", "repeats")
 
 
 @dataclass(frozen=True)
