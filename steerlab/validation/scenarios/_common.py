@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,18 @@ from steerlab.statistics.intervals import Interval
 
 LEVELS = (0.05, 0.01)
 Draw = Callable[[np.random.Generator], NDArray[np.float64]]
+
+
+class Outcome(NamedTuple):
+    """One of several things that a simulation tells.
+
+    Attributes:
+        name: what, added to the procedure's.
+        null: whether it is false in this setting, so that its rate is one of false positives.
+    """
+
+    name: str
+    null: bool
 
 
 @dataclass(frozen=True)
@@ -23,6 +36,7 @@ class Scenario:
         null: whether the null is true, so that a rejection is a false positive; else the rate is power.
         why: why the false-positive rate may exceed the level, where it may.
         share: of the simulations, where one takes long.
+        outcomes: what a simulation tells, where it is several things; `draw` then gives a row for each.
     """
 
     procedure: str
@@ -31,6 +45,12 @@ class Scenario:
     null: bool = True
     why: str = ""
     share: float = 1.0
+    outcomes: tuple[Outcome, ...] = ()
+
+    @property
+    def lines(self) -> list[tuple[str, bool]]:
+        """The procedure, and whether the null is true, of each thing that a simulation tells."""
+        return [(f"{self.procedure}: {name}", null) for name, null in self.outcomes] or [(self.procedure, self.null)]
 
 
 def rejected(p: float) -> NDArray[np.float64]:
