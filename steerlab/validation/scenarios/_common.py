@@ -19,10 +19,12 @@ class Outcome(NamedTuple):
     Attributes:
         name: what, added to the procedure's.
         null: whether it is false in this setting, so that its rate is one of false positives.
+        why: as in `Scenario`.
     """
 
     name: str
     null: bool
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,9 +50,10 @@ class Scenario:
     outcomes: tuple[Outcome, ...] = ()
 
     @property
-    def lines(self) -> list[tuple[str, bool]]:
-        """The procedure, and whether the null is true, of each thing that a simulation tells."""
-        return [(f"{self.procedure}: {name}", null) for name, null in self.outcomes] or [(self.procedure, self.null)]
+    def lines(self) -> list[Outcome]:
+        """Each thing that a simulation tells, under its whole name."""
+        told = [one._replace(name=f"{self.procedure}: {one.name}") for one in self.outcomes]
+        return told or [Outcome(self.procedure, self.null, self.why)]
 
 
 def rejected(p: float) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ side, takes problems as independent, counts churn as an effect, or compares with
 
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 
 from steerlab import statistics as st
 from steerlab.activations.cache import Activations
-from steerlab.directions.direction import Direction
 from steerlab.directions.estimators import mean_difference
 from steerlab.directions.random import Drawn, random_pipelines, shuffled_pipelines
 from steerlab.statistics.sequential import studentised
@@ -160,9 +160,14 @@ def _with_a_harmful_one(old: bool, shift: float, k: int, rng: np.random.Generato
     return rejected(st.sequential_test(observed, controls, planned=k, stop_after=STOP).pvalue)
 
 
+def _kinds(found: Run, side: Side) -> dict[str, st.SequentialTest]:
+    """The tests against the first half of the controls, and against the second."""
+    return {"random": found.against(slice(CONTROLS), side), "shuffled": found.against(slice(CONTROLS, None), side)}
+
+
 def _judged(found: Run, side: Side, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Which verdict it is, and what share of the planned controls were drawn: [outcome, level]. Half of the controls are of each kind."""
-    kinds = {name: found.against(which, side) for name, which in (("random", slice(CONTROLS)), ("shuffled", slice(CONTROLS, None)))}
+    """Which verdict it is, and what share of the planned controls were drawn: [outcome, level]."""
+    kinds = _kinds(found, side)
     effect, against = found.effect(rng, side), {name: test.pvalue for name, test in kinds.items()}
     said = [st.verdict(effect, against, level=level).text for level in LEVELS]
     drawn = sum(test.n_controls for test in kinds.values()) / (len(kinds) * CONTROLS)
@@ -177,7 +182,7 @@ def _verdict(world: World, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 N, HELD_OUT, SCORED = 40, 100, 300  # activations that directions are estimated from; validation and test problems
-LAYERS, ALPHAS = (0, 1), (-3.0, -2.0, -1.0, 1.0, 2.0, 3.0)
+LAYERS, ALPHAS = (0, 1), (-1.0, -0.5, -0.25, 0.25, 0.5, 1.0)
 
 
 def _activations(rng: np.random.Generator, n: int, real: float = 0.0) -> Activations:
@@ -190,7 +195,7 @@ def _activations(rng: np.random.Generator, n: int, real: float = 0.0) -> Activat
 
 
 def right(values: NDArray[np.float32], moves: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether a reader that reads where activations vary says yes: [move, problem]; it says so to about half when nothing moves."""
+    """Whether a reader that reads where activations vary says yes: [move, problem]; it says so to somewhat more than half when nothing moves."""
     linear, into, out = (part.astype(np.float32) for part in reader("varied"))
     read = values @ linear + (moves @ linear)[:, None] + np.tanh(values @ into + (moves @ into)[:, None]) @ out
     still = linear.sum() + np.tanh(into.sum(0)) @ out  # at the mean activation
@@ -205,15 +210,13 @@ def _estimated(
     kinds: tuple[str, ...] = ("random", "shuffled"),
     fixed: bool = False,
 ) -> Run:
-    """A mean difference of labels by chance (or a real contrast), and control pipelines: each chooses a layer and alpha, or all are at the most negative alpha."""
+    """A mean difference of labels by chance (or a real contrast), and control pipelines: each chooses a layer and alpha, or random ones alone, all at the most negative alpha."""
     acts = _activations(rng, N, real)
     sides = [acts.select(acts.problem_ids[some]) for some in (slice(N // 2), slice(N // 2, None))]
     mine = {layer: mean_difference(*sides, layer=layer) for layer in LAYERS}
-    draws = {"random": random_pipelines, "shuffled": shuffled_pipelines(*sides, folds=0)}
     drawn = [Drawn(mine)]
-    for kind in kinds:
-        found = draws[kind](mine, rng)
-        drawn += [next(found) for _ in range(CONTROLS)]
+    for draw in (random_pipelines, shuffled_pipelines(*sides, folds=0))[: 1 if fixed else 2]:
+        drawn += islice(draw(mine, rng), CONTROLS)
     vectors = np.array([[one.directions[layer].vector.numpy() for layer in LAYERS] for one in drawn])
     cells = [(0, min(ALPHAS))] if fixed else [(layer, alpha) for layer in LAYERS for alpha in ALPHAS]
     moves = np.stack([alpha * vectors[:, layer] for layer, alpha in cells], axis=1)
@@ -225,15 +228,14 @@ def _estimated(
 
 
 def _most_negative(rng: np.random.Generator) -> NDArray[np.float64]:
-    return rejected(st.rank_test(*_estimated(rng, kinds=("random",), fixed=True).net()).pvalue)
-
-
-def _kind(kind: str, rng: np.random.Generator) -> NDArray[np.float64]:
-    return rejected(_estimated(rng, kinds=(kind,)).against(slice(None), "less").pvalue)
+    return rejected(st.rank_test(*_estimated(rng, fixed=True).net()).pvalue)
 
 
 def _estimated_verdict(real: float, side: Side, rng: np.random.Generator) -> NDArray[np.float64]:
-    return _judged(_estimated(rng, real=real, side=side), side, rng)
+    """Whether each kind of controls alone rejects, and the verdict: [outcome, level]."""
+    found = _estimated(rng, real=real, side=side)
+    alone = [rejected(test.pvalue) for test in _kinds(found, side).values()]
+    return np.concatenate([alone, _judged(found, side, rng)])
 
 
 def _detectable(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -245,94 +247,102 @@ def _detectable(rng: np.random.Generator) -> NDArray[np.float64]:
     return rejected(st.sign_flip_test(before, after, rng=rng, groups=groups, n_resamples=FLIPS, alternative="greater").pvalue)
 
 
-def _told(*right: str, power: bool = False) -> tuple[Outcome, ...]:
+DRAWN = "share of the 99 controls that were drawn"
+
+
+def _told(*right: str, power: bool = False, alone: bool = False) -> tuple[Outcome, ...]:
     """What a verdict's simulation tells: verdicts other than those that are right are false, unless a real effect may be missed."""
-    return (*(Outcome(f'"{text}"', not power and text not in right) for text in VERDICTS.values()), Outcome(DRAWN, False))
+    kinds = (Outcome("beats random ones alone", not power, ESTIMATED), Outcome("beats those of shuffled labels", not power))
+    verdicts = (Outcome(f'"{text}"', not power and text not in right) for text in VERDICTS.values())
+    return (*(kinds if alone else ()), *verdicts, Outcome(DRAWN, False))
 
 
-DRAWN = "share of 99 planned controls that were drawn"
-OLD, NEW = "as before: rank test at the direction's cell", "99 pipelines that choose as it does"
-JUDGED = "verdict from 99 pipelines of two kinds"
-RANDOM_2, RANDOM_4 = World(sd=0.02), World(sd=0.04)
-UNEQUAL = World(flips=0.025, own_flips=0.068, cells=1)
-REAL = World(sd=0.02, own=0.12)
-BY_CHANCE = "chance labels, reader where activations vary, 12 cells, to lower"
+OLD, NEW = "as before: rank test at the direction's cell", "99 pipelines that choose for themselves"
+JUDGED = "99 pipelines of two kinds"
+VARY_2, VARY_4 = World(sd=0.02), World(sd=0.04)
+CHURNS = "flips 6.8% of answers, its controls 2.5%, no net effect"
+ONE_CELL = World(flips=0.025, own_flips=0.068, cells=1)
+REAL = World(sd=0.02, own=0.06)
+IN_72, OF_72 = "a random direction, 72 cells with effects of sd", "+6 points in 6 of 72 cells, other effects of sd 2"
+CLUSTERED = "300 problems in 77 groups"
 
 SCENARIOS: list[Scenario] = [
     # Selection
-    Scenario(OLD, "random direction, best of 72 cells, effects of sd 2 points", partial(_same_cell, RANDOM_2), why=SELECTION, share=0.2),
-    Scenario(OLD, "random direction, best of 72 cells, effects of sd 4 points", partial(_same_cell, RANDOM_4), why=SELECTION, share=0.2),
-    Scenario(NEW, "random direction, best of 72 cells, effects of sd 2 points", partial(_matched, RANDOM_2, "greater"), share=0.2),
-    Scenario(NEW, "random direction, best of 72 cells, effects of sd 4 points", partial(_matched, RANDOM_4, "greater"), share=0.2),
-    Scenario(NEW, "the same, chosen to lower, effects of sd 4 points", partial(_matched, RANDOM_4, "less"), share=0.2),
-    Scenario("sequential test, stops at 10", "99 controls, skewed", partial(_stopped, 0.0, 10)),
-    Scenario("sequential test, stops at 3", "99 controls, skewed", partial(_stopped, 0.0, 3)),
+    *(
+        Scenario(OLD, f"{IN_72} {100 * world.sd:g} points", partial(_same_cell, world), why=SELECTION, share=0.1)
+        for world in (VARY_2, VARY_4)
+    ),
+    *(
+        Scenario(NEW, f"{IN_72} {100 * world.sd:g} points{said}", partial(_matched, world, side), share=0.1)
+        for world, side, said in ((VARY_2, "greater", ""), (VARY_4, "greater", ""), (VARY_4, "less", ", to lower"))
+    ),
+    *(Scenario(f"sequential test, stops at {stop}", "99 controls, skewed", partial(_stopped, 0.0, stop)) for stop in (STOP, 3)),
     # Groups
-    Scenario("as before: sign test", "300 problems in 77 groups", partial(_clustered, "sign", 0.0), why=CLUSTERS, share=0.5),
-    Scenario("as before: sign flips of problems", "300 problems in 77 groups", partial(_clustered, "flips", 0.0), why=CLUSTERS, share=0.5),
-    Scenario("sign flips of groups", "300 problems in 77 groups", partial(_clustered, "groups", 0.0), share=0.5),
+    Scenario("as before: sign test", CLUSTERED, partial(_clustered, "sign", 0.0), why=CLUSTERS, share=0.3),
+    Scenario("as before: sign flips of problems", CLUSTERED, partial(_clustered, "flips", 0.0), why=CLUSTERS, share=0.3),
+    Scenario("sign flips of groups", CLUSTERED, partial(_clustered, "groups", 0.0), share=0.3),
     # Churn
-    Scenario(OLD, "one cell, flips 6.8% of answers, controls 2.5%, no net effect", partial(_same_cell, UNEQUAL), why=CHURN, share=0.5),
-    Scenario(NEW, "one cell, flips 6.8% of answers, controls 2.5%, no net effect", partial(_matched, UNEQUAL, "greater"), share=0.5),
-    Scenario(NEW, "the same, to lower", partial(_matched, UNEQUAL, "less"), share=0.5),
-    # Estimated directions
+    Scenario(OLD, f"one cell, {CHURNS}", partial(_same_cell, ONE_CELL), why=CHURN, share=0.3),
+    Scenario(NEW, f"one cell, {CHURNS}", partial(_matched, ONE_CELL, "greater"), share=0.3),
+    Scenario(NEW, f"one cell, {CHURNS}, to lower", partial(_matched, ONE_CELL, "less"), share=0.3),
+    # Estimated directions, and verdicts
     Scenario(
-        "as before: 99 isotropic controls at the most negative alpha",
+        "as before: 99 isotropic directions at the most negative alpha",
         "chance labels, reader where activations vary",
         _most_negative,
         why=ESTIMATED,
         share=0.05,
     ),
-    Scenario("99 random pipelines alone", BY_CHANCE, partial(_kind, "random"), why=ESTIMATED, share=0.05),
-    Scenario("99 shuffled-label pipelines", BY_CHANCE, partial(_kind, "shuffled"), share=0.05),
-    # Verdicts
+    Scenario(
+        JUDGED,
+        "chance labels, reader where activations vary, to lower",
+        partial(_estimated_verdict, 0.0, "less"),
+        share=0.04,
+        outcomes=_told(NOT_SPECIFIC, NOTHING, alone=True),
+    ),
     *(
         Scenario(JUDGED, setting, partial(_verdict, world), share=0.1, outcomes=_told(*right))
         for setting, world, right in (
-            ("no effect anywhere", World(), (NOTHING,)),
-            ("no effect anywhere, groups of 4", World(groups=True), (NOTHING,)),
-            ("flips 6.8% of answers, controls 2.5%, no net effect", World(flips=0.025, own_flips=0.068), (NOTHING,)),
-            ("random direction, effects of sd 2 points", RANDOM_2, (NOT_SPECIFIC, NOTHING)),
-            ("all directions +6 points", World(shared=0.06), (NOT_SPECIFIC, NOTHING)),
+            ("no effect", World(cells=12), (NOTHING,)),
+            ("no effect, groups of 4", World(cells=12, groups=True), (NOTHING,)),
+            (CHURNS, World(cells=12, flips=0.025, own_flips=0.068), (NOTHING,)),
+            ("effects of sd 2 points in all directions", World(cells=12, sd=0.02), (NOT_SPECIFIC, NOTHING)),
+            ("+6 points in all directions", World(cells=12, shared=0.06), (NOT_SPECIFIC, NOTHING)),
+            ("no effect, -6 points in all other directions", World(cells=12, shared=-0.06, own=0.06, places=12), (UNUSUAL, NOTHING)),
         )
     ),
-    Scenario(JUDGED, BY_CHANCE, partial(_estimated_verdict, 0.0, "less"), share=0.05, outcomes=_told(NOT_SPECIFIC, NOTHING)),
     # What a real effect looks like
-    Scenario(OLD, "+12 points in 6 of 72 cells, others of sd 2 points", partial(_same_cell, REAL), null=False, share=0.2),
-    Scenario(NEW, "+12 points in 6 of 72 cells, others of sd 2 points", partial(_matched, REAL, "greater"), null=False, share=0.2),
-    Scenario("sequential test, stops at 10", "99 controls, skewed, 3 sd away", partial(_stopped, 3.0, 10), null=False),
-    Scenario(
-        "as before: sign flips of problems",
-        "300 problems in 77 groups, +8 points",
-        partial(_clustered, "flips", 0.08),
-        null=False,
-        share=0.5,
+    Scenario(OLD, OF_72, partial(_same_cell, REAL), null=False, share=0.1),
+    Scenario(NEW, OF_72, partial(_matched, REAL, "greater"), null=False, share=0.1),
+    Scenario("sequential test, stops at 10", "99 controls, skewed, 3 sd away", partial(_stopped, 3.0, STOP), null=False),
+    *(
+        Scenario(name, f"{CLUSTERED}, +8 points", partial(_clustered, how, 0.08), null=False, share=0.3)
+        for name, how in (("as before: sign flips of problems", "flips"), ("sign flips of groups", "groups"))
     ),
-    Scenario("sign flips of groups", "300 problems in 77 groups, +8 points", partial(_clustered, "groups", 0.08), null=False, share=0.5),
     Scenario(
         "sign flips of groups, one-sided",
-        "100 groups of 4, the change that is called detectable with 80%",
+        "100 groups of 4, the change that is called detectable in 80%",
         _detectable,
         null=False,
-        share=0.5,
+        share=0.3,
     ),
     *(
         Scenario(name, f"{k} controls, one of which does great harm, 3 sd away", partial(_with_a_harmful_one, old, 3.0, k), null=False)
-        for k in (19, 99)
+        for k in (19, CONTROLS)
         for name, old in (("as before: two-sided rank test", True), ("one-sided sequential test", False))
     ),
     *(
         Scenario(JUDGED, setting, partial(_verdict, world), share=0.1, outcomes=_told(power=True))
         for setting, world in (
-            ("+12 points in 6 of 72 cells, others of sd 2 points", REAL),
-            ("+8 points in 6 of 72 cells, no other effects", World(own=0.08)),
+            ("+4 points in 2 of 12 cells, no other effects", World(cells=12, places=2, own=0.04)),
+            ("+6 points in 2 of 12 cells, other effects of sd 2", World(cells=12, places=2, own=0.06, sd=0.02)),
         )
     ),
     Scenario(
         JUDGED,
-        "groups differ along what is read, 12 cells, to raise",
-        partial(_estimated_verdict, 3.0, "greater"),
+        "groups differ along what is read, to raise",
+        partial(_estimated_verdict, 5.0, "greater"),
         share=0.02,
-        outcomes=_told(power=True),
+        outcomes=_told(power=True, alone=True),
     ),
 ]
