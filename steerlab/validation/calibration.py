@@ -44,7 +44,7 @@ class Calibration(Result):
     def to_markdown(self) -> str:
         """Two tables: false-positive rates, and power."""
         parts = []
-        for null, title in ((True, "False alarms"), (False, "Power")):
+        for null, title in ((True, "False alarms"), (False, "Power, and verdicts that are not false")):
             mine = self.frame[self.frame["null"] == null]
             levels = [f"{'rate' if null else 'power'} at {level:g}" for level in LEVELS]
             head = ["procedure", "setting", "simulations", *levels, *(["verdict"] if null else [])]
@@ -115,11 +115,12 @@ def calibrate(
     lines = []
     for n, scenario in zip(times, progress_bar(chosen, desc="calibrate", unit="scenario", show=progress), strict=True):
         rng = np.random.default_rng([seed, zlib.crc32(f"{scenario.procedure}|{scenario.setting}".encode())])
-        found = np.array([scenario.draw(rng) for _ in range(n)])
-        for level, values in zip(LEVELS, found.T, strict=True):
-            rate, (low, high) = float(values.mean()), _interval(values)
-            verdict = ("exceeds" if low > level else "holds") if scenario.null else ""
-            lines.append((scenario.procedure, scenario.setting, scenario.null, level, n, rate, low, high, verdict, scenario.why))
+        found = np.array([scenario.draw(rng) for _ in range(n)]).reshape(n, -1, len(LEVELS))
+        for (procedure, null, why), rates in zip(scenario.lines, found.transpose(1, 2, 0), strict=True):
+            for level, values in zip(LEVELS, rates, strict=True):
+                rate, (low, high) = float(values.mean()), _interval(values)
+                verdict = ("exceeds" if low > level else "holds") if null else ""
+                lines.append((procedure, scenario.setting, null, level, n, rate, low, high, verdict, why))
     columns = ["procedure", "setting", "null", "level", "simulations", "rate", "low", "high", "verdict", "why"]
     return Calibration(pd.DataFrame(lines, columns=columns), seed)
 

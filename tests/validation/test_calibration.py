@@ -11,10 +11,11 @@ import pytest
 import steerlab as sl
 from steerlab import statistics as st
 from steerlab.directions import random
+from steerlab.statistics.verdicts import SPECIFIC
 from steerlab.validation import scenarios
 from steerlab.validation.calibration import calibrate
 from steerlab.validation.scenarios import NOT_SIMULATED, SCENARIOS
-from steerlab.validation.scenarios._common import LEVELS, Scenario
+from steerlab.validation.scenarios._common import LEVELS, Outcome, Scenario
 
 KEPT = Path(__file__).parents[2] / "data" / "calibration.md"
 FAMILIES = ("covariance_matched", "given_controls", "orthogonal_directions", "other_task", "shuffled_labels")
@@ -47,6 +48,18 @@ def test_each_scenario_has_a_stream_of_its_own():
     assert calibrate([one, two], simulations=200, seed=3).frame["rate"].tolist()[2:] == alone
 
 
+def test_a_simulation_that_tells_several_things_has_a_line_for_each():
+    told = (Outcome("false", True, "known"), Outcome("right", False))
+    one = Scenario("both", "x", lambda rng: np.array([[1.0, 0.0], [0.0, 1.0]]), outcomes=told)
+    found = calibrate([one], simulations=10).frame
+    assert found[["procedure", "null", "level", "rate", "verdict", "why"]].values.tolist() == [
+        ["both: false", True, 0.05, 1.0, "exceeds", "known"],
+        ["both: false", True, 0.01, 0.0, "holds", "known"],
+        ["both: right", False, 0.05, 0.0, "", ""],
+        ["both: right", False, 0.01, 1.0, "", ""],
+    ]
+
+
 def test_too_few_simulations_are_refused():
     with pytest.raises(ValueError, match="simulations=3; use at least 10"):
         calibrate([], simulations=3)
@@ -77,9 +90,12 @@ def every():
 
 def test_every_scenario_gives_a_share_for_each_level(every):
     assert len(every[0]) == len(SCENARIOS)
-    for draws in every[0].values():
-        assert all(draw.shape == (len(LEVELS),) for draw in draws)
-        assert all(0 <= draw[1] <= draw[0] <= 1 for draw in draws)
+    for one in SCENARIOS:
+        draws = np.array(every[0][one.procedure, one.setting]).reshape(2, -1, len(LEVELS))
+        assert draws.shape[1] == len(one.lines)
+        assert ((draws >= 0) & (draws <= 1)).all()
+        nested = [k for k, line in enumerate(one.lines) if not line.name.endswith('"') or SPECIFIC in line.name]
+        assert (draws[:, nested, 1] <= draws[:, nested, 0]).all()  # what is said at 0.01 is said at 0.05, but for weaker verdicts
 
 
 def test_every_procedure_is_simulated_or_has_a_reason_not_to_be(every):
@@ -92,6 +108,6 @@ def test_every_procedure_is_simulated_or_has_a_reason_not_to_be(every):
 def test_the_kept_table_is_of_these_scenarios_and_has_no_unexplained_rate():
     text = KEPT.read_text()
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| [\d,]+ \|", text, re.MULTILINE)
-    assert sorted(rows) == sorted((s.procedure, s.setting) for s in SCENARIOS)
+    assert sorted(rows) == sorted((line.name, s.setting) for s in SCENARIOS for line in s.lines)
     assert "no reason known" not in text
     assert all(f"| `{name}` | {reason} |" in text for name, reason in NOT_SIMULATED.items())

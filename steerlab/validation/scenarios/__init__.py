@@ -6,7 +6,7 @@ Every procedure that `steerlab.statistics` offers, and every family of controls,
 
 from collections.abc import Mapping
 
-from steerlab.validation.scenarios import against_controls, doses, families, intervals, multiplicity, pairs
+from steerlab.validation.scenarios import against_controls, doses, families, intervals, multiplicity, pairs, pipelines
 from steerlab.validation.scenarios._common import LEVELS, Scenario
 
 SCENARIOS: list[Scenario] = [
@@ -16,6 +16,7 @@ SCENARIOS: list[Scenario] = [
     *multiplicity.SCENARIOS,
     *doses.SCENARIOS,
     *families.SCENARIOS,
+    *pipelines.SCENARIOS,
 ]
 
 _NUMBER = "a number without an interval and without a test"
@@ -28,6 +29,7 @@ NOT_SIMULATED: Mapping[str, str] = {
     "cohens_h": _NUMBER,
     "effective_dimension": _NUMBER,
     "effective_size": _NUMBER,
+    "design_effect": f"{_NUMBER}; sign flips by group judge the same changes",
     "directional_agreement": "a description of the problems at hand; nothing is inferred from it",
     "split_half_cosines": "a description of the problems at hand; splits share problems, so their quantiles are no confidence interval",
     "dose_response": "its parts stand in the tables under their own names",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,20 @@ from steerlab.statistics.intervals import Interval
 
 LEVELS = (0.05, 0.01)
 Draw = Callable[[np.random.Generator], NDArray[np.float64]]
+
+
+class Outcome(NamedTuple):
+    """One of several things that a simulation tells.
+
+    Attributes:
+        name: what, added to the procedure's.
+        null: whether it is false in this setting, so that its rate is one of false positives.
+        why: as in `Scenario`.
+    """
+
+    name: str
+    null: bool
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -23,6 +38,7 @@ class Scenario:
         null: whether the null is true, so that a rejection is a false positive; else the rate is power.
         why: why the false-positive rate may exceed the level, where it may.
         share: of the simulations, where one takes long.
+        outcomes: what a simulation tells, where it is several things; `draw` then gives a row for each.
     """
 
     procedure: str
@@ -31,6 +47,13 @@ class Scenario:
     null: bool = True
     why: str = ""
     share: float = 1.0
+    outcomes: tuple[Outcome, ...] = ()
+
+    @property
+    def lines(self) -> list[Outcome]:
+        """Each thing that a simulation tells, under its whole name."""
+        told = [one._replace(name=f"{self.procedure}: {one.name}") for one in self.outcomes]
+        return told or [Outcome(self.procedure, self.null, self.why)]
 
 
 def rejected(p: float) -> NDArray[np.float64]:
