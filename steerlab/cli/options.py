@@ -37,6 +37,7 @@ class Setup:
     form: str | None = None  # form of the task, e.g. choice, numeric or continuation
     paradigm: str | None = None  # BLiMP only: which of its paradigms
     scorer: str | None = None  # how answers are judged; the task's own by default, e.g. continuation for choice
+    templates: str | None = None  # text file with a prompt template a line, each with {prompt} in it; problems are asked with each
     limit: int | None = None  # at most so many problems in each split
     too_long: Literal["error", "drop", "truncate"] = "error"
     """problems beyond the model's context: stop, leave them out, or cut prompts from the left"""
@@ -61,6 +62,8 @@ class Setup:
         options: dict[str, Any] = {} if self.paradigm is None else {"paradigm": self.paradigm}
         if self.task == "jsonl":
             options["scorer"] = self.scorer
+        if self.templates is not None:
+            options["templates"] = _lines(self.templates)
         task = sl.load_task(self.task, path=self.task_path, form=self.form, limit=self.limit, seed=self.seed, **options)
         if self.scorer is not None:
             task = task.scored_by(self.scorer)
@@ -137,10 +140,19 @@ class Setup:
         """The configuration for provenance: as given, but paths by their last part and without the output folder."""
         values = asdict(self)
         del values["out"], values["overwrite"]
-        for key in ("model", "task_path"):
+        for key in ("model", "task_path", "templates"):
             if values[key] is not None and Path(values[key]).exists():
                 values[key] = Path(values[key]).name
         return values
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a file of templates, in which backslash n is a line break."""
+    from steerlab import _files
+
+    with _files.reading(path):
+        text = Path(path).read_text(encoding="utf-8")
+    return [line.replace("\\n", "\n") for line in text.splitlines() if line.strip()]
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,11 @@ from steerlab.statistics.multiplicity import LEVEL, holm
 from steerlab.statistics.paired import SignFlipTest, sign_flip_test
 from steerlab.statistics.power import detectable_change
 from steerlab.statistics.sequential import SequentialTest
+from steerlab.statistics.templates import TemplateEffects, template_effects
 from steerlab.statistics.verdicts import SPECIFIC, VERDICTS, Verdict, verdict
 from steerlab.studies.protocol import Experiment, stream
 from steerlab.sweeps.candidates import Cell, Goal
+from steerlab.tasks.crossing import templates_of
 
 P_COLUMNS = [
     "p (uncorrected)", "p (Holm)", "p (Holm over all runs)", "p (rank, uncorrected)", "p (t-test, uncorrected)", "p (sign test, uncorrected)",
@@ -202,6 +204,15 @@ class Significance(Result):
             detectable_change(before, after, groups=groups, level=LEVEL / (1 + len(against))),
             None if groups is None else design_effect(before, after, groups),
         )  # fmt: skip
+
+    def templates(self, goal: Goal = "raise") -> TemplateEffects | None:
+        """The effect by prompt template and over templates; None where problems were asked in one way."""
+        e, first = self.experiment, self.experiment.pipelines[0]
+        templates = templates_of(e.test.baseline.problems)
+        if templates is None:
+            return None
+        rng = stream(int(e.settings["seed"]), "questions", 5 + e.goals.index(goal))
+        return template_effects(*first.paired(goal), templates=templates, groups=first.groups, rng=rng)
 
     @cached_property
     def tests(self) -> pd.DataFrame:

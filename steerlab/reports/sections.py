@@ -285,6 +285,7 @@ def sections(significance: Significance) -> list[Section]:
     e = significance.experiment
     found: list[Section] = [
         ("Groups of problems", [f"{_at(one)}: {one.groups}." for one in significance.findings if one.groups is not None]),
+        ("Prompt templates", _templates(significance)),
         ("Problems that became right or wrong", changed(significance)),
     ]
     if e.diagnostics is not None:
@@ -315,6 +316,16 @@ def sections(significance: Significance) -> list[Section]:
     )
     found.append(("Side effects", _side_effects(significance)))
     return found
+
+
+def _templates(significance: Significance) -> list[Part]:
+    """The effect by prompt template, where there are several."""
+    parts: list[Part] = []
+    for found in significance.findings:
+        effects = significance.templates(found.goal)
+        if effects is not None:
+            parts += [f"{_at(found)}: {effects}.", Table(f"{_at(found)}: change of {found.measure} by prompt template.", effects.frame)]
+    return parts
 
 
 def _at(found: Finding) -> str:

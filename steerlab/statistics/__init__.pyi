@@ -87,4 +87,5 @@ from .separability import (
 )
 from .sequential import SequentialTest as SequentialTest, sequential_test as sequential_test, studentised_change as studentised_change
 from .t_tests import TTest as TTest, WelchTest as WelchTest, welch_t_test as welch_t_test
+from .templates import TemplateEffects as TemplateEffects, template_effects as template_effects
 from .verdicts import Verdict as Verdict, verdict as verdict

@@ -2,6 +2,7 @@
 
 - `problems`: `Problem`, `Task`, and mixtures of tasks.
 - `groups`: problems that are not independent; splits that keep them together.
+- `crossing`: problems asked with several prompt templates.
 - `loaders`, `sources`, `templates`: `load_task`; records from files or the Hub; each data set's prompt.
 - `arithmetic`: the embedded task.
 - `scorers`, `numbers`: how an answer is read and judged; how numbers are read.

@@ -1,3 +1,4 @@
+from .crossing import crossed as crossed
 from .evaluation import Balanced as Balanced, Evaluation as Evaluation, balance as balance, evaluate as evaluate
 from .groups import groups_of as groups_of, shared_groups as shared_groups
 from .lengths import fit_to_context as fit_to_context

@@ -11,6 +11,7 @@ import numpy as np
 
 from steerlab._checks import InputError, is_whole
 from steerlab.tasks.arithmetic import arithmetic
+from steerlab.tasks.crossing import crossed
 from steerlab.tasks.groups import groups_of, spread_groups, whole_parts
 from steerlab.tasks.problems import Problem, Task
 from steerlab.tasks.sources import EXTENSIONS, Pools, check_whole, read_hub, read_path, shown
@@ -29,6 +30,7 @@ def load_task(
     seed: int = 0,
     shares: Sequence[float] | None = None,
     revision: str | None = None,
+    templates: Sequence[str] | None = None,
     **options: Any,
 ) -> Task:
     """A task by its name in `steerlab.TASKS`.
@@ -51,6 +53,7 @@ def load_task(
         seed: of the shuffle and of what is carved; for "arithmetic", of the generator.
         shares: of train, validation and test where one pool is split; (0.5, 0.2, 0.3) by default.
         revision: branch, tag or commit on the Hub.
+        templates: two or more texts with the place `{prompt}`; each problem is then asked with each of them. See `steerlab.tasks.crossed`.
         **options: for "arithmetic", those of `arithmetic`; for "blimp", `paradigm`, required for the Hub and for a
             folder of paradigms; for "jsonl", `scorer`.
 
@@ -79,12 +82,13 @@ def load_task(
         raise InputError(f"seed={seed!r}; use a whole number from 0 up")
     if name == "arithmetic":
         given = {"path": path, "shares": shares, "revision": revision}
-        return _generated(limit, {**options, **({} if form is None else {"form": form}), "seed": seed}, given)
+        made = _generated(limit, {**options, **({} if form is None else {"form": form}), "seed": seed}, given)
+        return made if templates is None else crossed(made, templates)
 
     source = TASKS[name]
     for option, value in options.items():
         if option not in source.own:
-            accepted = ("path", "form", "limit", "seed", "shares", "revision", *source.own)
+            accepted = ("path", "form", "limit", "seed", "shares", "revision", "templates", *source.own)
             raise InputError(f"{option}={shown(value)}: {name} has no such option; use {', '.join(accepted)}")
     form = next(iter(source.forms)) if form is None else form
     if form not in source.forms:
@@ -122,7 +126,7 @@ def load_task(
         warnings.warn(
             f"{title}: {said}; leave these out of one split, or give one pool, which is split by groups", UserWarning, stacklevel=2
         )
-    return task
+    return task if templates is None else crossed(task, templates)
 
 
 def _part(name: str, pools: Pools, path: str | Path | None, paradigm: str | None) -> str | None:
