@@ -6,6 +6,7 @@ Each family answers another doubt: would any direction of this norm do (`random_
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -265,7 +266,7 @@ def _about_shuffle(positive: Activations, negative: Activations, estimator: Call
 def permuted(
     positive: Activations, negative: Activations, *, paired: bool = False, groups: Mapping[str, str] | None = None
 ) -> Callable[..., tuple[Activations, Activations]]:
-    """A function ``(rng, layer=None)`` that gives both groups of activations with permuted labels, at one layer or at all.
+    """A function ``(rng, layer=None)`` that gives both groups of activations with permuted labels, at one layer or at all that both have.
 
     Args:
         positive, negative: activations of the groups, cached alike.
@@ -286,7 +287,7 @@ def permuted(
     sizes = len(positive.problem_ids), len(negative.problem_ids)
     if paired and sizes[0] != sizes[1]:
         raise InputError(f"paired=True: the groups have {sizes[0]} and {sizes[1]} problems; row i of both must be one problem")
-    for what in ("site", "positions", "model", "layers"):
+    for what in ("site", "positions", "model"):
         if getattr(positive, what) != getattr(negative, what):
             raise InputError(f"the groups differ in {what}: {getattr(positive, what)!r} and {getattr(negative, what)!r}; cache both alike")
     ids = positive.problem_ids + negative.problem_ids
@@ -296,7 +297,7 @@ def permuted(
 
     def shuffle(rng: np.random.Generator, layer: int | None = None) -> tuple[Activations, Activations]:
         first, second = order(rng)
-        both = _joined(positive, negative, positive.layers if layer is None else (layer,))
+        both = _joined(positive, negative, [one for one in positive.layers if one in negative.layers] if layer is None else (layer,))
         return _rows(both, first), _rows(both, second)
 
     return shuffle
@@ -400,8 +401,8 @@ def shuffled_pipelines(
     about = _about_shuffle(positive, negative, estimator, paired)
 
     def draw(directions: Mapping[int, Direction], rng: np.random.Generator) -> Iterator[Drawn]:
-        for like in directions.values():
-            _samples(positive, like)
+        for like, group in product(directions.values(), (positive, negative)):
+            _samples(group, like)  # says so if they are of another place
         while True:
             ours, theirs = shuffle(rng)
             found = {

@@ -84,8 +84,7 @@ def chosen(validation, column, goal, *, screen, problems, keep=2):
     return cells[0], sign * float(best[f"mean {column}"].iloc[0])
 
 
-@pytest.mark.parametrize("how", [TIGHT, ALL], ids=["screened", "all at once"])
-@pytest.mark.parametrize("measure", COLUMNS)
+@pytest.mark.parametrize(("measure", "how"), [("accuracy", TIGHT), ("margin", TIGHT), ("nll", TIGHT), ("accuracy", ALL)])
 def test_each_pipeline_is_a_loop_of_sweeps(run, swept, splits, measure, how):
     """Oracle: `sl.sweep` of each pipeline, its frame sorted by pandas; groups summed by pandas."""
     found, column = run(choice=sl.Choice(measure, **how)), COLUMNS[measure]
@@ -139,7 +138,7 @@ def test_the_direction_is_run_as_its_controls_are(run, directions):
     assert [found.test(goal).pvalue for goal in GOALS] == [1, 1]
 
 
-@pytest.mark.parametrize("together", [1, 2, 20])
+@pytest.mark.parametrize("together", [1, 20])
 def test_an_early_stop_gives_the_prefix_of_the_whole_run_in_whatever_portions(run, control, monkeypatch, together):
     """Oracle: the z of the unstopped run, counted by hand until two are at least as good."""
     monkeypatch.setattr(pipelines, "TOGETHER", together)

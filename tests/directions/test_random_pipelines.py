@@ -1,6 +1,7 @@
 """Draws of control pipelines: random directions at each layer, and permuted labels, against enumeration and estimates by hand."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations, islice, product
 
 import numpy as np
@@ -196,6 +197,13 @@ def test_where_a_direction_acts_elsewhere_it_is_estimated_where_it_was_measured(
     (moved,), (here,) = (drawn(shuffled_pipelines(RIGHT, WRONG), 1, {layer: like()[2]}) for layer in (7, 2))
     assert torch.equal(moved.directions[7].vector, here.directions[2].vector)
     assert moved.separability == {7: here.separability[2]}
+
+
+def test_a_group_that_lacks_a_directions_layer_is_named_when_pipelines_are_drawn():
+    elsewhere = replace(WRONG, layers=(2, 9))
+    assert list(drawn(shuffled_pipelines(RIGHT, elsewhere), 1, {2: like()[2]})[0].directions) == [2]
+    with pytest.raises(ValueError, match="layer=5: cached were layers 2, 9"):
+        drawn(shuffled_pipelines(RIGHT, elsewhere), 1)
 
 
 @pytest.mark.parametrize(
