@@ -55,7 +55,8 @@ class Finding(Result):
         interval: of that change.
         against: the rank test against each kind of control pipelines.
         verdict: what these tests say together.
-        missed: the smallest change that the effect test would have detected with 80% power; None where nothing changed.
+        missed: the smallest change that the effect test would have detected with 80% power; None where nothing changed, or where problems are too
+            few for any.
         groups: what groups of problems cost; None where each problem stands alone.
     """
 
@@ -124,6 +125,8 @@ class Finding(Result):
     @property
     def could_miss(self) -> str:
         """What could have been missed, in a sentence."""
+        if self.missed is None and any(self.effect.differences):
+            return "These problems are too few to find an effect of any size with 80% power."
         if self.missed is None:
             return "No answer changed, so that this says nothing of small effects."
         return f"An effect of {self.shown(self.missed, sign=False)} or more would have been found with 80% power."
