@@ -122,6 +122,16 @@
     });
   };
 
+  // Figures are drawn as wide as they are shown, and what is folded has no width.
+  const rest = document.querySelector("details.rest");
+  const unfold = () => {
+    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (target && rest && rest.contains(target) && !rest.open) { rest.open = true; target.scrollIntoView(); }
+  };
+  unfold();
+  addEventListener("hashchange", unfold);
+  if (rest) { rest.addEventListener("toggle", () => { if (rest.open) { drawAll(false).then(() => { rest.dataset.drawn = "yes"; }); } }); }
+
   drawAll(false).then(() => {
     document.querySelectorAll(".details").forEach(explain);
     document.documentElement.dataset.ready = "yes";
@@ -136,6 +146,9 @@
     clearTimeout(waiting);
     waiting = setTimeout(() => drawAll(false), 200);
   });
-  addEventListener("beforeprint", () => drawAll(true));
+  addEventListener("beforeprint", () => {
+    if (rest) { rest.open = true; }
+    drawAll(true);
+  });
   addEventListener("afterprint", () => drawAll(false));
 })();

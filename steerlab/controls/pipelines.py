@@ -21,6 +21,7 @@ from steerlab.directions.random import Pipelines, random_pipelines
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
 from steerlab.statistics.controls import as_extreme
+from steerlab.statistics.multiplicity import LEVEL
 from steerlab.statistics.sequential import SequentialTest, sequential_test, studentised
 from steerlab.steering.cells import InterventionRun, run_interventions
 from steerlab.steering.options import CellOptions, Scoring
@@ -170,10 +171,10 @@ class PipelineControl(Plotted, figure="null_distribution"):
         return before, mine.loc[before.index]
 
     def changed_too_often(self, goal: Goal = "raise") -> bool:
-        """Whether the direction changes a larger share of answers than 97.5% of the controls, or a smaller one than 97.5%."""
-        shares = self._controls(goal)["changed"].to_numpy(float)
-        low, high = np.quantile(shares, [0.025, 0.975])
-        return not low <= float(self._direction(goal)["changed"]) <= high
+        """Whether the direction changes an unusual share of answers among its controls: two-sided rank p of at most 0.05, which takes 39 controls."""
+        shares, mine = self._controls(goal)["changed"].to_numpy(float), float(self._direction(goal)["changed"])
+        tails = int(as_extreme(mine, shares, "greater").sum()), int(as_extreme(mine, shares, "less").sum())
+        return 2 * (1 + min(tails)) / (len(shares) + 1) <= LEVEL
 
     def unusual(self) -> list[str]:
         """Sentences on goals for which answers change unusually often, or seldom."""
@@ -182,8 +183,8 @@ class PipelineControl(Plotted, figure="null_distribution"):
             if self.changed_too_often(goal):
                 mine, theirs = float(self._direction(goal)["changed"]), float(self._controls(goal)["changed"].median())
                 said.append(
-                    f"At the cell chosen to {goal} the direction changes {100 * mine:.1f}% of answers, which is outside 95% of {self.n} {self.kind} "
-                    f"({100 * theirs:.1f}% in the median): how many answers change differs, whatever the net change."
+                    f"At the cell chosen to {goal} the direction changes {100 * mine:.1f}% of answers, unlike {len(self._controls(goal))} {self.kind} "
+                    f"({100 * theirs:.1f}% in the median; two-sided rank p of at most {LEVEL}): how many answers change differs, whatever the net change."
                 )
         return said
 

@@ -62,6 +62,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     return path.as_uri()
 
 
+FITTED = "return document.querySelector('details.rest').dataset.drawn"
+
+
 def visit(browser: Any, address: str, width: int = 1280, scheme: str = "light") -> None:
     """Open the page and wait until its three figures are drawn."""
     from selenium.webdriver.support.ui import WebDriverWait
@@ -74,6 +77,8 @@ def visit(browser: Any, address: str, width: int = 1280, scheme: str = "light") 
     browser.get(address)
     drawn = "return document.documentElement.dataset.ready && document.querySelectorAll('.plot[data-drawn] svg.main-svg').length >= 3"
     WebDriverWait(browser, 300).until(lambda b: b.execute_script(drawn))
+    browser.execute_script("document.querySelector('details.rest').open = true")
+    WebDriverWait(browser, 300).until(lambda b: b.execute_script(FITTED))
 
 
 def _prefer(browser: Any, scheme: str) -> None:
@@ -92,6 +97,19 @@ def test_figures_are_drawn_and_nothing_is_wider_than_the_page(browser: Any, addr
     wide = "return [...document.querySelectorAll('.plot svg.main-svg')].every(s => s.clientWidth <= innerWidth)"
     assert browser.execute_script(wide)
     assert browser.get_log("browser") == []
+
+
+def test_only_question_answer_and_warnings_are_shown_until_the_details_are_asked_for(browser: Any, address: str):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    shown = "return [...document.querySelectorAll('h2')].filter(h => h.checkVisibility()).map(h => h.textContent)"
+    browser.get("about:blank")
+    browser.get(address)
+    WebDriverWait(browser, 300).until(lambda b: b.execute_script("return document.documentElement.dataset.ready"))
+    assert browser.execute_script(shown) == ["Question", "Answer", "Warnings"]
+    browser.execute_script("document.querySelector('nav a[href=\"#figures\"]').click()")
+    WebDriverWait(browser, 300).until(lambda b: len(b.execute_script(shown)) > 3)
+    WebDriverWait(browser, 300).until(lambda b: b.execute_script(FITTED))
 
 
 def test_untrusted_text_runs_nothing_and_nothing_is_loaded(browser: Any, address: str):
@@ -220,7 +238,7 @@ def test_everything_works_by_keyboard(browser: Any, address: str):
         press(Keys.TAB)
         reached.append(tuple(browser.execute_script(focused)))
     order = [(tag, name) for tag, name, *_ in reached if tag != "BODY"]
-    assert order[:4] == [("SELECT", ""), ("DIV", "scroll"), ("DIV", "scroll"), ("BUTTON", "copy")]
+    assert order[:5] == [("SUMMARY", ""), ("SELECT", ""), ("DIV", "scroll"), ("DIV", "scroll"), ("BUTTON", "copy")]
     browser.execute_script("document.querySelector('.details select').focus()")
     press(Keys.ARROW_DOWN)
     _says(browser, "layer 3, alpha −1: 0 became right, 3 became wrong.")

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import steerlab as sl
@@ -152,14 +153,16 @@ def test_several_runs_are_corrected_together(experiment):
 
 def test_a_direction_that_changes_more_answers_than_its_controls_is_named(experiment):
     def flipping(one, share):
-        changed = np.where(one.frame["is_control"], 0.1 + one.frame.index / 1000, share)
-        return replace(one, frame=one.frame.assign(changed=changed))
+        """With 40 controls that all change about a tenth."""
+        controls = one.frame[one.frame["is_control"]]
+        frame = pd.concat([one.frame[~one.frame["is_control"]], *[controls] * 10], ignore_index=True)
+        return replace(one, frame=frame.assign(changed=np.where(frame["is_control"], 0.1 + frame.index / 10_000, share)))
 
     usual, often = (
-        said(replace(experiment, pipelines=tuple(flipping(one, share) for one in experiment.pipelines))) for share in (0.105, 0.4)
+        said(replace(experiment, pipelines=tuple(flipping(one, share) for one in experiment.pipelines))) for share in (0.104, 0.4)
     )
-    assert "changes 40.0% of answers, which is outside 95% of 4 random pipelines" in often
-    assert "of answers, which is outside" not in usual
+    assert "changes 40.0% of answers, unlike 40 random pipelines" in often
+    assert "of answers, unlike" not in usual
 
 
 def test_a_direction_that_changes_other_text_more_than_random_ones_is_named(experiment):
