@@ -12,7 +12,7 @@ import pandas as pd
 from steerlab import _files
 from steerlab._checks import ExistingFileError, InputError, InputFileError, one_of
 from steerlab._html import Result
-from steerlab.activations.positions import Positions, TokenPositions
+from steerlab.activations.positions import MEASURED, Positions, TokenPositions
 from steerlab.controls import PIPELINES
 from steerlab.controls.pipelines import SIDES, Choice
 from steerlab.models.backends import Model
@@ -126,7 +126,7 @@ def protocol_of(
         "pipelines": list(pipelines),
         "n_controls": int(n_controls),
         "stop_after": stop_after,
-        "measured at": TokenPositions.of(cache_positions).describe(),
+        "measured at": TokenPositions.of(cache_positions, MEASURED).describe(),
         "positions": TokenPositions.of(positions).describe(),
         "operator": operator_label(operator),
         "seed": int(seed),

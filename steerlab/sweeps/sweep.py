@@ -15,7 +15,7 @@ from steerlab.activations.cache import cache_activations
 from steerlab.activations.positions import Positions, TokenPositions
 from steerlab.directions.direction import Direction, Directions, as_directions, check_alike, moved, site_of
 from steerlab.models.backends import Model
-from steerlab.models.memory import PassOptions
+from steerlab.models.memory import Limits
 from steerlab.models.model import Precision
 from steerlab.statistics.dose_response import DoseResponse, dose_response
 from steerlab.statistics.intervals import wilson_interval
@@ -26,9 +26,9 @@ from steerlab.steering.interventions import check_alpha
 from steerlab.steering.operators import Operator, operator_label
 from steerlab.steering.options import ActedAt, CellOptions, RunOptions
 from steerlab.steering.variants import Intervention, Placed, check_names
-from steerlab.tasks.evaluation import Evaluation
+from steerlab.tasks.evaluation import Evaluation, plan
 from steerlab.tasks.problems import Problem
-from steerlab.tasks.scorers import encode_prompt
+from steerlab.tasks.scorers import scorer_for
 
 KEYS = ["layer", "direction", "alpha"]
 MEASURES = ("correct", "margin", "nll")
@@ -266,14 +266,16 @@ def settings_of(operator: str | Operator, positions: Positions, places: Sequence
     return {"operator": operator_label(operator), "positions": TokenPositions.of(positions).describe(), "sites": sites}
 
 
-def _norms(model: Model, problems: Sequence[Problem], places: Sequence[Placed], options: PassOptions) -> list[list[float]]:
+def _norms(model: Model, problems: Sequence[Problem], places: Sequence[Placed], options: RunOptions) -> list[list[float]]:
     """Pairs of a layer and the median norm of the stream there, at the last token of the first prompts that have several."""
-    asked = [problem for problem in problems[:MEASURED_ON] if len(encode_prompt(model, problem)) > 1]
-    found: dict[int, float] = {}
+    rows = plan(model, problems[:MEASURED_ON], scorer_for(problems, options["scorer"])).rows
+    prompts = dict.fromkeys(row.tokens[: row.prompt_length] for row in rows if row.prompt_length > 1)
+    asked, found = [Problem(str(k), tokens, tokens[-1:]) for k, tokens in enumerate(prompts)], dict[int, float]()
     for site in dict.fromkeys(one.at.site for one in places):
         layers = sorted({one.at.layer for one in places if one.at.site == site} - set(found))
         if asked and layers:
-            found |= cache_activations(model, asked, layers=layers, site=site, **options | {"progress": False}).norms()
+            limits = only(options, Limits)
+            found |= cache_activations(model, asked, layers=layers, site=site, **limits).norms()
     return [[layer, norm] for layer, norm in sorted(found.items())]
 
 
@@ -320,6 +322,6 @@ def sweep(
     places = placed_in(cells)
     settings = settings_of(options["operator"], options["positions"], places) | {"scorer": done.baseline.scorer}
     if options["operator"] in SCALED and not together:
-        settings["resid_norms"] = _norms(model, problems, places, only(options, PassOptions))
+        settings["resid_norms"] = _norms(model, problems, places, options)
     frame, given = pd.concat(parts, ignore_index=True)[columns], tuple(one.direction for one in places)
     return SweepResult(frame, done.baseline, given, done.checks, settings, done.precision)

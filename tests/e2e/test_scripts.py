@@ -31,7 +31,7 @@ SHARED = ROOT.parent / "shared"
 SMALL = ["--limit", "16", "--alphas", "-3,0,1"]
 FEW = ["--train", "16", "--validation", "12", "--test", "12", "--epochs", "1", "--layers", "4"]
 METHODS = ["--methods", "mean_difference,multilayer_aft,prompt"]
-MAIN = ["random_control", *SMALL, "--controls", "5", "--layers", "2,3"]
+MAIN = ["random_control", *SMALL, "--controls", "5", "--same-cell", "5", "--layers", "2,3"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,9 @@ def main_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def test_the_main_job_prints_what_a_reader_needs(main_run: tuple[Path, str]) -> None:
-    for words in ("baseline", "95% interval", "norm", "dose-response", "became right / wrong", "control at alpha", "Cohen's d", "report"):
+    for words in ("To raise accuracy: ", "To lower accuracy: ", "Against 5 random pipelines", "Corrected for 3 tests (Holm)", "with 80% power"):
+        assert words in main_run[1]
+    for words in ("baseline", "95% interval", "norm", "became right / wrong", "the same cell", "side effects at layer", "report"):
         assert words in main_run[1]
 
 
@@ -105,16 +107,19 @@ def test_the_main_job_writes_results_direction_provenance_and_report(main_run: t
     results = pd.read_parquet(folder / "results.parquet")
     assert set(results["split"]) == {"train", "validation", "test"}
     controls = results.query("stage == 'control' and is_control")
-    assert controls.groupby("alpha")["direction"].nunique().tolist() == [5] * controls["alpha"].nunique()
+    cells = controls.groupby(["layer", "alpha"])["direction"].nunique()
+    assert cells.tolist() == [5] * len(cells)
+    kinds = pd.read_parquet(folder / "pipelines.parquet").query("is_control").groupby(["kind", "goal"]).size()
+    assert kinds.tolist() == [5] * 4
     provenance = json.loads((folder / "provenance.json").read_text())
     assert provenance["config"]["seed"] == 0
     assert provenance["model"]["name"] == "tiny-arithmetic"
     assert len(provenance["model"]["weights_sha256"]) == 64
     direction = sl.load_direction(folder / "direction.safetensors")
-    assert direction.layer == provenance["experiment"]["layer"]
+    assert direction.layer == sl.load_experiment(folder)[0].layer
     assert direction.model["processing"] == "raw"
     page = (folder / "report.html").read_text()
-    assert provenance["answer"][:60] in page
+    assert all(line[:60] in page for line in provenance["answer"].splitlines())
     assert len(page) < 6_000_000
 
 

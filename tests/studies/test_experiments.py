@@ -165,7 +165,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_other_controls(
         ({"measure": "odd"}, "measure='odd'; use one of accuracy, margin, nll"),
         ({"choose": "odd"}, "choose='odd'; use one of shortlist, grid, preset"),
         ({"pipelines": ["odd"]}, "pipelines='odd'; use one of random, shuffled_labels"),
-        ({"pipelines": []}, "pipelines is empty"),
+        ({"pipelines": []}, "give at least one of random, shuffled_labels"),
     ],
 )
 def test_bad_settings_are_refused(toy_model: Callable[[str], object], task: sl.Task, change: dict, said: str) -> None:
