@@ -131,7 +131,7 @@ def pooled_effect(
         >>> print(found)
         pooled over 4: +0.03552 (-0.07464 to +0.1457), sd between them 0.0634, a further one -0.2751 to +0.3462
         >>> found.frame["pooled"].round(3).tolist()
-        [0.094, 0.023, -0.043, 0.068]
+        [0.094, 0.023, -0.042, 0.067]
     """
     y, s = reals(effects, "effects", at_least=2), reals(standard_errors, "standard_errors", at_least=2)
     open_share(confidence, "confidence")
