@@ -5,6 +5,7 @@
 - `transfer`, `mixtures`: vectors on other tasks, and from mixtures of tasks.
 - `stability`, `protocols`: other seeds and problems; the selection bias of protocols.
 - `grid`: many models and tasks, resumable.
+- `multiverse`: one claim under all specifications, with a joint permutation test, resumable.
 - `context_comparison`: static against prompt-dependent vectors.
 - `eas`: online steering of a stream of problems.
 """
