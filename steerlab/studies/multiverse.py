@@ -183,7 +183,13 @@ class Multiverse(Plotted, figure="specification_curve"):
         found = {name: self.test(name) for name in STATISTICS}
         return pd.DataFrame(
             [
-                {"statistic": name, "observed": one.observed, "permuted": float(np.median(one.controls)), "exceeds": one.exceeds, "p": one.pvalue}
+                {
+                    "statistic": name,
+                    "observed": one.observed,
+                    "permuted": float(np.median(one.controls)),
+                    "exceeds": one.exceeds,
+                    "p": one.pvalue,
+                }
                 for name, one in found.items()
             ]
         )
@@ -212,7 +218,9 @@ class Multiverse(Plotted, figure="specification_curve"):
         """What a reader must know: interventions that did nothing, specifications that are the same, permutations too few."""
         said, cells = list(self.remarks), self.frame[["template", "estimator", "measured", "positions", "operator", "layer", "alpha"]]
         if same := int(cells.duplicated().sum()):
-            said.append(f"{same} of {len(cells)} specifications came to the cell of another one; they count as often in the joint statistic.")
+            said.append(
+                f"{same} of {len(cells)} specifications came to the cell of another one; they count as often in the joint statistic."
+            )
         if not np.isfinite(self.needed()):
             said.append(f"{self.n_permutations} permutations cannot give p at or below {LEVEL:g}; use at least {round(1 / LEVEL) - 1}.")
         return said
@@ -346,7 +354,7 @@ def multiverse(
     one_of(measure, "measure", SCORES)
     if not is_number(dose, 0):
         raise InputError(f"dose={dose!r}; use a positive number, such as 0.5")
-    named = {tasks.name: tasks} if isinstance(tasks, Task) else dict(tasks)
+    named = dict(tasks) if isinstance(tasks, Mapping) else {getattr(tasks, "name", ""): tasks}
     _check_templates(named)
     where = list(range(n_layers(model))) if layers is None else list(layers)
     blocks = [range(1), *(range(k, min(k + TOGETHER, n_permutations + 1)) for k in range(1, n_permutations + 1, TOGETHER))]
@@ -460,7 +468,9 @@ def _relabelling(parts: Mapping[str, _Template]) -> Callable[[np.random.Generato
 
 def _places(ids: Sequence[str]) -> Activations:
     """Problems without activations: what is permuted are their labels, for whatever was measured of them."""
-    return Activations(torch.zeros(len(ids), 1, 1, 1), torch.ones(len(ids), 1, dtype=torch.bool), tuple(ids), (0,), "resid_post", "last", {})
+    return Activations(
+        torch.zeros(len(ids), 1, 1, 1), torch.ones(len(ids), 1, dtype=torch.bool), tuple(ids), (0,), "resid_post", "last", {}
+    )
 
 
 def _worlds(

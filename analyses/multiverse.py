@@ -1,0 +1,73 @@
+"""Does a claim hold over all the ways in which it might have been tested? A specification curve with a joint permutation test.
+
+Finished permutations are kept beside the run folder, in FOLDER.parts, until it is written; the same command goes on where it was interrupted.
+
+    python analyses/multiverse.py
+    python analyses/multiverse.py --estimators mean_difference,probe,pca --layer-rules separable,middle,late --permutations 199
+    python analyses/multiverse.py --model DIRECTORY --task blimp --task-path FILE.jsonl --goal raise --operators add,rotate
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+import steerlab as sl
+from steerlab.cli.options import Limited, writes_run
+from steerlab.cli.run import run
+
+
+@dataclass(frozen=True)
+class Config(Limited):
+    """What the study needs to know."""
+
+    estimators: Annotated[tuple[str, ...], arg(help=sl.ESTIMATORS.listed())] = ("mean_difference", "lda")
+    layer_rules: tuple[str, ...] = ("separable", "middle")  # separable (the best held-out separability), early, middle or late
+    measured: tuple[str, ...] = ("last",)  # where activations are read: last or mean
+    positions: tuple[str, ...] = ("all", "last")  # where directions act: all or last
+    operators: Annotated[tuple[str, ...], arg(help=sl.OPERATORS.listed())] = ("add", "ablate")
+    normalisations: tuple[str, ...] = ("contrast", "relative")  # lengths: of the mean difference, or relative to the activations
+    goal: Literal["raise", "lower"] = "lower"  # what the directions are meant to do, named beforehand
+    dose: float = 0.5  # of relative lengths
+    measure: Literal["accuracy", "margin", "nll"] = "accuracy"  # what is compared
+    layers: tuple[int, ...] | None = None  # candidates; all by default
+    train: int = 200  # at most so many train problems
+    test: int = 100  # at most so many test problems
+    permutations: int = 49  # of the labels; the smallest p-value is 1 / (this + 1)
+
+
+@writes_run("multiverse")
+def main(config: Config, folder: Path) -> None:
+    """Measure, print, write the run folder."""
+    specs = sl.specifications(
+        estimators=config.estimators,
+        layer_rules=config.layer_rules,
+        measured=config.measured,
+        positions=config.positions,
+        operators=config.operators,
+        normalisations=config.normalisations,
+    )
+    model, task = config.load()
+    parts = folder.with_name(f"{folder.name}.parts")
+    found = sl.multiverse(
+        model,
+        sl.Task(task.name, task.train[: config.train], task.validation, task.test[: config.test], task.scorer, task.about),
+        seed=config.seed,
+        specs=specs,
+        n_permutations=config.permutations,
+        goal=config.goal,
+        dose=config.dose,
+        measure=config.measure,
+        layers=config.layers,
+        folder=parts,
+        **config.passes(),
+    )
+    print(f"{found.summary().to_string(index=False, float_format='%.3f')}\n\n{found}")
+    config.save(folder, found, model, task)
+    shutil.rmtree(parts)  # all of it is in the run's tables
+
+
+if __name__ == "__main__":
+    run(main, Config)
