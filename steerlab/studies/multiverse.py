@@ -59,6 +59,7 @@ TOGETHER = 10  # permutations that are run, and kept, at once
 BALANCE, FOLDS, PERMUTE = 0, 1, 2  # streams of the seed
 SETTINGS, WORLDS = "steerlab-multiverse-1", "steerlab-multiverse-worlds-1"
 FILE = "multiverse.json"
+RESULTS = ("layer", "alpha", "dose", "n", "baseline", "change", "low", "high", "z")
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ class Multiverse(Plotted, figure="specification_curve"):
         )
 
     def needed(self, level: float = LEVEL) -> float:
-        """The median studentised change that would have been significant; infinite where so few permutations could show nothing."""
+        """The median studentised change beyond which it would have been significant; infinite where so few permutations could show nothing."""
         sign = 1 if self.goal == "raise" else -1
         drawn = np.sort(sign * np.array(self.test().controls))[::-1]
         allowed = int(level * (len(drawn) + 1) * (1 + 1e-12)) - 1  # so many permutations may be as extreme
@@ -240,7 +241,7 @@ class Multiverse(Plotted, figure="specification_curve"):
                 f"Against {self.n_permutations} joint permutations of the labels: {format_p(found.pvalue, digits=2)} (median studentised change "
                 f"{found.observed:+.2f}; {np.median(found.controls):+.2f} in the median of permutations). By the mean {beside['mean']} and by the share of "
                 f"specifications {beside['share']}, both uncorrected.",
-                f"A median studentised change of {needed:+.2f} or beyond would have been significant." if np.isfinite(needed) else "",
+                f"A median studentised change beyond {needed:+.2f} would have been significant." if np.isfinite(needed) else "",
             ]
         ).strip()
 
@@ -388,8 +389,7 @@ def multiverse(
             remarks += kept["remarks"]
     table = pd.DataFrame(found)
     frame, draws = (part.reset_index(drop=True) for part in (table[table["permutation"] == 0], table[table["permutation"] > 0]))
-    frame = frame.drop(columns=["permutation", "specification"])
-    frame["dose"] = frame["dose"].astype(float)
+    frame = frame[["template", *CHOICES, *RESULTS]].astype({"dose": float, "n": int})
     frame["p_uncorrected"] = [
         sequential_test(z, draws["z"][draws["specification"] == k], planned=n_permutations, stop_after=None, alternative=SIDES[goal]).pvalue  # type: ignore[arg-type]
         for k, z in enumerate(frame["z"].tolist())
