@@ -6,6 +6,7 @@ estimates every specification again from the same permuted labels and runs it ag
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from hashlib import sha256
@@ -31,7 +32,7 @@ from steerlab.directions.estimators import mean_difference
 from steerlab.directions.random import permuted, separability
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
-from steerlab.models.memory import PassOptions
+from steerlab.models.memory import Limits, PassOptions
 from steerlab.models.model import describe, n_layers
 from steerlab.models.threads import on_suitable_threads
 from steerlab.models.weights import brief
@@ -41,7 +42,6 @@ from steerlab.statistics.multiplicity import LEVEL, significant
 from steerlab.statistics.paired import paired_t_test
 from steerlab.statistics.sequential import OneSided, SequentialTest, sequential_test, studentised
 from steerlab.steering import OPERATORS
-from steerlab.steering.options import Limits
 from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.sweeps.candidates import GOALS, Goal, relative_dose
 from steerlab.sweeps.effects import score_vectors
@@ -370,7 +370,8 @@ def multiverse(
         "specifications": [asdict(one) for one in wanted], "templates": {name: _digest(task) for name, task in named.items()},
         "model": brief(describe(model)),
     }  # fmt: skip
-    with _Store(folder, settings) as store:
+    with nullcontext() if folder is None else _files.locked(folder):
+        store = _Store(folder, settings)
         parts: dict[str, _Template] = {}
         run = partial(_run, model, parts, wanted, seed=seed, goal=goal, dose=dose, measure=measure, limits=only(options, Limits))
         found: list[dict[str, Any]] = []
@@ -478,10 +479,10 @@ def _worlds(
     goal: Goal, dose: float,
 ) -> list[_World]:  # fmt: skip
     """Every specification on one template with these labels: its layer, direction and alpha."""
-    sides = {measured: tuple(acts.select(ids) for ids in labels) for measured, acts in part.acts.items()}
+    sides = {measured: (acts.select(labels[0]), acts.select(labels[1])) for measured, acts in part.acts.items()}
     worth = {}
     if any(one.layer_rule == "separable" for one in specs):
-        worth = {measured: separability(*both, both[0].layers, rng=rng) for measured, both in sides.items()}
+        worth = {measured: separability(both[0], both[1], both[0].layers, rng=rng) for measured, both in sides.items()}
     made: dict[tuple[str, str, int], Direction] = {}
     found, sign = [], 1 if goal == "raise" else -1
     for one in specs:
@@ -554,22 +555,9 @@ class _Store:
     """Finished parts in a folder, sealed, and read again only under the same settings; without a folder nothing is kept."""
 
     def __init__(self, folder: str | Path | None, settings: Mapping[str, Any]) -> None:
-        self._folder, self._settings, self._lock = None if folder is None else Path(folder), settings, None
-
-    def __enter__(self) -> "_Store":
+        self._folder, self._settings = None if folder is None else Path(folder), settings
         if self._folder is not None:
-            self._lock = _files.locked(self._folder)
-            self._lock.__enter__()
-            try:
-                self._check(self._folder)
-            except BaseException:
-                self.__exit__(None, None, None)
-                raise
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._lock is not None:
-            self._lock.__exit__(None, None, None)
+            self._check(self._folder)
 
     def _check(self, folder: Path) -> None:
         if not (folder / FILE).is_file():

@@ -165,12 +165,13 @@ class Simulated:
 
 
 def p_and_z(seed: int, model, monkeypatch: pytest.MonkeyPatch, **how) -> tuple[float, float]:
-    made_up = Simulated(np.random.default_rng(seed), monkeypatch, **how)
-    specs = sl.specifications(layer_rules=["separable", "early"], operators=["add"], normalisations=["relative"])
+    made_up = Simulated(np.random.default_rng([99, seed]), monkeypatch, **how)
+    specs = sl.specifications(layer_rules=["separable", "early"], positions=["all"], operators=["add"], normalisations=["relative"])
     found = sl.multiverse(model, made_up.task, seed=seed, specs=specs, n_permutations=9, layers=[0, 1])
     return found.test().pvalue, found.frame["z"].sum() / np.sqrt(len(found.frame))
 
 
+@pytest.mark.slow
 def test_under_labels_that_mean_nothing_p_is_no_smaller_than_it_says(model, monkeypatch):
     """Specifications share their labels, so that Stouffer's z, which takes them as independent, rejects far too often; the joint test does not."""
     ps, zs = np.array([p_and_z(seed, model, monkeypatch) for seed in range(200)]).T
@@ -181,7 +182,7 @@ def test_under_labels_that_mean_nothing_p_is_no_smaller_than_it_says(model, monk
 
 def test_labels_that_matter_are_found(model, monkeypatch):
     ps = [p_and_z(seed, model, monkeypatch, effect=-1.0)[0] for seed in range(10)]
-    assert np.mean(np.array(ps) <= 0.1) >= 0.9
+    assert np.mean(np.array(ps) <= 0.1) >= 0.8  # where labels mean nothing: 0.1
 
 
 def part(labels: str, groups: str) -> SimpleNamespace:
