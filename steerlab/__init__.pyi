@@ -120,6 +120,7 @@ from .studies.multiverse import (
 )
 from .studies.protocol import Experiment as Experiment, contrast_directions as contrast_directions, run_experiment as run_experiment
 from .studies.protocols import ProtocolComparison as ProtocolComparison, compare_protocols as compare_protocols
+from .studies.repeats import Repeats as Repeats, repeat_experiment as repeat_experiment
 from .studies.stability import SeedStability as SeedStability, seed_stability as seed_stability
 from .studies.transfer import TransferResult as TransferResult, transfer as transfer
 from .sweeps.candidates import Cell as Cell, Grid as Grid, Shortlist as Shortlist, relative_dose as relative_dose

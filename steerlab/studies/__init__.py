@@ -3,6 +3,7 @@
 - `protocol`: `run_experiment`, the main protocol.
 - `method_comparison`, `method_trials`, `method_vectors`: ways to find a vector, compared at equal norm and equal KL.
 - `transfer`, `mixtures`: vectors on other tasks, and from mixtures of tasks.
+- `repeats`: the main protocol over split seeds, pooled.
 - `stability`, `protocols`: other seeds and problems; the selection bias of protocols.
 - `grid`: many models and tasks, resumable.
 - `multiverse`: one claim under all specifications, with a joint permutation test, resumable.

@@ -37,14 +37,12 @@ from steerlab.models.model import describe, n_layers
 from steerlab.models.threads import on_suitable_threads
 from steerlab.models.weights import brief
 from steerlab.statistics._format import format_p
-from steerlab.statistics.intervals import paired_interval
 from steerlab.statistics.multiplicity import LEVEL, significant
-from steerlab.statistics.paired import paired_t_test
 from steerlab.statistics.sequential import OneSided, SequentialTest, sequential_test, studentised
 from steerlab.steering import OPERATORS
 from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.sweeps.candidates import GOALS, Goal, relative_dose
-from steerlab.sweeps.effects import score_vectors
+from steerlab.sweeps.effects import change_interval, score_vectors
 from steerlab.sweeps.sweep import inert
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.groups import groups_of, spread_groups
@@ -546,8 +544,7 @@ def _effect(before: pd.DataFrame, after: pd.DataFrame, measure: str, groups: Seq
     found = {"change": float(change.mean()), "z": float(studentised(change, groups))}
     if not full:
         return found
-    labels = groups if len(set(groups)) < len(groups) else None
-    interval = paired_interval(was, now, groups=labels) if was.dtype == bool else paired_t_test(was, now, groups=labels).interval()
+    interval = change_interval(was, now, groups)
     return {"n": len(was), "baseline": float(was.mean()), **found, "low": interval.low, "high": interval.high}
 
 
