@@ -4,7 +4,8 @@ Finished permutations are kept beside the run folder, in FOLDER.parts, until it 
 
     python analyses/multiverse.py
     python analyses/multiverse.py --estimators mean_difference,probe,pca --layer-rules separable,middle,late --permutations 199
-    python analyses/multiverse.py --model DIRECTORY --task blimp --task-path FILE.jsonl --goal raise --operators add,rotate
+    python analyses/multiverse.py --model DIRECTORY --tasks blimp=FILE.jsonl --goal raise --operators add,rotate
+    python analyses/multiverse.py --tasks story,equation
 """
 
 import shutil
@@ -15,13 +16,16 @@ from typing import Annotated, Literal
 from tyro.conf import arg
 
 import steerlab as sl
-from steerlab.cli.options import Limited, writes_run
+from steerlab.cli.options import Limited, SeveralTasks, writes_run
 from steerlab.cli.run import run
 
 
 @dataclass(frozen=True)
-class Config(Limited):
+class Config(SeveralTasks, Limited):
     """What the study needs to know."""
+
+    tasks: tuple[str, ...] = ("story",)
+    """wordings of the task (templates): variants of arithmetic, paradigms of BLiMP, or task names, each perhaps with =FILE"""
 
     estimators: Annotated[tuple[str, ...], arg(help=sl.ESTIMATORS.listed())] = ("mean_difference", "lda")
     layer_rules: tuple[str, ...] = ("separable", "middle")  # separable (the best held-out separability), early, middle or late
@@ -49,11 +53,14 @@ def main(config: Config, folder: Path) -> None:
         operators=config.operators,
         normalisations=config.normalisations,
     )
-    model, task = config.load()
+    model, tasks = config.load_all()
     parts = folder.with_name(f"{folder.name}.parts")
     found = sl.multiverse(
         model,
-        sl.Task(task.name, task.train[: config.train], task.validation, task.test[: config.test], task.scorer, task.about),
+        {
+            name: sl.Task(task.name, task.train[: config.train], task.validation, task.test[: config.test], task.scorer, task.about)
+            for name, task in tasks.items()
+        },
         seed=config.seed,
         specs=specs,
         n_permutations=config.permutations,
@@ -65,7 +72,7 @@ def main(config: Config, folder: Path) -> None:
         **config.passes(),
     )
     print(f"{found.summary().to_string(index=False, float_format='%.3f')}\n\n{found}")
-    config.save(folder, found, model, task)
+    config.save(folder, found, model, tasks)
     shutil.rmtree(parts)  # all of it is in the run's tables
 
 

@@ -180,7 +180,20 @@ def test_the_significance_report_is_made_from_one_and_from_two_runs(script, main
         ("failure_analysis", SMALL, "groups"),
         (
             "multiverse",
-            ["--limit", "24", "--layers", "2,3", "--estimators", "mean_difference", "--positions", "last", "--permutations", "3"],
+            [
+                "--limit",
+                "24",
+                "--layers",
+                "2,3",
+                "--estimators",
+                "mean_difference",
+                "--positions",
+                "last",
+                "--permutations",
+                "3",
+                "--tasks",
+                "story,equation",
+            ],
             "specifications",
         ),
         pytest.param(
