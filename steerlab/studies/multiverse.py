@@ -319,7 +319,7 @@ def multiverse(
 
     Args:
         tasks: the task, or several wordings of it by name (templates); train and test problems are used, nothing is chosen. Labels of problems with one
-            `Problem.group` in several templates are permuted together.
+            `Problem.group`, or without one with one id, in several templates are permuted together.
         seed: balancing, folds and permutations draw from streams that it determines.
         specs: what `specifications` gives; default its own default.
         n_permutations: of the labels, the same for all specifications; the smallest p-value is 1 / (n_permutations + 1).
