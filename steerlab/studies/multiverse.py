@@ -5,7 +5,7 @@ task) is run at one cell that its rules fix without a steered outcome. The speci
 estimates every specification again from the same permuted labels and runs it again, so that it counts how alike specifications are.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from functools import partial
@@ -90,7 +90,7 @@ class Specification:
     normalisation: str = "contrast"
 
     def __post_init__(self) -> None:
-        known = (ESTIMATORS, LAYER_RULES, MEASURED, ACTING, OPERATORS, (*LENGTHS, NO_LENGTH))
+        known: tuple[Collection[str], ...] = (ESTIMATORS, LAYER_RULES, MEASURED, ACTING, OPERATORS, (*LENGTHS, NO_LENGTH))
         for name, choices in zip(CHOICES, known, strict=True):
             one_of(getattr(self, name), name, choices)
         if (self.normalisation == NO_LENGTH) == (self.operator in SCALED):
