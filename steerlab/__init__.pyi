@@ -112,6 +112,12 @@ from .studies.grid import (
 )
 from .studies.method_comparison import MethodComparison as MethodComparison, compare_methods as compare_methods
 from .studies.mixtures import UniversalBooster as UniversalBooster, universal_booster as universal_booster
+from .studies.multiverse import (
+    Multiverse as Multiverse,
+    Specification as Specification,
+    multiverse as multiverse,
+    specifications as specifications,
+)
 from .studies.plans import (
     ExperimentPlan as ExperimentPlan,
     load_plan as load_plan,
@@ -120,6 +126,7 @@ from .studies.plans import (
 )
 from .studies.protocol import Experiment as Experiment, contrast_directions as contrast_directions, run_experiment as run_experiment
 from .studies.protocols import ProtocolComparison as ProtocolComparison, compare_protocols as compare_protocols
+from .studies.repeats import Repeats as Repeats, repeat_experiment as repeat_experiment
 from .studies.stability import SeedStability as SeedStability, seed_stability as seed_stability
 from .studies.transfer import TransferResult as TransferResult, transfer as transfer
 from .sweeps.candidates import Cell as Cell, Grid as Grid, Shortlist as Shortlist, relative_dose as relative_dose

@@ -5,6 +5,7 @@ from .studies import (
     data_size_curve as data_size_curve,
     eas_stream as eas_stream,
     reported_against_fresh as reported_against_fresh,
+    specification_curve as specification_curve,
     transfer_matrix as transfer_matrix,
 )
 from .sweeps import (

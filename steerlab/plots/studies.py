@@ -395,6 +395,111 @@ def transfer_matrix(found: _input.Framed) -> go.Figure:
     return theme.style(fig, headline, notes, inner + 140, bottom=130)
 
 
+@runtime_checkable
+class Specified(_input.Framed, Protocol):
+    """The part of a multiverse that is drawn."""
+
+    @property
+    def draws(self) -> pd.DataFrame: ...
+    @property
+    def choices(self) -> tuple[str, ...]: ...
+    @property
+    def goal(self) -> str: ...
+    @property
+    def measure(self) -> str: ...
+    @property
+    def test(self) -> Any: ...
+
+
+CURVE_HEIGHT, CHOICE_HEIGHT = 260, 20
+
+
+def specification_curve(found: Specified) -> go.Figure:
+    """Changes under all specifications, sorted, with intervals and the band of curves with permuted labels; below, what each specification chose.
+
+    Args:
+        found: what `steerlab.multiverse` returns.
+
+    Source:
+        Simonsohn, Simmons and Nelson (2020), Specification curve analysis, Nature Human Behaviour 4, 1208-1214.
+
+    Example:
+        >>> import steerlab as sl
+        >>> model, task = sl.load_model("tiny-arithmetic"), sl.load_task("arithmetic", limit=24)
+        >>> some = sl.specifications(estimators=["mean_difference"], positions=["last"], operators=["add"])
+        >>> found = sl.multiverse(model, task, seed=0, specs=some, n_permutations=3, layers=[2, 3])
+        >>> len(specification_curve(found).data[-1].x)  # two rules for the layer, two lengths: four specifications with two choices each
+        8
+    """
+    found = _input.expect(found, Specified, "found", "what steerlab.multiverse returns")
+    rows = _input.need(found.frame, "found.frame", ["change", "low", "high", "z", "layer", "alpha", *found.choices])
+    draws = _input.need(found.draws, "found.draws", ["permutation", "change"])
+    scale, unit = (100, "change in accuracy (points)") if found.measure == "accuracy" else (1, f"change in {found.measure}")
+    rows = rows.sort_values("change", kind="stable")
+    rank = list(range(1, len(rows) + 1))
+    low, middle, high = scale * np.quantile(np.sort(draws["change"].to_numpy(float).reshape(-1, len(rows))), [0.025, 0.5, 0.975], axis=0)
+    made = [(name, value) for name in found.choices for value in pd.unique(rows[name])]
+    below = CHOICE_HEIGHT * max(len(made), 1) + 10
+    inner = CURVE_HEIGHT + below
+    fig = make_subplots(rows=2, cols=1, shared_xaxes=True, row_heights=[CURVE_HEIGHT, below], vertical_spacing=16 / inner)
+    band = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    fig.add_trace(go.Scatter(x=rank, y=low, **band), row=1, col=1)
+    fig.add_trace(go.Scatter(x=rank, y=high, fill="tonexty", fillcolor="rgba(128,128,128,0.25)", **band), row=1, col=1)
+    dotted = {"color": theme.GREY, "dash": "dot", "width": 1.5}
+    fig.add_trace(go.Scatter(x=rank, y=middle, mode="lines", line=dotted, name="permuted labels", hoverinfo="skip"), row=1, col=1)
+    change = scale * rows["change"].to_numpy(float)
+    clear = ((rows["low"] > 0) | (rows["high"] < 0)).to_numpy()
+    fig.add_trace(
+        go.Scatter(
+            x=rank,
+            y=change,
+            mode="markers",
+            marker={
+                "color": [theme.BLUE if one else theme.GREY for one in clear],
+                "symbol": ["diamond" if one else "circle" for one in clear],
+                "size": 7,
+            },
+            error_y={
+                "type": "data", "symmetric": False, "array": scale * rows["high"].to_numpy(float) - change,
+                "arrayminus": change - scale * rows["low"].to_numpy(float), "color": theme.GREY, "thickness": 1,
+            },
+            name="true labels",
+            hovertext=[_specified(row, found.choices, scale) for row in rows.to_dict("records")],
+            hoverinfo="text",
+        ),
+        row=1, col=1,
+    )  # fmt: skip
+    dots = [(x, y) for y, (name, value) in enumerate(made) for x, one in zip(rank, rows[name], strict=True) if one == value]
+    marker = {"color": theme.GREY, "size": 5}
+    fig.add_trace(
+        go.Scatter(x=[x for x, _ in dots], y=[y for _, y in dots], mode="markers", marker=marker, hoverinfo="skip", showlegend=False),
+        row=2,
+        col=1,
+    )
+    names = [theme.label(f"{name.replace('_', ' ')}: {str(value).replace('_', ' ')}", 30) for name, value in made]
+    fig.update_yaxes(title_text=unit, row=1, col=1)
+    ticks = {"tickvals": list(range(len(names))), "ticktext": names, "autorange": "reversed", "zeroline": False}
+    fig.update_yaxes(title_text="choices", **ticks, row=2, col=1)
+    fig.update_xaxes(title_text="specifications, by their change", showgrid=False, zeroline=False, row=2, col=1)
+    fig.update_xaxes(showgrid=False, zeroline=False, row=1, col=1)
+    theme.legend_below(fig, inner)
+    test = found.test()
+    headline = f"Median of {len(rows)} specifications: {theme.signed(float(np.median(change)), 1 if scale > 1 else 3)}{' points' if scale > 1 else ''}, {format_p(test.pvalue, digits=2)}"
+    notes = (
+        f"Meant to {found.goal} {theme.label(found.measure)}; joint test against {len(test.controls)} permutations of the labels, whose curves lie in the grey band (95%).",
+        "Diamonds: the 95% interval leaves out 0 (uncorrected).",
+    )
+    return theme.style(fig, headline, notes, inner + 130, bottom=110)
+
+
+def _specified(row: Mapping[Hashable, Any], choices: tuple[str, ...], scale: int) -> str:
+    said = ", ".join(theme.label(row[name]) for name in choices)
+    change, low, high = (theme.signed(scale * row[name], 1 if scale > 1 else 3) for name in ("change", "low", "high"))
+    return (
+        f"{said}<br>layer {row['layer']}, alpha {row['alpha']:.3g}<br>{change} ({low} to {high}), studentised {theme.signed(row['z'], 2)}"
+    )
+
+
 def _hover(row: Mapping[Hashable, Any]) -> str:
     corrected = "" if pd.isna(row["p_holm"]) else f", {format_p(row['p_holm'], digits=2)} corrected"
     return (

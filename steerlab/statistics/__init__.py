@@ -6,6 +6,7 @@
 - `verdicts`: what the tests of one cell say together.
 - `multiplicity`: Holm, Benjamini-Hochberg, the best cell of a grid.
 - `groups`, `templates`: problems that are not independent: the design effect; effects over prompt templates.
+- `pooling`: many effects as one, and each drawn towards their mean.
 - `intervals`, `effects`, `t_tests`: intervals and the bootstrap; effect sizes; Student's t and Welch's.
 - `dose_response`, `dose_models`: does the response follow alpha, and how?
 - `equivalence`, `power`: no effect larger than a margin; what a test could have seen, and planning.

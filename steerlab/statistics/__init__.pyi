@@ -65,6 +65,7 @@ from .paired import (
     sign_test as sign_test,
     wilcoxon_test as wilcoxon_test,
 )
+from .pooling import PooledEffect as PooledEffect, pooled_effect as pooled_effect
 from .power import (
     Plan as Plan,
     detectable_change as detectable_change,

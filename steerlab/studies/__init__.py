@@ -4,8 +4,10 @@
 - `plans`: the plan of a main job, written before its test problems are scored.
 - `method_comparison`, `method_trials`, `method_vectors`: ways to find a vector, compared at equal norm and equal KL.
 - `transfer`, `mixtures`: vectors on other tasks, and from mixtures of tasks.
+- `repeats`: the main protocol over split seeds, pooled.
 - `stability`, `protocols`: other seeds and problems; the selection bias of protocols.
 - `grid`: many models and tasks, resumable.
+- `multiverse`: one claim under all specifications, with a joint permutation test, resumable.
 - `context_comparison`: static against prompt-dependent vectors.
 - `eas`: online steering of a stream of problems.
 """

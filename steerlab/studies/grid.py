@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 
 from steerlab import _files
-from steerlab._checks import InputError, InputFileError
+from steerlab._checks import InputError, InputFileError, one_of
 from steerlab._files import reading
 from steerlab._html import Plotted
 from steerlab._progress import forecast_wanted, job, progress_bar
@@ -33,6 +33,7 @@ from steerlab.models.model import describe, n_layers
 from steerlab.models.weights import brief
 from steerlab.statistics._format import format_p
 from steerlab.statistics.multiplicity import benjamini_hochberg, holm, significant
+from steerlab.statistics.pooling import PooledEffect, pooled_effect
 from steerlab.steering.work import rows_of, steered
 from steerlab.studies.protocol import STREAMS
 from steerlab.sweeps.effects import points
@@ -303,6 +304,40 @@ class Universality(Plotted, figure="forest", drawn="effects"):
         positive, negative = int((outcome == "positive").sum()), int((outcome == "negative").sum())
         return float(binomtest(positive, positive + negative).pvalue) if positive + negative else 1.0
 
+    def pooled(self, by: str | None = None) -> PooledEffect | None:
+        """The mean improvement over finished cells, how much true improvements differ, and each drawn towards the mean; None for fewer than two.
+
+        Errors are read off the cells' paired intervals. Cells of one model, or of one dataset, are not independent: over all cells the interval is
+        about these models and datasets, and `by` says what else is to be generalised to.
+
+        Args:
+            by: "model" pools each model's cells first, then the models; "dataset" likewise; None pools all cells at once.
+
+        Raises:
+            ValueError: another `by`.
+        """
+        if by is not None:
+            one_of(by, "by", ("model", "dataset"))
+        done = self._done()
+        change, error = done["improvement"].to_numpy(float), _half_widths(done) / norm.isf(0.025)
+        names = [" on ".join(pair) for pair in zip(done["model"], done["dataset"], strict=True)]
+        if by is not None:
+            parts = [
+                (name, change[rows], error[rows]) for name, rows in done.reset_index(drop=True).groupby(by, sort=False).indices.items()
+            ]
+            within = [None if len(changes) < 2 else pooled_effect(changes, errors) for _, changes, errors in parts]
+            names = [str(name) for name, _, _ in parts]
+            change = np.array([one.mean if one else part[1][0] for one, part in zip(within, parts, strict=True)])
+            error = np.array([one.standard_error if one else part[2][0] for one, part in zip(within, parts, strict=True)])
+        return None if len(names) < 2 else pooled_effect(change, error, names)
+
+    def _pooled(self) -> dict[str, PooledEffect]:
+        """Pooled over cells and, where there are several of both, over models and over datasets."""
+        done = self._done()
+        several = done["model"].nunique() > 1 and done["dataset"].nunique() > 1
+        found = {f"{by or 'cell'}s": self.pooled(by) for by in ((None, "model", "dataset") if several else (None,))}
+        return {name: one for name, one in found.items() if one is not None}
+
     def _done(self) -> pd.DataFrame:
         table = self.frame
         return table[table["error"].isna()]
@@ -333,6 +368,10 @@ class Universality(Plotted, figure="forest", drawn="effects"):
             "most_consistent_model": None,
             "uncertainty": {"cells": intervals, "by_interval": by_interval, "after_holm": by_holm, "sign_test_p": self.sign_p()},
         }
+        summary["uncertainty"]["pooled"] = {
+            over: {"mean": one.mean, "low": one.interval.low, "high": one.interval.high, "tau": one.tau}
+            for over, one in self._pooled().items()
+        }
         if len(done):
             best = done.iloc[int(done["improvement"].to_numpy(float).argmax())].to_dict()
             summary["best_single_result"] = {key: best[key] for key in ("model", "dataset", *keys)}
@@ -346,7 +385,14 @@ class Universality(Plotted, figure="forest", drawn="effects"):
         if done.empty:
             return f"All {failed} cells failed; there is nothing to say. The messages are in the table."
         rows = self.summary().set_index("judged by")
-        said = [f"Of {len(done)} finished cells{f' ({failed} failed)' if failed else ''}:"]
+        said = []
+        for over, one in self._pooled().items():
+            further = "" if one.n < 3 else f", and a further one would be expected at {points(*one.prediction)}"
+            said.append(
+                f"Pooled over {one.n} {over}, the improvement is {points(one.mean)} points (95% interval {points(*one.interval)}); true ones differ by "
+                f"{100 * one.tau:.1f} points (sd){further}."
+            )
+        said.append(f"Of {len(done)} finished cells{f' ({failed} failed)' if failed else ''}:")
         said.append("; ".join(f"by {name}: {', '.join(f'{row[kind]} {kind}' for kind in OUTCOMES)}" for name, row in rows.iterrows()) + ".")
         said.append(
             f"Sign test of positive against negative cells: {format_p(self.sign_p())} (as if cells were independent, which those of one model are not). "
@@ -389,6 +435,8 @@ class Universality(Plotted, figure="forest", drawn="effects"):
             f"{first.test} test problems.",
             "Positive, neutral and negative by point estimate count any gain or loss, as summaries of such grids often do; by interval they count cells whose "
             "95% paired interval leaves out zero, of which one in twenty does by chance alone.",
+            "Pooled improvements are random-effects means (Paule and Mandel; intervals of Hartung and Knapp). Cells of one model share it, and those of one "
+            "dataset share its problems: an interval over cells is about these, and one over models or datasets takes each as one case.",
         ]
 
     def warnings(self) -> list[str]:
@@ -406,6 +454,11 @@ class Universality(Plotted, figure="forest", drawn="effects"):
             "cells": ("Every cell. p: sign test against no steering; Holm and Benjamini-Hochberg over all finished cells.", self.frame),
             "counts": ("Cells by outcome.", self.summary()),
         }
+        for over, one in self._pooled().items():
+            tables[f"pooled_{over}"] = (
+                f"Improvements of {over}, each drawn towards the mean of all by the share of its spread that is error.",
+                one.frame,
+            )
         more: dict[str, Any] = {"method": self.method()} | ({} if len(self._done()) else {"figures": []})
         question = "On which models and datasets does a learned vector change test accuracy, and on how many would chance alone have?"
         caption = "Improvement on test of every finished cell, with 95% paired intervals of one cell each."
@@ -418,6 +471,10 @@ class Universality(Plotted, figure="forest", drawn="effects"):
 
 GRID_FORMAT, CELL = "steerlab-grid-2", "steerlab-grid-cell-1"
 GRID = "grid.json"
+
+
+def _half_widths(done: pd.DataFrame) -> np.ndarray:
+    return (done["high"].to_numpy(float) - done["low"].to_numpy(float)) / 2
 
 
 def check_grid_folder(path: str | Path, cells: Sequence[GridJob]) -> Path:

@@ -8,11 +8,11 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.stats import beta, t
 
-from steerlab._checks import InputError, takes_options
+from steerlab._checks import InputError, are_outcomes, takes_options
 from steerlab.directions.direction import Direction, site_of
 from steerlab.models.backends import Model
-from steerlab.statistics.intervals import Interval
-from steerlab.statistics.paired import SignTest, sign_test
+from steerlab.statistics.intervals import Interval, paired_interval
+from steerlab.statistics.paired import SignTest, paired_t_test, sign_test
 from steerlab.steering.cells import InterventionRun, run_interventions
 from steerlab.steering.options import ScoreOptions
 from steerlab.steering.variants import Intervention, Placed
@@ -75,6 +75,19 @@ def effect(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
     moved = float((after["margin"].to_numpy(float) - before["margin"].to_numpy(float)).mean())
     kept = {name: found[name] for name in ("change", "low", "high", "p")}
     return {"n": found["n"], "baseline": float(was.mean()), "accuracy": float(now.mean()), **kept, "margin_change": moved}
+
+
+def change_interval(before: ArrayLike, after: ArrayLike, groups: Sequence[str]) -> Interval:
+    """The 95% interval of a paired change of a measure: of outcomes or real values, by group where problems share one.
+
+    Example:
+        >>> print(change_interval([0.1, 0.4, 0.2], [0.6, 0.7, 0.9], ["a", "b", "c"]))
+        95% interval 0.003172 to 0.9968 (t)
+    """
+    labels = groups if len(set(groups)) < len(groups) else None
+    if are_outcomes(before, after) or labels is not None:
+        return paired_interval(before, after, groups=labels)
+    return paired_t_test(before, after).interval()
 
 
 def cosine_band(width: int, level: float = 0.05) -> float:

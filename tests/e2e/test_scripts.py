@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 
 import steerlab as sl
 from steerlab.cli.run import parse, run
+from steerlab.studies import multiverse as worlds
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"
@@ -96,7 +97,13 @@ def main_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def test_the_main_job_prints_what_a_reader_needs(main_run: tuple[Path, str]) -> None:
-    for words in ("To raise accuracy: ", "To lower accuracy: ", "Against 5 random pipelines", "Corrected for 3 tests (Holm)", "with 80% power"):
+    for words in (
+        "To raise accuracy: ",
+        "To lower accuracy: ",
+        "Against 5 random pipelines",
+        "Corrected for 3 tests (Holm)",
+        "with 80% power",
+    ):
         assert words in main_run[1]
     for words in ("baseline", "95% interval", "norm", "became right / wrong", "the same cell", "side effects at layer", "report"):
         assert words in main_run[1]
@@ -182,6 +189,24 @@ def test_the_significance_report_is_made_from_one_and_from_two_runs(script, main
         ),
         ("critical_tokens", ["--limit", "20"], "margins"),
         ("failure_analysis", SMALL, "groups"),
+        (
+            "multiverse",
+            [
+                "--limit",
+                "24",
+                "--layers",
+                "2,3",
+                "--estimators",
+                "mean_difference",
+                "--positions",
+                "last",
+                "--permutations",
+                "3",
+                "--tasks",
+                "story,equation",
+            ],
+            "specifications",
+        ),
         pytest.param(
             "transfer",
             [*FEW, "--random", "3", "--shuffled", "3", "--shuffled-learned", "1", "--tasks", "story,largest"],
@@ -239,6 +264,32 @@ def test_a_grid_of_models_and_datasets_is_taken_up_again_and_records_failures(sc
     assert other.returncode == 2
     assert "is of another grid: seed was 0 and is 1 now" in other.stderr
     assert digests(folder) == before
+
+
+def test_a_multiverse_is_taken_up_where_it_was_interrupted_and_comes_to_the_same_bytes(script, tmp_path: Path, monkeypatch) -> None:
+    few = ["--limit", "24", "--layers", "3", "--layer-rules", "middle", "--estimators", "mean_difference", "--positions", "last"]
+    words = ["multiverse", *few, "--permutations", "12"]
+    done = script(*words, "--out", "whole", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    score, calls = worlds.score_vectors, []
+
+    def stopped(*given: object, **options: object) -> object:
+        calls.append(given)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return score(*given, **options)
+
+    with monkeypatch.context() as here:
+        here.setattr(worlds, "score_vectors", stopped)
+        assert script(*words, "--out", "halves", cwd=tmp_path).returncode == 130
+    assert len(list((tmp_path / "halves.parts" / "permutations").iterdir())) == 2
+    other = script(*words, "--seed", "1", "--out", "halves", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "halves.parts is of another multiverse: seed was 0 and is 1 now" in other.stderr
+    done = script(*words, "--out", "halves", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert digests(tmp_path / "halves") == digests(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["halves", "whole"]
 
 
 def test_a_direction_found_by_the_main_job_can_be_swept(script, main_run: tuple[Path, str], tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ def main() -> None:
         "run_experiment": lambda p: sl.run_experiment(model, p, seed=0),
         "compare_methods": lambda p: sl.compare_methods(model, p, seed=0),
         "compare_protocols": lambda p: sl.compare_protocols(model, p, rng=rng),
+        "multiverse": lambda p: sl.multiverse(model, p, seed=0),
+        "multiverse, template": lambda p: sl.multiverse(model, {"a": p}, seed=0),
         "seed_stability": lambda p: sl.seed_stability(model, p, rng=rng),
         "transfer": lambda p: sl.transfer(model, {"a": p, "b": p}, rng=rng),
     }

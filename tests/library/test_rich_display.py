@@ -31,6 +31,7 @@ INPUTS = {
     "NearestMean",
     "ReachProjection",
     "GridJob",
+    "Specification",
     "Watcher",
 }
 SOURCES = Path(sl.__file__).parent

@@ -107,6 +107,9 @@ JOBS: dict[str, Callable[..., Any]] = {
     "learn_vectors": lambda m, t, **o: sl.learn_vectors(
         m, t.train, layers=[0, 1], seeds=2, validation=t.validation, halve_every=1, early_stopping=None, **o
     ),
+    "multiverse": lambda m, t, **o: sl.multiverse(
+        m, t, seed=0, layers=[0, 1], specs=sl.specifications(estimators=["mean_difference"], operators=["add"]), n_permutations=2, **o
+    ),
     "pipeline_control": lambda m, t, **o: sl.pipeline_control(
         m, t.validation, t.test, {1: along(1)}, rule=sl.Grid((-1.0, 1.0)), rng=rng(), n=3, **o
     ),
@@ -228,7 +231,7 @@ def test_a_long_job_says_once_what_it_is_made_of_and_a_short_one_nothing(toy_mod
 
 
 OF_SEVERAL_TASKS = ("run_grid", "transfer", "universal_booster")
-AT_MOST = {"adaptive_aft", "calibrate", "compare_eas", "pipeline_control", "run_experiment", "self_refine"}
+AT_MOST = {"adaptive_aft", "calibrate", "compare_eas", "multiverse", "pipeline_control", "run_experiment", "self_refine"}
 EXACT = [name for name in JOBS if name not in BY_THE_BAR | AT_MOST]
 
 

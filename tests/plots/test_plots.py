@@ -179,6 +179,19 @@ def transfers(names: tuple[str, str] = ("a", "b")) -> SimpleNamespace:
     return SimpleNamespace(frame=frame.assign(method="learned", low=-0.5, high=0.5, n=40, random=0.0, shuffled=0.0, p_random=0.5))
 
 
+def multiverse(measure: str = "accuracy") -> sl.Multiverse:
+    frame = pd.DataFrame(
+        {"template": "a", "estimator": ["lda", "mean_difference", "lda"], "layer_rule": ["middle", "middle", "separable"], "measured": "last",
+         "positions": "all", "operator": "add", "normalisation": "contrast", "layer": 3, "alpha": -1.0, "dose": 0.5, "n": 50, "baseline": 0.6,
+         "change": [-0.1, 0.02, -0.04], "z": [-2.0, 0.5, -1.0], "low": [-0.2, -0.1, -0.1], "high": [-0.01, 0.1, 0.05], "p_uncorrected": 0.5}
+    )  # fmt: skip
+    draws = pd.DataFrame(
+        {"permutation": [1, 1, 1, 2, 2, 2], "specification": [0, 1, 2] * 2, "layer": 3, "alpha": -1.0, "change": [0.01, 0.03, 0.02, -0.3, -0.1, -0.2],
+         "z": [0.1, 0.3, 0.2, -3.0, -0.9, -1.5]}
+    )  # fmt: skip
+    return sl.Multiverse(frame, draws, "lower", measure, ())
+
+
 def streams() -> sl.EASComparison:
     right = {"no_watcher": [True, False, False], "watcher": [True, True, False]}
     lines = [(name, 0, step, correct) for name in right for step, correct in enumerate(right[name])]
@@ -212,6 +225,7 @@ ALL = {
     "effect_against_kl": lambda: plots.effect_against_kl(*doses()),
     "headroom": lambda: plots.headroom(headroom()),
     "transfer_matrix": lambda: plots.transfer_matrix(transfers()),
+    "specification_curve": lambda: plots.specification_curve(multiverse()),
     "data_size_curve": lambda: plots.data_size_curve(sizes()),
     "reported_against_fresh": lambda: plots.reported_against_fresh(protocols()),
     "context_kinds": lambda: plots.context_kinds(kinds_of_vectors()),
@@ -836,3 +850,22 @@ def test_the_divergence_of_parts_is_their_kl_and_the_title_has_the_median_text()
     assert [trace.name for trace in fig.data] == ["right answer, problem solved", "wrong answer, problem not solved"]
     assert [trace.marker.pattern.shape for trace in fig.data] == ["", "/"]
     assert title(fig).startswith("90% of the KL is on 20% of a text's tokens")
+
+
+def test_a_specification_curve_is_sorted_and_has_the_permuted_curves_rank_by_rank_and_a_dot_for_each_choice():
+    """By hand: sorted changes -10, -4, 2; permuted curves 1, 2, 3 and -30, -20, -10, whose median at the first rank is -14.5."""
+    fig = plots.specification_curve(multiverse())
+    low, _, middle, curve, dots = fig.data
+    assert list(curve.y) == pytest.approx([-10, -4, 2])
+    assert list(curve.marker.symbol) == ["diamond", "circle", "circle"]
+    assert list(middle.y) == pytest.approx([-14.5, -9, -3.5])
+    assert low.y[0] == pytest.approx(-30 + 0.025 * 31)
+    assert list(fig.layout.yaxis2.ticktext) == [
+        "estimator: lda",
+        "estimator: mean difference",
+        "layer rule: middle",
+        "layer rule: separable",
+    ]
+    assert sorted(zip(dots.x, dots.y, strict=True)) == [(1, 0), (1, 2), (2, 0), (2, 3), (3, 1), (3, 2)]
+    assert title(fig).startswith("Median of 3 specifications: −4.0 points, p = 0.67")
+    assert "change in margin" in plots.specification_curve(multiverse("margin")).layout.yaxis.title.text

@@ -314,6 +314,9 @@ WRITERS = {
     "run/table.parquet": lambda path, _: runs.save_result(path.parent, PARTS, {"model": {"name": "m"}}),
     "export/report.md": lambda path, _: sl.export_report(path.parent, formats=["md"], title="T", question="Q?", answer="A."),
     "grid/grid.json": lambda path, _: sl.run_grid(CELLS, path.parent),
+    "multiverse/multiverse.json": lambda path, model: sl.multiverse(
+        model, sl.load_task("arithmetic", limit=24), seed=0, specs=[sl.Specification()], n_permutations=1, folder=path.parent
+    ),
     "acts.partial": lambda path, model: sl.cache_activations(model, PROBLEMS, layers=[1], path=path.with_suffix("")),
 }
 

@@ -6,6 +6,8 @@ import pickle
 import numpy as np
 import pytest
 from results import speaks
+from scipy.stats import norm
+from statsmodels.stats.meta_analysis import combine_effects
 
 import steerlab as sl
 from steerlab.statistics.multiplicity import benjamini_hochberg, holm
@@ -83,6 +85,25 @@ def test_percentages_are_of_finished_cells_and_the_least_p_is_of_the_fewest_cont
     assert "In 3 of 3 cells the learned vector's effect differs from those of random vectors" in str(found)
     assert "p cannot fall below 0.1)" in str(found)
     assert found.effects()["change"].tolist() == pytest.approx([0.28, 0.01, 0.0])
+
+
+def test_improvements_are_pooled_over_cells_and_by_model(found):
+    """Oracle: statsmodels' random-effects mean of the cells (Paule-Mandel), and the models' means as two effects."""
+    done = found.frame.dropna(subset="p")
+    change, error = done["improvement"].to_numpy(float), (done["high"] - done["low"]).to_numpy(float) / 2 / norm.isf(0.025)
+    want, pooled = combine_effects(change, error**2, method_re="iterated"), found.pooled()
+    assert (pooled.mean, pooled.n) == (pytest.approx(want.mean_effect_re, rel=1e-4), 3)
+    assert f"Pooled over 3 cells, the improvement is {100 * pooled.mean:+.1f} points" in str(found)
+    models = found.pooled("model")
+    assert models.labels == ("one", "two")
+    first = combine_effects(change[:2], error[:2] ** 2, method_re="iterated")
+    assert models.estimates == pytest.approx((first.mean_effect_re, change[2]), rel=1e-4)
+    assert models.errors == pytest.approx((first.sd_eff_w_re_hksj, error[2]), rel=1e-4)
+    assert set(found.report_parts()["tables"]) == {"cells", "counts", "pooled_cells", "pooled_models", "pooled_datasets"}
+    assert found.summary_json()["uncertainty"]["pooled"]["models"]["mean"] == models.mean
+    assert sl.Universality(found.cells[:1], found.records[:1]).pooled() is None
+    with pytest.raises(sl.InputError, match="by="):
+        found.pooled("seed")
 
 
 def test_words_name_failures_and_the_largest_cell(found):
