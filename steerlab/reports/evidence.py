@@ -99,8 +99,8 @@ class Finding(Result):
 
     @property
     def relative(self) -> str:
-        """The relative dose in brackets, where there is one."""
-        return "" if math.isnan(self.dose) else f" (relative dose {self.dose:.2g})"
+        """The relative dose in words, where there is one."""
+        return "" if math.isnan(self.dose) else f"relative dose {self.dose:.2g}; "
 
     @property
     def size(self) -> str:
@@ -109,7 +109,7 @@ class Finding(Result):
         low, high = (f"{_scale(self.measure) * limit:+.{_digits(self.measure)}f}" for limit in (self.interval.low, self.interval.high))
         problems = f"{self.effect.n} test problems{'' if self.groups is None else f' in {self.groups.n_groups} groups'}"
         return (
-            f"Steering at layer {self.cell.layer}, alpha {self.cell.alpha:+g}{self.relative} (chosen on validation) changed {self.measure} by "
+            f"Steering at layer {self.cell.layer}, alpha {self.cell.alpha:+g} ({self.relative}chosen on validation) changed {self.measure} by "
             f"{self.shown(self.change)} [{low}, {high}{few}] on {problems}: {self._p('effect')}."
         )
 

@@ -129,7 +129,7 @@ def paragraph(significance: Significance, provenance: Mapping[str, Any]) -> str:
         f"It was applied at {acted} (operator: {s['operator']}, coefficient alpha times the direction).",
         f"Candidate cells were {e.pipelines[0].rule}, named without a steered outcome. {_choosing(e)}",
         *(
-            f"To {found.goal} {e.measure} this chose block {found.cell.layer} (counted from 0) and alpha {found.cell.alpha:+g}{found.relative}."
+            f"To {found.goal} {e.measure} this chose block {found.cell.layer} (counted from 0) and alpha {found.cell.alpha:+g}{found.relative and f' ({found.relative[:-2]})'}."
             for found in significance.findings
         ),
         "Test problems took no part in any choice. The change from the baseline was tested by a one-sided sign-flip test, by group where problems have groups.",

@@ -23,7 +23,6 @@ from steerlab._checks import InputError, count, is_number, one_of, only, takes_o
 from steerlab._html import Plotted
 from steerlab._progress import job, progress_bar
 from steerlab.activations.cache import Activations
-from steerlab.controls.control import SCALED
 from steerlab.controls.pipelines import MEASURES, SIDES
 from steerlab.directions import ESTIMATORS
 from steerlab.directions.contrasts import balanced_activations
@@ -43,7 +42,7 @@ from steerlab.steering import OPERATORS
 from steerlab.steering.work import rows_of, steered, unsteered
 from steerlab.sweeps.candidates import GOALS, Goal, relative_dose
 from steerlab.sweeps.effects import change_interval, score_vectors
-from steerlab.sweeps.sweep import inert
+from steerlab.sweeps.sweep import SCALED, inert
 from steerlab.tasks.evaluation import evaluate
 from steerlab.tasks.groups import groups_of, spread_groups
 from steerlab.tasks.problems import Problem, Task, check_task, content, in_both

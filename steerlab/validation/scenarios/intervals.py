@@ -11,6 +11,7 @@ from steerlab import statistics as st
 from steerlab.validation.scenarios._common import LEVELS, Scenario, answers, margins, missed
 
 APPROXIMATE = "an interval for many problems, used with few"
+FEW_TEMPLATES = "a percentile bootstrap over few templates is too narrow, and says so"
 SCORE = "a score interval's rate swings around the level with n and the share; Clopper and Pearson's never exceeds it"
 
 
@@ -46,6 +47,20 @@ def _flips(rng: np.random.Generator) -> NDArray[np.float64]:
 
 def _equivalence(rng: np.random.Generator) -> NDArray[np.float64]:
     return missed(st.equivalence_test(*margins(rng, 20, 0.5), margin=1.0).interval, 0.5)
+
+
+def _templates(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Problems asked with n templates, whose effects differ by as much as the problems' do."""
+    changes = 0.5 + rng.normal(size=(n, 1)) * 0.5 + rng.normal(size=40) * 0.5 + rng.normal(size=(n, 40))
+    labels = {"templates": np.repeat(np.arange(n), 40), "groups": np.tile(np.arange(40), n)}
+    return missed(st.template_effects(np.zeros(n * 40), changes.ravel(), **labels, rng=rng, n_resamples=499).interval, 0.5)
+
+
+def _pooled(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Effects of unlike precision that differ from each other."""
+    errors = rng.uniform(0.2, 1.0, n)
+    effects = 0.5 + rng.normal(size=n) * 0.5 + rng.normal(size=n) * errors
+    return missed(lambda confidence: st.pooled_effect(effects, errors, confidence=confidence).interval, 0.5)
 
 
 def _welch(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -103,6 +118,13 @@ SCENARIOS: list[Scenario] = [
     Scenario("paired t interval", "20 problems, normal", partial(_of_mean, st.paired_t_test, "normal")),
     Scenario("interval of the signed ranks (Hodges-Lehmann)", "20 problems, heavy tails", partial(_of_mean, st.wilcoxon_test, "heavy")),
     Scenario("interval of the sign flips", "20 problems, normal", _flips),
+    Scenario(
+        "two-way bootstrap over templates and problems", "20 templates x 40 problems", partial(_templates, 20), why=FEW_TEMPLATES, share=0.1
+    ),
+    Scenario(
+        "two-way bootstrap over templates and problems", "4 templates x 40 problems", partial(_templates, 4), why=FEW_TEMPLATES, share=0.1
+    ),
+    Scenario("interval of pooled effects (Hartung-Knapp)", "10 effects, tau as large as their errors", partial(_pooled, 10), share=0.3),
     Scenario("interval of the equivalence test", "20 problems, normal", _equivalence),
     Scenario("Welch's interval", "20 and 10 values, sd 1 and 3", _welch),
     Scenario("interval of Cohen's d", "10 values, d = 1", partial(_effect, 10, 1.0, corrected=False), share=0.2),
