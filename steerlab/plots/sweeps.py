@@ -28,10 +28,17 @@ def only(rows: pd.DataFrame, column: str, value: object) -> pd.DataFrame:
     return found
 
 
-def cells(sw: _input.Sweep) -> pd.DataFrame:
-    """Accuracy and transitions of a sweep side by side, one row per layer, direction and alpha."""
+SHOWN = {
+    "accuracy": ("change", 100.0, "change in accuracy (points)", 0),
+    "margin": ("margin_change", 1.0, "change of the mean margin", 1),
+    "nll": ("nll_change", 1.0, "change of the mean loss (nats)", 1),
+}
+
+
+def cells(sw: _input.Sweep, *more: str) -> pd.DataFrame:
+    """Accuracy and transitions of a sweep side by side, one row per layer, direction and alpha; and more columns of its accuracy table."""
     sweep = _input.expect(sw, _input.Sweep, "sw", "a SweepResult, as steerlab.sweep returns it")
-    measured = ["n", "correct", "accuracy", "low", "high", "change"]
+    measured = list(dict.fromkeys(["n", "correct", "accuracy", "low", "high", "change", *more]))
     table = _input.need(sweep.accuracy(), "sw.accuracy()", [*CELL, *measured])
     rows = table[[*CELL, *(["dose"] if "dose" in table else []), *measured]]
     counts = ["stayed_right", "became_right", "became_wrong", "stayed_wrong"]
@@ -98,23 +105,29 @@ MOST_DIMENSIONS = 64
 
 
 def layer_alpha_heatmap(
-    sw: _input.Sweep, direction: str | None = None, *, tested: MaxStatisticTest | None = None, level: float = 0.05
+    sw: _input.Sweep,
+    direction: str | None = None,
+    *,
+    measure: str = "accuracy",
+    tested: MaxStatisticTest | None = None,
+    level: float = 0.05,
 ) -> go.Figure:
-    """Change in accuracy for every layer and alpha of a sweep.
+    """Change in accuracy, or in another measure, for every layer and alpha of a sweep.
 
-    Colour is the change in percentage points, centred on 0 (blue: more right answers; red: fewer). The title states
+    Colour is the change (of accuracy in percentage points), centred on 0 (blue: more right answers; red: fewer). The title states
     the baseline; the hover states the counts behind a cell. Several directions at one layer get a panel each. A report
     that is given `steerlab.changed_problems(sw)` lists the problems behind a cell that is clicked on.
 
     Args:
         sw: A sweep's result.
         direction: Name of the direction to show; all by default.
+        measure: "accuracy", "margin" or "nll": whose change is shown.
         tested: What `SweepResult.max_statistic_test` found; cells with p below the level are outlined, and a note says how many were compared.
         level: of the corrected p-values.
 
     Raises:
         TypeError: `sw` is no sweep result.
-        ValueError: No such direction, the sweep has no baseline, or a level outside (0, 1).
+        ValueError: No such direction or measure, the sweep has no baseline, or a level outside (0, 1).
 
     Example:
         >>> import steerlab as sl, torch
@@ -124,18 +137,22 @@ def layer_alpha_heatmap(
         >>> sl.plots.layer_alpha_heatmap(sw).data[0].z.shape
         (2, 3)
     """
-    rows = only(cells(sw), "direction", direction)
-    rows = rows.assign(shown=100 * rows["change"], hover=[cell_hover(row) for row in rows.to_dict("records")])
+    if measure not in SHOWN:
+        raise InputError(f"measure={repr(measure)[:60]}: expected {', '.join(SHOWN)}")
+    column, scale, unit, digits = SHOWN[measure]
+    rows = only(cells(sw, column), "direction", direction)
+    rows = rows.assign(shown=scale * rows[column], hover=[cell_hover(row) for row in rows.to_dict("records")])
     survivors = set() if tested is None else set(tested.survivors(level).index)
     rows["outlined"] = [(row["layer"], row["direction"], row["alpha"]) in survivors for row in rows.to_dict("records")]
     rows.loc[rows["outlined"], "hover"] += f"<br>significant after correction at {level:g}"
-    most = rows.iloc[int(rows["change"].abs().argmax())]
-    largest = f"Largest change {theme.signed(100 * most['change'])} points, at layer {most['layer']}, alpha "
+    most = rows.iloc[int(rows["shown"].abs().argmax())]
+    largest = f"Largest change {theme.signed(most['shown'], digits + 1)}{' points' if measure == 'accuracy' else ''}, at layer {most['layer']}, alpha "
     notes = [largest + theme.alpha_text(most["alpha"]) + ".", _about(rows)]
     if tested is not None:
         outlined = f"Outlined: {len(survivors)} significant in" if survivors else "None significant in"
         notes.append(f"{outlined} the max-statistic test of all {tested.n_cells} cells at {level:g}.")
-    return _grid(rows, "change in accuracy (points)", f"Change in accuracy from a baseline of {baseline(rows)}", tuple(notes), digits=0)
+    title = f"Change in accuracy from a baseline of {baseline(rows)}" if measure == "accuracy" else f"Change of the mean {measure}"
+    return _grid(rows, unit, title, tuple(notes), digits=digits)
 
 
 def preview_heatmap(pv: _input.Preview, direction: str | None = None) -> go.Figure:

@@ -42,7 +42,8 @@ class Questions(Result):
     @cached_property
     def best_cell(self) -> MaxStatisticTest:
         """Validation: the best cell, adjusted for all that were tried."""
-        return self.experiment.validation.max_statistic_test(rng=self._rng(0))
+        column = {"accuracy": "correct"}.get(self.experiment.measure, self.experiment.measure)
+        return self.experiment.validation.max_statistic_test(rng=self._rng(0), measure=column)
 
     @property
     def chosen_p(self) -> float:
@@ -155,7 +156,7 @@ class Questions(Result):
             *self.contrast(),
             (
                 f"Is the most extreme of {tested.n_cells} cells more than chance (validation)?",
-                f"largest test statistic {self._most_extreme()}; {survivors} of {tested.n_cells} cells have p of at most {LEVEL}",
+                f"largest test statistic {self.most_extreme()}; {survivors} of {tested.n_cells} cells have p of at most {LEVEL}",
             ),
             ("Is the chosen cell, corrected for all that were compared (validation)?", format_p(self.chosen_p)),
             ("Does accuracy follow alpha at the chosen layer (test)?", str(self.dose.trend)),
@@ -178,12 +179,14 @@ class Questions(Result):
         )
         return pd.DataFrame(lines, columns=["question", "answer"])
 
-    def _most_extreme(self) -> str:
+    def most_extreme(self) -> str:
         """The cell with the largest test statistic on validation, in words."""
         best: Any = self.best_cell.best
         layer, _, alpha = best
         change = float(self.best_cell.frame["change"].to_numpy(float)[self.best_cell.frame.index.get_loc(best)])
-        return f"at layer {layer}, alpha {alpha:+g} (accuracy {100 * change:+.1f} points), {format_p(self.best_cell.pvalue)}"
+        measure = "accuracy" if self.experiment is None else self.experiment.measure
+        moved = f"accuracy {100 * change:+.1f} points" if measure == "accuracy" else f"{measure} {change:+.3g}"
+        return f"at layer {layer}, alpha {alpha:+g} ({moved}), {format_p(self.best_cell.pvalue)}"
 
     def _monotonic(self) -> list[str]:
         return [str(self.dose.reversal)] if self.dose.reversal else ["yes: no step goes against the trend"]
@@ -212,7 +215,7 @@ class Questions(Result):
             [
                 *contrast,
                 f"comparisons {tested.n_cells} cells compared on validation; corrected for all of them, the chosen one has {format_p(self.chosen_p)}; the "
-                f"most extreme is {self._most_extreme()}; {len(tested.survivors())} have p of at most {LEVEL}",
+                f"most extreme is {self.most_extreme()}; {len(tested.survivors())} have p of at most {LEVEL}",
                 f"trend       {dose.trend}",
             ]
         )

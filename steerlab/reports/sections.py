@@ -12,7 +12,7 @@ from steerlab.controls.control import ControlResult
 from steerlab.controls.pipelines import PipelineControl
 from steerlab.plots.theme import words
 from steerlab.reports.blocks import Drawing, Examples, Part, Report, Section, Table
-from steerlab.reports.evidence import P_COLUMNS, Finding, Significance, percent, points
+from steerlab.reports.evidence import P_COLUMNS, Finding, Significance, percent
 from steerlab.statistics._format import format_p
 from steerlab.studies.protocol import Experiment
 from steerlab.sweeps.changes import changed_problems
@@ -220,7 +220,6 @@ def _shown(value: Any) -> Any:
 def figures(significance: Significance) -> list[Drawing]:
     """The pictures of the main question."""
     e = significance.experiment
-    best = e.validation.best()
     moved, dose = changed_problems(e.test), e.test.accuracy().query("layer == @e.layer")
     drawn = [
         Drawing(
@@ -248,9 +247,9 @@ def figures(significance: Significance) -> list[Drawing]:
             moved,
         ),
         Drawing(
-            "Validation split: change of accuracy by layer and alpha; the choice was made here.",
-            plots.layer_alpha_heatmap(e.validation, tested=significance.questions.best_cell),
-            f"The best cell is layer {int(best['layer'])}, alpha {best['alpha']:+g}, with {points(best['change'])}.",
+            f"Validation split: change of {e.measure} by layer and alpha.",
+            plots.layer_alpha_heatmap(e.validation, measure=e.measure, tested=significance.questions.best_cell),
+            f"{len(e.directions)} layers by {e.validation.accuracy()['alpha'].nunique()} alphas; the most extreme cell is {significance.questions.most_extreme()}.",
             changed_problems(e.validation),
         ),
         Drawing(

@@ -63,19 +63,20 @@ class SweepResult(Plotted, figure="layer_alpha_heatmap"):
         return {int(layer): float(norm) for layer, norm in self.settings.get("resid_norms", ())}
 
     def accuracy(self) -> pd.DataFrame:
-        """One line a cell: layer, direction, alpha, dose (relative, where known), n, correct, accuracy, low, high (95% Wilson), change, margin_change."""
+        """One line a cell: layer, direction, alpha, dose (relative, where known), n, correct, accuracy, low, high (95% Wilson), change, margin_change, nll_change."""
         return self._accuracy.copy()
 
     @cached_property
     def _accuracy(self) -> pd.DataFrame:
         grouped = self.frame.groupby(KEYS, sort=True, observed=True)
-        table = grouped.agg(n=("correct", "size"), correct=("correct", "sum"), margin=("margin", "mean")).reset_index()
+        table = grouped.agg(n=("correct", "size"), correct=("correct", "sum"), margin=("margin", "mean"), nll=("nll", "mean")).reset_index()
         table["accuracy"] = table["correct"] / table["n"]
         table["low"], table["high"] = zip(
             *(wilson_interval(int(k), int(n)) for k, n in zip(table["correct"], table["n"], strict=True)), strict=True
         )
         table["change"] = table["accuracy"] - self.baseline.accuracy
-        table["margin_change"] = table.pop("margin") - float(self.baseline.frame["margin"].mean())
+        for measure in ("margin", "nll"):
+            table[f"{measure}_change"] = table.pop(measure) - float(self.baseline.frame[measure].mean())
         if norms := self.resid_norms:
             lengths = {one.name: one.norm for one in self.directions} | {(one.layer, one.name): one.norm for one in self.directions}
             cells = zip(table["layer"], table["direction"], table["alpha"], strict=True)

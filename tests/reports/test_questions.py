@@ -106,13 +106,13 @@ def test_the_p_value_of_the_chosen_cell_is_that_of_its_own_layer_and_alpha(exper
     assert ps[tested.best] == min(ps.values()) < max(ps.values())
 
 
-def test_the_most_extreme_cell_may_be_one_that_harms():
+def test_themost_extreme_cell_may_be_one_that_harms():
     index = pd.MultiIndex.from_product([[0, 1], ["d"], [-1.0, 1.0]], names=["layer", "direction", "alpha"])
     after = pd.DataFrame({cell: [cell != (1, "d", -1.0)] * 20 for cell in index})
     after.columns = index
     found = Questions(None)
     found.__dict__["best_cell"] = sl.statistics.max_statistic_test(pd.Series([True] * 20), after, rng=rng())
-    assert found._most_extreme().startswith("at layer 1, alpha -1 (accuracy -100.0 points)")
+    assert found.most_extreme().startswith("at layer 1, alpha -1 (accuracy -100.0 points)")
 
 
 def test_what_controls_do_to_other_text_is_told_without_the_direction(experiment):
@@ -169,3 +169,19 @@ def test_a_heatmap_outlines_the_cells_that_survive():
     assert ["significant after correction at 0.05" in hover for hover in hovers] == [False, False, False, True]
     assert fig.layout.shapes[0].path == "M0.5,0.5L0.5,1.5M1.5,0.5L1.5,1.5M0.5,0.5L1.5,0.5M0.5,1.5L1.5,1.5"
     assert "Outlined: 1 significant in the max-statistic test of all 4 cells at 0.05." in shown(fig)
+
+
+@pytest.mark.parametrize("measure", ["margin", "nll"])
+def test_the_heatmap_and_the_comparisons_are_of_the_measure_that_was_named(experiment, measure):
+    """Oracle: means of the sweep's own lines, by hand."""
+    told = replace(experiment, settings={**experiment.settings, "measure": measure})
+    frame, base = experiment.validation.frame, experiment.validation.baseline.frame[measure].mean()
+    wanted = frame.groupby(["layer", "alpha"])[measure].mean().unstack() - base
+    (heat,) = sl.plots.layer_alpha_heatmap(experiment.validation, measure=measure).data
+    np.testing.assert_allclose(heat.z, wanted.to_numpy(), atol=1e-9)
+    assert Questions(told).best_cell.frame["change"].to_numpy() == pytest.approx(
+        [wanted.loc[layer, alpha] for layer, _, alpha in Questions(told).best_cell.frame.index]
+    )
+    assert f"({measure} " in Questions(told).most_extreme()
+    with pytest.raises(ValueError, match="measure='odd': expected accuracy, margin, nll"):
+        sl.plots.layer_alpha_heatmap(experiment.validation, measure="odd")
