@@ -11,7 +11,7 @@ import tyro
 
 import steerlab as sl
 from steerlab._checks import InputError
-from steerlab.controls import PIPELINES
+from steerlab.controls import DEFAULT_PIPELINES, PIPELINES
 
 if TYPE_CHECKING:  # a script's --help needs no torch
     from steerlab.models.backends import Model
@@ -179,7 +179,7 @@ class Protocol(Limited):
     full: bool = False  # every layer and alpha (as --choose grid), and all controls without early stopping
     controls: int = 99  # control pipelines of each kind; 99 give p-values down to 0.01
     stop_after: int | None = 10  # end a kind of pipelines when so many are at least as good for each goal
-    pipelines: Annotated[tuple[str, ...], tyro.conf.arg(help=f"kinds of control pipelines: {', '.join(PIPELINES)}")] = tuple(PIPELINES)
+    pipelines: Annotated[tuple[str, ...], tyro.conf.arg(help=f"kinds of control pipelines: {', '.join(PIPELINES)}")] = DEFAULT_PIPELINES
     cache_positions: str = "last"  # where the direction is measured: last or mean
     positions: Where = "all"
     operator: Operator = "add"

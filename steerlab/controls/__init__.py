@@ -8,11 +8,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from steerlab.activations.cache import Activations
-    from steerlab.directions.random import Draw, Pipelines
+    from steerlab.directions.random import Draw, Norm, Pipelines
 
 
 @dataclass(frozen=True)
@@ -93,20 +94,27 @@ def _random_pipelines(right: "Activations", wrong: "Activations", groups: Mappin
     return random_pipelines
 
 
-def _shuffled_pipelines(right: "Activations", wrong: "Activations", groups: Mapping[str, str]) -> "Pipelines":
+def _shuffled_pipelines(right: "Activations", wrong: "Activations", groups: Mapping[str, str], norm: "Norm" = "match") -> "Pipelines":
     from steerlab.directions.random import shuffled_pipelines
 
-    return shuffled_pipelines(right, wrong, groups=groups)
+    return shuffled_pipelines(right, wrong, groups=groups, norm=norm)
 
 
+_EXCHANGEABLE = "right and wrong labels are exchangeable, given the activations (between or within groups)"
 PIPELINES = {
     "random": PipelineKind(
         "random pipelines", "the directions are isotropic at random, with these norms and independent between layers", _random_pipelines
     ),
     "shuffled_labels": PipelineKind(
         "shuffled-label pipelines",
-        "right and wrong labels are exchangeable, given the activations (between or within groups)",
+        f"{_EXCHANGEABLE} and how long a vector is does not matter, for theirs are given the direction's norms",
         _shuffled_pipelines,
+    ),
+    "shuffled_labels_own_norm": PipelineKind(
+        "shuffled-label pipelines of their own norms", f"{_EXCHANGEABLE}", partial(_shuffled_pipelines, norm="keep")
     ),
 }
 """Kinds of control pipelines, by name."""
+
+DEFAULT_PIPELINES = ("random", "shuffled_labels")
+"""What the main protocol compares with unless told otherwise."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from steerlab._checks import InputError, check_rng, count, one_of, only, takes_options
 from steerlab._html import Plotted
@@ -20,6 +21,7 @@ from steerlab.directions.direction import Direction, site_of
 from steerlab.directions.random import Pipelines, random_pipelines
 from steerlab.models.backends import Model
 from steerlab.models.forecasts import forecast
+from steerlab.statistics._format import format_p
 from steerlab.statistics.controls import as_extreme
 from steerlab.statistics.multiplicity import LEVEL
 from steerlab.statistics.sequential import SequentialTest, sequential_test, studentised
@@ -34,6 +36,7 @@ from steerlab.tasks.groups import groups_of
 from steerlab.tasks.problems import Problem, as_problems, in_both
 
 MEASURES = {"accuracy": "correct", "margin": "margin", "nll": "nll"}  # and their columns among the outcomes
+FEWEST = 19  # controls by which something is called unusual
 TOGETHER = 20  # pipelines that are run at once; between such portions it is seen whether to go on
 SIDES = {"raise": "greater", "lower": "less"}  # the alternative of each goal, named before the test
 
@@ -171,20 +174,20 @@ class PipelineControl(Plotted, figure="null_distribution"):
         return before, mine.loc[before.index]
 
     def changed_too_often(self, goal: Goal = "raise") -> bool:
-        """Whether the direction changes an unusual share of answers among its controls: two-sided rank p of at most 0.05, which takes 39 controls."""
-        shares, mine = self._controls(goal)["changed"].to_numpy(float), float(self._direction(goal)["changed"])
-        tails = int(as_extreme(mine, shares, "greater").sum()), int(as_extreme(mine, shares, "less").sum())
-        return 2 * (1 + min(tails)) / (len(shares) + 1) <= LEVEL
+        """Whether the direction changes an unusual share of answers; see `unusual_rank`."""
+        return unusual_rank(float(self._direction(goal)["changed"]), self._controls(goal)["changed"]) is not None
 
     def unusual(self) -> list[str]:
         """Sentences on goals for which answers change unusually often, or seldom."""
         said = []
         for goal in self.goals:
-            if self.changed_too_often(goal):
-                mine, theirs = float(self._direction(goal)["changed"]), float(self._controls(goal)["changed"].median())
+            mine, theirs = float(self._direction(goal)["changed"]), self._controls(goal)["changed"]
+            p = unusual_rank(mine, theirs)
+            if p is not None:
                 said.append(
-                    f"At the cell chosen to {goal} the direction changes {100 * mine:.1f}% of answers, unlike {len(self._controls(goal))} {self.kind} "
-                    f"({100 * theirs:.1f}% in the median; two-sided rank p of at most {LEVEL}): how many answers change differs, whatever the net change."
+                    f"At the cell chosen to {goal} the direction changes {100 * mine:.1f}% of answers, unlike {len(theirs)} {self.kind} "
+                    f"({100 * float(theirs.median()):.1f}% in the median; two-sided rank test, {format_p(p, digits=2)}, uncorrected): how many answers change "
+                    "differs, whatever the net change."
                 )
         return said
 
@@ -205,9 +208,18 @@ class PipelineControl(Plotted, figure="null_distribution"):
 
     def __repr__(self) -> str:
         tests = ", ".join(
-            f"{goal}: layer {self.cell(goal).layer}, alpha {self.cell(goal).alpha:g}, p={self.test(goal).pvalue:.3g}" for goal in self.goals
+            f"{goal}: layer {self.cell(goal).layer}, alpha {self.cell(goal).alpha:g}, p={self.test(goal).pvalue:.3g} (uncorrected)"
+            for goal in self.goals
         )
         return f"PipelineControl({self.n} {self.kind}; {tests})"
+
+
+def unusual_rank(mine: float, theirs: ArrayLike) -> float | None:
+    """The two-sided rank p-value of a value among at least 19 others, if it is at most 0.05 or the value lies beyond all of them; else None."""
+    others = np.asarray(theirs, float)
+    tail = min(int(as_extreme(mine, others, "greater").sum()), int(as_extreme(mine, others, "less").sum()))
+    p = 2 * (1 + tail) / (len(others) + 1)
+    return min(p, 1.0) if len(others) >= FEWEST and (p <= LEVEL or tail == 0) else None
 
 
 @job("validation", "test", "n")

@@ -379,7 +379,9 @@ def shuffled_pipelines(
     """Control pipelines of permuted labels: the permutation test of the claim itself.
 
     Labels are permuted once for all layers, the directions estimated again at each, and what the contrast is worth there measured again,
-    so that a rule that goes by it is followed with these labels. Exact under the null that labels are exchangeable, given the activations.
+    so that a rule that goes by it is followed with these labels. With ``norm="keep"`` exact under the null that labels are exchangeable, given the
+    activations. With ``norm="match"`` the permuted vectors are given the directions' lengths, which asks about where they point alone: exact as well
+    where the length does not matter, and in simulations where it decides everything a true null was rejected in 10% of cases at 0.05.
 
     Args:
         positive, negative: the activations that the directions were estimated from.

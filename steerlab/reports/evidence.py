@@ -21,7 +21,7 @@ from steerlab.statistics.paired import SignFlipTest, sign_flip_test
 from steerlab.statistics.power import detectable_change
 from steerlab.statistics.sequential import SequentialTest
 from steerlab.statistics.templates import TemplateEffects, template_effects
-from steerlab.statistics.verdicts import SPECIFIC, VERDICTS, Verdict, verdict
+from steerlab.statistics.verdicts import NOT_SPECIFIC, SPECIFIC, VERDICTS, Verdict, verdict
 from steerlab.studies.protocol import Experiment, stream
 from steerlab.sweeps.candidates import Cell, Goal
 from steerlab.tasks.crossing import templates_of
@@ -55,6 +55,7 @@ class Finding(Result):
         interval: of that change.
         against: the rank test against each kind of control pipelines.
         verdict: what these tests say together.
+        how: how the cell came to be: chosen on validation, or fixed beforehand.
         missed: the smallest change that the effect test would have detected with 80% power; None where nothing changed, or where problems are too
             few for any.
         groups: what groups of problems cost; None where each problem stands alone.
@@ -68,6 +69,7 @@ class Finding(Result):
     interval: Interval
     against: Mapping[str, SequentialTest]
     verdict: Verdict
+    how: str
     missed: float | None
     groups: DesignEffect | None
 
@@ -95,7 +97,7 @@ class Finding(Result):
 
     def shown(self, change: float, *, sign: bool = True) -> str:
         """A change of the measure in its unit."""
-        return f"{_scale(self.measure) * change:{'+' if sign else ''}.{_digits(self.measure)}f}{_unit(self.measure)}"
+        return f"{round(_scale(self.measure) * change, 6):{'+' if sign else ''}.{_digits(self.measure)}f}{_unit(self.measure)}"
 
     @property
     def relative(self) -> str:
@@ -109,7 +111,7 @@ class Finding(Result):
         low, high = (f"{_scale(self.measure) * limit:+.{_digits(self.measure)}f}" for limit in (self.interval.low, self.interval.high))
         problems = f"{self.effect.n} test problems{'' if self.groups is None else f' in {self.groups.n_groups} groups'}"
         return (
-            f"Steering at layer {self.cell.layer}, alpha {self.cell.alpha:+g} ({self.relative}chosen on validation) changed {self.measure} by "
+            f"Steering at layer {self.cell.layer}, alpha {self.cell.alpha:+g} ({self.relative}{self.how}) changed {self.measure} by "
             f"{self.shown(self.change)} [{low}, {high}{few}] on {problems}: {self._p('effect')}."
         )
 
@@ -136,8 +138,9 @@ class Finding(Result):
         return format_p(float(table.loc[table["test"] == test, "p_holm"].iloc[0]), digits=2)
 
     def __str__(self) -> str:
-        """The answer: the verdict, what was done and its size, what it was compared with, what could have been missed."""
-        return "\n".join([f"To {self.goal} {self.measure}: {self.verdict.text}", self.size, self.compared, self.could_miss])
+        """The answer: the verdict, what was done and its size, what it was compared with, and without an effect what could have been missed."""
+        lines = [f"To {self.goal} {self.measure}: {self.verdict.text}", self.size, self.compared]
+        return "\n".join(lines if self.verdict.text in (SPECIFIC, NOT_SPECIFIC) else [*lines, self.could_miss])
 
 
 def _scale(measure: str) -> float:
@@ -204,6 +207,7 @@ class Significance(Result):
         return Finding(
             goal, cell, e.dose(cell), e.measure, effect, interval, against,
             verdict(effect.pvalue, {kind: test.pvalue for kind, test in against.items()}),
+            "fixed beforehand" if e.settings["choose"] == "preset" else "chosen on validation",
             detectable_change(before, after, groups=groups, level=LEVEL / (1 + len(against))),
             None if groups is None else design_effect(before, after, groups),
         )  # fmt: skip
@@ -294,13 +298,13 @@ class Significance(Result):
                 right, wrong = moved.loc[(row["layer"], row["alpha"]), ["became_right", "became_wrong"]]
                 bar = "█" * round(24 * row["accuracy"])
                 lines.append(
-                    f"  alpha {row['alpha']:+5.1f}            {percent(row['accuracy']):>6}   {100 * row['change']:+6.1f}   {right:>4} / {wrong:<4} {bar}"
+                    f"  alpha {row['alpha']:+5.1f}            {percent(row['accuracy']):>6}   {round(100 * row['change'], 6):+6.1f}   {right:>4} / {wrong:<4} {bar}"
                 )
         lines.append("")
         for control in [*e.controls, *e.families]:
             rank, kind = control.rank_test(), KINDS.get(control.family, "random directions")
             lines.append(
-                f"layer {control.layer}, alpha {control.alpha:+g}, the same cell: {100 * rank.observed:+.1f} points, {control.n} {kind} "
+                f"layer {control.layer}, alpha {control.alpha:+g}, the same cell: {round(100 * rank.observed, 6):+.1f} points, {control.n} {kind} "
                 f"{100 * control.effect()[1].mean():+.1f} on average"
             )
         lines += [

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from steerlab._checks import Alternative
 from steerlab._html import Result
 from steerlab.controls import FAMILIES
 from steerlab.controls.control import ControlResult
@@ -174,9 +175,9 @@ class Questions(Result):
                 (f"What else changes at layer {control.layer}, alpha {control.alpha:+g} (on {e.settings['texts']})?", self.beside(control))
             )
         lines += self.others()
-        lines.append(
-            (f"What would a repetition need to detect this change from the baseline at level {LEVEL} with 80% power?", self._next())
-        )
+        if e.measure == "accuracy":
+            asked = f"What would a repetition need to find this change at level {LEVEL}, corrected for {1 + len(e.pipelines)} tests, with 80% power?"
+            lines.append((asked, self._next()))
         return pd.DataFrame(lines, columns=["question", "answer"])
 
     def most_extreme(self) -> str:
@@ -193,12 +194,13 @@ class Questions(Result):
 
     def _next(self) -> str:
         """Controls and problems for a repetition of what was seen at the chosen alpha."""
-        control = self.experiment.controls[0]
+        e, control = self.experiment, self.experiment.controls[0]
         sign = control.sign_test()
-        share, change = (sign.became_right + sign.became_wrong) / sign.n, abs(sign.change)
-        if change == 0 or change > share:
-            return "the chosen alpha did not change accuracy; there is nothing to plan a repetition for"
-        return str(plan(change=change, discordant=share, level=LEVEL))
+        share, change = (sign.became_right + sign.became_wrong) / sign.n, sign.change
+        side: Alternative = "less" if e.goals[0] == "lower" else "greater"
+        if change * (1 if side == "greater" else -1) <= 0:
+            return f"the cell chosen to {e.goals[0]} accuracy did not do so; there is nothing to plan a repetition for"
+        return str(plan(change=change, discordant=share, level=LEVEL, comparisons=1 + len(e.pipelines), alternative=side))
 
     def __str__(self) -> str:
         """A few lines for the terminal."""

@@ -77,7 +77,7 @@ def planned(e: Experiment) -> list[str]:
         return [f"There was no written plan. {test}"]
     plan = e.settings["plan"]
     kept = "It was followed." if not plan["deviations"] else f"Deviations: {'; '.join(plan['deviations'])}."
-    return [f"Plan {plan['sha256'][:12]}, written before the test problems were scored. {kept} {test}"]
+    return [f"Plan {plan['sha256'][:12]} was given to the run. {kept} {test}"]
 
 
 def _choosing(e: Experiment) -> str:
@@ -90,7 +90,7 @@ def _choosing(e: Experiment) -> str:
         if screens
         else f"All were compared on {most} problems"
     )
-    return f"{kept}: by mean {e.measure}, then mean margin, then the smaller alpha."
+    return f"{kept}: by mean {e.measure}, {'' if e.measure == 'margin' else 'then mean margin, '}then the smaller alpha."
 
 
 def _stopping(control: PipelineControl) -> str:

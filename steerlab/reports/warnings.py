@@ -2,9 +2,9 @@
 
 from collections import Counter
 
-import numpy as np
 from scipy import stats
 
+from steerlab.controls.pipelines import unusual_rank
 from steerlab.statistics._format import format_p
 from steerlab.statistics.dose_response import DoseResponse
 from steerlab.statistics.multiplicity import LEVEL, holm
@@ -98,13 +98,14 @@ def _unusual(e: Experiment) -> list[str]:
         cells = e.side_effects.frame
         kl = cells[(cells["layer"] == control.layer) & (cells["alpha"] == control.alpha)].set_index("direction")["kl"]
         names = control.frame.loc[control.frame["is_control"].astype(bool), "direction"].unique()
-        if control.direction.name not in kl.index or kl.index.isin(names).sum() < 2:
+        if control.direction.name not in kl.index or not kl.index.isin(names).any():
             continue
-        mine, (low, high) = float(kl[kl.index == control.direction.name].iloc[0]), np.quantile(kl.loc[names], [0.025, 0.975])
-        if not low <= mine <= high:
+        mine, theirs = float(kl[kl.index == control.direction.name].iloc[0]), kl.loc[names].to_numpy(float)
+        p = unusual_rank(mine, theirs)
+        if p is not None:
             said.append(
-                f"At layer {control.layer}, alpha {control.alpha:+g} the direction's KL on other text is {mine:.3g}, outside 95% of those of random directions of "
-                f"its norm there ({low:.3g} to {high:.3g})."
+                f"At layer {control.layer}, alpha {control.alpha:+g} the direction's KL on other text is {mine:.3g}, unlike those of {len(theirs)} random directions "
+                f"of its norm there ({theirs.min():.3g} to {theirs.max():.3g}; two-sided rank test, {format_p(p, digits=2)}, uncorrected)."
             )
     return said
 

@@ -13,7 +13,7 @@ from steerlab import _files
 from steerlab._checks import ExistingFileError, InputError, InputFileError, one_of
 from steerlab._html import Result
 from steerlab.activations.positions import MEASURED, Positions, TokenPositions
-from steerlab.controls import PIPELINES
+from steerlab.controls import DEFAULT_PIPELINES, PIPELINES
 from steerlab.controls.pipelines import SIDES, Choice
 from steerlab.models.backends import Model
 from steerlab.models.model import describe, n_layers
@@ -79,15 +79,16 @@ def _shown(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "nothing" if value is None else str(value)
 
 
-def problems_digest(problems: Sequence[Problem]) -> str:
-    """SHA-256 of what problems ask, in their order: prompts, choices, right answers and groups; ids do not matter.
+def problems_digest(problems: Sequence[Problem], *, ordered: bool = True) -> str:
+    """SHA-256 of what problems ask: prompts, choices, right answers and groups; ids do not matter, and unless `ordered` nor does their order.
 
     Example:
         >>> problem = Problem("a", "1 + 1 =", 2)
         >>> problems_digest([problem]) == problems_digest([Problem("b", "1 + 1 =", "2")])
         True
     """
-    return hashlib.sha256(json.dumps([[*content(problem), problem.group] for problem in problems]).encode()).hexdigest()
+    asked = [json.dumps([*content(problem), problem.group]) for problem in problems]
+    return hashlib.sha256(json.dumps(asked if ordered else sorted(asked)).encode()).hexdigest()
 
 
 def protocol_of(
@@ -112,7 +113,7 @@ def protocol_of(
     about = describe(model)
     return {
         "task": task.name,
-        **{f"{name} problems": problems_digest(problems) for name, problems in splits.items()},
+        **{f"{name} problems": problems_digest(problems, ordered=name != "test") for name, problems in splits.items()},
         "n": {name: len(problems) for name, problems in splits.items()},
         "groups": len(set(groups_of(task.test))),
         "model": {name: about[name] for name in OF_MODEL if name in about},
@@ -159,7 +160,7 @@ def plan_experiment(
     choose: str = "shortlist",
     n_controls: int = 99,
     stop_after: int | None = 10,
-    pipelines: Sequence[str] = tuple(PIPELINES),
+    pipelines: Sequence[str] = DEFAULT_PIPELINES,
     cache_positions: Positions = "last",
     positions: Positions = "all",
     operator: str | Operator = "add",

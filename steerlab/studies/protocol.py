@@ -18,7 +18,7 @@ from steerlab._checks import InputError, count, only, takes_options
 from steerlab._html import Plotted, Result, figure
 from steerlab._progress import Stages, job
 from steerlab.activations.positions import Positions
-from steerlab.controls import FAMILIES, PIPELINES
+from steerlab.controls import DEFAULT_PIPELINES, FAMILIES, PIPELINES
 from steerlab.controls.control import ControlResult, match_kl, random_control
 from steerlab.controls.pipelines import Choice, PipelineControl, pipeline_control
 from steerlab.controls.side_effects import SideEffects, joined, side_effects, side_texts
@@ -194,7 +194,7 @@ def run_experiment(
     choose: str = "shortlist",
     n_controls: int = 99,
     stop_after: int | None = 10,
-    pipelines: Sequence[str] = tuple(PIPELINES),
+    pipelines: Sequence[str] = DEFAULT_PIPELINES,
     n_same_cell: int = 20,
     families: Sequence[str] | None = None,
     texts: Sequence[str | Sequence[int]] | None = None,
@@ -239,9 +239,9 @@ def run_experiment(
     if n_controls < 1:
         raise InputError(f"n_controls={n_controls}; use at least 1 (99 give p-values down to 0.01)")
     n_same_cell = count(n_same_cell, "n_same_cell", at_least=1)
-    if 0 not in alphas or min(alphas) >= 0:
+    if 0 not in alphas or min(alphas) >= 0 or len(set(alphas)) < 3:
         raise InputError(
-            f"alphas={list(alphas)}; they must include 0 (the baseline) and a negative value (to move away from right answers)"
+            f"alphas={list(alphas)}; they must include 0 (the baseline), a negative value (to move away from right answers) and at least one more"
         )
     check_choices(measure, choose, pipelines)
     plan = load_plan(plan) if isinstance(plan, str | Path) else plan
@@ -280,7 +280,11 @@ def run_experiment(
     stages.next(f"sweep of {len(directions)} layers on validation")
     validation = sweep(model, task.validation, directions, alphas=alphas, **options)
     norms = validation.resid_norms or None
-    rule: Rule = Grid(tuple(alphas)) if choose == "grid" else Shortlist(tuple(alphas), worth, norms, preset=choose == "preset")
+    rule: Rule = (
+        Grid(tuple(alphas))
+        if choose == "grid"
+        else Shortlist(tuple(alphas), worth, norms, preset=choose == "preset", raises=-1 if measure == "nll" else 1)
+    )
     groups = dict(zip((p.id for p in task.train), groups_of(task.train), strict=True))
     compared: list[PipelineControl] = []
     for k, kind in enumerate(pipelines):

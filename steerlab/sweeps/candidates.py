@@ -92,6 +92,7 @@ class Shortlist:
         n_layers, n_alphas: how many are kept, at most; 2 alphas or more.
         most: the largest relative dose.
         preset: one cell for each goal, which leaves nothing to choose: the best layer, and its largest alpha of the goal's sign.
+        raises: the sign of the alphas that are meant to raise the measure: -1 for a loss.
 
     Example:
         >>> import torch
@@ -108,6 +109,7 @@ class Shortlist:
     n_alphas: int = 6
     most: float = 1.0
     preset: bool = False
+    raises: int = 1
 
     def candidates(self, directions: Mapping[int, Direction], separability: Mapping[int, float] | None = None) -> Candidates:
         """The cells, for the directions of a pipeline and what its own contrast is worth at each layer (default the direction's).
@@ -124,7 +126,7 @@ class Shortlist:
             layers = _evenly(layers, keep)
         found: dict[Goal, tuple[Cell, ...]] = {}
         for goal in GOALS:
-            sign = 1 if goal == "raise" else -1
+            sign = self.raises if goal == "raise" else -self.raises
             cells = [Cell(layer, alpha) for layer in layers for alpha in self._alphas(layer, directions[layer])]
             if self.preset:
                 cells = sorted((cell for cell in cells if cell.alpha * sign > 0), key=lambda cell: -abs(cell.alpha))[:1]
@@ -145,7 +147,7 @@ class Shortlist:
 
     def __str__(self) -> str:
         layers = "" if self.separability is None else " whose contrast separates held-out problems best"
-        doses = "" if self.resid_norms is None else f" up to a relative dose of {self.most:g}"
+        doses = "" if self.resid_norms is None else f" up to a relative dose of {self.most:g} (where all are beyond it, the smallest)"
         if self.preset:
             return f"the layer{layers or ' in the middle'}, and the largest alpha of the goal's sign{doses}"
         return f"the {self.n_layers} layers{layers or ', evenly spread'}, and {self.n_alphas} alphas{doses}, evenly spread"

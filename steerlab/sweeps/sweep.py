@@ -27,6 +27,7 @@ from steerlab.steering.operators import Operator, operator_label
 from steerlab.steering.options import ActedAt, CellOptions, RunOptions
 from steerlab.steering.variants import Intervention, Placed, check_names
 from steerlab.tasks.evaluation import Evaluation, plan
+from steerlab.tasks.groups import groups_of
 from steerlab.tasks.problems import Problem
 from steerlab.tasks.scorers import scorer_for
 
@@ -116,8 +117,13 @@ class SweepResult(Plotted, figure="layer_alpha_heatmap"):
     def max_statistic_test(
         self, *, rng: np.random.Generator, measure: str = "correct", alternative: Alternative = "two-sided"
     ) -> MaxStatisticTest:
-        """Is the best cell better than the best of so many cells would be by chance? See `steerlab.statistics.max_statistic_test`."""
-        return max_statistic_test(*self.paired(measure), rng=rng, alternative=alternative)
+        """Is the best cell better than the best of so many cells would be by chance? By group, where problems have groups.
+
+        See `steerlab.statistics.max_statistic_test`.
+        """
+        groups = groups_of(self.baseline.problems)
+        related = groups if len(set(groups)) < len(groups) else None
+        return max_statistic_test(*self.paired(measure), rng=rng, alternative=alternative, groups=related)
 
     def dose_response(
         self, *, rng: np.random.Generator, layer: int | None = None, direction: str | None = None, measure: str = "correct"

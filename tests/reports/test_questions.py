@@ -129,13 +129,18 @@ def test_a_repetition_is_planned_for_all_answers_that_moved_and_for_their_net_ch
     control = experiment.controls[0]
     n = control.baseline.n
     before = control.baseline.frame.assign(correct=np.arange(n) < 12)
-    moved = np.isin(np.arange(n), [0, 1, 2, 3, 4, 20])  # five became wrong, one right
+    moved = np.isin(np.arange(n), [0, 20, 21, 22, 23, 19])  # five became right, one wrong
     mine = ~control.frame["is_control"].to_numpy()
     frame = control.frame.copy()
     frame.loc[mine, "correct"] = (np.arange(n) < 12) ^ moved
     one = replace(control, frame=frame, baseline=sl.Evaluation(control.baseline.problems, before, "choice"))
     told = replace(experiment, controls=(one,))
-    assert answer(told, "repetition need") == str(sl.statistics.plan(change=4 / n, discordant=6 / n))
+    planned = sl.statistics.plan(change=4 / n, discordant=6 / n, comparisons=3, alternative="greater")
+    assert answer(told, "repetition need") == str(planned)
+    frame.loc[mine, "correct"] = (np.arange(n) < 12) ^ np.isin(np.arange(n), [0, 1, 2])
+    other = replace(experiment, controls=(replace(one, frame=frame),))
+    assert answer(other, "repetition need").startswith("the cell chosen to raise accuracy did not do so")
+    frame.loc[mine, "correct"] = (np.arange(n) < 12) ^ moved
     right, wrong = before["correct"].to_numpy(), (np.arange(n) < 12) ^ moved
     assert answer(told, "practically unchanged") == str(sl.statistics.equivalence_test(right, wrong, margin=0.05))
 

@@ -197,13 +197,14 @@ def test_the_verdict_is_that_of_the_table_for_both_goals(experiment: Experiment,
 def test_the_answer_has_four_lines_a_goal_with_corrected_p_values_that_follow_by_hand(experiment: Experiment) -> None:
     """40 of 100 problems became right: the sign-flip p is 2 ** -40; against 99 pipelines 0.01, which Holm's correction doubles."""
     cell = experiment.cell("raise")
-    verdict, size, compared, missed = found_of(experiment, {"raise": 90, "lower": 10}, WEAK, STRONG).answer().split("\n\n")[0].splitlines()
+    said = found_of(experiment, {"raise": 90, "lower": 10}, WEAK, STRONG)
+    verdict, size, compared = said.answer().split("\n\n")[0].splitlines()
     assert verdict == "To raise accuracy: effect that is not specific to this direction"
     assert size.startswith(f"Steering at layer {cell.layer}, alpha {cell.alpha:+g} (relative dose ")
     assert "; chosen on validation) changed accuracy by +40.0 points [" in size
     assert size.endswith("on 100 test problems: p = 0.0003.")  # 3 / 10,000: flips are drawn
     assert compared == "Against 99 random pipelines: p = 0.02. Against 99 shuffled-label pipelines: p = 1. Corrected for 3 tests (Holm)."
-    assert missed == "An effect of 19.2 points or more would have been found with 80% power."  # (2.16 + 0.85) x 4.92 / sqrt(100)
+    assert said.finding("raise").could_miss == "An effect of 19.2 points or more would have been found with 80% power."
 
 
 def test_a_null_result_does_not_say_that_there_is_an_effect(experiment: Experiment) -> None:

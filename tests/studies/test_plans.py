@@ -35,7 +35,7 @@ def test_a_run_that_follows_its_plan_says_so_and_one_that_does_not_says_what_it_
     file = sl.save_plan(tmp_path / "plan.json", plan)
     kept = sl.run_experiment(toy_model("bridge"), task, **SMALL, **MORE, plan=file)
     assert kept.settings["plan"] == {"sha256": plan.sha256, "deviations": []}
-    assert f"Plan {plan.sha256[:12]}, written before the test problems were scored. It was followed." in sections.planned(kept)[0]
+    assert f"Plan {plan.sha256[:12]} was given to the run. It was followed." in sections.planned(kept)[0]
     other = sl.run_experiment(toy_model("bridge"), replace(task, test=task.test[:10]), **(SMALL | {"n_controls": 3}), **MORE, plan=plan)
     said = sections.planned(other)[0]
     assert "n_controls is 3; planned was 2" in said
@@ -69,6 +69,7 @@ def test_the_data_are_known_by_what_they_ask_and_not_by_their_names(task):
     digest = problems_digest(problems)
     assert problems_digest([replace(problem, id=f"other-{k}") for k, problem in enumerate(problems)]) == digest
     assert problems_digest(problems[::-1]) != digest
+    assert problems_digest(problems[::-1], ordered=False) == problems_digest(problems, ordered=False)
     assert problems_digest([replace(problems[0], prompt=f"{problems[0].prompt} "), *problems[1:]]) != digest
 
 

@@ -41,7 +41,7 @@ def announced(capsys: pytest.CaptureFixture[str]) -> list[tuple[int, int, str]]:
         pytest.param({}, 10, marks=pytest.mark.slow),  # the forecast below counts these, too
         ({"families": ()}, 9),
         pytest.param({"families": ("orthogonal", "covariance_matched", "shuffled_labels", "equal_kl")}, 13, marks=pytest.mark.slow),
-        ({"operator": "ablate", "alphas": (-1.0, 0.0)}, 9),
+        ({"operator": "ablate", "alphas": (-1.0, -0.5, 0.0)}, 9),
     ],
 )
 def test_every_stage_is_announced_and_there_are_as_many_as_was_said(toy_model, task, capsys, options, total):
@@ -67,7 +67,7 @@ def test_progress_changes_no_number(toy_model, task):
     assert all(a.frame.equals(b.frame) for a, b in zip(quiet.controls + quiet.families, told.controls + told.families, strict=True))
 
 
-@pytest.mark.parametrize("alphas", [(-2.0, 0.0, 1.0), pytest.param((-1.0, 0.0), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("alphas", [(-2.0, 0.0, 1.0), pytest.param((-1.0, -0.5, 0.0), marks=pytest.mark.slow)])
 def test_the_runs_counted_before_are_the_runs_done(toy_model: Callable[[str], object], task, monkeypatch, alphas):
     """Oracle: what the engine itself counts while it runs, and for the first case a count by hand."""
     model, options, done = toy_model("bridge"), SMALL | {"alphas": alphas}, Counter[str]()

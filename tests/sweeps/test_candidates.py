@@ -153,7 +153,7 @@ def test_a_rule_that_names_nothing_is_refused(rule, message):
         (sl.Shortlist(ALPHAS), "the 2 layers, evenly spread, and 6 alphas, evenly spread"),
         (
             sl.Shortlist(ALPHAS, WORTH, {0: 4.0}),
-            "the 2 layers whose contrast separates held-out problems best, and 6 alphas up to a relative dose of 1, evenly spread",
+            "the 2 layers whose contrast separates held-out problems best, and 6 alphas up to a relative dose of 1 (where all are beyond it, the smallest), evenly spread",
         ),
         (sl.Shortlist(ALPHAS, preset=True), "the layer in the middle, and the largest alpha of the goal's sign"),
     ],
