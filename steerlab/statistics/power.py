@@ -237,6 +237,8 @@ def detectable_change(
             return power_of_sign_test(was.size, change=change, discordant=max(seen, change), level=level, alternative="greater") - power
 
         return float(brentq(shortfall, 0.0, 1.0, xtol=1e-9)) if shortfall(1.0) > 0 else None
+    if 0.5**n_groups > level:  # even if all of them changed alike
+        return None
     error = standard_error(now - was, numbers, RELATIVE_NOISE * common_scale(was, now))
     df = n_groups - 1
     return float(stats.t.isf(level, df) + stats.t.ppf(power, df)) * error or None

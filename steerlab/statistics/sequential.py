@@ -54,8 +54,10 @@ def studentised(changes: NDArray[np.float64], groups: ArrayLike | None = None) -
         labels = np.asarray(groups).ravel()
         if labels.size != changes.shape[-1]:
             raise InputError(f"groups: {labels.size} labels for {changes.shape[-1]} problems; give one a problem")
-        kinds, of = np.unique(labels, return_inverse=True)
-        changes = changes @ (of.ravel()[:, None] == np.arange(kinds.size)).astype(np.float64)
+        _, of = np.unique(labels, return_inverse=True)
+        order = np.argsort(of.ravel(), kind="stable")
+        starts = np.flatnonzero(np.diff(of.ravel()[order], prepend=-1))
+        changes = np.add.reduceat(changes[..., order], starts, axis=-1)
     size = np.sqrt(np.square(changes).sum(-1))
     return np.asarray(changes.sum(-1) / np.where(size > 0, size, 1.0))
 

@@ -113,6 +113,7 @@ def protocol_of(
     about = describe(model)
     return {
         "task": task.name,
+        "scorer": task.scorer,
         **{f"{name} problems": problems_digest(problems, ordered=name != "test") for name, problems in splits.items()},
         "n": {name: len(problems) for name, problems in splits.items()},
         "groups": len(set(groups_of(task.test))),

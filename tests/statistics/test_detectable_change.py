@@ -104,3 +104,13 @@ def test_many_answers_have_nearly_the_same_by_either_way():
 def test_bad_input_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         st.detectable_change([0, 1, 1], [1, 1, 1], **options)
+
+
+def test_a_few_groups_find_nothing_however_large_the_effect():
+    """By hand: five groups that all change alike have p = 1 / 32, above 0.05 / 3; six have 1 / 64."""
+    before, after = [0] * 60, [1] * 20 + [0] * 40
+    for n, found in ((5, False), (6, True)):
+        groups = [k % n for k in range(60)]
+        change = st.detectable_change(before, [k % 7 == 0 for k in range(60)], groups=groups, level=0.05 / 3)
+        assert (change is not None) == found
+    assert st.detectable_change(before, after, level=0.05 / 3) is not None
