@@ -409,7 +409,7 @@ def workload(
     train, validation, test = (rows_of(model, problems) for problems in (task.train, task.validation, task.test))
     acting, goals = sum(alpha != 0 for alpha in alphas), 2
     control = test * (2 + n_same_cell)  # the baseline, the direction, and its controls
-    effects = len(texts) * (1 + goals * acting + 2 * (1 + n_same_cell))
+    effects = len(texts) * (goals * (1 + acting) + 2 * (1 + n_same_cell))  # each layer has a baseline of its own
     search = len(texts) * (1 + n_same_cell) * SEARCH if "equal_kl" in families else 0
     cells = {"shortlist": min(layers, Shortlist.n_layers) * min(acting, Shortlist.n_alphas), "grid": layers * acting, "preset": 0}[choose]
     one = round(choice.runs(len(task.validation), cells, goals) * validation / len(task.validation)) + goals * test

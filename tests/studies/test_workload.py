@@ -21,8 +21,8 @@ SMALL = {"layers": [0, 1], "alphas": (-2.0, 0.0, 1.0), "n_controls": 4, "n_same_
 TEXTS = ["2 + 3 = 5", "4 + 4 = 8", "7 - 2 = 5"]
 # Rows are problems: each asks for one token. Train 30; validation 10 x (1 + 2 layers x 2 alphas); two kinds of 1 + 4 pipelines, each 10 x 4
 # candidates and 12 x 2 goals; test 12 x (1 + 2 layers x 2); controls 12 x (2 + 4) at each of two cells and in one family; side effects
-# 3 x (1 + 2 layers x 2 + 2 x 5).
-BY_HAND = 30 + 10 * 5 + 2 * 5 * (10 * 4 + 12 * 2) + 12 * 5 + 3 * 12 * 6 + 3 * 15
+# 3 x (2 layers x (1 + 2) + 2 x 5).
+BY_HAND = 30 + 10 * 5 + 2 * 5 * (10 * 4 + 12 * 2) + 12 * 5 + 3 * 12 * 6 + 3 * 16
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_the_runs_counted_before_are_the_runs_done(toy_model: Callable[[str], ob
     assert done["sweep"] == work.validation + work.test - (2 - layers) * acting * 12
     assert [done[f"{kind} pipelines"] for kind in ("random", "shuffled-label")] == list(work.pipelines.values())
     assert done["control"] == cells * work.controls + sum(work.families.values())
-    assert done["side effects"] == work.effects - len(TEXTS) * ((2 - layers) * acting + (2 - cells) * 5)
+    assert done["side effects"] == work.effects - len(TEXTS) * ((2 - layers) * (1 + acting) + (2 - cells) * 5)
     if len(alphas) == 3:
         assert work.runs == BY_HAND
 
