@@ -40,7 +40,7 @@ $(VENVB)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed          ## run the main job on the embedded model
 	$(BIN)/python analyses/random_control.py --overwrite
 
-test: $(VENV)/.installed-dev      ## run the tests that find most mistakes (ten minutes of CPU time)
+test: $(VENV)/.installed-dev      ## run the tests that find most mistakes (seven minutes on 2 cores)
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 test-slow: $(VENV)/.installed-dev ## run what the suite leaves out (long tests, the other backend), and the property tests with all their examples
@@ -58,7 +58,7 @@ test-tl4: $(VENV4)/.installed-dev ## run the tests against the newest Transforme
 bench: $(VENVB)/.installed        ## measure the fast path against other ways to do the same work (an hour on 2 cores)
 	$(VENVB)/bin/python -m benchmarks
 
-calibrate: $(VENV)/.installed     ## simulate true nulls and real effects for every test (ten minutes); writes data/calibration.md
+calibrate: $(VENV)/.installed     ## simulate true nulls and real effects for every test (10,000 simulations of each); writes data/calibration.md
 	$(BIN)/python analyses/calibrate.py --out data/calibration.md
 
 audit: $(VENV)/.installed         ## judge the numbers of the published documents again; writes data/published/audit.md

@@ -79,7 +79,7 @@ SCENARIOS: list[Scenario] = [
     Scenario("prediction interval misses one more control", "5 controls, normal", partial(_one_more, 5)),
     Scenario("one-sample t on controls (the sources' recipe)", "5 controls, normal", partial(_recipe, 5, 0.0), why=RECIPE),
     Scenario("one-sample t on controls (the sources' recipe)", "99 controls, normal", partial(_recipe, 99, 0.0), why=RECIPE),
-    # What a real effect looks like
+    # A real effect
     Scenario("rank test", "99 controls, 3 sd away", partial(_rank, 99, 3.0, "normal"), null=False),
     Scenario("rank test", "5 controls, 3 sd away", partial(_rank, 5, 3.0, "normal"), null=False),
     Scenario("prediction t", "99 controls, 3 sd away", partial(_prediction, 99, 3.0, "normal"), null=False),

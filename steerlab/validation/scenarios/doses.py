@@ -104,7 +104,7 @@ SCENARIOS: list[Scenario] = [
     Scenario("interval of Spearman's rho", "20 problems, 7 alphas, flat", partial(_rho, 0.0), share=0.3, why=CLOSE),
     Scenario("interval of Spearman's rho, of means", "7 means, independent", _rho_of_means),
     Scenario("interval of the asymmetry", "20 problems, 7 alphas", _asymmetry),
-    # What a real effect looks like
+    # A real effect
     Scenario("trend over alpha", "20 problems, 7 alphas, 0.15 sd a unit", partial(_trend, 0.15), null=False),
     Scenario("trend over alpha, of means", "7 means, independent, 0.5 sd a unit", partial(_trend_of_means, 0.5), null=False),
     Scenario(

@@ -126,7 +126,7 @@ SCENARIOS: list[Scenario] = [
         partial(_family, "paired", "varied", CONTROLS, norm="keep"),
         share=0.1,
     ),
-    # What a real effect looks like
+    # A real effect
     *(
         Scenario(
             f"99 {label}",

@@ -127,7 +127,7 @@ SCENARIOS: list[Scenario] = [
         why="the best of 156 cells is not one cell",
         share=0.3,
     ),
-    # What a real effect looks like
+    # A real effect
     Scenario(
         "rank tests of many effects, any of 12", "99 controls, one effect of 4 sd", partial(_effects_against_controls, 4.0), null=False
     ),

@@ -92,7 +92,7 @@ SCENARIOS: list[Scenario] = [
         "40 problems, true change at the margin, all changes one way",
         partial(_equivalence_of_answers, 40, 0.1, -0.1),
     ),
-    # What a real effect looks like
+    # A real effect
     Scenario("sign test", "86 problems, 30% discordant, +15 points", partial(_sign, n=86, change=0.15), null=False),
     Scenario("sign test, mid-p", "86 problems, 30% discordant, +15 points", partial(_sign, n=86, change=0.15, mid_p=True), null=False),
     Scenario("paired t", "20 problems, normal, 0.7 sd", partial(_pairs, st.paired_t_test, 20, 0.7, "normal"), null=False),

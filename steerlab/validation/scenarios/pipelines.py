@@ -309,7 +309,7 @@ SCENARIOS: list[Scenario] = [
             ("no effect, -6 points in all other directions", World(cells=12, shared=-0.06, own=0.06, places=12), (UNUSUAL, NOTHING)),
         )
     ),
-    # What a real effect looks like
+    # A real effect
     Scenario(OLD, OF_72, partial(_same_cell, REAL), null=False, share=0.1),
     Scenario(NEW, OF_72, partial(_matched, REAL, "greater"), null=False, share=0.1),
     Scenario("sequential test, stops at 10", "99 controls, skewed, 3 sd away", partial(_stopped, 3.0, STOP), null=False),
